@@ -1,0 +1,179 @@
+"""CLIP (Radford et al., 2021): the original vision and text transformers, on clips of any number of frames."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of a CLIP. Heads are width / 64 in every model that OpenAI released."""
+
+    image_size: int
+    patch_size: int
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    embed_dim: int
+    context_length: int = 77
+    vocab_size: int = 49408
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+
+
+class QuickGELU(nn.Module):
+    """CLIP's activation, `x * sigmoid(1.702 x)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention among the tokens of `(..., N, C)`: within a frame, or within a text."""
+
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.causal = causal
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.in_proj(x).chunk(3, dim=-1)
+        return self.out_proj(self.attend(q, k, v, causal=self.causal))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Softmax attention of queries `(..., N, C)` to keys and values `(..., M, C)`; returns `(..., N, C)`.
+
+        `mask` is boolean and broadcasts to `(batch, heads, N, M)` with the leading axes flattened; True takes part.
+        """
+        # The fast CPU and GPU kernels take exactly four axes.
+        flat = (rearrange(t.flatten(0, -3), "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(*flat, attn_mask=mask, is_causal=causal)
+        return rearrange(out, "b h n c -> b n (h c)").view_as(q)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block on `(..., N, C)`."""
+
+    def __init__(self, width: int, heads: int, activation: str, causal: bool = False) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads, causal)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            QuickGELU() if activation == "quick_gelu" else nn.GELU(),
+            nn.Linear(4 * width, width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class VisionTransformer(nn.Module):
+    """Image encoder of CLIP, applied to every frame of a clip."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        width, patch = config.vision_width, config.patch_size
+        self.patch_size = patch
+        self.grid = config.image_size // patch
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width))
+        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(self.grid**2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            Block(width, config.vision_heads, config.activation) for _ in range(config.vision_layers)
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Feature of every frame, not normalised: `(B, T, 3, H, W)` float -> `(B, T, D)`."""
+        return self.project(self.encode_tokens(frames))
+
+    def encode_tokens(self, frames: Tensor) -> Tensor:
+        """All tokens after the last block, class token first: `(B, T, 3, H, W)` -> `(B, T, N, C)`."""
+        x = self.embed(frames)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """Patch tokens with class token and positions: `(B, T, 3, H, W)` -> `(B, T, N, C)`."""
+        patches = self.conv1(frames.flatten(0, 1).to(self.proj.dtype))
+        positions = self.positions(*patches.shape[-2:])
+        patches = rearrange(patches, "(b t) c h w -> b t (h w) c", b=len(frames))
+        cls = self.class_embedding.expand(*patches.shape[:2], 1, -1)
+        return self.ln_pre(torch.cat([cls, patches], dim=2) + positions)
+
+    def positions(self, rows: int, columns: int) -> Tensor:
+        """Learned positions `(N, C)`, interpolated (bicubic) when the grid is not the one of pretraining."""
+        if rows == columns == self.grid:
+            return self.positional_embedding
+        cls, patches = self.positional_embedding[:1], self.positional_embedding[1:]
+        patches = rearrange(patches, "(h w) c -> 1 c h w", h=self.grid).float()
+        patches = F.interpolate(patches, size=(rows, columns), mode="bicubic", antialias=True)
+        return torch.cat([cls, rearrange(patches, "1 c h w -> (h w) c").to(cls.dtype)])
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Class token of `(B, T, N, C)` to the joint space: `(B, T, D)`, not normalised."""
+        return self.ln_post(tokens[:, :, 0]) @ self.proj
+
+
+class TextTransformer(nn.Module):
+    """Causal text encoder of CLIP."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        width = config.text_width
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(config.context_length, width))
+        self.blocks = nn.ModuleList(
+            Block(width, config.text_heads, config.activation, causal=True) for _ in range(config.text_layers)
+        )
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalised.
+
+        Attention is causal, so cutting the padding off (`L` = longest text) changes nothing.
+        """
+        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        end_of_text = x[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
+        return self.ln_final(end_of_text) @ self.text_projection
+
+
+class Clip(nn.Module):
+    """CLIP: `visual`, `text` and the logarithm of the temperature, `logit_scale`."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = VisionTransformer(config)
+        self.text = TextTransformer(config)
+        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """`(B, 3, H, W)` float, CLIP-normalised -> `(B, D)`, not normalised."""
+        return self.visual(images[:, None])[:, 0]
+
+    def encode_video(self, frames: Tensor) -> Tensor:
+        """Every frame by itself: `(B, T, 3, H, W)` float, CLIP-normalised -> `(B, T, D)`, not normalised."""
+        return self.visual(frames)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """`(K, L)` int64, zero-padded -> `(K, D)`, not normalised."""
+        return self.text(tokens)

@@ -1,0 +1,85 @@
+"""OpenAI's release files by name: fetched once, resumed, checked, kept in the user's cache."""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from froster.errors import WeightsError
+from froster.files import cache_dir
+
+HOST = "https://openaipublic.azureedge.net/clip/models"
+RELEASES: dict[str, tuple[str, str]] = {  # name: (SHA-256, which is also the folder in the official URL; file)
+    "vit-b-32": ("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),
+    "vit-b-16": ("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt"),
+    "vit-l-14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
+    "vit-l-14-336": ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
+}
+CHUNK = 1 << 20
+
+
+def find_release(name: str) -> Path | None:
+    """The release file of `name` if this user has it: in froster's cache or in that of OpenAI's own package."""
+    _, file = RELEASES[name]
+    for folder in (cache_dir() / "clip", Path.home() / ".cache" / "clip"):
+        if (folder / file).is_file():
+            return folder / file
+    return None
+
+
+def fetch_release(name: str) -> Path:
+    """The release file of `name`, downloaded first if need be.
+
+    A download that broke off goes on where it stopped, and only a file with the official SHA-256 is kept. Raises
+    `WeightsError` without a network (it says which file to put where) or when the content is not the official one.
+    """
+    if found := find_release(name):
+        return found
+    digest, file = RELEASES[name]
+    target = cache_dir() / "clip" / file
+    partial = target.with_name(f"{file}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    url = f"{HOST}/{digest}/{file}"
+    try:
+        download(url, partial)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(
+            f"Cannot fetch {name} ({reason}). Download {url} on a machine with a network and put it at {target}."
+        ) from error
+    if sha256(partial) != digest:
+        partial.unlink()
+        raise WeightsError(f"The download of {name} from {url} is not the official file (SHA-256 differs); try again.")
+    partial.replace(target)
+    return target
+
+
+def download(url: str, partial: Path) -> None:
+    """Fetch `url` into `partial` with a progress bar, after the bytes that are there already."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # it was complete
+            return
+        raise
+    resumed = response.status == http.client.PARTIAL_CONTENT
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with response, partial.open("ab" if resumed else "wb") as out, Progress(*columns, TimeRemainingColumn()) as bar:
+        start = have if resumed else 0
+        length = int(response.headers.get("Content-Length") or 0)
+        task = bar.add_task(url.rsplit("/", 1)[-1], total=start + length or None, completed=start)
+        while chunk := response.read(CHUNK):
+            out.write(chunk)
+            bar.advance(task, len(chunk))
+    if length and partial.stat().st_size < start + length:
+        raise OSError(f"the connection broke after {partial.stat().st_size} of {start + length} bytes")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,314 @@
+"""Every checkpoint format there is, in; our own, out.
+
+Read: OpenAI release files (TorchScript, float16), plain state dicts, OpenCLIP and Hugging Face CLIP safetensors, the
+released FROSTER and Open-VCLIP checkpoints, and our own. Nothing in a file is ever executed: pickles are read with
+`weights_only=True`, TorchScript archives for their tensors only.
+"""
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from froster.clip.model import Clip, ClipConfig
+from froster.errors import WeightsError
+from froster.files import replace_when_written
+
+StateDict = dict[str, Tensor]
+
+FORMAT = "froster-1"
+DOWNLOAD_AGAIN = "it is truncated or only half downloaded; fetch it again"
+# What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
+TRAINING_ONLY = re.compile(r"^(projector_[vt]\.|raw_model\.)")
+BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|vocab_size)$")
+
+
+@dataclass
+class Checkpoint:
+    """What a file holds, under the names of `Clip`, before a model is built from it."""
+
+    state: StateDict
+    config: ClipConfig
+    student: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of any supported format; sizes are inferred from the tensors.
+
+    Raises `WeightsError`, one sentence that names the file, when it is missing, damaged, not a checkpoint, not a CLIP,
+    or a pickle with code in it.
+    """
+    path = find_weights_file(Path(path))
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") == FORMAT:
+        return read_own(tensors, metadata)
+    released = any(TRAINING_ONLY.match(key) for key in tensors) or bool(metadata.get("model_state"))
+    state = to_clip_names(tensors)
+    if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
+        some = ", ".join(list(tensors)[:3]) or "no tensors"
+        raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
+    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say.
+    student = "vclip" if released else None
+    try:
+        config = infer_config(state, read_config_beside(path))
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
+    return Checkpoint(state, config, student)
+
+
+def find_weights_file(path: Path) -> Path:
+    """The weights file itself, also when `path` is a folder as Hugging Face and OpenCLIP lay them out."""
+    if path.is_dir():
+        names = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+        for candidate in [path / name for name in names] + sorted(path.glob("*.safetensors")):
+            if candidate.is_file():
+                return candidate
+        raise WeightsError(f"The folder {path} holds no weights: expected {names[0]} in it.")
+    if not path.exists():
+        raise WeightsError(f"There is no weights file {path}.")
+    return path
+
+
+def read_tensors(path: Path) -> tuple[StateDict, dict[str, Any]]:
+    """All tensors of a file and what else it says about itself, whatever its suffix: the first bytes decide."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(10)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
+    if not head:
+        raise WeightsError(f"{path} is empty: {DOWNLOAD_AGAIN}.")
+    if head.startswith(b"PK\x03\x04"):
+        return read_zip(path)
+    if head[8:9] == b"{":
+        try:
+            with safetensors.safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+                return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        except safetensors.SafetensorError as error:
+            raise WeightsError(f"{path} is not a whole safetensors file: {DOWNLOAD_AGAIN}.") from error
+    if head.startswith(b"\x80"):
+        return read_pickle(path)
+    raise WeightsError(
+        f"{path} is not a checkpoint: expected a PyTorch or safetensors file, it begins with {head[:8]!r}."
+    )
+
+
+def read_zip(path: Path) -> tuple[StateDict, dict[str, Any]]:
+    """A `torch.save` archive, or a TorchScript archive, of which only the state dict is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{path} is not a whole checkpoint: {DOWNLOAD_AGAIN}.") from error
+    if not any(name.endswith("/constants.pkl") for name in names):
+        return read_pickle(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dict(torch.jit.load(path, map_location="cpu").state_dict()), {}  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise WeightsError(f"{path} is a TorchScript archive that PyTorch cannot read: {DOWNLOAD_AGAIN}.") from error
+
+
+def read_pickle(path: Path) -> tuple[StateDict, dict[str, Any]]:
+    """A pickled checkpoint, never executed: anything but tensors and plain values is refused."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"(?:GLOBAL|Unsupported global:?|class) (?:GLOBAL )?`?([\w.]+)", str(error))
+        what = f" ({code[1]})" if code else ""
+        raise WeightsError(
+            f"{path} was refused: it holds Python objects besides tensors{what}, which could run code when read; "
+            "save its state dict alone, or as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise WeightsError(f"{path} is not a checkpoint that PyTorch can read: {DOWNLOAD_AGAIN}.") from error
+    metadata: dict[str, Any] = {}
+    for key in ("model_state", "state_dict", "model_state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            metadata = {key: True}
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path} is not a checkpoint: it holds no named tensors.")
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}, metadata
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names. Ours are OpenAI's, with the text encoder under `text.` and every linear layer a plain `nn.Linear`.
+
+OPENAI_NAMES = (
+    (r"^(token_embedding|positional_embedding|transformer|ln_final|text_projection)\b", r"text.\1"),
+    (r"\.transformer\.resblocks\.", ".blocks."),
+    (r"\.attn\.in_proj_(weight|bias)$", r".attn.in_proj.\1"),
+    (r"\.mlp\.c_fc\.", ".mlp.0."),
+    (r"\.mlp\.c_proj\.", ".mlp.2."),
+)
+HUGGING_FACE_NAMES = (
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^vision_model\.encoder\.layers\.", "visual.blocks."),
+    (r"^visual_projection\.weight$", "visual.proj"),
+    (r"^text_model\.embeddings\.token_embedding\.", "text.token_embedding."),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "text.positional_embedding"),
+    (r"^text_model\.final_layer_norm\.", "text.ln_final."),
+    (r"^text_model\.encoder\.layers\.", "text.blocks."),
+    (r"^text_projection\.weight$", "text.text_projection"),
+    (r"\.self_attn\.", ".attn."),
+    (r"\.layer_norm([12])\.", r".ln_\1."),
+    (r"\.mlp\.fc1\.", ".mlp.0."),
+    (r"\.mlp\.fc2\.", ".mlp.2."),
+)
+
+
+def to_clip_names(tensors: StateDict) -> StateDict:
+    """The tensors of a foreign checkpoint under the names of `Clip`, in float32."""
+    # Distributed training prefixes `module.`, the released video checkpoints `model.`.
+    tensors = {re.sub(r"^(module\.)?(model\.)?", "", key): value for key, value in tensors.items()}
+    tensors = {k: v for k, v in tensors.items() if not TRAINING_ONLY.match(k) and not BUFFERS.search(k)}
+    hugging_face = "vision_model.embeddings.class_embedding" in tensors
+    names = HUGGING_FACE_NAMES if hugging_face else OPENAI_NAMES
+    state: StateDict = {}
+    for key, value in tensors.items():
+        for pattern, replacement in names:
+            key = re.sub(pattern, replacement, key)
+        state[key] = value.float()
+    if hugging_face:
+        for key in ("visual.proj", "text.text_projection"):
+            if key in state:
+                state[key] = state[key].T.contiguous()
+        fuse_projections(state)
+    return state
+
+
+def fuse_projections(state: StateDict) -> None:
+    """Join Hugging Face's separate q, k and v projections into CLIP's fused one, in place."""
+    for key in [key for key in state if ".attn.q_proj." in key]:
+        parts = [key.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
+        if all(part in state for part in parts):
+            state[key.replace(".q_proj.", ".in_proj.")] = torch.cat([state.pop(part) for part in parts])
+
+
+def infer_config(state: StateDict, hints: dict[str, Any] | None = None) -> ClipConfig:
+    """Sizes of a CLIP from its tensors under the names of `Clip`.
+
+    `hints` may give what tensors do not show: `vision_heads`, `text_heads`, `activation`.
+    """
+    vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
+    vocab_size, text_width = state["text.token_embedding.weight"].shape
+    grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
+    inferred = {
+        "image_size": grid * patch_size,
+        "patch_size": patch_size,
+        "vision_width": vision_width,
+        "vision_layers": count_blocks(state, "visual"),
+        "vision_heads": vision_width // 64,
+        "text_width": text_width,
+        "text_layers": count_blocks(state, "text"),
+        "text_heads": text_width // 64,
+        "embed_dim": state["visual.proj"].shape[1],
+        "context_length": len(state["text.positional_embedding"]),
+        "vocab_size": vocab_size,
+    }
+    return ClipConfig(**{**inferred, **(hints or {})})
+
+
+def count_blocks(state: StateDict, tower: str) -> int:
+    return 1 + max((int(key.split(".")[2]) for key in state if key.startswith(f"{tower}.blocks.")), default=-1)
+
+
+def read_config_beside(path: Path) -> dict[str, Any]:
+    """Heads and activation from `config.json` (Hugging Face) or `open_clip_config.json` in the same folder, if any."""
+    hints: dict[str, Any] = {}
+    try:
+        if (path.parent / "open_clip_config.json").is_file():
+            model = json.loads((path.parent / "open_clip_config.json").read_text())["model_cfg"]
+            hints["activation"] = "quick_gelu" if model.get("quick_gelu") else "gelu"
+            vision, text = model["vision_cfg"], model["text_cfg"]
+            hints["vision_heads"] = vision["width"] // vision.get("head_width", 64)
+            hints["text_heads"] = text["heads"]
+        elif (path.parent / "config.json").is_file():
+            model = json.loads((path.parent / "config.json").read_text())
+            if "vision_config" in model:
+                vision, text = model["vision_config"], model.get("text_config", {})
+                hints["activation"] = vision.get("hidden_act", "quick_gelu")
+                hints["vision_heads"] = vision.get("num_attention_heads", 12)
+                hints["text_heads"] = text.get("num_attention_heads", 8)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"The model description beside {path} cannot be read ({error!r}); correct or remove it.") from error
+    if hints.get("activation", "gelu") not in ("gelu", "quick_gelu"):
+        raise WeightsError(f"{path} uses the activation {hints['activation']!r}; froster knows gelu and quick_gelu.")
+    return hints
+
+
+def load_into(model: nn.Module, state: StateDict, path: str | Path) -> None:
+    """Load `state` into `model`; every tensor must find its place.
+
+    Raises `WeightsError` that names what is missing, left over or of another shape.
+    """
+    expected = {key: value.shape for key, value in model.state_dict().items()}
+    for what, keys in (("lacks", expected.keys() - state.keys()), ("has unknown", state.keys() - expected.keys())):
+        if keys:
+            some = ", ".join(sorted(keys)[:3]) + (", …" if len(keys) > 3 else "")
+            raise WeightsError(f"{path} does not fit this network: it {what} {len(keys)} tensors ({some}).")
+    for key, value in state.items():
+        if value.shape != expected[key]:
+            raise WeightsError(
+                f"{path} does not fit this network: {key} is {tuple(value.shape)}, expected {tuple(expected[key])}."
+            )
+    model.load_state_dict(state, assign=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Our own format: safetensors with the network's description in the metadata.
+
+TOKEN_TABLE = "text.token_embedding.weight"
+TOKEN_ROWS = "text.token_embedding.rows"
+
+
+def save_checkpoint(model: nn.Module, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
+    """Write a `VideoStudent` or a `Clip` as safetensors, whole or not at all.
+
+    `dtype` converts the tensors, for instance to float16 for shipping. Token rows that are zero are left out.
+    """
+    state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
+    rows = state[TOKEN_TABLE].any(dim=1).nonzero()[:, 0]
+    state[TOKEN_TABLE], state[TOKEN_ROWS] = state[TOKEN_TABLE][rows], rows.to(torch.int32)
+    description = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(model.config)),  # type: ignore[arg-type]
+        "student": getattr(model, "name", ""),
+        "options": json.dumps(getattr(model, "options", {})),
+        **metadata,
+    }
+    with replace_when_written(Path(path)) as temporary:
+        safetensors.torch.save_file(state, temporary, metadata=description)
+
+
+def read_own(tensors: StateDict, metadata: dict[str, Any]) -> Checkpoint:
+    known = {field.name for field in fields(ClipConfig)}
+    config = ClipConfig(**{k: v for k, v in json.loads(metadata["config"]).items() if k in known})
+    state = {key: value.float() for key, value in tensors.items() if key != TOKEN_ROWS}
+    table = torch.zeros(config.vocab_size, config.text_width)
+    table[tensors[TOKEN_ROWS].long()] = state[TOKEN_TABLE]
+    state[TOKEN_TABLE] = table
+    return Checkpoint(state, config, metadata["student"] or None, json.loads(metadata["options"]))
+
+
+def build_clip(config: ClipConfig) -> Clip:
+    """A `Clip` without storage, to be filled by `load_into`."""
+    with torch.device("meta"):
+        return Clip(config)

@@ -1,0 +1,25 @@
+"""Files that are written whole or not at all, and the user's cache folder."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+
+@contextmanager
+def replace_when_written(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cache_dir() -> Path:
+    """The user's cache folder; the environment variable `FROSTER_CACHE` moves it."""
+    return Path(os.environ.get("FROSTER_CACHE") or platformdirs.user_cache_dir("froster"))

@@ -1,0 +1,62 @@
+"""`load_model`: from a name or a file to a network that is ready to look at videos."""
+
+import difflib
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from froster.clip.release import RELEASES, fetch_release
+from froster.clip.weights import Checkpoint, build_clip, load_into, read_checkpoint
+from froster.errors import WeightsError
+from froster.students import STUDENTS, VideoStudent, build_student
+
+PUPPETS = "puppets"
+
+
+def load_model(path_or_name: str | Path, student: str | None = None, **options: Any) -> VideoStudent:
+    """Load a video model, in float32, on the CPU, in evaluation mode.
+
+    `path_or_name`: `vit-b-32`, `vit-b-16`, `vit-l-14`, `vit-l-14-336` (OpenAI's release, fetched once), the same with a
+    student in front (`vclip-vit-b-16`), `puppets` (the small model in the package), or a checkpoint: OpenAI, OpenCLIP,
+    Hugging Face, released FROSTER and Open-VCLIP, or our own, a file or its folder.
+    `student`: a name in `froster.students.STUDENTS`, with options if need be (`"vclip:window=2"`). By default it is the
+    one the checkpoint was made with: `vclip` for released FROSTER and Open-VCLIP files, `frame_clip` for a plain CLIP.
+
+    Raises `WeightsError` for a name that is unknown or a file that cannot be used, `FrosterError` for a student that
+    does not exist.
+    """
+    named, path = resolve(path_or_name)
+    checkpoint = read_checkpoint(path)
+    return student_from(checkpoint, path, student or named, options)
+
+
+def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
+    if spec is None:
+        spec, options = checkpoint.student or "frame_clip", {**checkpoint.options, **options}
+    model = build_student(spec, build_clip(checkpoint.config), **options)
+    load_into(model, checkpoint.state, path)
+    return model.eval()
+
+
+def resolve(path_or_name: str | Path) -> tuple[str | None, Path]:
+    """Student named in front, if any, and the weights file; release files are fetched."""
+    text = str(path_or_name)
+    name = text.lower()
+    if name == PUPPETS:
+        return None, puppets_weights()
+    for student in ("", *STUDENTS):
+        release = name.removeprefix(f"{student.replace('_', '-')}-") if student else name
+        if release in RELEASES and (not student or release != name):
+            return student or None, fetch_release(release)
+    path = Path(path_or_name).expanduser()
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return None, path
+    names = [PUPPETS, *RELEASES]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"names are {', '.join(names)}."
+    raise WeightsError(f"There is no model or file {text!r}; {hint}")
+
+
+def puppets_weights() -> Path:
+    with as_file(files("froster") / "weights" / "clip-puppets.safetensors") as path:
+        return path

@@ -1,0 +1,9 @@
+"""Per-frame CLIP: no exchange between frames. Frozen CLIP, fine-tuned CLIP and ViFi-CLIP are this network."""
+
+from froster.students.base import VideoStudent
+
+
+class FrameClip(VideoStudent):
+    """Every frame of the clip goes through CLIP by itself."""
+
+    name = "frame_clip"

@@ -1,0 +1,63 @@
+"""VCLIP (Open-VCLIP Eq. 3, ICML 2023): tokens also attend to the neighbouring frames, with CLIP's own weights."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from froster.clip.model import Attention, Clip
+from froster.errors import FrosterError
+from froster.students.base import VideoStudent
+
+Boundary = Literal["zero", "masked"]
+
+
+class NeighbourAttention(Attention):
+    """Attention of `(B, T, N, C)` in which frame t sees the keys and values of frames t-window to t+window.
+
+    At the first and last frames some neighbours are missing. `boundary="zero"`: their keys and values are zero
+    vectors, which take part in the softmax with logit 0 and dilute it; the released checkpoints were trained so.
+    `boundary="masked"`: they are left out.
+    """
+
+    def __init__(self, attention: Attention, window: int, boundary: Boundary) -> None:
+        nn.Module.__init__(self)  # no weights of its own to make
+        self.heads, self.in_proj, self.out_proj = attention.heads, attention.in_proj, attention.out_proj
+        self.window, self.boundary = window, boundary
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.in_proj(x).chunk(3, dim=-1)
+        mask = self.present(x) if self.boundary == "masked" else None
+        return self.out_proj(self.attend(q, self.neighbours(k), self.neighbours(v), mask))
+
+    def neighbours(self, x: Tensor) -> Tensor:
+        """Tokens of every frame and its neighbours: `(B, T, N, C)` -> `(B, T, (2 window + 1) N, C)`."""
+        frames, span = x.shape[1], 2 * self.window + 1
+        padded = F.pad(x, (0, 0, 0, 0, self.window, self.window))
+        return torch.cat([padded[:, i : i + frames] for i in range(span)], dim=2)
+
+    def present(self, x: Tensor) -> Tensor:
+        """Which neighbours exist: `(B T, 1, 1, (2 window + 1) N)` bool."""
+        real = self.neighbours(torch.ones_like(x[..., :1])) > 0
+        return real.flatten(0, 1)[:, None, None, :, 0]
+
+
+class VClip(VideoStudent):
+    """CLIP with neighbour attention in every vision layer; no new parameters.
+
+    `window` is the number of frames seen to either side (the released variants are 1, 2 and 3). Raises
+    `FrosterError` when it is below 1 or `boundary` is neither `"zero"` nor `"masked"`.
+    """
+
+    name = "vclip"
+
+    def __init__(self, clip: Clip, window: int = 1, boundary: Boundary = "zero") -> None:
+        if not isinstance(window, int) or window < 1:
+            raise FrosterError(f"vclip's window is the number of frames to either side, at least 1; not {window!r}.")
+        if boundary not in get_args(Boundary):
+            raise FrosterError(f"vclip's boundary is 'zero' or 'masked', not {boundary!r}.")
+        super().__init__(clip)
+        self.options = {"window": window, "boundary": boundary}
+        for block in self.visual.blocks:
+            block.attn = NeighbourAttention(block.attn, window, boundary)
