@@ -1,3 +1,29 @@
 """froster: open-vocabulary action recognition for video."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from froster.errors import FrosterError, VideoError, WeightsError
+    from froster.models import load_model
+    from froster.recognizer import Prediction, Recognizer
+
 __version__ = "0.1.0"
+__all__ = ["FrosterError", "Prediction", "Recognizer", "VideoError", "WeightsError", "load_model"]
+
+_HOMES = {
+    "FrosterError": "errors",
+    "Prediction": "recognizer",
+    "Recognizer": "recognizer",
+    "VideoError": "errors",
+    "WeightsError": "errors",
+    "load_model": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch takes seconds to import: `froster --help` should not wait for it.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"froster.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'froster' has no attribute {name!r}")

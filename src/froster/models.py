@@ -5,7 +5,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from froster.clip.release import RELEASES, fetch_release
+from froster.clip.release import RELEASES, fetch_release, find_release
 from froster.clip.weights import Checkpoint, build_clip, load_into, read_checkpoint
 from froster.errors import WeightsError
 from froster.students import STUDENTS, VideoStudent, build_student
@@ -60,3 +60,14 @@ def resolve(path_or_name: str | Path) -> tuple[str | None, Path]:
 def puppets_weights() -> Path:
     with as_file(files("froster") / "weights" / "clip-puppets.safetensors") as path:
         return path
+
+
+def default_model() -> tuple[str, str]:
+    """The model to use when the user names none, and a sentence that says which and why."""
+    for name in ("vit-b-16", "vit-b-32", "vit-l-14", "vit-l-14-336"):
+        if find_release(name):
+            return name, f"Using {name}, found on this machine."
+    return PUPPETS, (
+        "Using the small model in the package, which knows drawn puppets only. "
+        "For real videos name a real one: --model vit-b-16 (about 350 MB, fetched once)."
+    )

@@ -108,7 +108,13 @@ class VisionTransformer(nn.Module):
         return x
 
     def embed(self, frames: Tensor) -> Tensor:
-        """Patch tokens with class token and positions: `(B, T, 3, H, W)` -> `(B, T, N, C)`."""
+        """Patch tokens with class token and positions: `(B, T, 3, H, W)` -> `(B, T, N, C)`.
+
+        Raises `ValueError` when the frames cannot be cut into whole patches.
+        """
+        height, width = frames.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"Frames of {height} x {width} pixels: both must be a multiple of {self.patch_size}.")
         patches = self.conv1(frames.flatten(0, 1).to(self.proj.dtype))
         positions = self.positions(*patches.shape[-2:])
         patches = rearrange(patches, "(b t) c h w -> b t (h w) c", b=len(frames))

@@ -1,0 +1,34 @@
+# make demo: recognise actions in videos; make test: all tests. Each sets up all it needs in .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Linux without a GPU gets PyTorch's CPU build instead of several GB of CUDA.
+ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
+TORCH := "torch==2.13.0" --extra-index-url https://download.pytorch.org/whl/cpu
+else
+TORCH := "torch>=2.6"
+endif
+
+.PHONY: demo test check
+demo: $(VENV)/ready
+	$(BIN)/froster demo
+
+test: $(VENV)/ready-dev
+	$(BIN)/pytest
+
+check: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("froster needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-deps --retries 1 $(TORCH)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@

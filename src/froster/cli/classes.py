@@ -1,0 +1,18 @@
+"""`froster classes`: the vocabularies that `--labels` knows by name."""
+
+from typing import Annotated
+
+import typer
+
+
+def classes(
+    name: Annotated[str | None, typer.Argument(help="A vocabulary; without it, all of them are listed.")] = None,
+) -> None:
+    """List the known vocabularies, or the class names of one."""
+    from froster.data.vocabularies import VOCABULARIES, read_vocabulary
+
+    if name is None:
+        for known, what in VOCABULARIES.items():
+            print(f"{known:<14}{len(read_vocabulary(known)):>4} classes   {what}")
+    else:
+        print("\n".join(read_vocabulary(name)))

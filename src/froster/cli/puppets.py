@@ -1,0 +1,39 @@
+"""`froster puppets`: write the embedded world's videos as real files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def puppets(
+    out: Annotated[Path, typer.Argument(help="Folder to write into; it is made if missing.")],
+    actions: Annotated[
+        str | None, typer.Option(help="Only these actions, separated by commas. [default: all]")
+    ] = None,
+    videos: Annotated[int, typer.Option(min=1, help="Videos per action.")] = 4,
+    frames: Annotated[int, typer.Option(min=1, help="Frames per video.")] = 32,
+    fps: Annotated[int, typer.Option(min=1, help="Frames per second.")] = 16,
+    size: Annotated[int, typer.Option(min=16, help="Width and height in pixels, even.")] = 128,
+    gap: Annotated[
+        str, typer.Option(help="Distance from the photos' domain: easy, default or hard.")
+    ] = "default",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first video; the others count up.")] = 0,
+) -> None:
+    """Draw videos of puppets doing named actions, with a manifest and a contact sheet."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from froster.data.puppets import ACTIONS, action_index, contact_sheet, write_videos
+
+    console = Console()
+    names = [name.strip() for name in actions.split(",") if name.strip()] if actions else list(ACTIONS)
+    for name in names:
+        action_index(name)
+    with Progress(console=console) as progress:
+        task = progress.add_task("Drawing videos", total=len(names) * videos)
+        manifest = write_videos(
+            out, names, videos, frames, fps, size, gap, seed, written=lambda _: progress.advance(task)
+        )
+    contact_sheet(out / "contact_sheet.png", names, gap, seed, columns=2 if len(names) > 12 else 1)
+    console.print(f"{len(names) * videos} videos of {len(names)} actions: {manifest}", soft_wrap=True)

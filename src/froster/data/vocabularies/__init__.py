@@ -1,0 +1,30 @@
+"""Class names of the field's data sets, in readable words, one text file each."""
+
+import difflib
+from importlib.resources import files
+
+from froster.data.puppets import ACTIONS
+from froster.errors import FrosterError
+
+VOCABULARIES: dict[str, str] = {
+    "ucf-101": "UCF-101: sports, instruments and daily life",
+    "hmdb-51": "HMDB-51: short actions from films",
+    "kinetics-400": "Kinetics-400: human actions from the web",
+    "kinetics-600": "Kinetics-600: the same, more of them",
+    "ssv2": "Something-Something V2: what hands do with things",
+    "puppets": "the embedded world of drawn figures",
+}
+
+
+def read_vocabulary(name: str) -> tuple[str, ...]:
+    """Class names of a data set, in the order of the alphabet.
+
+    Raises `FrosterError` for an unknown name; it names the nearest.
+    """
+    if name not in VOCABULARIES:
+        near = difflib.get_close_matches(name, VOCABULARIES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(VOCABULARIES)}."
+        raise FrosterError(f"There is no vocabulary {name!r}; {hint}")
+    if name == "puppets":
+        return ACTIONS
+    return tuple((files(__package__) / f"{name}.txt").read_text(encoding="utf-8").splitlines())

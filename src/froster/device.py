@@ -1,0 +1,36 @@
+"""Where and in which precision to compute."""
+
+import torch
+
+from froster.errors import FrosterError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; `"auto"` is the GPU where there is one. Raises `FrosterError` if it is not there."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise FrosterError(f"The device {name!r} cannot be used here ({reason}); try --device cpu.") from error
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name; `"auto"` is bfloat16 where the hardware computes in it. Raises `FrosterError`."""
+    if name == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    if name not in PRECISIONS:
+        raise FrosterError(f"There is no precision {name!r}; there are: auto, {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,135 @@
+"""The front door: videos and action names in, ranked actions out."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from froster.device import pick_device, pick_precision
+from froster.errors import FrosterError, VideoError
+from froster.models import load_model
+from froster.scoring import Average, class_similarities
+from froster.students import VideoStudent
+from froster.text.classifier import load_or_encode_classes
+from froster.text.labels import Labels, as_labels, parse_labels
+from froster.video import Sampling, VideoClips, load_video
+
+DECODERS = 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a recognizer sees in one video.
+
+    `ranked`: every label with its score, best first; scores are the softmax over the given labels and add up to 1.
+    `similarities`: cosine of the video with every label. `warning`: what part of the file could not be used, if any.
+    """
+
+    video: str
+    ranked: list[tuple[str, float]]
+    similarities: dict[str, float]
+    warning: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The best label."""
+        return self.ranked[0][0]
+
+
+class Recognizer:
+    """Recognises any actions in any video.
+
+    `model`: a `VideoStudent`, or what `load_model` takes. `labels`: names, a mapping name -> description (`""` where
+    there is none), or the name of a vocabulary such as `"ucf-101"`. `views` clips of `frames` frames are taken in time,
+    their logits averaged. `sampling="release"` takes and prepares the frames as the authors' code does.
+    `device`: `"auto"`, `"cpu"`, `"cuda"`, …; `precision`: `"auto"` (bfloat16 where the machine has it), `"float32"`
+    or `"bfloat16"`.
+
+    The class matrix is computed here, once, and kept in the user's cache. Raises `FrosterError` for labels, devices or
+    precisions that cannot be used, `WeightsError` for weights that cannot.
+    """
+
+    def __init__(
+        self,
+        model: VideoStudent | str | Path,
+        labels: str | Sequence[str] | Mapping[str, str],
+        *,
+        views: int = 3,
+        frames: int = 8,
+        sampling: Sampling = "uniform",
+        average: Average = "logits",
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        if views < 1 or frames < 1:
+            raise FrosterError(f"views and frames must be at least 1, not {views} and {frames}.")
+        self.device = pick_device(device)
+        self.dtype = pick_precision(precision, self.device)
+        student = model if isinstance(model, VideoStudent) else load_model(model)
+        self.model = student.to(self.device, self.dtype).eval()
+        self.labels: Labels = check_labels(labels)
+        self.views, self.frames, self.sampling, self.average = views, frames, sampling, average
+        self.classes = load_or_encode_classes(self.model, self.labels).to(self.device)
+
+    def predict(self, video: str | Path | Tensor) -> Prediction:
+        """Rank the labels for one video: a file, a folder of pictures, or `(V, T, 3, S, S)` prepared frames.
+
+        Raises `VideoError` when nothing of the video can be decoded.
+        """
+        if isinstance(video, Tensor):
+            return self._rank("", video, None)
+        return self._predict_clips(str(video), self._load(video))
+
+    def predict_many(self, videos: Iterable[str | Path]) -> Iterator[tuple[str, Prediction | VideoError]]:
+        """Rank the labels for many videos, decoding ahead of the network; pairs (video, result) in the given order.
+
+        A video that cannot be used comes as its `VideoError`; the others go on.
+        """
+        with ThreadPoolExecutor(DECODERS) as pool:
+            waiting: deque[tuple[str, Future[VideoClips]]] = deque()
+            for video in videos:
+                waiting.append((str(video), pool.submit(self._load, video)))
+                if len(waiting) > DECODERS:
+                    yield self._finish(*waiting.popleft())
+            while waiting:
+                yield self._finish(*waiting.popleft())
+
+    def _load(self, video: str | Path) -> VideoClips:
+        size = self.model.config.image_size
+        return load_video(video, frames=self.frames, views=self.views, size=size, sampling=self.sampling)
+
+    def _finish(self, video: str, clips: Future[VideoClips]) -> tuple[str, Prediction | VideoError]:
+        try:
+            return video, self._predict_clips(video, clips.result())
+        except VideoError as error:
+            return video, error
+
+    def _predict_clips(self, video: str, clips: VideoClips) -> Prediction:
+        return self._rank(video, clips.frames, clips.warning)
+
+    @torch.inference_mode()
+    def _rank(self, video: str, clips: Tensor, warning: str | None) -> Prediction:
+        features = self.model.encode_video(clips.to(self.device, self.dtype))
+        similarities = class_similarities(features, self.classes, self.average).mean(dim=0)
+        scores = (self.model.logit_scale.float().exp() * similarities).softmax(dim=0)
+        names = list(self.labels)
+        order = scores.argsort(descending=True, stable=True).tolist()
+        return Prediction(
+            video=video,
+            ranked=[(names[i], scores[i].item()) for i in order],
+            similarities={names[i]: similarities[i].item() for i in order},
+            warning=warning,
+        )
+
+
+def check_labels(labels: str | Sequence[str] | Mapping[str, str]) -> Labels:
+    if isinstance(labels, str):
+        return parse_labels(labels)
+    if isinstance(labels, Mapping):
+        as_labels(list(labels))
+        return dict(labels)
+    return as_labels(list(labels))

@@ -1,0 +1,21 @@
+"""From frame features and class matrix to scores."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Average = Literal["logits", "features"]
+
+
+def class_similarities(frame_features: Tensor, classes: Tensor, average: Average = "logits") -> Tensor:
+    """Cosine of a clip with every class: `(B, T, D)`, `(K, D)` normalised -> `(B, K)` float32.
+
+    `average="logits"`: each frame's cosine, averaged over the frames (the authors' code). `"features"`: the cosine of
+    the averaged frame feature (FROSTER Eq. 1).
+    """
+    features = frame_features.float()
+    if average == "features":
+        return F.normalize(features.mean(dim=1), dim=-1) @ classes.T
+    # The mean of the cosines is the cosine of the mean unit vector, unnormalised: one product instead of T.
+    return F.normalize(features, dim=-1).mean(dim=1) @ classes.T

@@ -1,0 +1,93 @@
+"""The class matrix: one text feature per class, averaged over its prompts, computed once and kept on disk."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from froster.clip.tokenizer import tokenize
+from froster.files import cache_dir, replace_when_written
+from froster.text.prompts import TEMPLATES, class_prompts
+
+TOKENS_PER_BATCH = 8192
+
+
+class TextEncoder(Protocol):
+    text: nn.Module
+
+    def encode_text(self, tokens: Tensor) -> Tensor: ...
+
+
+@torch.inference_mode()
+def encode_texts(model: TextEncoder, texts: Sequence[str]) -> Tensor:
+    """L2-normalised text features: N texts -> `(N, D)` float32 on the CPU.
+
+    Texts go through in batches of similar length, each cut to its longest text. That is exact, since the text
+    transformer is causal, and several times less work than 77 positions a text.
+    """
+    device = next(model.text.parameters()).device
+    tokens = tokenize(texts)
+    lengths = tokens.argmax(dim=1) + 1
+    order = lengths.argsort(stable=True)
+    features = []
+    start = 0
+    while start < len(order):
+        # The last text of a batch is its longest; one step of look-ahead is enough to size the batch.
+        size = max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
+        batch = order[start : start + size]
+        cut = tokens[batch, : int(lengths[batch[-1]])].to(device)
+        features.append(F.normalize(model.encode_text(cut).float(), dim=-1).cpu())
+        start += size
+    return torch.cat(features)[order.argsort()]
+
+
+def encode_classes(
+    model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...] = TEMPLATES
+) -> Tensor:
+    """Class matrix: for K labels (name -> description, "" for none) the `(K, D)` float32, L2-normalised.
+
+    Each prompt's feature is normalised, the prompts of a class are averaged, the mean is normalised again.
+    """
+    prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
+    features = encode_texts(model, [prompt for of_class in prompts for prompt in of_class])
+    return F.normalize(features.unflatten(0, (len(prompts), -1)).mean(dim=1), dim=-1)
+
+
+def load_or_encode_classes(
+    model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...] = TEMPLATES
+) -> Tensor:
+    """`encode_classes`, kept in the user's cache under the content of labels, templates and text weights."""
+    path = cache_dir() / "classes" / f"{cache_key(model, labels, templates)}.safetensors"
+    if path.is_file():
+        try:
+            return safetensors.torch.load_file(path)["classes"]
+        except (SafetensorError, KeyError, OSError):
+            path.unlink(missing_ok=True)
+    classes = encode_classes(model, labels, templates)
+    store(classes, path)
+    return classes
+
+
+def store(classes: Tensor, path: Path) -> None:
+    try:
+        with replace_when_written(path) as temporary:
+            safetensors.torch.save_file({"classes": classes}, temporary)
+    except OSError:
+        # A read-only or full disk costs the next run some time, not this run its result.
+        return
+
+
+def cache_key(model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
+    """Hash of all that the class matrix depends on, the weights in their precision included."""
+    digest = hashlib.sha256(json.dumps([list(labels.items()), templates]).encode())
+    for name, parameter in model.text.state_dict().items():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,239 @@
+"""Pretraining of a small CLIP on puppet photos: captions in the batch, and one prompt for every action name."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from froster.clip.model import Clip, ClipConfig
+from froster.clip.tokenizer import tokenize
+from froster.clip.weights import save_checkpoint
+from froster.data.puppets import ACTIONS, GAPS, caption, draw_photo, draw_video
+from froster.device import has_bfloat16, pick_device
+from froster.errors import FrosterError
+from froster.files import replace_when_written
+from froster.scoring import class_similarities
+from froster.text.classifier import encode_classes
+from froster.text.labels import as_labels
+from froster.text.prompts import TEMPLATES, class_prompts
+from froster.training.recipe import Recipe
+from froster.video.transforms import normalise
+
+# Photos and videos for testing are drawn from seeds that training never reaches.
+TEST_SEED = 10**9
+SAVE_EVERY = 200
+
+
+class PretrainRecipe(Recipe):
+    """Everything that decides the result of pretraining."""
+
+    seed: int
+    out: Path
+    model: ClipConfig
+    photos: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    betas: tuple[float, float]
+    weight_decay: float
+    contrast_weight: float
+
+    @property
+    def steps(self) -> int:
+        return self.photos // self.batch_size
+
+
+class PhotoBatches(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Batch number `step`: pictures `(B, 3, S, S)` uint8, caption tokens `(B, L)` int64, actions `(B,)` int64."""
+
+    def __init__(self, recipe: PretrainRecipe, start: int) -> None:
+        self.recipe, self.start = recipe, start
+
+    def __len__(self) -> int:
+        return self.recipe.steps - self.start
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        recipe, step = self.recipe, self.start + index
+        # Every run seed has its own stretch of the photo seeds.
+        first = (recipe.seed * recipe.steps + step) * recipe.batch_size
+        seeds = range(first, first + recipe.batch_size)
+        photos = [draw_photo(seed, size=recipe.model.image_size) for seed in seeds]
+        words = np.random.default_rng((recipe.seed, step))
+        tokens = cut(tokenize([caption(photo, words) for photo in photos]))
+        pixels = torch.from_numpy(np.stack([photo.pixels for photo in photos])).permute(0, 3, 1, 2)
+        return pixels, tokens, torch.tensor([photo.action for photo in photos])
+
+
+def cut(tokens: Tensor) -> Tensor:
+    """Tokens without the padding that all of them share."""
+    return tokens[:, : int(tokens.argmax(dim=1).max()) + 1]
+
+
+def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
+    """Train, test, and write `clip.safetensors` and `scores.json` into the recipe's `out`; returns the checkpoint.
+
+    With `resume` a run that was interrupted goes on from its last saved step, with the same batches as if it had not.
+    Raises `FrosterError` when `out` holds an unfinished or finished run and `resume` is not given.
+    """
+    torch.manual_seed(recipe.seed)
+    device = pick_device("auto")
+    clip = Clip(recipe.model).to(device)
+    initialise(clip)
+    optimizer = torch.optim.AdamW(parameter_groups(clip, recipe.weight_decay), betas=recipe.betas)
+    state_path = recipe.out / "state.pt"
+    step, seconds = 0, 0.0
+    seen = torch.zeros(recipe.model.vocab_size, dtype=torch.bool)
+    seen[tokenize([prompt for name in ACTIONS for prompt in class_prompts(name)]).unique()] = True
+    if state_path.exists():
+        if not resume:
+            raise FrosterError(f"{recipe.out} holds a run already: go on with --resume, or choose another out=FOLDER.")
+        saved = torch.load(state_path, weights_only=True, map_location=device)
+        clip.load_state_dict(saved["clip"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, seconds, seen = saved["step"], saved["seconds"], saved["seen"]
+
+    batches = DataLoader(PhotoBatches(recipe, step), batch_size=None, num_workers=1, prefetch_factor=8)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[rate]:.0f} photos/s"),
+        TimeRemainingColumn(),
+    )
+    started = time.perf_counter() - seconds
+    with Progress(*columns) as bar:
+        task = bar.add_task("Pretraining", total=recipe.steps, completed=step, loss=math.nan, rate=0.0)
+        for pixels, tokens, actions in batches if step < recipe.steps else ():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            loss = training_loss(clip, pixels.to(device), tokens.to(device), actions.to(device), recipe, step)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                clip.logit_scale.clamp_(max=math.log(100))
+            seen[tokens.unique()] = True
+            step += 1
+            seconds = time.perf_counter() - started
+            if step % 10 == 0 or step == recipe.steps:
+                if not math.isfinite(loss.item()):
+                    raise FrosterError(
+                        f"The loss is {loss.item()} at step {step}; a lower learning_rate may help. "
+                        f"The last good state is {state_path}."
+                    )
+                    bar.update(task, completed=step, loss=loss.item(), rate=rate)
+            if step % SAVE_EVERY == 0 or step == recipe.steps:
+                state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
+                with replace_when_written(state_path) as temporary:
+                    torch.save({**state, "step": step, "seconds": seconds}, temporary)
+
+    with torch.no_grad():  # the rows of tokens never seen are still random; as zeros the checkpoint packs small
+        clip.text.token_embedding.weight[~seen.to(device)] = 0
+    clip.eval()
+    scores = {
+        **test(clip, device),
+        "photos_seen": recipe.steps * recipe.batch_size,
+        "minutes": round(seconds / 60, 1),
+    }
+    path = recipe.out / "clip.safetensors"
+    save_checkpoint(clip, path, torch.float16, recipe=recipe.model_dump_json(), scores=json.dumps(scores))
+    with replace_when_written(recipe.out / "scores.json") as temporary:
+        temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def training_loss(
+    clip: Clip, pixels: Tensor, tokens: Tensor, actions: Tensor, recipe: PretrainRecipe, step: int
+) -> Tensor:
+    """Picture against every action name, plus picture against caption within the batch (both directions)."""
+    name_tokens = action_tokens(step).to(tokens.device)
+    length = max(tokens.shape[1], name_tokens.shape[1])
+    texts = torch.cat([F.pad(t, (0, length - t.shape[1])) for t in (name_tokens, tokens)])
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=has_bfloat16(pixels.device)):
+        images = clip.encode_image(normalise(pixels.float() / 255))
+        features = clip.encode_text(texts)
+    images, features = F.normalize(images.float(), dim=-1), F.normalize(features.float(), dim=-1)
+    names, captions = features.split([len(name_tokens), len(tokens)])
+    scale = clip.logit_scale.exp()
+    pairs = scale * images @ captions.T
+    own = torch.arange(len(pairs), device=pairs.device)
+    contrast = (F.cross_entropy(pairs, own) + F.cross_entropy(pairs.T, own)) / 2
+    return F.cross_entropy(scale * images @ names.T, actions) + recipe.contrast_weight * contrast
+
+
+def action_tokens(step: int) -> Tensor:
+    """Every action name in the prompt whose turn it is: `(K, L)` int64."""
+    which = step % (len(TEMPLATES) + 1)
+    return cut(tokenize([class_prompts(name)[which] for name in ACTIONS]))
+
+
+def learning_rate(recipe: PretrainRecipe, step: int) -> float:
+    """Linear warm-up, then cosine to zero."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def parameter_groups(clip: Clip, weight_decay: float) -> list[dict[str, object]]:
+    """Matrices with weight decay; 1-D parameters, biases and the temperature without."""
+    parameters = list(clip.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def initialise(clip: Clip) -> None:
+    """CLIP's own initialisation of its linear layers, scaled to width and depth."""
+    for tower in (clip.visual, clip.text):
+        for block in tower.blocks:
+            width = block.ln_1.weight.numel()
+            residual = width**-0.5 * (2 * len(tower.blocks)) ** -0.5
+            nn.init.normal_(block.attn.in_proj.weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=residual)
+            nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp[2].weight, std=residual)
+            for linear in (block.attn.in_proj, block.attn.out_proj, block.mlp[0], block.mlp[2]):
+                nn.init.zeros_(linear.bias)
+
+
+def test(clip: Clip, device: torch.device, photos: int = 4100, videos_per_action: int = 10) -> dict[str, object]:
+    """Zero-shot top-1 in per cent over all actions: unseen photos, and videos of each domain gap frame by frame."""
+    labels = as_labels(list(ACTIONS))
+    classes = encode_classes(clip, labels).to(device)
+    size = clip.config.image_size
+    drawn = [draw_photo(TEST_SEED + i, action=i % len(ACTIONS), size=size) for i in range(photos)]
+    pixels = np.stack([photo.pixels for photo in drawn])[:, None]
+    right = predict(clip, pixels, classes) == torch.tensor([photo.action for photo in drawn])
+    scores: dict[str, object] = {"photos": percent(right)}
+    truth = torch.arange(len(ACTIONS)).repeat(videos_per_action)
+    for gap in GAPS:
+        clips = np.stack(
+            [draw_video(TEST_SEED + i, action, frames=8, size=size, gap=gap) for i, action in enumerate(truth.tolist())]
+        )
+        scores[f"videos_{gap}"] = percent(predict(clip, clips, classes) == truth)
+    return scores
+
+
+@torch.inference_mode()
+def predict(clip: Clip, clips: np.ndarray, classes: Tensor) -> Tensor:
+    """Best class of every clip: `(N, T, S, S, 3)` uint8 -> `(N,)` int64."""
+    best = []
+    for batch in torch.from_numpy(clips).split(256):
+        frames = normalise(batch.flatten(0, 1).permute(0, 3, 1, 2).float() / 255).unflatten(0, batch.shape[:2])
+        best.append(class_similarities(clip.encode_video(frames.to(classes.device)), classes).argmax(dim=1).cpu())
+    return torch.cat(best)
+
+
+def percent(right: Tensor) -> float:
+    return round(100 * right.float().mean().item(), 2)

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from froster.clip.model import Clip, ClipConfig
+from froster.errors import FrosterError
+from froster.models import load_model
+from froster.students import STUDENTS, build_student
+from froster.students.vclip import VClip
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+
+TOLERANCE = 2e-5  # largest absolute difference, float32
+
+
+def small_clip() -> Clip:
+    torch.manual_seed(0)
+    return Clip(ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)).eval()
+
+
+@pytest.mark.parametrize(
+    ("golden", "spec"),
+    [
+        ("student_frame_clip", "frame_clip"),
+        ("student_vclip", "vclip"),
+        ("student_vclip_step2", "vclip:window=2"),
+        ("student_vclip_step3", "vclip:window=3"),
+    ],
+)
+def test_released_student(goldens: Path, golden: str, spec: str) -> None:
+    expected = load_file(goldens / f"{golden}.safetensors")
+    student = load_model(goldens / f"{golden}.pyth", student=spec)
+    for ours, name in (
+        (student.encode_video(expected["frames"]), "frame_features"),
+        (student.visual.encode_tokens(expected["frames"]), "last_tokens"),
+        (student.encode_text(expected["tokens"]), "text_features"),
+    ):
+        assert (ours - expected[name]).abs().max() < TOLERANCE, name
+
+
+@pytest.mark.parametrize("name", list(STUDENTS))
+def test_any_number_of_frames_any_size(name: str) -> None:
+    student = build_student(name, small_clip())
+    for frames, size in ((1, 32), (5, 48)):
+        assert student.encode_video(torch.randn(2, frames, 3, size, size)).shape == (2, frames, 32)
+
+
+def neighbour_attention_by_hand(student: VClip, x: torch.Tensor, layer: int) -> torch.Tensor:
+    """The same attention, one frame after another, with missing neighbours left out or as zeros."""
+    attention = student.visual.blocks[layer].attn
+    q, k, v = attention.in_proj(x).chunk(3, dim=-1)
+    outputs = []
+    for t in range(x.shape[1]):
+        near = range(t - attention.window, t + attention.window + 1)
+        if attention.boundary == "masked":
+            near = [n for n in near if 0 <= n < x.shape[1]]
+        keys, values = (
+            torch.cat([s[:, n] if 0 <= n < x.shape[1] else torch.zeros_like(s[:, 0]) for n in near], dim=1) for s in (k, v)
+        )
+        weights = (q[:, t] @ keys.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)
+        outputs.append(attention.out_proj(weights @ values))
+    return torch.stack(outputs, dim=1)
+
+
+@pytest.mark.parametrize("boundary", ["zero", "masked"])
+@pytest.mark.parametrize("window", [1, 2])
+def test_neighbour_attention_agrees_with_a_loop_over_frames(window: int, boundary: str) -> None:
+    student = build_student("vclip", small_clip(), window=window, boundary=boundary)
+    x = torch.randn(2, 4, 17, 64)
+    ours = student.visual.blocks[0].attn(x)
+    assert (ours - neighbour_attention_by_hand(student, x, 0)).abs().max() < 1e-5
+
+
+def test_masked_vclip_on_one_frame_is_clip() -> None:
+    frame = torch.randn(1, 1, 3, 32, 32)
+    clip_feature = small_clip().encode_video(frame)
+    masked = build_student("vclip", small_clip(), boundary="masked").encode_video(frame)
+    diluted = build_student("vclip", small_clip()).encode_video(frame)
+    assert (masked - clip_feature).abs().max() < 1e-5
+    assert (diluted - clip_feature).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("vcilp", "did you mean 'vclip'"),
+        ("vclip:windw=2", "no option 'windw'; it takes window, boundary"),
+        ("vclip:window", "has no value"),
+        ("vclip:window=0", "at least 1"),
+        ("vclip:boundary=mirror", "'zero' or 'masked'"),
+        ("frame_clip:window=2", "it takes none"),
+    ],
+)
+def test_wrong_student_is_named(spec: str, message: str) -> None:
+    with pytest.raises(FrosterError, match=message):
+        build_student(spec, small_clip())
