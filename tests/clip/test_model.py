@@ -15,17 +15,17 @@ TOLERANCE = 2e-5  # largest absolute difference, float32
 
 
 def small_clip(**changes: object) -> Clip:
-    sizes = dict(
-        image_size=32,
-        patch_size=8,
-        vision_width=64,
-        vision_layers=2,
-        vision_heads=1,
-        text_width=64,
-        text_layers=2,
-        text_heads=1,
-        embed_dim=32,
-    )
+    sizes = {
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_width": 64,
+        "vision_layers": 2,
+        "vision_heads": 1,
+        "text_width": 64,
+        "text_layers": 2,
+        "text_heads": 1,
+        "embed_dim": 32,
+    }
     torch.manual_seed(0)
     return Clip(ClipConfig(**{**sizes, **changes})).eval()
 
@@ -48,7 +48,12 @@ def test_features_and_logits_are_the_originals(clip: Clip, golden: dict[str, Ten
     texts = clip.encode_text(golden["tokens"].flatten(0, 1)).unflatten(0, golden["tokens"].shape[:2])
     classes = F.normalize(F.normalize(texts, dim=-1).mean(dim=0), dim=-1)
     logits = clip.logit_scale.exp() * F.normalize(images, dim=-1) @ classes.T
-    for ours, name in ((images, "image_features"), (texts, "text_features"), (classes, "class_matrix"), (logits, "logits")):
+    for ours, name in (
+        (images, "image_features"),
+        (texts, "text_features"),
+        (classes, "class_matrix"),
+        (logits, "logits"),
+    ):
         assert (ours - golden[name]).abs().max() < TOLERANCE, name
 
 
@@ -77,7 +82,7 @@ def test_any_square_size_that_fits_the_patch() -> None:
 
 
 def test_size_that_does_not_fit_the_patch_is_refused() -> None:
-    with pytest.raises(ValueError, match="30 x 32 pixels: .* multiple of 8"):
+    with pytest.raises(ValueError, match=r"30 x 32 pixels: .* multiple of 8"):
         small_clip().encode_video(torch.randn(1, 2, 3, 30, 32))
 
 

@@ -58,6 +58,7 @@ def assert_same(model: torch.nn.Module, clip: Clip, inputs: tuple[Tensor, Tensor
     assert (model.logit_scale - clip.logit_scale).abs() < tolerance
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning")
 def test_openai_release_file(goldens: Path) -> None:
     golden = load_file(goldens / "clip.safetensors")
     model = load_model(goldens / "clip_release.pt")
@@ -120,14 +121,14 @@ def test_hugging_face_clip(inputs: tuple[Tensor, Tensor], tmp_path: Path) -> Non
     torch.manual_seed(0)
     config = transformers.CLIPConfig(
         projection_dim=32,
-        text_config=dict(
-            vocab_size=512, hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=1,
-            eos_token_id=511, bos_token_id=510,
-        ),
-        vision_config=dict(
-            image_size=32, patch_size=8, hidden_size=128, intermediate_size=512, num_hidden_layers=2,
-            num_attention_heads=2,
-        ),
+        text_config={
+            "vocab_size": 512, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2,
+            "num_attention_heads": 1, "eos_token_id": 511, "bos_token_id": 510,
+        },
+        vision_config={
+            "image_size": 32, "patch_size": 8, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+        },
     )  # fmt: skip
     theirs = transformers.CLIPModel(config).eval()
     theirs.save_pretrained(tmp_path)
@@ -158,7 +159,9 @@ def test_own_checkpoint_rebuilds_itself(inputs: tuple[Tensor, Tensor], tmp_path:
     save_checkpoint(student, tmp_path / "student.safetensors")
     again = load_model(tmp_path / "student.safetensors")
     assert (again.name, again.options) == (student.name, student.options)
-    assert all(torch.equal(a, b) for a, b in zip(student.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(student.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     # Rows of zeros are not stored.
     assert load_file(tmp_path / "student.safetensors")["text.token_embedding.weight"].shape == (212, 64)
     assert [path.name for path in tmp_path.iterdir()] == ["student.safetensors"]

@@ -57,7 +57,8 @@ def neighbour_attention_by_hand(student: VClip, x: torch.Tensor, layer: int) -> 
         if attention.boundary == "masked":
             near = [n for n in near if 0 <= n < x.shape[1]]
         keys, values = (
-            torch.cat([s[:, n] if 0 <= n < x.shape[1] else torch.zeros_like(s[:, 0]) for n in near], dim=1) for s in (k, v)
+            torch.cat([s[:, n] if 0 <= n < x.shape[1] else torch.zeros_like(s[:, 0]) for n in near], dim=1)
+            for s in (k, v)
         )
         weights = (q[:, t] @ keys.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1)
         outputs.append(attention.out_proj(weights @ values))

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,15 +29,19 @@ class SamplingName(StrEnum):
 
 
 def predict(
-    videos: Annotated[list[str], typer.Argument(help="Videos, folders of them, globs; a folder of pictures is a video.")],
+    videos: Annotated[
+        list[str], typer.Argument(help="Videos, folders of them, globs; a folder of pictures is a video.")
+    ],
     labels: Annotated[
         str | None, typer.Option(help='Action names, "a, b, c", or a vocabulary (see `froster classes`).')
     ] = None,
     labels_file: Annotated[
-        str | None, typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}.")
+        str | None,
+        typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, or a checkpoint file.")
+        str,
+        typer.Option(help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, or a checkpoint file."),
     ] = "auto",
     student: Annotated[
         str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
@@ -49,6 +54,10 @@ def predict(
     ] = SamplingName.uniform,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines (the default in a pipe).")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV: video, rank, label, score, similarity.")] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Also draw frames and ranked labels into this file (.png, .svg, .pdf)."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
 ) -> None:
@@ -65,11 +74,13 @@ def predict(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from froster.models import default_model, load_model
+    from froster.picture import check_picture_path, save_picture
     from froster.recognizer import Recognizer
     from froster.text.labels import parse_labels, read_labels
     from froster.video import find_videos
 
-    paths = find_videos(videos)
+    if picture is not None:
+        check_picture_path(picture)
     wanted = read_labels(labels_file) if labels_file is not None else parse_labels(labels or "")
     messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     if model == "auto":
@@ -86,8 +97,17 @@ def predict(
             precision=precision.value,
         )
 
-    show = pick_output(as_json, as_csv, top)
+    paths: list[Path] = []
     failures: list[VideoError] = []
+    for argument in videos:
+        try:
+            paths += find_videos([argument])
+        except VideoError as error:
+            failures.append(error)
+    show = pick_output(as_json, as_csv)
+    predictions: list[Prediction] = []
+    for failure in failures:
+        messages.print(f"error: {failure}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=messages, transient=True, disable=len(paths) < 2) as bar:
         for video, result in bar.track(recognizer.predict_many(paths), total=len(paths), description="Recognising"):
@@ -100,15 +120,19 @@ def predict(
             if result.warning:
                 messages.print(f"warning: {result.warning}")
             show(result, top)
+            predictions.append(result)
+    if picture is not None and predictions:
+        save_picture(predictions, picture, top)
+        messages.print(f"See {picture}")
     if failures:
-        if len(paths) > 1:
-            messages.print(f"{len(failures)} of {len(paths)} videos could not be used:")
+        if len(videos) > 1 or len(paths) > 1:
+            messages.print(f"{len(failures)} of {len(failures) + len(predictions)} videos could not be used:")
             for failure in failures:
                 messages.print(f"  {failure}")
         raise typer.Exit(1)
 
 
-def pick_output(as_json: bool, as_csv: bool, top: int) -> "Callable[[Prediction, int], None]":
+def pick_output(as_json: bool, as_csv: bool) -> "Callable[[Prediction, int], None]":
     if as_csv:
         csv.writer(sys.stdout).writerow(["video", "rank", "label", "score", "similarity"])
         return show_csv

@@ -8,16 +8,12 @@ import typer
 
 def puppets(
     out: Annotated[Path, typer.Argument(help="Folder to write into; it is made if missing.")],
-    actions: Annotated[
-        str | None, typer.Option(help="Only these actions, separated by commas. [default: all]")
-    ] = None,
+    actions: Annotated[str | None, typer.Option(help="Only these actions, separated by commas. [default: all]")] = None,
     videos: Annotated[int, typer.Option(min=1, help="Videos per action.")] = 4,
     frames: Annotated[int, typer.Option(min=1, help="Frames per video.")] = 32,
     fps: Annotated[int, typer.Option(min=1, help="Frames per second.")] = 16,
     size: Annotated[int, typer.Option(min=16, help="Width and height in pixels, even.")] = 128,
-    gap: Annotated[
-        str, typer.Option(help="Distance from the photos' domain: easy, default or hard.")
-    ] = "default",
+    gap: Annotated[str, typer.Option(help="Distance from the photos' domain: easy, default or hard.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first video; the others count up.")] = 0,
 ) -> None:
     """Draw videos of puppets doing named actions, with a manifest and a contact sheet."""

@@ -54,8 +54,8 @@ class Attention(nn.Module):
         `mask` is boolean and broadcasts to `(batch, heads, N, M)` with the leading axes flattened; True takes part.
         """
         # The fast CPU and GPU kernels take exactly four axes.
-        flat = (rearrange(t.flatten(0, -3), "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(*flat, attn_mask=mask, is_causal=causal)
+        q4, k4, v4 = (rearrange(t.flatten(0, -3), "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q4, k4, v4, attn_mask=mask, is_causal=causal)
         return rearrange(out, "b h n c -> b n (h c)").view_as(q)
 
 

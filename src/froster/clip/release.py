@@ -6,7 +6,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from froster.errors import WeightsError
 from froster.files import cache_dir
@@ -69,7 +76,11 @@ def download(url: str, partial: Path) -> None:
         raise
     resumed = response.status == http.client.PARTIAL_CONTENT
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with response, partial.open("ab" if resumed else "wb") as out, Progress(*columns, TimeRemainingColumn()) as bar:
+    with (
+        response,
+        partial.open("ab" if resumed else "wb") as out,
+        Progress(*columns, TimeRemainingColumn()) as bar,
+    ):
         start = have if resumed else 0
         length = int(response.headers.get("Content-Length") or 0)
         task = bar.add_task(url.rsplit("/", 1)[-1], total=start + length or None, completed=start)

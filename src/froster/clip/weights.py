@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -69,7 +69,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def find_weights_file(path: Path) -> Path:
     """The weights file itself, also when `path` is a folder as Hugging Face and OpenCLIP lay them out."""
     if path.is_dir():
-        names = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin")
+        names = (
+            "model.safetensors",
+            "open_clip_model.safetensors",
+            "pytorch_model.bin",
+            "open_clip_pytorch_model.bin",
+        )
         for candidate in [path / name for name in names] + sorted(path.glob("*.safetensors")):
             if candidate.is_file():
                 return candidate
@@ -92,7 +97,7 @@ def read_tensors(path: Path) -> tuple[StateDict, dict[str, Any]]:
         return read_zip(path)
     if head[8:9] == b"{":
         try:
-            with safetensors.safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+            with safetensors.safe_open(path, "pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
         except safetensors.SafetensorError as error:
             raise WeightsError(f"{path} is not a whole safetensors file: {DOWNLOAD_AGAIN}.") from error
@@ -115,7 +120,7 @@ def read_zip(path: Path) -> tuple[StateDict, dict[str, Any]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return dict(torch.jit.load(path, map_location="cpu").state_dict()), {}  # type: ignore[no-untyped-call]
+            return dict(torch.jit.load(path, map_location="cpu").state_dict()), {}
     except RuntimeError as error:
         raise WeightsError(f"{path} is a TorchScript archive that PyTorch cannot read: {DOWNLOAD_AGAIN}.") from error
 
@@ -131,7 +136,16 @@ def read_pickle(path: Path) -> tuple[StateDict, dict[str, Any]]:
             f"{path} was refused: it holds Python objects besides tensors{what}, which could run code when read; "
             "save its state dict alone, or as safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        IndexError,
+    ) as error:
         raise WeightsError(f"{path} is not a checkpoint that PyTorch can read: {DOWNLOAD_AGAIN}.") from error
     metadata: dict[str, Any] = {}
     for key in ("model_state", "state_dict", "model_state_dict", "model"):
@@ -248,7 +262,9 @@ def read_config_beside(path: Path) -> dict[str, Any]:
                 hints["vision_heads"] = vision.get("num_attention_heads", 12)
                 hints["text_heads"] = text.get("num_attention_heads", 8)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"The model description beside {path} cannot be read ({error!r}); correct or remove it.") from error
+        raise WeightsError(
+            f"The model description beside {path} cannot be read ({error!r}); correct or remove it."
+        ) from error
     if hints.get("activation", "gelu") not in ("gelu", "quick_gelu"):
         raise WeightsError(f"{path} uses the activation {hints['activation']!r}; froster knows gelu and quick_gelu.")
     return hints
@@ -260,7 +276,10 @@ def load_into(model: nn.Module, state: StateDict, path: str | Path) -> None:
     Raises `WeightsError` that names what is missing, left over or of another shape.
     """
     expected = {key: value.shape for key, value in model.state_dict().items()}
-    for what, keys in (("lacks", expected.keys() - state.keys()), ("has unknown", state.keys() - expected.keys())):
+    for what, keys in (
+        ("lacks", expected.keys() - state.keys()),
+        ("has unknown", state.keys() - expected.keys()),
+    ):
         if keys:
             some = ", ".join(sorted(keys)[:3]) + (", …" if len(keys) > 3 else "")
             raise WeightsError(f"{path} does not fit this network: it {what} {len(keys)} tensors ({some}).")
@@ -279,7 +298,15 @@ TOKEN_TABLE = "text.token_embedding.weight"
 TOKEN_ROWS = "text.token_embedding.rows"
 
 
-def save_checkpoint(model: nn.Module, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
+class Savable(Protocol):
+    """A `Clip`, or a `VideoStudent`."""
+
+    config: ClipConfig
+
+    def state_dict(self) -> StateDict: ...
+
+
+def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
     """Write a `VideoStudent` or a `Clip` as safetensors, whole or not at all.
 
     `dtype` converts the tensors, for instance to float16 for shipping. Token rows that are zero are left out.
@@ -289,7 +316,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, dtype: torch.dtype | Non
     state[TOKEN_TABLE], state[TOKEN_ROWS] = state[TOKEN_TABLE][rows], rows.to(torch.int32)
     description = {
         "format": FORMAT,
-        "config": json.dumps(asdict(model.config)),  # type: ignore[arg-type]
+        "config": json.dumps(asdict(model.config)),
         "student": getattr(model, "name", ""),
         "options": json.dumps(getattr(model, "options", {})),
         **metadata,

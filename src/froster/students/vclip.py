@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from froster.clip.model import Attention, Clip
+from froster.clip.model import Attention, Block, Clip
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
 
@@ -60,4 +60,5 @@ class VClip(VideoStudent):
         super().__init__(clip)
         self.options = {"window": window, "boundary": boundary}
         for block in self.visual.blocks:
+            assert isinstance(block, Block)
             block.attn = NeighbourAttention(block.attn, window, boundary)

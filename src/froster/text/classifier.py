@@ -20,7 +20,8 @@ TOKENS_PER_BATCH = 8192
 
 
 class TextEncoder(Protocol):
-    text: nn.Module
+    @property
+    def text(self) -> nn.Module: ...
 
     def encode_text(self, tokens: Tensor) -> Tensor: ...
 
@@ -48,9 +49,7 @@ def encode_texts(model: TextEncoder, texts: Sequence[str]) -> Tensor:
     return torch.cat(features)[order.argsort()]
 
 
-def encode_classes(
-    model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...] = TEMPLATES
-) -> Tensor:
+def encode_classes(model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...] = TEMPLATES) -> Tensor:
     """Class matrix: for K labels (name -> description, "" for none) the `(K, D)` float32, L2-normalised.
 
     Each prompt's feature is normalised, the prompts of a class are averaged, the mean is normalised again.

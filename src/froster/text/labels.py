@@ -28,7 +28,9 @@ def read_labels(path: str | Path) -> Labels:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise FrosterError(f"The labels file {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        raise FrosterError(
+            f"The labels file {path} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
     if not text.lstrip().startswith(("{", "[")):
         return as_labels(text.splitlines(), path)
     try:

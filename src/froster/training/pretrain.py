@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from froster.clip.model import Clip, ClipConfig
+from froster.clip.model import Block, Clip, ClipConfig
 from froster.clip.tokenizer import tokenize
 from froster.clip.weights import save_checkpoint
 from froster.data.puppets import ACTIONS, GAPS, caption, draw_photo, draw_video
@@ -24,7 +24,7 @@ from froster.text.classifier import encode_classes
 from froster.text.labels import as_labels
 from froster.text.prompts import TEMPLATES, class_prompts
 from froster.training.recipe import Recipe
-from froster.video.transforms import normalise
+from froster.video.transforms import clip_normalise
 
 # Photos and videos for testing are drawn from seeds that training never reaches.
 TEST_SEED = 10**9
@@ -114,7 +114,9 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
         for pixels, tokens, actions in batches if step < recipe.steps else ():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            loss = training_loss(clip, pixels.to(device), tokens.to(device), actions.to(device), recipe, step)
+            loss = training_loss(
+                clip, clip_normalise(pixels).to(device), tokens.to(device), actions.to(device), recipe, step
+            )
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
@@ -130,7 +132,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
                         f"The loss is {loss.item()} at step {step}; a lower learning_rate may help. "
                         f"The last good state is {state_path}."
                     )
-                    bar.update(task, completed=step, loss=loss.item(), rate=rate)
+                bar.update(task, completed=step, loss=loss.item(), rate=step * recipe.batch_size / seconds)
             if step % SAVE_EVERY == 0 or step == recipe.steps:
                 state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
                 with replace_when_written(state_path) as temporary:
@@ -159,7 +161,7 @@ def training_loss(
     length = max(tokens.shape[1], name_tokens.shape[1])
     texts = torch.cat([F.pad(t, (0, length - t.shape[1])) for t in (name_tokens, tokens)])
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=has_bfloat16(pixels.device)):
-        images = clip.encode_image(normalise(pixels.float() / 255))
+        images = clip.encode_image(pixels)
         features = clip.encode_text(texts)
     images, features = F.normalize(images.float(), dim=-1), F.normalize(features.float(), dim=-1)
     names, captions = features.split([len(name_tokens), len(tokens)])
@@ -197,13 +199,15 @@ def initialise(clip: Clip) -> None:
     """CLIP's own initialisation of its linear layers, scaled to width and depth."""
     for tower in (clip.visual, clip.text):
         for block in tower.blocks:
+            assert isinstance(block, Block)
             width = block.ln_1.weight.numel()
             residual = width**-0.5 * (2 * len(tower.blocks)) ** -0.5
             nn.init.normal_(block.attn.in_proj.weight, std=width**-0.5)
             nn.init.normal_(block.attn.out_proj.weight, std=residual)
-            nn.init.normal_(block.mlp[0].weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp[2].weight, std=residual)
-            for linear in (block.attn.in_proj, block.attn.out_proj, block.mlp[0], block.mlp[2]):
+            widen, narrow = (layer for layer in block.mlp if isinstance(layer, nn.Linear))
+            nn.init.normal_(widen.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(narrow.weight, std=residual)
+            for linear in (block.attn.in_proj, block.attn.out_proj, widen, narrow):
                 nn.init.zeros_(linear.bias)
 
 
@@ -230,7 +234,7 @@ def predict(clip: Clip, clips: np.ndarray, classes: Tensor) -> Tensor:
     """Best class of every clip: `(N, T, S, S, 3)` uint8 -> `(N,)` int64."""
     best = []
     for batch in torch.from_numpy(clips).split(256):
-        frames = normalise(batch.flatten(0, 1).permute(0, 3, 1, 2).float() / 255).unflatten(0, batch.shape[:2])
+        frames = clip_normalise(batch.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, batch.shape[:2])
         best.append(class_similarities(clip.encode_video(frames.to(classes.device)), classes).argmax(dim=1).cpu())
     return torch.cat(best)
 

@@ -1,1 +1,135 @@
+"""Video files in, tensors out: which frames are looked at, how they are decoded and prepared for a model."""
 
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from froster.errors import VideoError
+from froster.video import decode, sampling, transforms
+from froster.video.files import find_videos
+from froster.video.timeline import Timeline
+
+__all__ = ["DecodedFrames", "Timeline", "VideoClips", "decode_frames", "find_videos", "load_video"]
+
+Sampling = Literal["uniform", "release"]
+Preprocess = Literal["clip", "release"]
+
+
+@dataclass(frozen=True)
+class VideoClips:
+    """What a model sees of one video: V views (clips in time) of T frames each."""
+
+    frames: torch.Tensor  # (V, T, 3, S, S) float32, normalised with CLIP's mean and deviation
+    times: NDArray[np.float64]  # (V, T) seconds after the first frame
+    indices: NDArray[np.int64]  # (V, T) frame numbers in presentation order, counting the frames that decode
+    warning: str | None  # one sentence where only part of the file could be decoded
+
+
+@dataclass(frozen=True)
+class DecodedFrames:
+    """Frames as the file holds them, upright."""
+
+    frames: NDArray[np.uint8]  # (N, H, W, 3) RGB
+    times: NDArray[np.float64]  # (N,) seconds after the first frame
+    indices: NDArray[np.int64]  # (N,) frame numbers in presentation order, counting the frames that decode
+    warning: str | None  # one sentence where only part of the file could be decoded
+
+
+def load_video(
+    path: str | os.PathLike[str],
+    *,
+    frames: int = 8,
+    views: int = 1,
+    size: int = 224,
+    sampling: Sampling = "uniform",
+    preprocess: Preprocess | None = None,
+) -> VideoClips:
+    """Load a video as a model's input.
+
+    `sampling`: "uniform" covers the whole video evenly, "release" takes the frames of the authors' code.
+    `preprocess`: "clip" (bicubic, antialiased) or "release" (bilinear); by default the one that goes with
+    `sampling`. A picture is a video of one frame; a folder of pictures is a video of 30 frames a second.
+    Returns `VideoClips` with frames `(views, frames, 3, size, size)` float32. Raises `VideoError`: the file
+    cannot be used, or a count is below 1.
+    """
+    if min(frames, views, size) < 1:
+        raise VideoError(f"frames ({frames}), views ({views}) and size ({size}) must be 1 or more.")
+    preprocess = preprocess or ("clip" if sampling == "uniform" else "release")
+    # CLIP's scaling ends in uint8, so the float arithmetic is left for all frames at once.
+    shrink = transforms.clip_resize if preprocess == "clip" else transforms.release_preprocess
+    reading = decode.read(
+        path,
+        lambda timeline: _SAMPLING[sampling](timeline, frames, views),
+        lambda image: shrink(torch.from_numpy(image)[None], size)[0],
+    )
+    numbers = sorted(reading.kept)
+    pictures = torch.stack([reading.kept[number] for number in numbers])
+    if preprocess == "clip":
+        pictures = transforms.clip_normalise(pictures)
+    clips = pictures[torch.from_numpy(np.searchsorted(numbers, reading.indices))]
+    return VideoClips(clips, reading.timeline.times[reading.indices], reading.indices, reading.warning)
+
+
+def decode_frames(
+    path: str | os.PathLike[str],
+    choose: Sequence[int] | Callable[[Timeline], NDArray[np.int64]] | None = None,
+) -> DecodedFrames:
+    """Decode frames at the file's own resolution.
+
+    `choose`: frame numbers (negative ones count from the end), or a function from the file's `Timeline` to
+    frame numbers, or None for every frame. Returns `DecodedFrames` in the order asked for, repeats included;
+    frames of another size than the first are scaled to it. Raises `VideoError`, also for a number past the
+    end.
+    """
+
+    def numbers(timeline: Timeline) -> NDArray[np.int64]:
+        count = len(timeline)
+        chosen = np.arange(count) if choose is None else choose(timeline) if callable(choose) else np.array(choose)
+        if not chosen.size:
+            raise VideoError(f"{path}: no frame was asked for.")
+        outside = chosen[(chosen < -count) | (chosen >= count)]
+        if outside.size:
+            raise VideoError(
+                f"{path}: frame {outside[0]} was asked for, but it has {count} frames that can be decoded."
+            )
+        return np.where(chosen < 0, chosen + count, chosen).astype(np.int64).ravel()
+
+    reading = decode.read(path, numbers, lambda image: image)
+    pictures = [reading.kept[number] for number in reading.indices.tolist()]
+    stacked = np.stack([_scaled(picture, pictures[0].shape) for picture in pictures])
+    return DecodedFrames(stacked, reading.timeline.times[reading.indices], reading.indices, reading.warning)
+
+
+def _scaled(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if picture.shape == shape:
+        return picture
+    scaled = torch.nn.functional.interpolate(
+        torch.from_numpy(picture)[None].permute(0, 3, 1, 2), size=shape[:2], mode="bicubic", antialias=True
+    )
+    return scaled[0].permute(1, 2, 0).numpy()
+
+
+def _uniform(timeline: Timeline, frames: int, views: int) -> NDArray[np.int64]:
+    return sampling.uniform_indices(timeline.times, timeline.duration, frames=frames, views=views)
+
+
+def _release(timeline: Timeline, frames: int, views: int) -> NDArray[np.int64]:
+    return sampling.release_indices(
+        timeline.pts,
+        fps=float(timeline.rate),
+        header_frames=timeline.header_frames,
+        header_duration=timeline.header_duration,
+        frames=frames,
+        views=views,
+    )
+
+
+_SAMPLING: dict[str, Callable[[Timeline, int, int], NDArray[np.int64]]] = {
+    "uniform": _uniform,
+    "release": _release,
+}

@@ -1,1 +1,20 @@
+"""The embedded world: jointed figures drawn by code from a seed, to train and test on offline."""
 
+from froster.data.puppets.actions import ACTIONS, action_index
+from froster.data.puppets.captions import caption
+from froster.data.puppets.files import contact_sheet, write_videos
+from froster.data.puppets.render import Photo, draw_photo, draw_video
+from froster.data.puppets.scenes import GAPS, DomainGap
+
+__all__ = [
+    "ACTIONS",
+    "GAPS",
+    "DomainGap",
+    "Photo",
+    "action_index",
+    "caption",
+    "contact_sheet",
+    "draw_photo",
+    "draw_video",
+    "write_videos",
+]

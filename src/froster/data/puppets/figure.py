@@ -11,7 +11,13 @@ Colour = tuple[int, int, int]
 Limb = tuple[Point, Point, Point]
 
 SUPERSAMPLING = 2
-WOOD, DARK_WOOD, METAL, DARK, WHITE = (150, 98, 52), (92, 58, 34), (128, 132, 140), (34, 32, 36), (245, 245, 242)
+WOOD, DARK_WOOD, METAL, DARK, WHITE = (
+    (150, 98, 52),
+    (92, 58, 34),
+    (128, 132, 140),
+    (34, 32, 36),
+    (245, 245, 242),
+)
 SOLE = 0.03  # height of the ankle over the ground
 
 
@@ -73,7 +79,15 @@ class Sketch:
         self.polygon((left, bottom), (right, bottom), (right, top), (left, top), colour=colour)
 
     def arc(
-        self, centre: Point, rx: float, ry: float, start: float, end: float, width: float, colour: Colour, tilt: float = 0
+        self,
+        centre: Point,
+        rx: float,
+        ry: float,
+        start: float,
+        end: float,
+        width: float,
+        colour: Colour,
+        tilt: float = 0,
     ) -> None:
         """Part of an ellipse from angle `start` to `end` (degrees, 0 is down), turned by `tilt`."""
         steps = 14
@@ -124,9 +138,9 @@ def _joint(pixels: list[Point]) -> str | None:
 class Stage:
     """What an action draws on: pose the figure from the ground up (legs, torso, arms), then add its things.
 
-    Side view by default; `face_viewer()` turns the figure to the front, where angles given for both sides at once
-    point outwards. "Near" is the side closer to the viewer (in front view: the one at `+x`). Things drawn
-    on `behind` lie behind the figure, those on `front` before it.
+    Side view by default; `face_viewer()` turns the figure to the front, where angles given for both sides at
+    once point outwards. "Near" is the side closer to the viewer (in front view: the one at `+x`). Things on
+    `behind` lie behind the figure, those on `front` before it.
     """
 
     def __init__(self, body: Body, look: Look) -> None:
@@ -145,9 +159,7 @@ class Stage:
         """Pin the hips; without it, `legs` puts the lower foot on the ground."""
         self.hip = (x, y)
 
-    def legs(
-        self, near: Point, far: Point | None = None, x: float = 0.0, lift: float = 0.0
-    ) -> None:
+    def legs(self, near: Point, far: Point | None = None, x: float = 0.0, lift: float = 0.0) -> None:
         """Legs by (angle of the thigh, bend of the knee) in degrees; one pair serves both legs."""
         b = self.body
         far = self._other(near, far)
@@ -180,9 +192,7 @@ class Stage:
         if far is not None:
             self.far_arm = self._bones(self.shoulder_joint(-1), far[0], far[1], b.upper_arm, b.forearm)
 
-    def hands(
-        self, near: Point | None = None, far: Point | None = None, bend: int = 1
-    ) -> None:
+    def hands(self, near: Point | None = None, far: Point | None = None, bend: int = 1) -> None:
         """Arms whose hands reach for points; `bend=-1` turns the elbows the other way."""
         b = self.body
         if near is not None:
@@ -197,10 +207,7 @@ class Stage:
         """Move the figure down or up until its lowest hand or foot touches the ground."""
         limbs = (self.near_leg, self.far_leg, self.near_arm, self.far_arm)
         drop = min(point[1] for limb in limbs for point in limb) - SOLE
-        self.near_leg, self.far_leg, self.near_arm, self.far_arm = (
-            tuple((x, y - drop) for x, y in limb)  # type: ignore[misc]
-            for limb in limbs
-        )
+        self.near_leg, self.far_leg, self.near_arm, self.far_arm = (_moved(limb, -drop) for limb in limbs)
         assert self.hip is not None
         self.hip = (self.hip[0], self.hip[1] - drop)
 
@@ -289,7 +296,11 @@ class Stage:
             top, low = along(self.neck, -self.lean, 0.0), along(self.hip, -self.lean, 0.02)
             wide, slim = 0.68 * b.girth, 0.5 * b.girth
             sketch.polygon(
-                along(top, side, -wide), along(top, side, wide), along(low, side, slim), along(low, side, -slim), colour=shirt
+                along(top, side, -wide),
+                along(top, side, wide),
+                along(low, side, slim),
+                along(low, side, -slim),
+                colour=shirt,
             )
         else:
             sketch.line(self.hip, self.neck, width=b.girth, colour=shirt)
@@ -310,6 +321,11 @@ class Stage:
             face = along(along(head, up - 90, 0.3 * r), up, -0.14 * r)
             sketch.disc(face, 0.8 * r, look.skin)
             sketch.disc(along(face, up - 90, 0.5 * r), 0.1 * r, DARK)
+
+
+def _moved(limb: Limb, up: float) -> Limb:
+    (x0, y0), (x1, y1), (x2, y2) = limb
+    return (x0, y0 + up), (x1, y1 + up), (x2, y2 + up)
 
 
 def shade(colour: Colour, light: float) -> Colour:

@@ -1,0 +1,65 @@
+"""Predictions as pictures: the frames of each video beside its ranked labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from froster.errors import FrosterError
+from froster.files import replace_when_written
+from froster.recognizer import Prediction
+from froster.video import decode_frames
+from froster.video.sampling import uniform_indices
+
+FRAMES_SHOWN = 4
+BEST, OTHERS = "#1b9e5a", "#9db4c8"
+
+
+def check_picture_path(path: Path) -> None:
+    """Raises `FrosterError` when matplotlib cannot write a file with the suffix of `path`."""
+    suffixes = Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in suffixes:
+        raise FrosterError(f"Cannot draw into {path}: the suffix must be one of {', '.join(sorted(suffixes))}.")
+
+
+def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, title: str = "") -> None:
+    """Write a picture with one row a video: some of its frames, and bars for its best labels.
+
+    The suffix of `path` decides the format, as matplotlib knows them (`.png`, `.svg`, `.pdf`).
+    """
+    inches = 1.75 * len(predictions) + (0.55 if title else 0.1)
+    figure = Figure(figsize=(11.5, inches), dpi=110, facecolor="white", layout="constrained")
+    if title:
+        figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
+    rows = figure.subplots(len(predictions), FRAMES_SHOWN + 1, squeeze=False, width_ratios=[1] * FRAMES_SHOWN + [3.2])
+    for prediction, axes in zip(predictions, rows, strict=True):
+        for axis, frame in zip(axes, frames_to_show(prediction.video), strict=False):
+            axis.imshow(frame, interpolation="lanczos")
+            axis.set_axis_off()
+        axes[0].set_title(Path(prediction.video).name, fontsize=9, loc="left", fontweight="bold")
+        draw_bars(axes[-1], prediction, top)
+    with replace_when_written(path) as temporary:
+        figure.savefig(temporary)
+
+
+def frames_to_show(video: str) -> NDArray[np.uint8]:
+    """Frames spread over the video: `(FRAMES_SHOWN, H, W, 3)` uint8."""
+    return decode_frames(
+        video,
+        lambda timeline: uniform_indices(timeline.times, timeline.duration, frames=FRAMES_SHOWN, views=1),
+    ).frames
+
+
+def draw_bars(axis: Axes, prediction: Prediction, top: int) -> None:
+    """Horizontal bars of the best labels, their names inside the plot so that long ones fit."""
+    best = prediction.ranked[:top]
+    for row, (name, score) in enumerate(best):
+        axis.barh(row, score, height=0.78, color=BEST if row == 0 else OTHERS)
+        weight = "bold" if row == 0 else "normal"
+        axis.text(0.012, row, name, va="center", fontsize=9, fontweight=weight)
+        axis.text(1.01, row, f"{100 * score:.1f} %", va="center", fontsize=9, fontweight=weight)
+    axis.set(xlim=(0, 1.12), ylim=(max(len(best), 3) - 0.5, -0.5), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)

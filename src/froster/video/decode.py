@@ -1,0 +1,313 @@
+"""Reads chosen frames of a video file with PyAV, decoding as little as it can.
+
+1. The file is *surveyed*: every packet is read, none decoded. That gives each frame's time, with variable
+   frame rates, B-frames, edit lists and missing headers, so a frame number means the same in every container.
+2. The wanted frames are decoded. Where a keyframe on the way to the next one is more than `SEEK_WORTH`
+   packets ahead, the decoder jumps to it; on the way, pictures that no other picture needs are skipped. AVI
+   stores no presentation times: with B-frames its frames are counted from the start as they come out.
+3. If a frame fails to appear, the file is decoded from its start by one thread, to learn which frames can be
+   had, and the choice is made again among those.
+
+Frames are turned as the file's display matrix says. Pixels are taken as stored: a non-square pixel shape is
+ignored, as in the code that the released models were trained and tested with. Colours are swscale's
+conversion to RGB.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from froster.errors import VideoError
+from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
+from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
+
+SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
+
+
+def read(path: str | os.PathLike[str], choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
+    """Decode the frames that `choose` picks from a file's timeline and keep what `keep` makes of each.
+
+    Only one full-size frame is held at a time. `choose` may be called a second time, with the shorter
+    timeline of what can really be decoded. Picture files and folders of pictures count as videos. Raises
+    `VideoError`.
+    """
+    path = Path(path).expanduser()
+    _check_readable(path)
+    if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
+        return read_pictures(path, choose, keep)
+    survey = _survey(path)
+    if survey.timeline is not None:
+        indices = choose(survey.timeline)
+        wanted = survey.timeline.pts[np.unique(indices)]
+        for may_seek in (False,) if survey.counted else (True, False):
+            found = _fetch(path, survey, wanted, keep, may_seek)
+            if len(found) == len(wanted):
+                numbers = np.searchsorted(survey.timeline.pts, list(found))
+                kept = dict(zip(numbers.tolist(), found.values(), strict=True))
+                warning = _warning(path, len(survey.timeline), survey.total) if survey.breaks_off else None
+                return Reading(kept, indices, survey.timeline, warning)
+    return _read_what_decodes(path, survey, choose, keep)
+
+
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        raise VideoError(f"{path}: there is no such file.")
+    if not os.access(path, os.R_OK):
+        raise VideoError(f"{path}: cannot be opened, permission denied.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise VideoError(f"{path}: the file is empty.")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream: no cover picture, and of several the one that ffmpeg would play."""
+    try:
+        # `file:` lets a name hold a colon; the whitelist keeps a playlist from reaching for the network.
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        with path.open("rb") as file:
+            head = file.read(12)
+        if head[4:8] == b"ftyp":
+            reason = "the file is incomplete, its index (moov) is missing, as after a download that was cut short"
+        else:
+            reason = f"not a video that can be read ({error.strerror})"
+        raise VideoError(f"{path}: {reason}.") from error
+    with container:
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if container.format.name == "tty":  # ffmpeg draws plain text as a film of a terminal
+            raise VideoError(f"{path}: a text file, not a video.")
+        if not streams:
+            content = "only audio" if container.streams.audio else "nothing that can be shown"
+            raise VideoError(f"{path}: has no video stream, {content}.")
+        best = container.streams.best("video")
+        stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
+        if stream.codec_context is None:
+            raise VideoError(f"{path}: the codec is unknown to PyAV, or the file's header is incomplete.")
+        yield container, stream
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """A file's packets in decoding order, and the timeline they promise."""
+
+    pts: NDArray[np.int64]  # (P,)
+    keyframe: NDArray[np.bool_]  # (P,)
+    timeline: Timeline | None  # None where packets are damaged or have no times of their own
+    counted: bool  # frames are known by the order in which they come out, not by their times
+    tick: Fraction
+    rate: Fraction
+    total: int  # frames that the file should have
+    breaks_off: bool  # the packets end before the header says they should
+
+
+def _survey(path: Path) -> _Survey:
+    pts = list[int | None]()
+    keyframe, shown, damaged, end, last_second = list[bool](), list[bool](), False, 0, 0.0
+    with _open(path) as (container, stream):
+        tick = stream.time_base or Fraction(1, 90_000)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+        try:
+            for packet in container.demux():
+                if packet.size == 0:
+                    continue
+                if packet.pts is not None and packet.time_base:
+                    over = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    last_second = max(last_second, over)
+                if packet.stream_index == stream.index:
+                    pts.append(packet.dts if counted else packet.pts)
+                    keyframe.append(packet.is_keyframe)
+                    shown.append(not packet.is_discard)
+                    damaged |= packet.is_corrupt
+                    end = max(end, (pts[-1] or 0) + (packet.duration or 0))
+        except av.FFmpegError:
+            damaged = True
+        promised = (container.duration or 0) / av.time_base
+        seconds = last_second - min(container.start_time or 0, 0) / av.time_base
+        header_frames, header_duration = stream.frames, stream.duration
+    if not pts:
+        raise VideoError(f"{path}: has a video stream without a single frame.")
+
+    # An edit list may hide frames that the header counts: then only the time missing at the end tells.
+    tolerance = 2 / float(rate) if header_frames > len(pts) else 0.5
+    breaks_off = promised - seconds > tolerance
+    total = len(pts)
+    if breaks_off or damaged:
+        total = max(total, header_frames or round(promised * rate))
+
+    timed = np.array([p if p is not None else -1 for p in pts], dtype=np.int64)
+    timeline, order = None, np.unique(timed[np.array(shown)])
+    if not damaged and None not in pts and len(order) == sum(shown) > 0:
+        if end <= order[-1]:  # the last frame states no duration
+            end = int(order[-1]) + max(1, round(1 / (rate * tick)))
+        timeline = Timeline(order, end, tick, rate, header_frames or None, header_duration)
+    return _Survey(timed, np.array(keyframe), timeline, counted, tick, rate, total, breaks_off)
+
+
+def _fetch(path: Path, survey: _Survey, wanted: NDArray[np.int64], keep: Keep[Kept], may_seek: bool) -> dict[int, Kept]:
+    """Decode the frames with the times `wanted` (ascending); one that does not appear is left out."""
+    found: dict[int, Kept] = {}
+    try:
+        with _open(path) as (container, stream):
+            context = stream.codec_context
+            context.thread_type = "AUTO"
+            context.thread_count = min(torch.get_num_threads(), 8)  # a data loader's worker has one
+            shown = iter(survey.timeline.pts.tolist() if survey.timeline else ())
+            for target, stretch in _stretches(survey, wanted, may_seek):
+                missing = set(stretch)
+                if target is not None:
+                    # MPEG streams have no index: a seek lands near the time, so aim a second early.
+                    early = 1 / survey.tick if container.format.name in ("mpegts", "mpeg") else 0
+                    container.seek(target - int(early), stream=stream)
+                landed, last, entry = target is None, -math.inf, None
+                for packet in container.demux(stream):
+                    if not landed:
+                        if not packet.is_keyframe:
+                            continue
+                        if packet.pts is None or packet.pts > stretch[0]:
+                            return found
+                        landed, entry = True, packet.pts
+                    if not survey.counted:
+                        context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
+                    for frame in _decode(packet):
+                        pts = next(shown, None) if survey.counted else frame.pts
+                        if pts is None or pts <= last:  # the container's times are not the decoder's
+                            return {}
+                        last = pts
+                        if entry is not None and pts >= entry:
+                            if frame.pict_type != PictureType.I:  # a gradual refresh: whole only frames later
+                                return found
+                            entry = None
+                        if pts in missing:
+                            missing.remove(pts)
+                            found[pts] = keep(_rgb(frame))
+                    if not missing:
+                        break
+                if missing:
+                    return found
+    except av.FFmpegError:
+        pass
+    return found
+
+
+def _stretches(survey: _Survey, wanted: NDArray[np.int64], may_seek: bool) -> list[tuple[int | None, list[int]]]:
+    """Cut the wanted times into runs decoded in one go, each with the time of the keyframe to seek to.
+
+    A frame's keyframe is the last one shown no later than it: pictures shown before a keyframe but stored
+    after it may need what precedes it.
+    """
+    if not may_seek:
+        return [(None, wanted.tolist())]
+    keys = np.flatnonzero(survey.keyframe)
+    by_time = keys[np.argsort(survey.pts[keys], kind="stable")]
+    order = np.argsort(survey.pts, kind="stable")
+    positions = order[np.searchsorted(survey.pts[order], wanted)]
+    before = np.searchsorted(survey.pts[by_time], wanted, side="right") - 1
+    stretches: list[tuple[int | None, list[int]]] = [(None, [])]
+    reached = 0
+    for pts, position, key in zip(wanted.tolist(), positions.tolist(), before.tolist(), strict=True):
+        if key >= 0 and by_time[key] - reached > SEEK_WORTH:
+            stretches.append((int(survey.pts[by_time[key]]), []))
+        stretches[-1][1].append(pts)
+        reached = max(reached, position)
+    return [stretch for stretch in stretches if stretch[1]]
+
+
+def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
+    """Two passes over the whole file by one thread: learn which frames can be had, then take the chosen."""
+    damage: list[str] = []
+    pts: list[int | None] = []
+    end, tick = 0, 1 / survey.rate
+    resumed = False
+    for frame in _decodable(path, damage):
+        pts.append(frame.pts)
+        resumed |= bool(damage)
+        if frame.pts is not None and frame.time_base:
+            tick, end = frame.time_base, frame.pts + (frame.duration or 0)
+    if not pts:
+        reason = damage[0] if damage else "the decoder returned none"
+        raise VideoError(f"{path}: none of its {survey.total} frames can be decoded ({reason}).")
+    times = np.array([p if p is not None else 0 for p in pts], dtype=np.int64)
+    if None in pts or (np.diff(times) <= 0).any():  # no usable times: the header's rate stands in
+        tick, times, end = 1 / survey.rate, np.arange(len(pts), dtype=np.int64), len(pts)
+    timeline = Timeline(times, max(end, int(times[-1]) + 1), tick, survey.rate)
+    indices = choose(timeline)
+    wanted, kept = set(np.unique(indices).tolist()), dict[int, Kept]()
+    for number, frame in enumerate(_decodable(path, [])):
+        if number in wanted:
+            kept[number] = keep(_rgb(frame))
+            if len(kept) == len(wanted):
+                break
+    warning = None
+    if damage or survey.breaks_off:
+        fault = "is damaged" if resumed else "breaks off"
+        warning = _warning(path, len(pts), max(survey.total, len(pts)), fault)
+    return Reading(kept, indices, timeline, warning)
+
+
+def _decodable(path: Path, damage: list[str]) -> Iterator[av.VideoFrame]:
+    """Every frame that decodes soundly; after a damaged packet, decoding resumes at the next keyframe.
+
+    Frames still inside the decoder when it meets damage are dropped: they lean on it. `damage` collects the
+    decoder's reasons.
+    """
+    with _open(path) as (container, stream):
+        context = stream.codec_context
+        context.thread_count = 1  # several threads report damage late, and differently each time
+        sound = True
+        try:
+            for packet in container.demux(stream):
+                if not sound and not packet.is_keyframe:
+                    continue
+                try:
+                    # A packet that is cut off is never decoded, so the frames before it come out whole.
+                    frames = context.decode(None) if packet.is_corrupt else _decode(packet)
+                    reason = "a packet is cut off" if packet.is_corrupt else ""
+                except av.FFmpegError as error:
+                    frames, reason = [], str(error.strerror)
+                yield from frames
+                if reason:
+                    damage.append(reason)
+                    context.flush_buffers()
+                sound = not reason
+        except av.FFmpegError as error:
+            damage.append(str(error.strerror))
+
+
+def _decode(packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
+    return packet.decode()
+
+
+def _warning(path: Path, usable: int, total: int, fault: str = "breaks off") -> str:
+    how_much = f"after {usable} of {total} frames" if fault == "breaks off" else f"and gives {usable} of {total} frames"
+    return f"{path.name}: {fault} {how_much}; the {usable} decoded frames are used"
+
+
+def _rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """A decoded frame as `(H, W, 3)` uint8 RGB, upright."""
+    image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
+        return image
+    return _upright(image, np.frombuffer(memoryview(matrix), np.int32))
+
+
+def _upright(image: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Apply a display matrix (a b u, c d v, x y w): x' = ax + cy, y' = bx + dy; quarter turns, mirrors."""
+    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

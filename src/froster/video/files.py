@@ -1,0 +1,64 @@
+"""From what a user names (files, folders, patterns) to a list of videos."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from froster.errors import VideoError
+from froster.video.pictures import PICTURE_SUFFIXES, folder_pictures, natural_key
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3gp", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+})
+# fmt: on
+
+
+def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The videos that `paths` name, in the order given, each once.
+
+    A file is taken whatever its suffix. A folder is searched through all its levels for files with a video's
+    suffix, in natural order, hidden ones left out; a folder that directly holds pictures, no video and no
+    folder, is one video. A name with `*`, `?` or `[` that does not exist is a pattern (`**` for all levels).
+    Raises `VideoError` for a name that does not exist, and for a folder or pattern that yields nothing.
+    """
+    found: dict[Path, None] = {}
+    for name in paths:
+        path = Path(name).expanduser()
+        if path.exists():
+            found |= dict.fromkeys(_videos_in(path, named=True))
+        elif glob.has_magic(str(path)):
+            names = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+            matches = sorted(map(Path, names), key=natural_key)
+            videos = [video for match in matches for video in _videos_in(match, named=False)]
+            if not videos:
+                raise VideoError(f"{name}: no video matches this pattern.")
+            found |= dict.fromkeys(videos)
+        else:
+            raise VideoError(f"{name}: there is no such file or folder.")
+    return list(found)
+
+
+def _videos_in(path: Path, *, named: bool) -> list[Path]:
+    if not path.is_dir():
+        return [path] if named or path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES else []
+    try:
+        videos = list(_search(path))
+    except PermissionError as error:
+        raise VideoError(f"{error.filename}: cannot be opened, permission denied.") from error
+    if named and not videos:
+        raise VideoError(f"{path}: the folder holds no video and is no folder of pictures.")
+    return videos
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=natural_key)
+    folders = [entry for entry in entries if entry.is_dir()]
+    videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
+    if not folders and not videos and folder_pictures(folder):
+        yield folder
+    yield from videos
+    for inner in folders:
+        yield from _search(inner)

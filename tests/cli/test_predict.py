@@ -1,0 +1,192 @@
+import csv
+import io
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from froster.data.puppets import write_videos
+from froster.data.vocabularies import read_vocabulary
+
+LABELS = "juggling balls, riding a bicycle, playing guitar"
+FROSTER = Path(sys.executable).with_name("froster")
+# Twenty labels, two of them what the real clips show.
+TWENTY = "arm wrestling, flipping pancake, " + ", ".join(read_vocabulary("hmdb-51")[:18])
+
+
+def froster(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder, ["juggling balls", "riding a bicycle"], videos=1, frames=16, size=64, seed=5)
+    return folder
+
+
+def test_json_lines_in_a_pipe(videos: Path) -> None:
+    result = froster("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS, "--model", "puppets")
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
+    content = json.loads(line)
+    assert content["video"] == str(videos / "juggling-balls" / "5.mp4")
+    assert content["predictions"][0]["label"] == "juggling balls"
+    assert sum(entry["score"] for entry in content["predictions"]) == pytest.approx(1)
+    assert all(-1 <= entry["similarity"] <= 1 for entry in content["predictions"])
+    assert "Traceback" not in result.stderr
+
+
+def test_folder_and_glob_csv_and_top(videos: Path) -> None:
+    for what in (videos, videos / "*" / "*.mp4"):
+        result = froster(
+            "predict", what, "--labels", LABELS, "--model", "puppets", "--csv", "--top", "2", "--views", "1"
+        )
+        rows = list(csv.DictReader(io.StringIO(result.stdout)))
+        assert [(Path(row["video"]).parent.name, row["rank"]) for row in rows] == [
+            ("juggling-balls", "1"),
+            ("juggling-balls", "2"),
+            ("riding-a-bicycle", "1"),
+            ("riding-a-bicycle", "2"),
+        ]
+        assert [row["label"] for row in rows if row["rank"] == "1"] == ["juggling balls", "riding a bicycle"]
+
+
+def test_table_with_bars_in_a_terminal(videos: Path) -> None:
+    controller, terminal = pty.openpty()
+    command = [
+        FROSTER,
+        "predict",
+        videos / "juggling-balls" / "5.mp4",
+        "--labels",
+        LABELS,
+        "--model",
+        "puppets",
+    ]
+    process = subprocess.Popen(command, stdout=terminal, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "90"})
+    os.close(terminal)
+    shown = b""
+    try:
+        while chunk := os.read(controller, 1 << 16):
+            shown += chunk
+    except OSError:  # Linux says so when the other end has closed
+        pass
+    assert process.wait(timeout=60) == 0
+    text = shown.decode()
+    assert "juggling balls" in text
+    assert "█" in text
+    assert " %" in text
+    assert not text.lstrip().startswith("{")
+
+
+def test_notice_says_which_model_is_used_and_how_to_name_a_real_one(videos: Path) -> None:
+    result = froster("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS)
+    assert "drawn puppets only" in result.stderr
+    assert "--model vit-b-16" in result.stderr
+
+
+def test_picture(videos: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "out.png"
+    result = froster("predict", videos, "--labels", LABELS, "--model", "puppets", "--picture", picture)
+    assert result.returncode == 0, result.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    wrong = froster("predict", videos, "--labels", LABELS, "--model", "puppets", "--picture", tmp_path / "out.doc")
+    assert wrong.returncode == 2
+    assert "out.doc" in wrong.stderr
+    assert wrong.stdout == ""
+
+
+def test_real_clips_good_and_broken(shared: Path) -> None:
+    result = froster("predict", shared / "videos", "--labels", TWENTY, "--model", "puppets", "--student", "vclip")
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(Path(line["video"]).name for line in lines) == [
+        "arm_wrestling.mp4",
+        "corrupted.mp4",
+        "flipping_a_pancake.mkv",
+        "rotated_90.mov",
+        "short.avi",
+    ]
+    warned = {Path(line["video"]).name: line["warning"] for line in lines if "warning" in line}
+    assert list(warned) == ["corrupted.mp4"]
+    assert "28 of 50 frames" in warned["corrupted.mp4"]
+    assert "warning: corrupted.mp4" in result.stderr
+
+
+def test_batch_goes_on_and_ends_with_a_list(videos: Path, tmp_path: Path) -> None:
+    good = tmp_path / "good.mp4"
+    shutil.copy(videos / "juggling-balls" / "5.mp4", good)
+    (tmp_path / "text.mp4").write_text("this is a text file\n" * 50)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[:2000])
+    (tmp_path / "folder").mkdir()
+    names = ["text.mp4", "empty.mp4", "good.mp4", "cut.mp4"]
+    absent = ["nothing.mp4", "folder", "*.mkv"]
+    result = froster("predict", *absent, *names, "--labels", LABELS, "--model", "puppets", cwd=tmp_path)
+    assert result.returncode == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["video"] for line in lines] == names
+    assert [name for name, line in zip(names, lines, strict=True) if "error" in line] == [
+        "text.mp4",
+        "empty.mp4",
+        "cut.mp4",
+    ]
+    summary = result.stderr.partition("6 of 7 videos could not be used:\n")[2].splitlines()
+    failed = [*absent, "text.mp4", "empty.mp4", "cut.mp4"]
+    assert [line.strip().partition(":")[0] for line in summary] == failed
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clip.mp4"], "--labels-file FILE"),
+        (["clip.mp4", "--labels", "a", "--labels-file", "b"], "either --labels"),
+        (["clip.mp4", "--labels", ","], "No action names"),
+        (["clip.mp4", "--labels-file", "none.txt"], "none.txt cannot be read"),
+        (["clip.mp4", "--labels", "a", "--json", "--csv"], "one of --json and --csv"),
+        (["clip.mp4", "--labels", "a", "--model", "vit-b16"], "did you mean 'vit-b-16'"),
+        (["clip.mp4", "--labels", "a", "--model", "clip.mp4"], "clip.mp4 is not a checkpoint"),
+        (["clip.mp4", "--labels", "a", "--model", "puppets", "--student", "vklip"], "did you mean 'vclip'"),
+        (
+            ["clip.mp4", "--labels", "a", "--model", "puppets", "--device", "cuda:77"],
+            "device 'cuda:77' cannot be used",
+        ),
+    ],
+)
+def test_user_errors_are_one_line(videos: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    shutil.copy(videos / "juggling-balls" / "5.mp4", tmp_path / "clip.mp4")
+    (tmp_path / "folder").mkdir()
+    result = froster("predict", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("Using the small")]
+    assert message in line
+
+
+def test_second_run_reads_the_class_matrix_from_the_cache(videos: Path, own_cache: Path) -> None:
+    arguments = ("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS, "--model", "puppets")
+    first = froster(*arguments)
+    (file,) = (own_cache / "classes").iterdir()
+    written = file.stat().st_mtime_ns
+    second = froster(*arguments)
+    assert first.stdout == second.stdout
+    assert file.stat().st_mtime_ns == written
+
+
+def test_help_is_quick_and_classes_are_listed() -> None:
+    assert "predict" in froster("--help").stdout
+    assert "kinetics-400   400 classes" in froster("classes").stdout
+    assert froster("classes", "ucf-101").stdout.splitlines()[0] == "apply eye makeup"
+    assert "did you mean 'ssv2'" in froster("classes", "ssv").stderr
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, froster.cli; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+    )
+    assert loaded.stdout.strip() == "False"

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from froster import FrosterError, Prediction, Recognizer, VideoError, load_model
+from froster.clip.model import Clip, ClipConfig
+from froster.data.puppets import ACTIONS, write_videos
+from froster.students import VideoStudent, build_student
+from froster.text.classifier import encode_classes
+from froster.video import load_video
+
+LABELS = ["juggling balls", "riding a bicycle", "climbing a ladder", "playing guitar"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder, LABELS, videos=1, frames=20, size=64, seed=123_456_789)
+    return [folder / name.replace(" ", "-") / "123456789.mp4" for name in LABELS]
+
+
+@pytest.fixture
+def random_student() -> VideoStudent:
+    torch.manual_seed(0)
+    return build_student("vclip", Clip(ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32))).eval()
+
+
+def test_small_model_recognises_puppets(videos: list[Path]) -> None:
+    recognizer = Recognizer("puppets", LABELS)
+    for video, label in zip(videos, LABELS, strict=True):
+        prediction = recognizer.predict(video)
+        assert prediction.label == label
+        assert prediction.video == str(video)
+        assert prediction.warning is None
+
+
+def test_scores_are_the_softmax_of_the_mean_logits_of_views_and_frames(
+    videos: list[Path], random_student: VideoStudent
+) -> None:
+    recognizer = Recognizer(random_student, LABELS, views=2, frames=5, precision="float32", device="cpu")
+    prediction = recognizer.predict(videos[0])
+    clips = load_video(videos[0], frames=5, views=2, size=32).frames
+    with torch.no_grad():
+        features = F.normalize(random_student.encode_video(clips), dim=-1)
+        classes = encode_classes(random_student, dict.fromkeys(LABELS, ""))
+        cosines = (features @ classes.T).mean(dim=(0, 1))
+        scores = (random_student.logit_scale.exp() * cosines).softmax(dim=0)
+    assert dict(prediction.ranked) == pytest.approx(dict(zip(LABELS, scores.tolist(), strict=True)), abs=1e-6)
+    assert prediction.similarities == pytest.approx(dict(zip(LABELS, cosines.tolist(), strict=True)), abs=1e-6)
+    assert sum(dict(prediction.ranked).values()) == pytest.approx(1)
+    ranks = [score for _, score in prediction.ranked]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+def test_many_videos_in_order_and_a_bad_one_does_not_stop_the_others(
+    videos: list[Path], random_student: VideoStudent, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"not a video at all")
+    recognizer = Recognizer(random_student, LABELS, views=1)
+    paths = [*videos[:2], bad, *videos[2:]]
+    results = list(recognizer.predict_many(paths))
+    assert [video for video, _ in results] == [str(path) for path in paths]
+    assert [type(result) for _, result in results] == [
+        Prediction,
+        Prediction,
+        VideoError,
+        Prediction,
+        Prediction,
+    ]
+    assert results[0][1] == recognizer.predict(videos[0])
+
+
+def test_prepared_frames_and_determinism(random_student: VideoStudent) -> None:
+    recognizer = Recognizer(random_student, LABELS)
+    frames = torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert recognizer.predict(frames) == recognizer.predict(frames)
+
+
+def test_descriptions_change_the_classes(random_student: VideoStudent) -> None:
+    plain = Recognizer(random_student, LABELS, precision="float32")
+    labels = {**dict.fromkeys(LABELS, ""), "juggling balls": "keeping several balls in the air at once"}
+    described = Recognizer(random_student, labels, precision="float32")
+    moved = (plain.classes - described.classes).abs().amax(dim=1)
+    assert moved[0] > 1e-4
+    assert moved[1:].max() < 1e-6
+
+
+def test_vocabulary_by_name(random_student: VideoStudent) -> None:
+    assert list(Recognizer(random_student, "puppets").labels) == list(ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": []}, "No action names"),
+        ({"labels": ["a", "a"]}, "given twice"),
+        ({"views": 0}, "at least 1"),
+        ({"device": "warp"}, "device 'warp' cannot be used"),
+        ({"precision": "float8"}, "no precision 'float8'"),
+    ],
+)
+def test_wrong_arguments(random_student: VideoStudent, change: dict[str, object], message: str) -> None:
+    with pytest.raises(FrosterError, match=message):
+        Recognizer(random_student, **{"labels": LABELS, **change})
+
+
+def test_small_model_is_a_clip_of_the_original_architecture() -> None:
+    model = load_model("puppets")
+    parameters = sum(p.numel() for name, p in model.named_parameters() if "token_embedding" not in name)
+    assert 2e6 < parameters < 4e6
+    assert model.config.vocab_size == 49408
+    assert model.config.activation == "quick_gelu"
+    assert np.isfinite(model.logit_scale.item())

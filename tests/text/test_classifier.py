@@ -1,0 +1,133 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from froster.clip.model import Clip, ClipConfig
+from froster.clip.tokenizer import tokenize
+from froster.clip.weights import infer_config, load_into, to_clip_names
+from froster.text import classifier
+from froster.text.classifier import encode_classes, encode_texts, load_or_encode_classes
+from froster.text.prompts import TEMPLATES, class_prompts
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+
+LABELS = {
+    "juggling": "",
+    "brushing teeth": "moving a small brush across the teeth",
+    "throwing something onto a surface without it falling down": "",
+}
+
+
+@pytest.fixture
+def clip() -> Clip:
+    torch.manual_seed(0)
+    return Clip(ClipConfig(32, 8, 64, 1, 1, 64, 2, 1, 32)).eval()
+
+
+class Counter:
+    """A model that counts the texts it encodes."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.text, self.inner, self.texts, self.positions = clip.text, clip, 0, 0
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        self.texts += len(tokens)
+        self.positions += tokens.numel()
+        return self.inner.encode_text(tokens)
+
+
+def class_matrix_by_hand(clip: Clip, labels: dict[str, str]) -> Tensor:
+    """One prompt after another, all 77 positions."""
+    rows = []
+    for name, description in labels.items():
+        features = [F.normalize(clip.encode_text(tokenize(p))[0], dim=0) for p in class_prompts(name, description)]
+        rows.append(F.normalize(torch.stack(features).mean(dim=0), dim=0))
+    return torch.stack(rows)
+
+
+def test_class_matrix_of_the_released_code(goldens: Path) -> None:
+    golden = load_file(goldens / "more" / "text_classifier.safetensors")
+    state = to_clip_names({key: value for key, value in golden.items() if key.startswith("model.")})
+    # The golden holds the text encoder alone.
+    visual = Clip(ClipConfig(16, 16, 64, 1, 1, 64, 1, 1, 64, vocab_size=8)).state_dict()
+    state |= {key: value for key, value in visual.items() if key.startswith("visual.")}
+    clip = Clip(infer_config(state)).eval()
+    load_into(clip, state, "text_classifier")
+    tokens = golden["in.tokens"]
+    texts = clip.encode_text(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+    assert (texts - golden["out.text_features"]).abs().max() < 2e-5
+    matrix = F.normalize(F.normalize(texts, dim=-1).mean(dim=0), dim=-1)
+    assert (matrix - golden["out.class_matrix"]).abs().max() < 2e-5
+
+
+def test_sorted_and_cut_batches_change_nothing(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "TOKENS_PER_BATCH", 64)
+    matrix = encode_classes(clip, LABELS)
+    assert (matrix - class_matrix_by_hand(clip, LABELS)).abs().max() < 1e-5
+    assert (matrix.norm(dim=1) - 1).abs().max() < 1e-6
+
+
+def test_features_come_in_the_order_of_the_texts(clip: Clip) -> None:
+    texts = ["a long text about a person who juggles", "short", "a text of middle length", "short"]
+    features = encode_texts(clip, texts)
+    for text, feature in zip(texts, features, strict=True):
+        assert (feature - F.normalize(clip.encode_text(tokenize(text))[0], dim=0)).abs().max() < 1e-5
+
+
+def test_second_run_encodes_no_text(clip: Clip) -> None:
+    counter = Counter(clip)
+    first = load_or_encode_classes(counter, LABELS)
+    assert counter.texts == 29 * len(LABELS)
+    assert counter.positions < 0.4 * 77 * counter.texts
+    again = load_or_encode_classes(counter, LABELS)
+    assert counter.texts == 29 * len(LABELS)
+    assert torch.equal(first, again)
+
+
+def test_cache_depends_on_labels_templates_weights_and_precision(clip: Clip) -> None:
+    counter = Counter(clip)
+    load_or_encode_classes(counter, LABELS)
+
+    def encodes_again(labels: dict[str, str] = LABELS, templates: tuple[str, ...] = TEMPLATES) -> bool:
+        before = counter.texts
+        load_or_encode_classes(counter, labels, templates)
+        return counter.texts > before
+
+    assert not encodes_again()
+    assert encodes_again({**LABELS, "juggling": "throwing balls"})
+    assert encodes_again(dict(reversed(LABELS.items())))
+    assert encodes_again(templates=TEMPLATES[:3])
+    clip.text.ln_final.bias[0] += 1e-3
+    assert encodes_again()
+    clip.to(torch.bfloat16)
+    assert encodes_again()
+
+
+def test_damaged_cache_is_made_anew(clip: Clip, own_cache: Path) -> None:
+    first = load_or_encode_classes(clip, LABELS)
+    (file,) = (own_cache / "classes").iterdir()
+    file.write_bytes(file.read_bytes()[:-7])
+    assert torch.equal(load_or_encode_classes(clip, LABELS), first)
+    assert torch.equal(load_file(file)["classes"], first)
+
+
+def test_unwritable_cache_costs_only_time(clip: Clip, own_cache: Path) -> None:
+    own_cache.mkdir()
+    (own_cache / "classes").write_text("a file where the folder should be")
+    assert load_or_encode_classes(clip, LABELS).shape == (3, 32)
+
+
+def test_templates_are_the_authors() -> None:
+    assert len(set(TEMPLATES)) == 28
+    assert "a example of a person practicing {}." in TEMPLATES
+    assert all(re.fullmatch(r"a (photo|video|example|demonstration) of [a-z ]*\{\}\.", t) for t in TEMPLATES)
+    prompts = class_prompts("archery", "shooting arrows")
+    assert prompts[1] == "a photo of a person archery. archery: shooting arrows"
+    assert prompts[-1] == "archery: shooting arrows"
+    assert class_prompts("archery")[0] == "a photo of archery. archery"
+    assert len(prompts) == 29

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from froster.errors import FrosterError
+from froster.text.labels import parse_labels, read_labels
+
+
+def test_names_from_the_command_line() -> None:
+    assert parse_labels(" juggling,brushing teeth , ") == {"juggling": "", "brushing teeth": ""}
+    assert len(parse_labels("UCF-101")) == 101
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("juggling\n\n# sports\nbrushing teeth\n", {"juggling": "", "brushing teeth": ""}),
+        ('["juggling", "a, with comma"]', {"juggling": "", "a, with comma": ""}),
+        ('{"juggling": "throwing balls", "archery": ""}', {"juggling": "throwing balls", "archery": ""}),
+        (
+            '{"10": "Push Ups: arms: bent", "2": "Archery: with a bow", "0": "Running"}',
+            {"Running": "", "Archery": "with a bow", "Push Ups": "arms: bent"},
+        ),
+        ("\ufeffjuggling\r\nwaving", {"juggling": "", "waving": ""}),
+    ],
+)
+def test_files(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
+    path = tmp_path / "labels"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert read_labels(path) == expected
+    assert list(read_labels(path)) == list(expected)
+
+
+def test_released_rephrased_file(shared: Path) -> None:
+    labels = read_labels(shared / "splits" / "froster_csv" / "b2n_ucf101" / "test_rephrased.json")
+    assert len(labels) == 50
+    assert next(iter(labels)) == "Playing Violin"
+    assert labels["Pull Ups"].startswith("This video demonstrates the exercise known as pull-ups")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "No action names"),
+        ("{", "not valid JSON: line 1"),
+        ('{"a": 3}', "both text"),
+        ("juggling\njuggling", "'juggling' is given twice"),
+        ("[]", "No action names"),
+        ("{}", "No action names"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(text)
+    with pytest.raises(FrosterError, match=message):
+        read_labels(path)
+
+
+def test_missing_and_binary_file(tmp_path: Path) -> None:
+    with pytest.raises(FrosterError, match=r"nothing\.txt cannot be read: No such file"):
+        read_labels(tmp_path / "nothing.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(FrosterError, match="binary cannot be read"):
+        read_labels(tmp_path / "binary")
+    with pytest.raises(FrosterError, match="No action names"):
+        parse_labels(" , ")

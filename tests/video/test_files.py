@@ -1,0 +1,117 @@
+"""Pictures and folders of pictures as videos, and the list of videos that a user's words stand for."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from froster.errors import VideoError
+from froster.video import decode_frames, find_videos, load_video
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path, picture):
+    clips = load_video(save(tmp_path / "still.png", picture(9)), size=32)
+    assert clips.frames.shape == (1, 8, 3, 32, 32) and clips.indices.tolist() == [[0] * 8]
+    assert clips.warning is None
+
+
+def test_a_picture_is_turned_by_its_exif_tag(tmp_path, picture, number_of):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held so that the picture must be turned a quarter clockwise
+    Image.fromarray(picture(300)).rotate(90).save(tmp_path / "held.jpg", exif=exif)
+    assert number_of(decode_frames(tmp_path / "held.jpg").frames[0]) == 300
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "I;16"])
+def test_picture_modes(tmp_path, picture, number_of, mode):
+    grey = Image.fromarray(picture(77)).convert("L")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
+    else:
+        image = grey.convert("RGB").convert(mode) if mode != "1" else grey.point(lambda v: 255 * (v > 128), "1")
+    image.save(tmp_path / "mode.png")
+    assert number_of(decode_frames(tmp_path / "mode.png").frames[0]) == 77
+
+
+@pytest.mark.parametrize("name", ["moving.webp", "moving.png", "moving.gif"])
+def test_moving_pictures(tmp_path, picture, number_of, name):
+    images = [Image.fromarray(picture(number)) for number in (1, 2, 3, 4)]
+    durations = [100, 100, 100, 1700]  # the fourth is shown for most of the time
+    images[0].save(tmp_path / name, save_all=True, append_images=images[1:], duration=durations, lossless=True)
+    taken = decode_frames(tmp_path / name)
+    assert [number_of(frame) for frame in taken.frames] == [1, 2, 3, 4]
+    np.testing.assert_allclose(taken.times, [0, 0.1, 0.2, 0.3], atol=1e-3)
+    assert load_video(tmp_path / name, frames=4, size=32).indices.tolist() == [[2, 3, 3, 3]]
+
+
+def test_a_folder_of_pictures_is_in_natural_order(tmp_path, picture, number_of):
+    for number in (10, 9, 2, 1):
+        save(tmp_path / f"frame_{number}.png", picture(number))
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    taken = decode_frames(tmp_path)
+    assert [number_of(frame) for frame in taken.frames] == [1, 2, 9, 10]
+    np.testing.assert_allclose(taken.times, np.arange(4) / 30, atol=1e-6)
+
+
+def test_unreadable_pictures_are_left_out_and_said(tmp_path, picture, number_of):
+    for number in range(10):
+        save(tmp_path / f"{number}.png", picture(number))
+    (tmp_path / "3.png").write_bytes(b"broken")
+    whole = (tmp_path / "7.png").read_bytes()
+    (tmp_path / "7.png").write_bytes(whole[: len(whole) // 2])
+    taken = decode_frames(tmp_path)
+    assert [number_of(frame) for frame in taken.frames] == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert taken.warning == f"{tmp_path.name}: 2 of 10 pictures cannot be read; the others are used"
+    for number in range(10):
+        (tmp_path / f"{number}.png").write_bytes(b"broken")
+    with pytest.raises(VideoError, match="cannot be read"):
+        load_video(tmp_path)
+
+
+@pytest.fixture
+def tree(tmp_path, picture):
+    for name in (
+        "b/clip10.mp4",
+        "b/clip2.MP4",
+        "a.mkv",
+        "notes.txt",
+        ".hidden.mp4",
+        "c/poster.jpg",
+        "c/d.webm",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for number in range(2):
+        save(tmp_path / "b" / "frames" / f"{number}.jpg", picture(number))
+    (tmp_path / "nothing").mkdir()
+    return tmp_path
+
+
+def test_find_videos_in_folders(tree):
+    found = [str(path.relative_to(tree)) for path in find_videos([tree])]
+    assert found == ["a.mkv", "b/clip2.MP4", "b/clip10.mp4", "b/frames", "c/d.webm"]
+
+
+def test_find_videos_by_name_and_pattern(tree):
+    assert find_videos([tree / "notes.txt"]) == [tree / "notes.txt"]
+    assert find_videos([str(tree / "b" / "*.mp4")]) == [tree / "b" / "clip10.mp4"]
+    assert find_videos([str(tree / "**" / "*.webm")]) == [tree / "c" / "d.webm"]
+    assert find_videos([tree / "a.mkv", tree, tree / "a.mkv"])[0] == tree / "a.mkv"
+    assert len(find_videos([tree / "a.mkv", tree])) == 5
+    assert find_videos([tree / "b" / "frames"]) == [tree / "b" / "frames"]
+
+
+def test_find_videos_says_what_is_missing(tree):
+    for name, reason in (
+        ("absent.mp4", "there is no such file or folder"),
+        ("nothing", "holds no video"),
+        ("*.mov", "no video matches"),
+    ):
+        with pytest.raises(VideoError, match=reason) as caught:
+            find_videos([tree / "a.mkv", tree / name])
+        assert name in str(caught.value)

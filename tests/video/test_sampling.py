@@ -1,0 +1,74 @@
+"""Which frames are taken: the golden of the released code, and the uniform rule against plain arithmetic."""
+
+import json
+from fractions import Fraction
+from itertools import groupby
+
+import av
+import numpy as np
+import pytest
+
+from froster.video import load_video
+from froster.video.sampling import release_indices, uniform_indices
+from froster.video.transforms import CLIP_MEAN, CLIP_STD
+
+
+def shown_numbers(clips, number_of):
+    pictures = clips.frames.permute(0, 1, 3, 4, 2).numpy() * CLIP_STD + CLIP_MEAN
+    return [[number_of(picture * 255) for picture in view] for view in pictures]
+
+
+def test_release_reads_the_golden_frames_from_real_files(shared, video, number_of):
+    rows = json.loads((shared / "goldens" / "sampling.json").read_text())["rows"]
+    for (count, fps), views in groupby(rows, key=lambda row: (row["frames"], row["fps"])):
+        # Without B-frames there is no edit list, whose duration in milliseconds would round the header's.
+        path = video(f"{count}.mp4", count, rate=fps, options={"preset": "ultrafast", "bf": "0"})
+        clips = load_video(path, views=3, size=64, sampling="release")
+        expected = [row["indices"] for row in views]
+        assert clips.indices.tolist() == expected
+        assert shown_numbers(clips, number_of) == expected
+        np.testing.assert_allclose(clips.times, np.array(expected) / fps, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["gap.mp4", "gap.mkv", "gap.avi"])
+def test_uniform_reads_the_middles_of_equal_segments(video, number_of, name):
+    clips = load_video(video(name, 100), frames=8, size=64)
+    expected = [int((k + Fraction(1, 2)) * Fraction(100, 8)) for k in range(8)]
+    assert clips.indices.tolist() == [expected] == shown_numbers(clips, number_of)
+
+
+def test_uniform_views_interleave_and_each_covers_the_video():
+    indices = uniform_indices(np.arange(240) / 30, 8.0, frames=8, views=3)
+    assert indices.shape == (3, 8)
+    assert indices.T.ravel().tolist() == list(range(5, 240, 10))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7])
+def test_a_short_video_repeats_its_frames_evenly(count):
+    (indices,) = uniform_indices(np.arange(count) / 10, count / 10, frames=8, views=1)
+    repeats = np.bincount(indices, minlength=count)
+    assert (np.diff(indices) >= 0).all()
+    assert repeats.max() - repeats.min() <= 1
+
+
+def test_uniform_follows_time_where_the_frame_rate_varies(video, number_of):
+    # 60 quick frames in 2 seconds, then 4 slow ones of 2 seconds: segments of 10 / 5 seconds.
+    ticks = [*range(0, 1980, 33), 2000, 4000, 6000, 8000]
+    path = video("vfr.mkv", 64, ticks=ticks, tick=Fraction(1, 1000), options={"g": "10", "bf": "2"})
+    clips = load_video(path, frames=5, size=64)
+    shown = np.searchsorted(ticks, np.array([1, 3, 5, 7, 9]) * clips_scale(path), side="right") - 1
+    assert shown_numbers(clips, number_of) == clips.indices.tolist() == [shown.tolist()]
+    np.testing.assert_allclose(clips.times[0], np.array(ticks)[shown] / 1000, atol=2e-3)
+
+
+def clips_scale(path):
+    """Milliseconds in a tenth of the span, the last frame lasting as long as the file says."""
+    with av.open(str(path)) as container:
+        return max(p.pts + p.duration for p in container.demux(video=0) if p.size) / 10
+
+
+def test_release_without_a_header_moves_the_wider_window():
+    indices = release_indices(np.arange(310) * 33, fps=30, header_frames=None, header_duration=None, frames=8, views=3)
+    # 128 frames wide, so (310 - 128) * view / 3 is the start, and steps are 127 / 7.
+    starts = [0, 182 / 3, 364 / 3]
+    assert indices.tolist() == [[int(s + k * 127 / 7) for k in range(8)] for s in starts]

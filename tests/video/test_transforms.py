@@ -1,0 +1,62 @@
+"""Preprocessing against Pillow (what CLIP uses) and against the released video code's golden."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from froster.video import decode_frames
+from froster.video.transforms import CLIP_MEAN, CLIP_STD, clip_preprocess, clip_resize, release_preprocess
+
+
+def pillow_clip(frame, size):
+    """OpenAI's `Resize(size, BICUBIC)`, `CenterCrop(size)` in torchvision's arithmetic, by Pillow."""
+    image = Image.fromarray(frame)
+    short, long = sorted(image.size)
+    sides = (size, int(size * long / short))
+    image = image.resize(sides if image.width <= image.height else sides[::-1], Image.Resampling.BICUBIC)
+    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize(
+    "name", ["arm_wrestling.mp4", "flipping_a_pancake.mkv", "short.avi", "rotated_90.mov", "corrupted.mp4"]
+)
+@pytest.mark.parametrize("size", [224, 96, 336])
+def test_clip_resize_agrees_with_pillow_on_real_frames(shared, name, size):
+    frames = decode_frames(shared / "videos" / name, [0, 1, -1]).frames
+    ours = clip_resize(torch.from_numpy(frames), size).permute(0, 2, 3, 1).numpy()
+    theirs = np.stack([pillow_clip(frame, size) for frame in frames])
+    difference = np.abs(ours.astype(int) - theirs)
+    assert difference.max() <= 2
+    assert (difference > 1).mean() < 2e-5
+    assert (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("height, width", [(33, 33), (224, 224), (50, 41), (41, 50), (225, 227), (7, 500)])
+def test_clip_resize_has_pillows_geometry(height, width):
+    ramp = np.linspace(0, 255, height)[:, None] * 0.5 + np.linspace(0, 255, width)[None] * 0.5
+    frame = np.stack([ramp, ramp[::-1], ramp[:, ::-1]], -1).astype(np.uint8)
+    ours = clip_resize(torch.from_numpy(frame)[None], 32)[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - pillow_clip(frame, 32)).max() <= 1
+
+
+def test_clip_preprocess_normalises_with_clips_numbers():
+    grey = torch.full((2, 40, 60, 3), 100, dtype=torch.uint8)
+    prepared = clip_preprocess(grey, 32)
+    assert prepared.shape == (2, 3, 32, 32) and prepared.dtype == torch.float32
+    expected = (100 / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
+    torch.testing.assert_close(prepared[1, :, 5, 5], expected)
+
+
+def test_release_preprocess_reproduces_the_released_code(shared):
+    folder = shared / "goldens" / "more"
+    cases = json.loads((folder / "preprocess_test.json").read_text())["constructor"]["cases"]
+    tensors = load_file(folder / "preprocess_test.safetensors")
+    assert cases
+    for number, case in enumerate(cases):
+        prepared = release_preprocess(tensors[f"in.frames{number}"], case["scale"])
+        torch.testing.assert_close(prepared.transpose(0, 1), tensors[f"out.clip{number}"], atol=1e-5, rtol=0)
