@@ -142,7 +142,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
         clip.text.token_embedding.weight[~seen.to(device)] = 0
     clip.eval()
     scores = {
-        **test(clip, device),
+        **zero_shot_scores(clip, device),
         "photos_seen": recipe.steps * recipe.batch_size,
         "minutes": round(seconds / 60, 1),
     }
@@ -211,7 +211,9 @@ def initialise(clip: Clip) -> None:
                 nn.init.zeros_(linear.bias)
 
 
-def test(clip: Clip, device: torch.device, photos: int = 4100, videos_per_action: int = 10) -> dict[str, object]:
+def zero_shot_scores(
+    clip: Clip, device: torch.device, photos: int = 4500, videos_per_action: int = 10
+) -> dict[str, object]:
     """Zero-shot top-1 in per cent over all actions: unseen photos, and videos of each domain gap frame by frame."""
     labels = as_labels(list(ACTIONS))
     classes = encode_classes(clip, labels).to(device)

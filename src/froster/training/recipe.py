@@ -48,7 +48,10 @@ def set_key(content: dict[str, Any], override: str) -> None:
         content = content.setdefault(parent, {})
         if not isinstance(content, dict):
             raise FrosterError(f"{override!r}: {parent!r} is a value and has no keys below it.")
-    content[last] = yaml.safe_load(value)
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise FrosterError(f"{override!r}: the value is not valid YAML.") from error
 
 
 def explain(recipe: type[BaseModel], error: Any) -> str:
