@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from froster.clip.model import Clip, ClipConfig
 from froster.data.puppets import ACTIONS, write_videos
 from froster.students import VideoStudent, build_student
 from froster.text.classifier import encode_classes
-from froster.video import load_video
+from froster.video import decode_frames, load_video
 
 LABELS = ["juggling balls", "riding a bicycle", "climbing a ladder", "playing guitar"]
 
@@ -74,10 +75,14 @@ def test_many_videos_in_order_and_a_bad_one_does_not_stop_the_others(
     assert results[0][1] == recognizer.predict(videos[0])
 
 
-def test_prepared_frames_and_determinism(random_student: VideoStudent) -> None:
-    recognizer = Recognizer(random_student, LABELS)
-    frames = torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert recognizer.predict(frames) == recognizer.predict(frames)
+def test_frames_in_memory_are_as_good_as_a_file(videos: list[Path], random_student: VideoStudent) -> None:
+    recognizer = Recognizer(random_student, LABELS, precision="float32")
+    from_file = recognizer.predict(videos[0])
+    from_memory = recognizer.predict(decode_frames(videos[0]).frames)
+    assert from_memory == replace(from_file, video="")
+    for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((2, 8, 8, 3), np.float32), np.zeros((0, 8, 8, 3), np.uint8)):
+        with pytest.raises(VideoError, match=r"must be \(N, H, W, 3\) uint8"):
+            recognizer.predict(wrong)
 
 
 def test_descriptions_change_the_classes(random_student: VideoStudent) -> None:

@@ -6,7 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.device import pick_device, pick_precision
@@ -16,7 +18,7 @@ from froster.scoring import Average, class_similarities
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes
 from froster.text.labels import Labels, as_labels, parse_labels
-from froster.video import Sampling, VideoClips, load_video
+from froster.video import Sampling, VideoClips, clips_from_array, load_video
 
 DECODERS = 2
 
@@ -75,13 +77,14 @@ class Recognizer:
         self.views, self.frames, self.sampling, self.average = views, frames, sampling, average
         self.classes = load_or_encode_classes(self.model, self.labels).to(self.device)
 
-    def predict(self, video: str | Path | Tensor) -> Prediction:
-        """Rank the labels for one video: a file, a folder of pictures, or `(V, T, 3, S, S)` prepared frames.
+    def predict(self, video: str | Path | NDArray[np.uint8]) -> Prediction:
+        """Rank the labels for one video: a file, a folder of pictures, or frames in memory, `(N, H, W, 3)` uint8 RGB.
 
-        Raises `VideoError` when nothing of the video can be decoded.
+        Raises `VideoError` when nothing of the video can be decoded, or the frames are of another form.
         """
-        if isinstance(video, Tensor):
-            return self._rank("", video, None)
+        if isinstance(video, np.ndarray):
+            size = self.model.config.image_size
+            return self._rank("", clips_from_array(video, frames=self.frames, views=self.views, size=size), None)
         return self._predict_clips(str(video), self._load(video))
 
     def predict_many(self, videos: Iterable[str | Path]) -> Iterator[tuple[str, Prediction | VideoError]]:

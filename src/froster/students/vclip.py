@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from froster.clip.model import Attention, Block, Clip
@@ -33,9 +34,9 @@ class NeighbourAttention(Attention):
 
     def neighbours(self, x: Tensor) -> Tensor:
         """Tokens of every frame and its neighbours: `(B, T, N, C)` -> `(B, T, (2 window + 1) N, C)`."""
-        frames, span = x.shape[1], 2 * self.window + 1
         padded = F.pad(x, (0, 0, 0, 0, self.window, self.window))
-        return torch.cat([padded[:, i : i + frames] for i in range(span)], dim=2)
+        # Overlapping windows of the same memory: for a single clip nothing is copied.
+        return rearrange(padded.unfold(1, 2 * self.window + 1, 1), "b t n c w -> b t (w n) c")
 
     def present(self, x: Tensor) -> Tensor:
         """Which neighbours exist: `(B T, 1, 1, (2 window + 1) N)` bool."""

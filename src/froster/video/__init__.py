@@ -14,7 +14,7 @@ from froster.video import decode, sampling, transforms
 from froster.video.files import find_videos
 from froster.video.timeline import Timeline
 
-__all__ = ["DecodedFrames", "Timeline", "VideoClips", "decode_frames", "find_videos", "load_video"]
+__all__ = ["DecodedFrames", "Timeline", "VideoClips", "clips_from_array", "decode_frames", "find_videos", "load_video"]
 
 Sampling = Literal["uniform", "release"]
 Preprocess = Literal["clip", "release"]
@@ -73,6 +73,20 @@ def load_video(
         pictures = transforms.clip_normalise(pictures)
     clips = pictures[torch.from_numpy(np.searchsorted(numbers, reading.indices))]
     return VideoClips(clips, reading.timeline.times[reading.indices], reading.indices, reading.warning)
+
+
+def clips_from_array(array: NDArray[np.uint8], *, frames: int = 8, views: int = 1, size: int = 224) -> torch.Tensor:
+    """Clips from frames in memory, spread evenly and prepared as CLIP does.
+
+    `(N, H, W, 3)` uint8 RGB -> `(views, frames, 3, size, size)` float32. Raises `VideoError` for another shape or type.
+    """
+    if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or not len(array):
+        raise VideoError(f"Frames must be (N, H, W, 3) uint8 RGB, not {array.shape} {array.dtype}.")
+    times = np.arange(len(array), dtype=np.float64)
+    indices = sampling.uniform_indices(times, float(len(array)), frames=frames, views=views)
+    needed, places = np.unique(indices, return_inverse=True)
+    prepared = transforms.clip_preprocess(torch.from_numpy(array[needed]), size)
+    return prepared[places.ravel()].view(views, frames, 3, size, size)
 
 
 def decode_frames(

@@ -1,0 +1,78 @@
+"""Every command of the README runs: `make` lines in CI, the others here, with small files in place of the user's."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from froster.clip.model import Clip, ClipConfig
+from froster.data.puppets import write_videos
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TINY = ClipConfig(32, 16, 64, 1, 1, 64, 1, 1, 32)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def released_names(clip: Clip, prefix: str = "") -> dict[str, torch.Tensor]:
+    renames = (("text.", ""), ("blocks.", "transformer.resblocks."), ("in_proj.", "in_proj_"))
+    state = {}
+    for key, value in clip.state_dict().items():
+        for ours, theirs in renames:
+            key = key.replace(ours, theirs, 1)
+        state[prefix + key.replace("mlp.0", "mlp.c_fc").replace("mlp.2", "mlp.c_proj")] = value
+    return state
+
+
+def prepare(folder: Path, cache: Path) -> None:
+    """A clip, a folder of clips, labels, and small random checkpoints where the README names real ones."""
+    write_videos(folder / "videos", ["walking", "running"], videos=1, frames=12, size=64)
+    (folder / "clip.mp4").write_bytes((folder / "videos" / "running" / "0.mp4").read_bytes())
+    (folder / "labels.json").write_text(json.dumps({"running": "moving fast on foot", "fencing": ""}))
+    torch.manual_seed(0)
+    torch.save({"model_state": released_names(Clip(TINY), "model.")}, folder / "froster.pyth")
+    (cache / "clip").mkdir(parents=True)
+    torch.save(released_names(Clip(TINY)), cache / "clip" / "ViT-B-16.pt")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    (folder / ".venv").symlink_to(sys.prefix)
+
+
+def test_commands(tmp_path: Path, own_cache: Path) -> None:
+    prepare(tmp_path, own_cache)
+    lines = [line for block in blocks("bash") for line in block.splitlines() if not line.startswith("make ")]
+    assert sum(line.startswith("froster ") for line in lines) >= 8
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail"], input="\n".join(lines), capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "clip.png").stat().st_size > 1000
+    assert (tmp_path / "drawn" / "manifest.csv").is_file()
+    assert (tmp_path / "runs" / "try" / "clip.safetensors").is_file()
+
+
+def test_make_commands_are_the_ones_that_ci_runs() -> None:
+    commands = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines() if "make" in line]
+    assert commands == ["make demo", "make test"]
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert set(commands) <= set(ci)
+
+
+def test_python(tmp_path: Path, own_cache: Path) -> None:
+    prepare(tmp_path, own_cache)
+    (code,) = blocks("python")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[0] in ("juggling", "brushing", "fencing")
+
+
+def test_links_lead_somewhere() -> None:
+    local = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert len(local) >= 4
+    assert [link for link in local if not (ROOT / link).exists()] == []
