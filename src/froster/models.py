@@ -1,6 +1,7 @@
 """`load_model`: from a name or a file to a network that is ready to look at videos."""
 
 import difflib
+import re
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,13 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
 def resolve(path_or_name: str | Path) -> tuple[str | None, Path]:
     """Student named in front, if any, and the weights file; release files are fetched."""
     text = str(path_or_name)
-    name = text.lower()
+    name = re.sub(r"[/@_]", "-", text.lower()).removesuffix("px")  # also as OpenAI spells it: ViT-L/14@336px
     if name == PUPPETS:
         return None, puppets_weights()
-    for student in ("", *STUDENTS):
+    for student in (None, *STUDENTS):
         release = name.removeprefix(f"{student.replace('_', '-')}-") if student else name
-        if release in RELEASES and (not student or release != name):
-            return student or None, fetch_release(release)
+        if release in RELEASES:
+            return student, fetch_release(release)
     path = Path(path_or_name).expanduser()
     if path.exists() or path.suffix or len(path.parts) > 1:
         return None, path

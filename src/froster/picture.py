@@ -39,7 +39,7 @@ def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, ti
         for axis, frame in zip(axes, frames_to_show(prediction.video), strict=False):
             axis.imshow(frame, interpolation="lanczos")
             axis.set_axis_off()
-        axes[0].set_title(Path(prediction.video).name, fontsize=9, loc="left", fontweight="bold")
+        axes[0].set_title("/".join(Path(prediction.video).parts[-2:]), fontsize=9, loc="left", fontweight="bold")
         draw_bars(axes[-1], prediction, top)
     with replace_when_written(path) as temporary:
         figure.savefig(temporary)

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from froster import WeightsError, load_model
+from froster.clip.model import Clip, ClipConfig
+from froster.models import default_model, resolve
+
+
+@pytest.fixture
+def vit_b_16(own_cache: Path) -> Path:
+    path = own_cache / "clip" / "ViT-B-16.pt"
+    path.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(Clip(ClipConfig(32, 16, 64, 1, 1, 64, 1, 1, 32)).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "student"),
+    [
+        ("vit-b-16", None),
+        ("ViT-B/16", None),
+        ("vclip-vit-b-16", "vclip"),
+        ("frame_clip-ViT-B/16", "frame_clip"),
+    ],
+)
+def test_names_of_releases(vit_b_16: Path, name: str, student: str | None) -> None:
+    assert resolve(name) == (student, vit_b_16)
+    assert load_model(name).name == (student or "frame_clip")
+
+
+def test_student_named_apart_wins(vit_b_16: Path) -> None:
+    model = load_model("vit-b-16", student="vclip:window=2", boundary="masked")
+    assert model.options == {"window": 2, "boundary": "masked"}
+    assert not model.training
+    assert load_model("vclip-vit-b-16", student="frame_clip").name == "frame_clip"
+
+
+def test_default_is_a_real_model_where_there_is_one(vit_b_16: Path) -> None:
+    assert default_model()[0] == "vit-b-16"
+    vit_b_16.unlink()
+    name, why = default_model()
+    assert name == "puppets"
+    assert "--model vit-b-16" in why
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("vit-b16", "did you mean 'vit-b-16'"), ("zebra", "names are puppets"), ("none.pt", "There is no weights file")],
+)
+def test_unknown_names_and_files(name: str, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        load_model(name)
