@@ -1,11 +1,14 @@
+import argparse
 import json
 import os
 import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -94,7 +97,8 @@ def test_legacy_pickle_and_distributed_prefix(clip: Clip, inputs: tuple[Tensor, 
 
 def test_open_clip_folder(clip: Clip, inputs: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     save_file(openai_names(clip.state_dict()), tmp_path / "open_clip_model.safetensors")
-    assert_same(load_model(tmp_path), clip, inputs)
+    with pytest.warns(UserWarning, match="QuickGELU is assumed"):
+        assert_same(load_model(tmp_path), clip, inputs)
     # OpenCLIP's own models use the exact GELU and say so in the file beside.
     sizes = {"vision_cfg": {"width": 128, "head_width": 64}, "text_cfg": {"heads": 1}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": sizes}))
@@ -131,6 +135,8 @@ def test_hugging_face_clip(inputs: tuple[Tensor, Tensor], tmp_path: Path) -> Non
         },
     )  # fmt: skip
     theirs = transformers.CLIPModel(config).eval()
+    for parameter in theirs.parameters():  # biases and norms start as zeros and ones: swapped ones would not show
+        parameter += 0.02 * torch.randn_like(parameter)
     theirs.save_pretrained(tmp_path)
     ours = load_model(tmp_path)
     frames, tokens = inputs
@@ -167,6 +173,73 @@ def test_own_checkpoint_rebuilds_itself(inputs: tuple[Tensor, Tensor], tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["student.safetensors"]
 
 
+def test_description_beside_another_format_is_not_about_it(
+    clip: Clip, inputs: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    description = {"vision_config": {"hidden_act": "gelu", "num_attention_heads": 4}, "text_config": {}}
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    torch.save(openai_names(clip.state_dict()), tmp_path / "clip.pt")
+    assert_same(load_model(tmp_path / "clip.pt"), clip, inputs)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ('{"vision_config": null, "text_config": {}}', r"config\.json cannot be read"),
+        ('{"vision_config": {}', r"config\.json cannot be read"),
+        ('{"vision_config": {"hidden_act": "relu"}, "text_config": {}}', "names the activation 'relu'"),
+        ('{"vision_config": {"num_attention_heads": 0}, "text_config": {}}', "0 heads do not go together"),
+    ],
+)
+def test_wrong_description_is_named(tmp_path: Path, description: str, message: str) -> None:
+    state = {"vision_model.embeddings.class_embedding": torch.zeros(128)}
+    for key, value in random_clip().state_dict().items():
+        state.setdefault(key, value)
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(description)
+    with pytest.raises(WeightsError, match=message):
+        load_model(tmp_path)
+
+
+def test_numbers_and_options_beside_the_tensors_are_tolerated(
+    clip: Clip, inputs: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    extras = {"best": np.float64(71.5), "epoch": np.int64(3), "args": argparse.Namespace(lr=0.1)}
+    torch.save({"state_dict": openai_names(clip.state_dict()), **extras}, tmp_path / "clip.pt")
+    assert_same(load_model(tmp_path / "clip.pt"), clip, inputs)
+
+
+class Talkative(torch.nn.Module):
+    """A module whose TorchScript archive runs code when PyTorch loads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[Tensor, bool]:
+        return self.weight, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[Tensor, bool]) -> None:
+        print("CODE OF THE FILE RUNS")
+        self.weight = state[0]
+        self.training = state[1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_code_in_a_torchscript_archive_does_not_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.jit.script(Talkative()).save(tmp_path / "talkative.pt")
+    torch.jit.load(tmp_path / "talkative.pt")
+    assert "CODE OF THE FILE RUNS" in capfd.readouterr().out
+    with pytest.raises(WeightsError, match=r"talkative\.pt"):
+        load_model(tmp_path / "talkative.pt")
+    assert capfd.readouterr().out == ""
+
+
 class Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, (f"touch {os.environ['FROSTER_CACHE']}-hacked",)
@@ -191,6 +264,19 @@ def damage(path: Path, how: str, clip: Clip) -> None:
     elif how == "truncated safetensors":
         save_file(state, path)
         path.write_bytes(path.read_bytes()[:-5000])
+    elif how == "truncated TorchScript":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/constants.pkl", "")
+            archive.writestr("archive/data.pkl", b"\x80\x02c__torch__\nClip")
+    elif how.startswith("own"):
+        save_checkpoint(clip, path)
+        with safe_open(path, "pt") as file:
+            metadata, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if how.endswith("future"):
+            metadata["format"] = "froster-99"
+        else:
+            del tensors["text.token_embedding.rows"]
+        save_file(tensors, path, metadata=metadata)
     elif how == "empty":
         path.touch()
     elif how == "web page":
@@ -225,6 +311,9 @@ def damage(path: Path, how: str, clip: Clip) -> None:
         ("lacks a tensor", r"lacks 1 tensors \(visual\.ln_post\.bias\)"),
         ("one too many", r"unknown 1 tensors \(visual\.extra\)"),
         ("wrong shape", r"ln_final\.bias is \(3,\), expected \(64,\)"),
+        ("truncated TorchScript", "half downloaded"),
+        ("own, without its token rows", "damaged froster checkpoint"),
+        ("own, of the future", "made by a newer froster"),
         ("missing", "There is no weights file"),
     ],
 )

@@ -2,33 +2,48 @@
 
 Read: OpenAI release files (TorchScript, float16), plain state dicts, OpenCLIP and Hugging Face CLIP safetensors, the
 released FROSTER and Open-VCLIP checkpoints, and our own. Nothing in a file is ever executed: pickles are read with
-`weights_only=True`, TorchScript archives for their tensors only.
+`weights_only=True`, TorchScript archives by `torchscript.py`.
 """
 
+import argparse
 import json
 import pickle
 import re
 import warnings
 import zipfile
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from froster.clip.model import Clip, ClipConfig
+from froster.clip.torchscript import is_torchscript, read_torchscript
 from froster.errors import WeightsError
 from froster.files import replace_when_written
 
 StateDict = dict[str, Tensor]
 
 FORMAT = "froster-1"
+FOLDER_LAYOUTS = (
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth", ".bin")
 DOWNLOAD_AGAIN = "it is truncated or only half downloaded; fetch it again"
 # What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
 TRAINING_ONLY = re.compile(r"^(projector_[vt]\.|raw_model\.)")
+# What a damaged file makes PyTorch and zipfile raise.
+DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError, StopIteration)
+# Numbers and options that training scripts save beside the tensors; building them runs no code of the file.
+HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np.float64(0).__reduce__()[0], *map(type, map(np.dtype, "fdilqb"))]
 BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|vocab_size)$")
 
 
@@ -50,35 +65,37 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = find_weights_file(Path(path))
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") == FORMAT:
-        return read_own(tensors, metadata)
-    released = any(TRAINING_ONLY.match(key) for key in tensors) or bool(metadata.get("model_state"))
+    if "format" in metadata and "config" in metadata:
+        return read_own(tensors, metadata, path)
     state = to_clip_names(tensors)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
         some = ", ".join(list(tensors)[:3]) or "no tensors"
         raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
-    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say.
-    student = "vclip" if released else None
     try:
-        config = infer_config(state, read_config_beside(path))
+        config = infer_config(state, describe_beside(path, tensors))
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
-    return Checkpoint(state, config, student)
+    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say.
+    return Checkpoint(state, config, "vclip" if is_released_student(tensors, metadata) else None)
+
+
+def is_released_student(tensors: StateDict, metadata: dict[str, Any]) -> bool:
+    return bool(metadata.get("model_state")) or any(TRAINING_ONLY.match(key) for key in tensors)
 
 
 def find_weights_file(path: Path) -> Path:
     """The weights file itself, also when `path` is a folder as Hugging Face and OpenCLIP lay them out."""
     if path.is_dir():
-        names = (
-            "model.safetensors",
-            "open_clip_model.safetensors",
-            "pytorch_model.bin",
-            "open_clip_pytorch_model.bin",
-        )
-        for candidate in [path / name for name in names] + sorted(path.glob("*.safetensors")):
+        for candidate in (path / name for name in FOLDER_LAYOUTS):
             if candidate.is_file():
                 return candidate
-        raise WeightsError(f"The folder {path} holds no weights: expected {names[0]} in it.")
+        others = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if len(others) == 1:
+            return others[0]
+        several = f"several weights files ({', '.join(file.name for file in others[:3])}); name one"
+        raise WeightsError(
+            f"The folder {path} holds {several if others else f'no weights, such as {FOLDER_LAYOUTS[0]}'}."
+        )
     if not path.exists():
         raise WeightsError(f"There is no weights file {path}.")
     return path
@@ -112,40 +129,22 @@ def read_zip(path: Path) -> tuple[StateDict, dict[str, Any]]:
     """A `torch.save` archive, or a TorchScript archive, of which only the state dict is read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
+            scripted = is_torchscript(archive)
+        return (read_torchscript(path), {}) if scripted else read_pickle(path)
+    except pickle.UnpicklingError as error:
+        raise refusal(path, error) from error
+    except (zipfile.BadZipFile, *DAMAGE) as error:
         raise WeightsError(f"{path} is not a whole checkpoint: {DOWNLOAD_AGAIN}.") from error
-    if not any(name.endswith("/constants.pkl") for name in names):
-        return read_pickle(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dict(torch.jit.load(path, map_location="cpu").state_dict()), {}
-    except RuntimeError as error:
-        raise WeightsError(f"{path} is a TorchScript archive that PyTorch cannot read: {DOWNLOAD_AGAIN}.") from error
 
 
 def read_pickle(path: Path) -> tuple[StateDict, dict[str, Any]]:
     """A pickled checkpoint, never executed: anything but tensors and plain values is refused."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        code = re.search(r"(?:GLOBAL|Unsupported global:?|class) (?:GLOBAL )?`?([\w.]+)", str(error))
-        what = f" ({code[1]})" if code else ""
-        raise WeightsError(
-            f"{path} was refused: it holds Python objects besides tensors{what}, which could run code when read; "
-            "save its state dict alone, or as safetensors."
-        ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        IndexError,
-    ) as error:
+        raise refusal(path, error) from error
+    except DAMAGE as error:
         raise WeightsError(f"{path} is not a checkpoint that PyTorch can read: {DOWNLOAD_AGAIN}.") from error
     metadata: dict[str, Any] = {}
     for key in ("model_state", "state_dict", "model_state_dict", "model"):
@@ -156,6 +155,16 @@ def read_pickle(path: Path) -> tuple[StateDict, dict[str, Any]]:
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path} is not a checkpoint: it holds no named tensors.")
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}, metadata
+
+
+def refusal(path: Path, error: pickle.UnpicklingError) -> WeightsError:
+    code = re.search(r"(?:GLOBAL|Unsupported global:?|class) (?:GLOBAL )?`?([\w.]+)", str(error))
+    if not code:
+        return WeightsError(f"{path} is not a checkpoint that can be read: {DOWNLOAD_AGAIN}.")
+    return WeightsError(
+        f"{path} was refused: it holds Python objects besides tensors ({code[1]}), which could run code when read; "
+        "save its state dict alone, or as safetensors."
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -193,7 +202,7 @@ def to_clip_names(tensors: StateDict) -> StateDict:
     # Distributed training prefixes `module.`, the released video checkpoints `model.`.
     tensors = {re.sub(r"^(module\.)?(model\.)?", "", key): value for key, value in tensors.items()}
     tensors = {k: v for k, v in tensors.items() if not TRAINING_ONLY.match(k) and not BUFFERS.search(k)}
-    hugging_face = "vision_model.embeddings.class_embedding" in tensors
+    hugging_face = is_hugging_face(tensors)
     names = HUGGING_FACE_NAMES if hugging_face else OPENAI_NAMES
     state: StateDict = {}
     for key, value in tensors.items():
@@ -205,7 +214,13 @@ def to_clip_names(tensors: StateDict) -> StateDict:
             if key in state:
                 state[key] = state[key].T.contiguous()
         fuse_projections(state)
+    if "logit_scale" in state:
+        state["logit_scale"] = state["logit_scale"].reshape(())
     return state
+
+
+def is_hugging_face(tensors: StateDict) -> bool:
+    return any(key.endswith("vision_model.embeddings.class_embedding") for key in tensors)
 
 
 def fuse_projections(state: StateDict) -> None:
@@ -236,38 +251,67 @@ def infer_config(state: StateDict, hints: dict[str, Any] | None = None) -> ClipC
         "embed_dim": state["visual.proj"].shape[1],
         "context_length": len(state["text.positional_embedding"]),
         "vocab_size": vocab_size,
+        **(hints or {}),
     }
-    return ClipConfig(**{**inferred, **(hints or {})})
+    for tower in ("vision", "text"):
+        width, heads = inferred[f"{tower}_width"], inferred[f"{tower}_heads"]
+        # The tensors do not show the number of heads; OpenAI's rule is one for 64 channels.
+        if heads < 1 or width % heads or (not hints and width % 64):
+            raise ValueError(f"{tower} width {width} and {heads} heads do not go together")
+    return ClipConfig(**inferred)
 
 
 def count_blocks(state: StateDict, tower: str) -> int:
     return 1 + max((int(key.split(".")[2]) for key in state if key.startswith(f"{tower}.blocks.")), default=-1)
 
 
-def read_config_beside(path: Path) -> dict[str, Any]:
-    """Heads and activation from `config.json` (Hugging Face) or `open_clip_config.json` in the same folder, if any."""
-    hints: dict[str, Any] = {}
+def describe_beside(path: Path, tensors: StateDict) -> dict[str, Any]:
+    """Heads and activation of a model from the description that Hugging Face or OpenCLIP lay beside its weights.
+
+    Other formats have none: whatever lies beside them is not about them.
+    """
+    if is_hugging_face(tensors):
+        return read_description(path.with_name("config.json"), hugging_face_hints)
+    if path.name.startswith("open_clip_"):
+        description = path.with_name("open_clip_config.json")
+        if not description.is_file():
+            warnings.warn(
+                f"{path} has no open_clip_config.json beside it, which names the activation; QuickGELU is assumed.",
+                stacklevel=2,
+            )
+        return read_description(description, open_clip_hints)
+    return {}
+
+
+def read_description(path: Path, hints_of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
-        if (path.parent / "open_clip_config.json").is_file():
-            model = json.loads((path.parent / "open_clip_config.json").read_text())["model_cfg"]
-            hints["activation"] = "quick_gelu" if model.get("quick_gelu") else "gelu"
-            vision, text = model["vision_cfg"], model["text_cfg"]
-            hints["vision_heads"] = vision["width"] // vision.get("head_width", 64)
-            hints["text_heads"] = text["heads"]
-        elif (path.parent / "config.json").is_file():
-            model = json.loads((path.parent / "config.json").read_text())
-            if "vision_config" in model:
-                vision, text = model["vision_config"], model.get("text_config", {})
-                hints["activation"] = vision.get("hidden_act", "quick_gelu")
-                hints["vision_heads"] = vision.get("num_attention_heads", 12)
-                hints["text_heads"] = text.get("num_attention_heads", 8)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"The model description beside {path} cannot be read ({error!r}); correct or remove it."
-        ) from error
-    if hints.get("activation", "gelu") not in ("gelu", "quick_gelu"):
-        raise WeightsError(f"{path} uses the activation {hints['activation']!r}; froster knows gelu and quick_gelu.")
+        hints = hints_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise WeightsError(f"The model description {path} cannot be read ({error!r}); correct or remove it.") from error
+    if hints["activation"] not in ("gelu", "quick_gelu"):
+        raise WeightsError(f"{path} names the activation {hints['activation']!r}; froster knows gelu and quick_gelu.")
     return hints
+
+
+def hugging_face_hints(description: Any) -> dict[str, Any]:
+    vision, text = description["vision_config"], description["text_config"]
+    return {
+        "activation": vision.get("hidden_act", "quick_gelu"),
+        "vision_heads": int(vision.get("num_attention_heads", 12)),
+        "text_heads": int(text.get("num_attention_heads", 8)),
+    }
+
+
+def open_clip_hints(description: Any) -> dict[str, Any]:
+    model = description["model_cfg"]
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    return {
+        "activation": "quick_gelu" if model.get("quick_gelu") else "gelu",
+        "vision_heads": vision["width"] // vision.get("head_width", 64),
+        "text_heads": int(text["heads"]),
+    }
 
 
 def load_into(model: nn.Module, state: StateDict, path: str | Path) -> None:
@@ -325,14 +369,18 @@ def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None 
         safetensors.torch.save_file(state, temporary, metadata=description)
 
 
-def read_own(tensors: StateDict, metadata: dict[str, Any]) -> Checkpoint:
-    known = {field.name for field in fields(ClipConfig)}
-    config = ClipConfig(**{k: v for k, v in json.loads(metadata["config"]).items() if k in known})
-    state = {key: value.float() for key, value in tensors.items() if key != TOKEN_ROWS}
-    table = torch.zeros(config.vocab_size, config.text_width)
-    table[tensors[TOKEN_ROWS].long()] = state[TOKEN_TABLE]
-    state[TOKEN_TABLE] = table
-    return Checkpoint(state, config, metadata["student"] or None, json.loads(metadata["options"]))
+def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkpoint:
+    if metadata["format"] != FORMAT:
+        raise WeightsError(f"{path} has the format {metadata['format']!r}, made by a newer froster: update froster.")
+    try:
+        config = ClipConfig(**json.loads(metadata["config"]))
+        state = {key: value.float() for key, value in tensors.items() if key != TOKEN_ROWS}
+        table = torch.zeros(config.vocab_size, config.text_width)
+        table[tensors[TOKEN_ROWS].long()] = state[TOKEN_TABLE]
+        state[TOKEN_TABLE] = table
+        return Checkpoint(state, config, metadata["student"] or None, json.loads(metadata["options"]))
+    except DAMAGE as error:
+        raise WeightsError(f"{path} is a damaged froster checkpoint ({error!r}): {DOWNLOAD_AGAIN}.") from error
 
 
 def build_clip(config: ClipConfig) -> Clip:
