@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,8 @@ import torch
 
 from froster import WeightsError, load_model
 from froster.clip.model import Clip, ClipConfig
+from froster.clip.release import RELEASES, mark_official
+from froster.clip.weights import save_checkpoint
 from froster.models import default_model, resolve
 
 
@@ -14,6 +17,7 @@ def vit_b_16(own_cache: Path) -> Path:
     path.parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(Clip(ClipConfig(32, 16, 64, 1, 1, 64, 1, 1, 32)).state_dict(), path)
+    mark_official(path, RELEASES["vit-b-16"][0])
     return path
 
 
@@ -31,6 +35,13 @@ def test_names_of_releases(vit_b_16: Path, name: str, student: str | None) -> No
     assert load_model(name).name == (student or "frame_clip")
 
 
+def test_own_checkpoint_keeps_its_options_when_its_student_is_named(tmp_path: Path, vit_b_16: Path) -> None:
+    save_checkpoint(load_model(vit_b_16, student="vclip:window=2,boundary=masked"), tmp_path / "own.safetensors")
+    assert load_model(tmp_path / "own.safetensors", student="vclip").options == {"window": 2, "boundary": "masked"}
+    assert load_model(tmp_path / "own.safetensors", student="vclip:window=3").options["window"] == 3
+    assert load_model(tmp_path / "own.safetensors", student="frame_clip").options == {}
+
+
 def test_student_named_apart_wins(vit_b_16: Path) -> None:
     model = load_model("vit-b-16", student="vclip:window=2", boundary="masked")
     assert model.options == {"window": 2, "boundary": "masked"}
@@ -40,6 +51,8 @@ def test_student_named_apart_wins(vit_b_16: Path) -> None:
 
 def test_default_is_a_real_model_where_there_is_one(vit_b_16: Path) -> None:
     assert default_model()[0] == "vit-b-16"
+    os.utime(vit_b_16)  # changed since it was checked, and not the official content
+    assert default_model()[0] == "puppets"
     vit_b_16.unlink()
     name, why = default_model()
     assert name == "puppets"

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from froster.clip.model import Clip, ClipConfig
+from froster.clip.release import RELEASES, mark_official
 from froster.data.puppets import write_videos
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,7 @@ def prepare(folder: Path, cache: Path) -> None:
     torch.save({"model_state": released_names(Clip(TINY), "model.")}, folder / "froster.pyth")
     (cache / "clip").mkdir(parents=True)
     torch.save(released_names(Clip(TINY)), cache / "clip" / "ViT-B-16.pt")
+    mark_official(cache / "clip" / "ViT-B-16.pt", RELEASES["vit-b-16"][0])
     (folder / "recipes").symlink_to(ROOT / "recipes")
     (folder / ".venv").symlink_to(sys.prefix)
 

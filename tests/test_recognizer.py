@@ -94,6 +94,18 @@ def test_descriptions_change_the_classes(random_student: VideoStudent) -> None:
     assert moved[1:].max() < 1e-6
 
 
+def test_the_callers_model_stays_as_it_is(random_student: VideoStudent) -> None:
+    before = random_student.state_dict()
+    Recognizer(random_student, LABELS, precision="bfloat16")
+    assert all(torch.equal(before[key], value) for key, value in random_student.state_dict().items())
+    assert {p.dtype for p in random_student.parameters()} == {torch.float32}
+
+
+def test_temperature_is_not_rounded_with_the_weights(random_student: VideoStudent) -> None:
+    random_student.logit_scale.data = torch.tensor(100.0).log()
+    assert Recognizer(random_student, LABELS, precision="bfloat16").temperature == pytest.approx(100, rel=1e-6)
+
+
 def test_vocabulary_by_name(random_student: VideoStudent) -> None:
     assert list(Recognizer(random_student, "puppets").labels) == list(ACTIONS)
 
@@ -104,6 +116,9 @@ def test_vocabulary_by_name(random_student: VideoStudent) -> None:
         ({"labels": []}, "No action names"),
         ({"labels": ["a", "a"]}, "given twice"),
         ({"views": 0}, "at least 1"),
+        ({"labels": [1, 2]}, "must be text"),
+        ({"labels": {"a": ""}, "sampling": "bogus"}, "no 'bogus'; choose from uniform, release"),
+        ({"average": "bogus"}, "choose from logits, features"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
         ({"precision": "float8"}, "no precision 'float8'"),
     ],

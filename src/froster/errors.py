@@ -5,6 +5,10 @@ class FrosterError(Exception):
     """Base of every error a user can cause; the command line prints it as one line, without a traceback."""
 
 
+class FrosterWarning(UserWarning):
+    """Something was assumed that the user should know of."""
+
+
 class VideoError(FrosterError):
     """A video that cannot be used at all; the message names the file and the reason."""
 

@@ -1,6 +1,7 @@
 """`load_model`: from a name or a file to a network that is ready to look at videos."""
 
 import difflib
+import os
 import re
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from froster.clip.release import RELEASES, fetch_release, find_release
 from froster.clip.weights import Checkpoint, build_clip, load_into, read_checkpoint
 from froster.errors import WeightsError
-from froster.students import STUDENTS, VideoStudent, build_student
+from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 
 PUPPETS = "puppets"
 
@@ -32,8 +33,9 @@ def load_model(path_or_name: str | Path, student: str | None = None, **options: 
 
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
-    if spec is None:
-        spec, options = checkpoint.student or "frame_clip", {**checkpoint.options, **options}
+    spec = spec or checkpoint.student or "frame_clip"
+    if parse_student(spec)[0] == checkpoint.student:
+        options = {**checkpoint.options, **parse_student(spec)[1], **options}
     model = build_student(spec, build_clip(checkpoint.config), **options)
     load_into(model, checkpoint.state, path)
     return model.eval()
@@ -49,7 +51,7 @@ def resolve(path_or_name: str | Path) -> tuple[str | None, Path]:
         release = name.removeprefix(f"{student.replace('_', '-')}-") if student else name
         if release in RELEASES:
             return student, fetch_release(release)
-    path = Path(path_or_name).expanduser()
+    path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return None, path
     names = [PUPPETS, *RELEASES]

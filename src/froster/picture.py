@@ -15,21 +15,29 @@ from froster.video import decode_frames
 from froster.video.sampling import uniform_indices
 
 FRAMES_SHOWN = 4
+VIDEOS_SHOWN = 200  # a picture has at most 65,536 rows of pixels
 BEST, OTHERS = "#1b9e5a", "#9db4c8"
 
 
 def check_picture_path(path: Path) -> None:
-    """Raises `FrosterError` when matplotlib cannot write a file with the suffix of `path`."""
+    """Raises `FrosterError` when no picture can be written to `path`: better known before the work than after."""
     suffixes = Figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in suffixes:
         raise FrosterError(f"Cannot draw into {path}: the suffix must be one of {', '.join(sorted(suffixes))}.")
+    try:
+        with replace_when_written(path.with_name(f"{path.name}.try")) as temporary:
+            temporary.touch()
+    except OSError as error:
+        raise FrosterError(f"Cannot draw into {path}: {error.strerror}.") from error
+    path.with_name(f"{path.name}.try").unlink(missing_ok=True)
 
 
 def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, title: str = "") -> None:
-    """Write a picture with one row a video: some of its frames, and bars for its best labels.
+    """Write a picture with one row a video (at most the first 200): some of its frames, and bars for its best labels.
 
     The suffix of `path` decides the format, as matplotlib knows them (`.png`, `.svg`, `.pdf`).
     """
+    predictions = predictions[:VIDEOS_SHOWN]
     inches = 1.75 * len(predictions) + (0.55 if title else 0.1)
     figure = Figure(figsize=(11.5, inches), dpi=110, facecolor="white", layout="constrained")
     if title:
@@ -39,7 +47,9 @@ def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, ti
         for axis, frame in zip(axes, frames_to_show(prediction.video), strict=False):
             axis.imshow(frame, interpolation="lanczos")
             axis.set_axis_off()
-        axes[0].set_title("/".join(Path(prediction.video).parts[-2:]), fontsize=9, loc="left", fontweight="bold")
+        axes[0].set_title(
+            "/".join(Path(prediction.video).parts[-2:]), fontsize=9, loc="left", fontweight="bold", parse_math=False
+        )
         draw_bars(axes[-1], prediction, top)
     with replace_when_written(path) as temporary:
         figure.savefig(temporary)
@@ -59,7 +69,7 @@ def draw_bars(axis: Axes, prediction: Prediction, top: int) -> None:
     for row, (name, score) in enumerate(best):
         axis.barh(row, score, height=0.78, color=BEST if row == 0 else OTHERS)
         weight = "bold" if row == 0 else "normal"
-        axis.text(0.012, row, name, va="center", fontsize=9, fontweight=weight)
+        axis.text(0.012, row, name, va="center", fontsize=9, fontweight=weight, parse_math=False)
         axis.text(1.01, row, f"{100 * score:.1f} %", va="center", fontsize=9, fontweight=weight)
     axis.set(xlim=(0, 1.12), ylim=(max(len(best), 3) - 0.5, -0.5), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)

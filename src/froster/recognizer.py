@@ -1,10 +1,12 @@
 """The front door: videos and action names in, ranked actions out."""
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from froster.models import load_model
 from froster.scoring import Average, class_similarities
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes
-from froster.text.labels import Labels, as_labels, parse_labels
+from froster.text.labels import Labels, check_labels
 from froster.video import Sampling, VideoClips, clips_from_array, load_video
 
 DECODERS = 2
@@ -69,11 +71,16 @@ class Recognizer:
     ) -> None:
         if views < 1 or frames < 1:
             raise FrosterError(f"views and frames must be at least 1, not {views} and {frames}.")
+        for value, known in ((sampling, get_args(Sampling)), (average, get_args(Average))):
+            if value not in known:
+                raise FrosterError(f"There is no {value!r}; choose from {', '.join(known)}.")
+        self.labels: Labels = check_labels(labels)
         self.device = pick_device(device)
         self.dtype = pick_precision(precision, self.device)
-        student = model if isinstance(model, VideoStudent) else load_model(model)
+        # The caller's model stays as it is: another precision or device works on a copy.
+        student = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model)
+        self.temperature = student.logit_scale.detach().float().exp().item()
         self.model = student.to(self.device, self.dtype).eval()
-        self.labels: Labels = check_labels(labels)
         self.views, self.frames, self.sampling, self.average = views, frames, sampling, average
         self.classes = load_or_encode_classes(self.model, self.labels).to(self.device)
 
@@ -83,6 +90,8 @@ class Recognizer:
         Raises `VideoError` when nothing of the video can be decoded, or the frames are of another form.
         """
         if isinstance(video, np.ndarray):
+            if self.sampling == "release":
+                raise FrosterError("Release sampling needs the frame rate of a file; frames in memory have none.")
             size = self.model.config.image_size
             return self._rank("", clips_from_array(video, frames=self.frames, views=self.views, size=size), None)
         return self._predict_clips(str(video), self._load(video))
@@ -118,7 +127,7 @@ class Recognizer:
     def _rank(self, video: str, clips: Tensor, warning: str | None) -> Prediction:
         features = self.model.encode_video(clips.to(self.device, self.dtype))
         similarities = class_similarities(features, self.classes, self.average).mean(dim=0)
-        scores = (self.model.logit_scale.float().exp() * similarities).softmax(dim=0)
+        scores = (self.temperature * similarities).softmax(dim=0)
         names = list(self.labels)
         order = scores.argsort(descending=True, stable=True).tolist()
         return Prediction(
@@ -127,12 +136,3 @@ class Recognizer:
             similarities={names[i]: similarities[i].item() for i in order},
             warning=warning,
         )
-
-
-def check_labels(labels: str | Sequence[str] | Mapping[str, str]) -> Labels:
-    if isinstance(labels, str):
-        return parse_labels(labels)
-    if isinstance(labels, Mapping):
-        as_labels(list(labels))
-        return dict(labels)
-    return as_labels(list(labels))

@@ -84,6 +84,47 @@ def test_table_with_bars_in_a_terminal(videos: Path) -> None:
     assert not text.lstrip().startswith("{")
 
 
+def test_redirected_output_is_whole_while_the_bar_is_on_the_terminal(videos: Path, tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    out = tmp_path / "out.jsonl"
+    with out.open("wb") as file:
+        command = [FROSTER, "predict", videos, "--labels", LABELS, "--model", "puppets"]
+        process = subprocess.Popen(command, stdout=file, stderr=terminal)
+        os.close(terminal)
+        shown = b""
+        try:
+            while chunk := os.read(controller, 1 << 16):
+                shown += chunk
+        except OSError:
+            pass
+        assert process.wait(timeout=60) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["predictions"][0]["label"] for line in lines] == ["juggling balls", "riding a bicycle"]
+    assert b"Recognising" in shown
+
+
+@pytest.mark.parametrize("output", ["json", "csv"])
+def test_full_disk_is_one_line(videos: Path, output: str) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        command = [FROSTER, "predict", videos, "--labels", LABELS, "--model", "puppets", f"--{output}"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode != 0
+    assert "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_labels_that_look_like_markup_and_mathematics(videos: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("[red] card\n$x_{$\n#1 fan\nünï\n跑步\njuggling balls\n")
+    picture = tmp_path / "out.png"
+    command = ["predict", videos / "juggling-balls", "--labels-file", labels, "--model", "puppets", "--top", "9"]
+    result = froster(*command, "--picture", picture)
+    assert result.returncode == 0, result.stderr
+    names = {entry["label"] for entry in json.loads(result.stdout)["predictions"]}
+    assert names == {"[red] card", "$x_{$", "ünï", "跑步", "juggling balls"}
+    assert picture.is_file()
+
+
 def test_notice_says_which_model_is_used_and_how_to_name_a_real_one(videos: Path) -> None:
     result = froster("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS)
     assert "drawn puppets only" in result.stderr
@@ -130,14 +171,10 @@ def test_batch_goes_on_and_ends_with_a_list(videos: Path, tmp_path: Path) -> Non
     result = froster("predict", *absent, *names, "--labels", LABELS, "--model", "puppets", cwd=tmp_path)
     assert result.returncode == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [line["video"] for line in lines] == names
-    assert [name for name, line in zip(names, lines, strict=True) if "error" in line] == [
-        "text.mp4",
-        "empty.mp4",
-        "cut.mp4",
-    ]
-    summary = result.stderr.partition("6 of 7 videos could not be used:\n")[2].splitlines()
+    assert [line["video"] for line in lines] == [*absent, *names]
     failed = [*absent, "text.mp4", "empty.mp4", "cut.mp4"]
+    assert [line["video"] for line in lines if "error" in line] == failed
+    summary = result.stderr.partition("6 of 7 videos could not be used:\n")[2].splitlines()
     assert [line.strip().partition(":")[0] for line in summary] == failed
     assert "Traceback" not in result.stderr
 

@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ class Server(http.server.BaseHTTPRequestHandler):
     """Serves CONTENT with ranges; `breaks_after` bytes of the body the connection closes."""
 
     breaks_after: int | None = None
+    knows_ranges = True
     requests: list[str | None]
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
+        asked = self.headers.get("Range") if self.knows_ranges else None
         self.requests.append(asked)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         if start >= len(CONTENT):
@@ -36,7 +38,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
-    Server.breaks_after, Server.requests = None, []
+    Server.breaks_after, Server.knows_ranges, Server.requests = None, True, []
     with http.server.HTTPServer(("127.0.0.1", 0), Server) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         monkeypatch.setattr(release, "HOST", f"http://127.0.0.1:{httpd.server_port}")
@@ -52,7 +54,7 @@ def test_fetched_once(server: type[Server], own_cache: Path) -> None:
     assert path.read_bytes() == CONTENT
     assert release.fetch_release("vit-b-16") == path
     assert server.requests == [None]
-    assert list(path.parent.iterdir()) == [path]
+    assert not list(path.parent.glob("*.partial"))
 
 
 def test_broken_download_goes_on_where_it_stopped(server: type[Server]) -> None:
@@ -69,7 +71,8 @@ def test_wrong_content_is_not_kept(server: type[Server], monkeypatch: pytest.Mon
     monkeypatch.setitem(release.RELEASES, "vit-b-16", ("0" * 64, "ViT-B-16.pt"))
     with pytest.raises(WeightsError, match="SHA-256 differs"):
         release.fetch_release("vit-b-16")
-    assert list((own_cache / "clip").iterdir()) == []
+    assert not list((own_cache / "clip").glob("ViT-B-16.pt"))
+    assert not list((own_cache / "clip").glob("*.partial"))
 
 
 def test_complete_but_unchecked_download_is_checked(server: type[Server], own_cache: Path) -> None:
@@ -88,8 +91,47 @@ def test_without_a_network_the_error_says_which_file_to_put_where(
     assert "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt" in str(error.value)
 
 
-def test_file_of_the_original_package_is_used() -> None:
-    theirs = Path.home() / ".cache" / "clip" / "ViT-B-32.pt"
+def test_file_of_the_original_package_is_used_if_it_is_whole(server: type[Server], own_cache: Path) -> None:
+    theirs = Path.home() / ".cache" / "clip" / "ViT-B-16.pt"
     theirs.parent.mkdir(parents=True)
-    theirs.write_bytes(b"")
-    assert release.fetch_release("vit-b-32") == theirs
+    theirs.write_bytes(CONTENT[:-1])
+    assert release.find_release("vit-b-16") is None
+    theirs.write_bytes(CONTENT)
+    assert release.fetch_release("vit-b-16") == theirs
+    assert server.requests == []
+
+
+def test_whole_file_is_hashed_once(server: type[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = release.fetch_release("vit-b-16")
+    monkeypatch.setattr(release, "sha256", lambda path: pytest.fail("hashed again"))
+    assert release.find_release("vit-b-16") == path
+
+
+def test_damaged_file_in_the_cache_is_fetched_anew(server: type[Server]) -> None:
+    path = release.fetch_release("vit-b-16")
+    path.write_bytes(CONTENT[:1000])
+    assert release.fetch_release("vit-b-16").read_bytes() == CONTENT
+
+
+def test_server_that_knows_no_ranges_sends_everything(server: type[Server], own_cache: Path) -> None:
+    (own_cache / "clip").mkdir(parents=True)
+    (own_cache / "clip" / "ViT-B-16.pt.partial").write_bytes(CONTENT[:1000])
+    server.knows_ranges = False
+    assert release.fetch_release("vit-b-16").read_bytes() == CONTENT
+
+
+def test_two_at_once_download_once(server: type[Server]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(release.fetch_release, ["vit-b-16"] * 2))
+    assert paths[0] == paths[1]
+    assert paths[0].read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_unwritable_cache_is_one_sentence(
+    server: type[Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FROSTER_CACHE", str(tmp_path / "file"))
+    with pytest.raises(WeightsError, match="Cannot fetch vit-b-16"):
+        release.fetch_release("vit-b-16")

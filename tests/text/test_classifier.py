@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,13 @@ class Counter:
     """A model that counts the texts it encodes."""
 
     def __init__(self, clip: Clip) -> None:
-        self.text, self.inner, self.texts, self.positions = clip.text, clip, 0, 0
+        self.text, self.config, self.inner = clip.text, clip.config, clip
+        self.texts = self.positions = self.largest_batch = 0
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         self.texts += len(tokens)
         self.positions += tokens.numel()
+        self.largest_batch = max(self.largest_batch, tokens.numel())
         return self.inner.encode_text(tokens)
 
 
@@ -50,7 +53,7 @@ def class_matrix_by_hand(clip: Clip, labels: dict[str, str]) -> Tensor:
     return torch.stack(rows)
 
 
-def test_class_matrix_of_the_released_code(goldens: Path) -> None:
+def test_class_matrix_of_the_released_code(goldens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = load_file(goldens / "more" / "text_classifier.safetensors")
     state = to_clip_names({key: value for key, value in golden.items() if key.startswith("model.")})
     # The golden holds the text encoder alone.
@@ -61,7 +64,11 @@ def test_class_matrix_of_the_released_code(goldens: Path) -> None:
     tokens = golden["in.tokens"]
     texts = clip.encode_text(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
     assert (texts - golden["out.text_features"]).abs().max() < 2e-5
-    matrix = F.normalize(F.normalize(texts, dim=-1).mean(dim=0), dim=-1)
+    # The same class matrix through `encode_classes`, each text standing for one row of the golden tokens.
+    rows = {f"{k} {c}": tokens[k, c] for k in range(3) for c in range(6)}
+    monkeypatch.setattr(classifier, "tokenize", lambda texts: torch.stack([rows[text] for text in texts]))
+    monkeypatch.setattr(classifier, "class_prompts", lambda name, *_: [f"{k} {name}" for k in range(3)])
+    matrix = encode_classes(clip, {str(c): "" for c in range(6)})
     assert (matrix - golden["out.class_matrix"]).abs().max() < 2e-5
 
 
@@ -70,6 +77,14 @@ def test_sorted_and_cut_batches_change_nothing(clip: Clip, monkeypatch: pytest.M
     matrix = encode_classes(clip, LABELS)
     assert (matrix - class_matrix_by_hand(clip, LABELS)).abs().max() < 1e-5
     assert (matrix.norm(dim=1) - 1).abs().max() < 1e-6
+
+
+def test_one_long_text_does_not_make_a_large_batch(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "TOKENS_PER_BATCH", 200)
+    counter = Counter(clip)
+    encode_texts(counter, ["short"] * 100 + ["a long description " * 15])
+    assert counter.largest_batch <= 200
+    assert counter.positions < 101 * 3 + 200
 
 
 def test_features_come_in_the_order_of_the_texts(clip: Clip) -> None:
@@ -103,6 +118,8 @@ def test_cache_depends_on_labels_templates_weights_and_precision(clip: Clip) -> 
     assert encodes_again(dict(reversed(LABELS.items())))
     assert encodes_again(templates=TEMPLATES[:3])
     clip.text.ln_final.bias[0] += 1e-3
+    assert encodes_again()
+    counter.config = replace(clip.config, activation="gelu")
     assert encodes_again()
     clip.to(torch.bfloat16)
     assert encodes_again()

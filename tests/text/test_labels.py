@@ -22,6 +22,8 @@ def test_names_from_the_command_line() -> None:
             {"Running": "", "Archery": "with a bow", "Push Ups": "arms: bent"},
         ),
         ("\ufeffjuggling\r\nwaving", {"juggling": "", "waving": ""}),
+        ("[red] card\nwaving", {"[red] card": "", "waving": ""}),
+        ('["#1 fan", " walking "]', {"#1 fan": "", "walking": ""}),
     ],
 )
 def test_files(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
@@ -43,8 +45,12 @@ def test_released_rephrased_file(shared: Path) -> None:
     [
         ("", "No action names"),
         ("{", "not valid JSON: line 1"),
-        ('{"a": 3}', "both text"),
+        ('{"a": 3}', "must be text, not 3"),
         ("juggling\njuggling", "'juggling' is given twice"),
+        ('{"a": "x", "a": "y"}', "'a' is given twice"),
+        ('{" a": "x", "": "y"}', "name is empty"),
+        ("[1, 2]", "must be text, not 1"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
         ("[]", "No action names"),
         ("{}", "No action names"),
     ],

@@ -38,6 +38,9 @@ def test_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch
             pretrain(recipe)
     with pytest.raises(FrosterError, match="--resume"):
         pretrain(recipe)
+    other = PretrainRecipe.read(RECIPE, [*SMALL, "learning_rate=1e-3", f"out={tmp_path / 'broken'}"])
+    with pytest.raises(FrosterError, match="another recipe"):
+        pretrain(other, resume=True)
     resumed = pretrain(recipe, resume=True)
     a, b = load_model(whole).state_dict(), load_model(resumed).state_dict()
     assert all(torch.equal(a[key], b[key]) for key in a)
@@ -75,7 +78,7 @@ def test_schedule_warms_up_and_falls_to_zero() -> None:
 
 @pytest.mark.slow
 def test_a_short_run_of_the_recipe_learns(tmp_path: Path) -> None:
-    """60,000 photos, a thirteenth of the recipe, a few minutes: far above the 2 % of guessing among 45 actions."""
+    """60,000 photos, a seventh of the recipe, a few minutes: far above the 2 % of guessing among 45 actions."""
     path = pretrain(PretrainRecipe.read(RECIPE, ["photos=60000", f"out={tmp_path}"]))
     scores = json.loads((path.parent / "scores.json").read_text())
     assert scores["photos"] > 40

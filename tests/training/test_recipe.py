@@ -23,6 +23,13 @@ def test_shipped_recipe_and_overrides() -> None:
         ("seed=much", "seed: input should be a valid integer"),
         ("seed", "not of the form key=value"),
         ("seed.deep=1", "'seed' is a value"),
+        ("batch_size=0", "batch_size: input should be greater than or equal to 2"),
+        ("photos=10", "10 photos do not fill one batch of 256"),
+        ("model.image_size=70", "image_size 70 is not a multiple of patch_size 16"),
+        ("model.vision_heads=5", "width of the model is not a multiple of its heads"),
+        ("model.vision_heads=0", "at least 1"),
+        ("model.vocab_size=10", "vocab_size 49408"),
+        ("betas=[0.9, 1]", "betas.1: input should be less than 1"),
         ("betas=[1", "value is not valid YAML"),
     ],
 )

@@ -1,7 +1,8 @@
 """The command line: `froster COMMAND`. One file per command, thin; heavy imports wait until a command runs."""
 
-import os
+import io
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from froster.cli.demo import demo
 from froster.cli.predict import predict
 from froster.cli.pretrain import pretrain
 from froster.cli.puppets import puppets
-from froster.errors import FrosterError
+from froster.errors import FrosterError, FrosterWarning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,12 +42,29 @@ def froster(
 
 def main() -> None:
     """Run the command line; what the user can cause ends in one line and exit status 2, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not stop the work
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = show_warning
     try:
         app()
     except FrosterError as error:
         print(f"froster: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of our pipe (head, less) has enough; nothing is left to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"froster: {what}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    """Our own warnings in one line; those of libraries are for developers."""
+    if issubclass(category, FrosterWarning):
+        print(f"warning: {message}", file=sys.stderr)

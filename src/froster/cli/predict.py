@@ -77,7 +77,6 @@ def predict(
     from froster.picture import check_picture_path, save_picture
     from froster.recognizer import Recognizer
     from froster.text.labels import parse_labels, read_labels
-    from froster.video import find_videos
 
     if picture is not None:
         check_picture_path(picture)
@@ -97,25 +96,24 @@ def predict(
             precision=precision.value,
         )
 
-    paths: list[Path] = []
-    failures: list[VideoError] = []
-    for argument in videos:
-        try:
-            paths += find_videos([argument])
-        except VideoError as error:
-            failures.append(error)
+    paths, failures = find_all(videos)
     show = pick_output(as_json, as_csv)
+    fail = show_json_error if show is show_json else ignore
+    for name, missing in failures.items():
+        messages.print(f"error: {missing}")
+        fail(name, missing)
     predictions: list[Prediction] = []
-    for failure in failures:
-        messages.print(f"error: {failure}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=messages, transient=True, disable=len(paths) < 2) as bar:
+    # Results go to the real standard output, which may be a file; a table would be torn by a bar in the same terminal.
+    hide = len(paths) < 2 or show is show_table
+    with Progress(
+        *columns, console=messages, transient=True, disable=hide, redirect_stdout=False, redirect_stderr=False
+    ) as bar:
         for video, result in bar.track(recognizer.predict_many(paths), total=len(paths), description="Recognising"):
             if isinstance(result, VideoError):
-                failures.append(result)
+                failures[video] = result
                 messages.print(f"error: {result}")
-                if show is show_json:
-                    print(json.dumps({"video": video, "error": str(result)}, ensure_ascii=False), flush=True)
+                fail(video, result)
                 continue
             if result.warning:
                 messages.print(f"warning: {result.warning}")
@@ -125,11 +123,25 @@ def predict(
         save_picture(predictions, picture, top)
         messages.print(f"See {picture}")
     if failures:
-        if len(videos) > 1 or len(paths) > 1:
+        if len(failures) + len(predictions) > 1:
             messages.print(f"{len(failures)} of {len(failures) + len(predictions)} videos could not be used:")
-            for failure in failures:
+            for failure in failures.values():
                 messages.print(f"  {failure}")
         raise typer.Exit(1)
+
+
+def find_all(names: list[str]) -> tuple[list[Path], dict[str, VideoError]]:
+    """All videos that the names stand for, each once, and the names that stand for none."""
+    from froster.video import find_videos
+
+    paths: dict[Path, None] = {}
+    failures: dict[str, VideoError] = {}
+    for name in names:
+        try:
+            paths |= dict.fromkeys(find_videos([name]))
+        except VideoError as error:
+            failures[name] = error
+    return list(paths), failures
 
 
 def pick_output(as_json: bool, as_csv: bool) -> "Callable[[Prediction, int], None]":
@@ -149,6 +161,14 @@ def show_json(prediction: "Prediction", top: int) -> None:
     if prediction.warning:
         line["warning"] = prediction.warning
     print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+def show_json_error(video: str, error: VideoError) -> None:
+    print(json.dumps({"video": video, "error": str(error)}, ensure_ascii=False), flush=True)
+
+
+def ignore(video: str, error: VideoError) -> None:
+    """Tables and CSV hold results only; errors go to standard error."""
 
 
 def show_csv(prediction: "Prediction", top: int) -> None:

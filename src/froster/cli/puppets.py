@@ -10,9 +10,9 @@ def puppets(
     out: Annotated[Path, typer.Argument(help="Folder to write into; it is made if missing.")],
     actions: Annotated[str | None, typer.Option(help="Only these actions, separated by commas. [default: all]")] = None,
     videos: Annotated[int, typer.Option(min=1, help="Videos per action.")] = 4,
-    frames: Annotated[int, typer.Option(min=1, help="Frames per video.")] = 32,
-    fps: Annotated[int, typer.Option(min=1, help="Frames per second.")] = 16,
-    size: Annotated[int, typer.Option(min=16, help="Width and height in pixels, even.")] = 128,
+    frames: Annotated[int, typer.Option(min=1, max=100_000, help="Frames per video.")] = 32,
+    fps: Annotated[int, typer.Option(min=1, max=1000, help="Frames per second.")] = 16,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Width and height in pixels, even.")] = 128,
     gap: Annotated[str, typer.Option(help="Distance from the photos' domain: easy, default or hard.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first video; the others count up.")] = 0,
 ) -> None:
@@ -21,12 +21,15 @@ def puppets(
     from rich.progress import Progress
 
     from froster.data.puppets import ACTIONS, action_index, contact_sheet, write_videos
+    from froster.data.puppets.scenes import find_gap
+    from froster.text.labels import parse_labels
 
     console = Console()
-    names = [name.strip() for name in actions.split(",") if name.strip()] if actions else list(ACTIONS)
+    names = list(parse_labels(actions)) if actions else list(ACTIONS)
     for name in names:
         action_index(name)
-    with Progress(console=console) as progress:
+    find_gap(gap)
+    with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("Drawing videos", total=len(names) * videos)
         manifest = write_videos(
             out, names, videos, frames, fps, size, gap, seed, written=lambda _: progress.advance(task)

@@ -4,8 +4,11 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -16,7 +19,7 @@ from rich.progress import (
 )
 
 from froster.errors import WeightsError
-from froster.files import cache_dir
+from froster.files import cache_dir, replace_when_written
 
 HOST = "https://openaipublic.azureedge.net/clip/models"
 RELEASES: dict[str, tuple[str, str]] = {  # name: (SHA-256, which is also the folder in the official URL; file)
@@ -29,11 +32,11 @@ CHUNK = 1 << 20
 
 
 def find_release(name: str) -> Path | None:
-    """The release file of `name` if this user has it: in froster's cache or in that of OpenAI's own package."""
-    _, file = RELEASES[name]
-    for folder in (cache_dir() / "clip", Path.home() / ".cache" / "clip"):
-        if (folder / file).is_file():
-            return folder / file
+    """The release file of `name` if this user has it whole: in froster's cache or in that of OpenAI's own package."""
+    digest, file = RELEASES[name]
+    for path in (cache_dir() / "clip" / file, Path.home() / ".cache" / "clip" / file):
+        if path.is_file() and is_official(path, digest):
+            return path
     return None
 
 
@@ -48,20 +51,51 @@ def fetch_release(name: str) -> Path:
     digest, file = RELEASES[name]
     target = cache_dir() / "clip" / file
     partial = target.with_name(f"{file}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
     url = f"{HOST}/{digest}/{file}"
     try:
-        download(url, partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f"{file}.lock")):  # two processes must not write one download
+            if found := find_release(name):
+                return found
+            download(url, partial)
+            if sha256(partial) != digest:
+                partial.unlink()
+                raise WeightsError(f"What {url} sent is not the official file of {name} (SHA-256 differs); try again.")
+            partial.replace(target)
+            mark_official(target, digest)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
+        wrong = " The file that is there is not the official one." if target.exists() else ""
         raise WeightsError(
-            f"Cannot fetch {name} ({reason}). Download {url} on a machine with a network and put it at {target}."
+            f"Cannot fetch {name} ({reason}). Download {url} on a machine with a network and put it at {target}.{wrong}"
         ) from error
-    if sha256(partial) != digest:
-        partial.unlink()
-        raise WeightsError(f"The download of {name} from {url} is not the official file (SHA-256 differs); try again.")
-    partial.replace(target)
     return target
+
+
+def is_official(path: Path, digest: str) -> bool:
+    """Whether the content of `path` has the SHA-256 `digest`; computed once for each state of the file."""
+    with suppress(OSError):
+        if record_of(path).read_text(encoding="utf-8") == state_of(path, digest):
+            return True
+    if sha256(path) != digest:
+        return False
+    mark_official(path, digest)
+    return True
+
+
+def mark_official(path: Path, digest: str) -> None:
+    """Remember that the file at `path`, as it is now, has been checked."""
+    with suppress(OSError), replace_when_written(record_of(path)) as temporary:
+        temporary.write_text(state_of(path, digest), encoding="utf-8")
+
+
+def record_of(path: Path) -> Path:
+    return cache_dir() / "clip" / f"{path.name}.checked"
+
+
+def state_of(path: Path, digest: str) -> str:
+    file = path.stat()
+    return f"{path} {file.st_size} {file.st_mtime_ns} {digest}"
 
 
 def download(url: str, partial: Path) -> None:
@@ -76,11 +110,8 @@ def download(url: str, partial: Path) -> None:
         raise
     resumed = response.status == http.client.PARTIAL_CONTENT
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with (
-        response,
-        partial.open("ab" if resumed else "wb") as out,
-        Progress(*columns, TimeRemainingColumn()) as bar,
-    ):
+    progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    with response, partial.open("ab" if resumed else "wb") as out, progress as bar:
         start = have if resumed else 0
         length = int(response.headers.get("Content-Length") or 0)
         task = bar.add_task(url.rsplit("/", 1)[-1], total=start + length or None, completed=start)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.torchscript import is_torchscript, read_torchscript
-from froster.errors import WeightsError
+from froster.errors import FrosterWarning, WeightsError
 from froster.files import replace_when_written
 
 StateDict = dict[str, Tensor]
@@ -92,10 +92,8 @@ def find_weights_file(path: Path) -> Path:
         others = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         if len(others) == 1:
             return others[0]
-        several = f"several weights files ({', '.join(file.name for file in others[:3])}); name one"
-        raise WeightsError(
-            f"The folder {path} holds {several if others else f'no weights, such as {FOLDER_LAYOUTS[0]}'}."
-        )
+        several = f"several weights files ({', '.join(file.name for file in others[:3])}): name one"
+        raise WeightsError(f"The folder {path} holds {several if others else 'no weights'}.")
     if not path.exists():
         raise WeightsError(f"There is no weights file {path}.")
     return path
@@ -277,6 +275,7 @@ def describe_beside(path: Path, tensors: StateDict) -> dict[str, Any]:
         if not description.is_file():
             warnings.warn(
                 f"{path} has no open_clip_config.json beside it, which names the activation; QuickGELU is assumed.",
+                FrosterWarning,
                 stacklevel=2,
             )
         return read_description(description, open_clip_hints)

@@ -12,6 +12,7 @@ from froster.errors import FrosterError
 from froster.students.base import VideoStudent
 
 Boundary = Literal["zero", "masked"]
+MAX_WINDOW = 64  # memory grows with it
 
 
 class NeighbourAttention(Attention):
@@ -48,14 +49,16 @@ class VClip(VideoStudent):
     """CLIP with neighbour attention in every vision layer; no new parameters.
 
     `window` is the number of frames seen to either side (the released variants are 1, 2 and 3). Raises
-    `FrosterError` when it is below 1 or `boundary` is neither `"zero"` nor `"masked"`.
+    `FrosterError` when it is out of range or `boundary` is neither `"zero"` nor `"masked"`.
     """
 
     name = "vclip"
 
     def __init__(self, clip: Clip, window: int = 1, boundary: Boundary = "zero") -> None:
-        if not isinstance(window, int) or window < 1:
-            raise FrosterError(f"vclip's window is the number of frames to either side, at least 1; not {window!r}.")
+        if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
+            raise FrosterError(
+                f"vclip's window is the number of frames to either side, 1 to {MAX_WINDOW}; not {window!r}."
+            )
         if boundary not in get_args(Boundary):
             raise FrosterError(f"vclip's boundary is 'zero' or 'masked', not {boundary!r}.")
         super().__init__(clip)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from froster.clip.model import ClipConfig
 from froster.clip.tokenizer import tokenize
 from froster.files import cache_dir, replace_when_written
 from froster.text.prompts import TEMPLATES, class_prompts
@@ -20,6 +22,9 @@ TOKENS_PER_BATCH = 8192
 
 
 class TextEncoder(Protocol):
+    @property
+    def config(self) -> ClipConfig: ...
+
     @property
     def text(self) -> nn.Module: ...
 
@@ -36,16 +41,14 @@ def encode_texts(model: TextEncoder, texts: Sequence[str]) -> Tensor:
     device = next(model.text.parameters()).device
     tokens = tokenize(texts)
     lengths = tokens.argmax(dim=1) + 1
-    order = lengths.argsort(stable=True)
+    order = lengths.argsort(descending=True, stable=True)
     features = []
     start = 0
     while start < len(order):
-        # The last text of a batch is its longest; one step of look-ahead is enough to size the batch.
-        size = max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
-        batch = order[start : start + size]
-        cut = tokens[batch, : int(lengths[batch[-1]])].to(device)
-        features.append(F.normalize(model.encode_text(cut).float(), dim=-1).cpu())
-        start += size
+        longest = int(lengths[order[start]])
+        batch = order[start : start + max(1, TOKENS_PER_BATCH // longest)]
+        features.append(F.normalize(model.encode_text(tokens[batch, :longest].to(device)).float(), dim=-1).cpu())
+        start += len(batch)
     return torch.cat(features)[order.argsort()]
 
 
@@ -84,8 +87,9 @@ def store(classes: Tensor, path: Path) -> None:
 
 
 def cache_key(model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
-    """Hash of all that the class matrix depends on, the weights in their precision included."""
-    digest = hashlib.sha256(json.dumps([list(labels.items()), templates]).encode())
+    """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
+    prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
+    digest = hashlib.sha256(json.dumps([prompts, asdict(model.config)]).encode())
     for name, parameter in model.text.state_dict().items():
         digest.update(name.encode())
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)

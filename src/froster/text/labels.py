@@ -1,6 +1,7 @@
 """Action names, with descriptions where there are any, from the command line or a file."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from froster.data.vocabularies import VOCABULARIES, read_vocabulary
@@ -15,48 +16,66 @@ def parse_labels(text: str) -> Labels:
     Raises `FrosterError` when there are none, or one comes twice.
     """
     if text.strip().lower() in VOCABULARIES:
-        return as_labels(list(read_vocabulary(text.strip().lower())))
-    return as_labels(text.split(","), "--labels")
+        return check_labels(read_vocabulary(text.strip().lower()))
+    return check_labels([name for name in text.split(",") if name.strip()], "--labels")
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Labels from a file: text with one name a line, a JSON list of names, JSON `{"name": "description"}`, or the
-    released JSON `{"0": "name: description"}`.
+    """Labels from a file: text with one name a line (`#` begins a comment line), a JSON list of names, JSON
+    `{"name": "description"}`, or the released JSON `{"0": "name: description"}`.
 
-    Raises `FrosterError` when the file is missing, not of these forms, or empty.
+    Raises `FrosterError` when the file is missing, not of these forms, empty, or names an action twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise FrosterError(
-            f"The labels file {path} cannot be read: {getattr(error, 'strerror', None) or error}."
-        ) from error
-    if not text.lstrip().startswith(("{", "[")):
-        return as_labels(text.splitlines(), path)
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise FrosterError(f"The labels file {path} cannot be read: {reason}.") from error
+    if not looks_like_json(text):
+        lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        return check_labels(lines, path)
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise FrosterError(f"The labels file {path} is not valid JSON: line {error.lineno}, {error.msg}.") from error
-    if isinstance(content, list):
-        return as_labels([str(name) for name in content], path)
-    if not all(isinstance(value, str) for value in content.values()):
-        raise FrosterError(f"The labels file {path} must map names to descriptions, both text.")
-    if content and all(key.isdecimal() for key in content):
-        lines = (content[key] for key in sorted(content, key=int))
-        pairs = [tuple(part.strip() for part in line.partition(":")[::2]) for line in lines]
-    else:
-        pairs = [(name.strip(), description.strip()) for name, description in content.items()]
-    as_labels([name for name, _ in pairs], path)
-    return dict(pairs)
+        content = json.loads(text, object_pairs_hook=list)
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = f"line {error.lineno}, {error.msg}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise FrosterError(f"The labels file {path} is not valid JSON: {where}.") from error
+    if text.lstrip().startswith("["):
+        return check_labels(content, path)
+    if content and all(key.isdecimal() for key, _ in content) and all(isinstance(line, str) for _, line in content):
+        content = [line.partition(":")[::2] for _, line in sorted(content, key=lambda pair: int(pair[0]))]
+    return check_pairs(content, path)
 
 
-def as_labels(names: list[str], source: str | Path = "labels") -> Labels:
-    """Names without descriptions, checked; empty ones and comment lines (`#`) are left out."""
-    names = [name.strip() for name in names]
-    names = [name for name in names if name and not name.startswith("#")]
-    if not names:
+def looks_like_json(text: str) -> bool:
+    """A text file may hold an action called `[red] card`; JSON that is broken still ends as it began."""
+    text = text.strip()
+    return text.startswith("{") or (text.startswith("[") and (text.endswith("]") or '"' in text))
+
+
+def check_labels(labels: str | Sequence[str] | Mapping[str, str], source: str | Path = "labels") -> Labels:
+    """Labels from names, from a mapping name -> description, or from what `parse_labels` takes.
+
+    Raises `FrosterError` that names `source` when there are none, one comes twice, or one is not text.
+    """
+    if isinstance(labels, str):
+        return parse_labels(labels)
+    if isinstance(labels, Mapping):
+        return check_pairs(list(labels.items()), source)
+    return check_pairs([(name, "") for name in labels], source)
+
+
+def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> Labels:
+    labels: Labels = {}
+    for name, description in pairs:
+        if not isinstance(name, str) or not isinstance(description, str):
+            wrong = name if not isinstance(name, str) else description
+            raise FrosterError(f"{source}: names and descriptions must be text, not {wrong!r}.")
+        name = name.strip()
+        if not name:
+            raise FrosterError(f"{source}: an action name is empty.")
+        if name in labels:
+            raise FrosterError(f"{source}: the label {name!r} is given twice.")
+        labels[name] = description.strip()
+    if not labels:
         raise FrosterError(f"No action names in {source}: give at least one.")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise FrosterError(f"{source}: the label {twice[0]!r} is given twice.")
-    return dict.fromkeys(names, "")
+    return labels

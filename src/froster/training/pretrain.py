@@ -1,19 +1,24 @@
 """Pretraining of a small CLIP on puppet photos: captions in the batch, and one prompt for every action name."""
 
+import dataclasses
 import json
 import math
+import pickle
 import time
 from pathlib import Path
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from froster.clip.model import Block, Clip, ClipConfig
-from froster.clip.tokenizer import tokenize
+from froster.clip.tokenizer import CONTEXT_LENGTH, tokenize
 from froster.clip.weights import save_checkpoint
 from froster.data.puppets import ACTIONS, GAPS, caption, draw_photo, draw_video
 from froster.device import has_bfloat16, pick_device
@@ -21,29 +26,44 @@ from froster.errors import FrosterError
 from froster.files import replace_when_written
 from froster.scoring import class_similarities
 from froster.text.classifier import encode_classes
-from froster.text.labels import as_labels
+from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
 from froster.training.recipe import Recipe
 from froster.video.transforms import clip_normalise
 
-# Photos and videos for testing are drawn from seeds that training never reaches.
-TEST_SEED = 10**9
+# Photos and videos for testing are drawn from seeds that no run reaches: a million runs of a million photos end below.
+TEST_SEED = 2**40
 SAVE_EVERY = 200
 
 
 class PretrainRecipe(Recipe):
     """Everything that decides the result of pretraining."""
 
-    seed: int
+    seed: int = Field(ge=0, lt=10**6)
     out: Path
     model: ClipConfig
-    photos: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int
-    betas: tuple[float, float]
-    weight_decay: float
-    contrast_weight: float
+    photos: int = Field(ge=1, le=10**6)
+    batch_size: int = Field(ge=2)
+    learning_rate: PositiveFloat
+    warmup_steps: int = Field(ge=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+    weight_decay: NonNegativeFloat
+    contrast_weight: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def check_sizes(self) -> Self:
+        model = self.model
+        if min(dataclasses.astuple(model)[:-1]) < 1:
+            raise ValueError("every size of the model must be at least 1")
+        if model.image_size % model.patch_size:
+            raise ValueError(f"image_size {model.image_size} is not a multiple of patch_size {model.patch_size}")
+        if model.vision_width % model.vision_heads or model.text_width % model.text_heads:
+            raise ValueError("a width of the model is not a multiple of its heads")
+        if (model.context_length, model.vocab_size) != (CONTEXT_LENGTH, 49408):
+            raise ValueError("CLIP's tokenizer needs context_length 77 and vocab_size 49408")
+        if self.photos < self.batch_size:
+            raise ValueError(f"{self.photos} photos do not fill one batch of {self.batch_size}")
+        return self
 
     @property
     def steps(self) -> int:
@@ -80,7 +100,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     """Train, test, and write `clip.safetensors` and `scores.json` into the recipe's `out`; returns the checkpoint.
 
     With `resume` a run that was interrupted goes on from its last saved step, with the same batches as if it had not.
-    Raises `FrosterError` when `out` holds an unfinished or finished run and `resume` is not given.
+    Raises `FrosterError` when `out` holds a run and `resume` is not given, or holds a run of another recipe.
     """
     torch.manual_seed(recipe.seed)
     device = pick_device("auto")
@@ -88,13 +108,14 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     initialise(clip)
     optimizer = torch.optim.AdamW(parameter_groups(clip, recipe.weight_decay), betas=recipe.betas)
     state_path = recipe.out / "state.pt"
+    own_recipe = recipe.model_dump_json(exclude={"out"})
     step, seconds = 0, 0.0
     seen = torch.zeros(recipe.model.vocab_size, dtype=torch.bool)
     seen[tokenize([prompt for name in ACTIONS for prompt in class_prompts(name)]).unique()] = True
     if state_path.exists():
         if not resume:
             raise FrosterError(f"{recipe.out} holds a run already: go on with --resume, or choose another out=FOLDER.")
-        saved = torch.load(state_path, weights_only=True, map_location=device)
+        saved = load_state(state_path, own_recipe, device)
         clip.load_state_dict(saved["clip"])
         optimizer.load_state_dict(saved["optimizer"])
         step, seconds, seen = saved["step"], saved["seconds"], saved["seen"]
@@ -109,7 +130,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
         TimeRemainingColumn(),
     )
     started = time.perf_counter() - seconds
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("Pretraining", total=recipe.steps, completed=step, loss=math.nan, rate=0.0)
         for pixels, tokens, actions in batches if step < recipe.steps else ():
             for group in optimizer.param_groups:
@@ -136,7 +157,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
             if step % SAVE_EVERY == 0 or step == recipe.steps:
                 state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
                 with replace_when_written(state_path) as temporary:
-                    torch.save({**state, "step": step, "seconds": seconds}, temporary)
+                    torch.save({**state, "step": step, "seconds": seconds, "recipe": own_recipe}, temporary)
 
     with torch.no_grad():  # the rows of tokens never seen are still random; as zeros the checkpoint packs small
         clip.text.token_embedding.weight[~seen.to(device)] = 0
@@ -147,10 +168,21 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
         "minutes": round(seconds / 60, 1),
     }
     path = recipe.out / "clip.safetensors"
-    save_checkpoint(clip, path, torch.float16, recipe=recipe.model_dump_json(), scores=json.dumps(scores))
+    save_checkpoint(clip, path, torch.float16, recipe=own_recipe, scores=json.dumps(scores))
     with replace_when_written(recipe.out / "scores.json") as temporary:
         temporary.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def load_state(path: Path, recipe: str, device: torch.device) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+        saved_recipe = saved["recipe"]
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise FrosterError(f"{path} is damaged and cannot be resumed from; start anew with another out=.") from error
+    if saved_recipe != recipe:
+        raise FrosterError(f"{path} belongs to a run of another recipe; choose another out=, or change nothing.")
+    return saved
 
 
 def training_loss(
@@ -215,7 +247,7 @@ def zero_shot_scores(
     clip: Clip, device: torch.device, photos: int = 4500, videos_per_action: int = 10
 ) -> dict[str, object]:
     """Zero-shot top-1 in per cent over all actions: unseen photos, and videos of each domain gap frame by frame."""
-    labels = as_labels(list(ACTIONS))
+    labels = check_labels(ACTIONS)
     classes = encode_classes(clip, labels).to(device)
     size = clip.config.image_size
     drawn = [draw_photo(TEST_SEED + i, action=i % len(ACTIONS), size=size) for i in range(photos)]

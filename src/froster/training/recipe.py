@@ -56,6 +56,8 @@ def set_key(content: dict[str, Any], override: str) -> None:
 
 def explain(recipe: type[BaseModel], error: Any) -> str:
     """One clause for one of pydantic's errors."""
+    if not error["loc"]:
+        return str(error["msg"].removeprefix("Value error, "))
     *parents, last = error["loc"]
     key = ".".join(map(str, error["loc"]))
     if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):

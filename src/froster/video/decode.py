@@ -44,7 +44,7 @@ def read(path: str | os.PathLike[str], choose: Choose, keep: Keep[Kept]) -> Read
     timeline of what can really be decoded. Picture files and folders of pictures count as videos. Raises
     `VideoError`.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     _check_readable(path)
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         return read_pictures(path, choose, keep)
@@ -67,6 +67,8 @@ def _check_readable(path: Path) -> None:
         raise VideoError(f"{path}: there is no such file.")
     if not os.access(path, os.R_OK):
         raise VideoError(f"{path}: cannot be opened, permission denied.")
+    if not path.is_file() and not path.is_dir():
+        raise VideoError(f"{path}: neither a file nor a folder.")
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty.")
 

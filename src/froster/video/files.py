@@ -26,7 +26,9 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for name in paths:
-        path = Path(name).expanduser()
+        if not str(name):
+            raise VideoError("A video's name is empty.")
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
         if path.exists():
             found |= dict.fromkeys(_videos_in(path, named=True))
         elif glob.has_magic(str(path)):
@@ -53,7 +55,8 @@ def _videos_in(path: Path, *, named: bool) -> list[Path]:
     return videos
 
 
-def _search(folder: Path) -> Iterator[Path]:
+def _search(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    above = (*above, folder.resolve())
     entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=natural_key)
     folders = [entry for entry in entries if entry.is_dir()]
     videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
@@ -61,4 +64,5 @@ def _search(folder: Path) -> Iterator[Path]:
         yield folder
     yield from videos
     for inner in folders:
-        yield from _search(inner)
+        if inner.resolve() not in above:  # a link back up would be searched for ever
+            yield from _search(inner, above)
