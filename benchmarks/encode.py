@@ -8,7 +8,6 @@ in turns, A B C A B C ..., so that a machine that slows down slows all of them; 
 """
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,12 +102,19 @@ def flops(name: str) -> float:
 
 
 def peak_memory(name: str, dtype: str) -> int:
-    """Megabytes that one clip adds to a process that holds the model; run in a process of its own."""
+    """Megabytes that one clip adds to a process that holds the model (Linux); run in a process of its own."""
     with torch.inference_mode():
         run = video_run(name, dtype)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is that of building the model
+        before = memory("VmRSS")
         run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    return (memory("VmHWM") - before) // 1024
+
+
+def memory(key: str) -> int:
+    """A figure of this process in kB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
 def text() -> None:

@@ -8,19 +8,20 @@ import typer
 ACTIONS_SHOWN = (
     "juggling balls",
     "riding a bicycle",
-    "lifting a barbell",
     "climbing a ladder",
-    "playing guitar",
+    "throwing a ball",
+    "standing up",
     "flying a kite",
 )
+# Throwing and catching, standing up and sitting down differ mainly in time: hard for a model that sees single frames.
 DISTRACTORS = (
-    "walking",
+    "catching a ball",
+    "sitting down",
+    "lifting a barbell",
     "waving hello",
+    "playing guitar",
     "playing golf",
-    "rowing a boat",
     "fishing",
-    "brushing teeth",
-    "falling down",
     "sweeping with a broom",
 )
 SEED = 7_000_000  # not among the photos that the small model was pretrained on
@@ -29,7 +30,7 @@ SEED = 7_000_000  # not among the photos that the small model was pretrained on
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the videos and the picture.")] = Path("demo"),
 ) -> None:
-    """Draw a few puppet videos and recognise them with the small model in the package."""
+    """Draw a few puppet videos and recognise them with the small model in the package; seconds, offline."""
     from rich.console import Console
 
     from froster.cli.table import ranked_table
