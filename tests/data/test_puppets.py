@@ -1,16 +1,22 @@
 """The embedded world: determinism, shapes, what sets actions, domains and captions apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from froster.data.puppets import ACTIONS, GAPS, DomainGap, action_index, caption, draw_photo, draw_video
-from froster.data.puppets.actions import TABLE
+from froster.data.puppets import ACTIONS, GAPS, DomainGap, action_index, caption, draw_photo, draw_video, render
+from froster.data.puppets.actions import TABLE, Action
 from froster.data.puppets.figure import Body, Look, Stage
 from froster.data.puppets.geometry import along, two_bones
+from froster.data.puppets.scenes import Scene
 from froster.errors import FrosterError
 from froster.text.prompts import class_prompts
 
-STILL = DomainGap((1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0, 0.0, 0.0)
+STILL = DomainGap(
+    scale=(1.0, 1.0), noise=(0.0, 0.0), brightness=(1.0, 1.0), clutter_boxes=0, shake=0.0, posture=1.0, motion_blur=0.0
+)
 PAIRS = [
     ("throwing a ball", "catching a ball"),
     ("standing up", "sitting down"),
@@ -95,6 +101,31 @@ def test_every_video_moves(name: str) -> None:
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0])
+def test_posture_tells_a_pair_apart_as_often_as_the_gap_says(
+    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without posture, half of the videos are the other action backwards; with it, none."""
+    drawn: list[tuple[str, float]] = []
+    paint = render._picture
+
+    def note_and_paint(scene: Scene, action: Action, camera: render._Camera, t: float, *rest: object) -> Image.Image:
+        drawn.append((action.name, t))
+        return paint(scene, action, camera, t, *rest)
+
+    monkeypatch.setattr(render, "_picture", note_and_paint)
+    for posture, least, most in ((1.0, 0, 0), (0.0, 20, 40)):
+        others = 0
+        for seed in range(60):
+            drawn.clear()
+            draw_video(seed, action_index(pair[0]), frames=3, size=8, gap=replace(STILL, posture=posture))
+            names, times = {name for name, _ in drawn}, [t for _, t in drawn]
+            assert len(names) == 1
+            assert times == ([0.0, 0.5, 1.0] if names == {pair[0]} else [1.0, 0.5, 0.0])
+            others += names == {pair[1]}
+        assert least <= others <= most
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0])
 def test_pairs_are_reversed_in_time(pair: tuple[str, str]) -> None:
     """Played backwards, one action's things and hips follow the other's more closely than played forwards."""
 
@@ -125,11 +156,11 @@ def test_gap_levels_are_ordered() -> None:
 
 def test_gap_parameters_do_what_they_say() -> None:
     plain = draw_video(0, 0, gap=STILL).astype(float)
-    dark = draw_video(0, 0, gap=DomainGap((1.0, 1.0), (0.0, 0.0), (0.5, 0.5), 0, 0.0, 0.0)).astype(float)
+    dark = draw_video(0, 0, gap=replace(STILL, brightness=(0.5, 0.5))).astype(float)
     assert np.abs(dark - plain / 2).max() <= 0.5
-    noisy = draw_video(0, 0, gap=DomainGap((1.0, 1.0), (9.0, 9.0), (0.5, 0.5), 0, 0.0, 0.0)).astype(float)
+    noisy = draw_video(0, 0, gap=replace(STILL, brightness=(0.5, 0.5), noise=(9.0, 9.0))).astype(float)
     assert (noisy - dark).std() == pytest.approx(9.0, rel=0.02)  # at half brightness nothing clips
-    shaken = draw_video(0, 0, gap=DomainGap((1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0, 2.0, 0.0))
+    shaken = draw_video(0, 0, gap=replace(STILL, shake=2.0))
     assert len({frame[:, 0].tobytes() for frame in shaken}) > 1  # the horizon moves
     assert len({frame[:, 0].tobytes() for frame in draw_video(0, 0, gap=STILL)}) == 1
 

@@ -56,6 +56,7 @@ def demo(
     save_picture(results, picture, title=f"{right} of {len(results)} puppet videos right, among {len(labels)} labels")
     console.print(f"{right} of {len(results)} right, among {len(labels)} labels. See {picture}")
     console.print(
-        "This small model ships with the package and knows drawn puppets only. For your own videos take a real one:\n"
+        "This small model ships with the package and knows drawn puppets only; it looks at one frame at a time, so\n"
+        "what differs only in time (standing up, sitting down) is a guess to it. For your own videos take a real one:\n"
         '  froster predict VIDEO --model vit-b-16 --labels "juggling, brushing teeth, fencing"'
     )

@@ -1,1 +1,1 @@
-
+"""The original CLIP: network, tokenizer, weights in every format."""

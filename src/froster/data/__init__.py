@@ -1,1 +1,1 @@
-
+"""Class names and data."""

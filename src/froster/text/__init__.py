@@ -1,1 +1,1 @@
-
+"""Labels, prompts and the class matrix."""

@@ -18,7 +18,7 @@ from froster.clip.tokenizer import tokenize
 from froster.files import cache_dir, replace_when_written
 from froster.text.prompts import TEMPLATES, class_prompts
 
-TOKENS_PER_BATCH = 8192
+TOKENS_PER_BATCH = 2048  # small enough for a CPU to keep the activations in its cache
 
 
 class TextEncoder(Protocol):

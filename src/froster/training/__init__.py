@@ -1,1 +1,1 @@
-
+"""Training from recipes."""

@@ -244,7 +244,7 @@ def initialise(clip: Clip) -> None:
 
 
 def zero_shot_scores(
-    clip: Clip, device: torch.device, photos: int = 4500, videos_per_action: int = 10
+    clip: Clip, device: torch.device, photos: int = 4500, videos_per_action: int = 20
 ) -> dict[str, object]:
     """Zero-shot top-1 in per cent over all actions: unseen photos, and videos of each domain gap frame by frame."""
     labels = check_labels(ACTIONS)

@@ -69,8 +69,10 @@ def draw_video(
 ) -> NDArray[np.uint8]:
     """Draw the video of a seed, (T, size, size, 3) uint8, in the domain that lies `gap` away from the photos.
 
-    The whole action plays: one-way actions once from start to end, cyclic ones one to two and a half times
-    from a random phase. Raises `FrosterError` for an unknown gap level.
+    The whole action plays: one-way actions once from start to end, cyclic ones one to two and a half times from a
+    random phase. With a `posture` of 0, an action that is another's reversal in time is half of the time drawn as the
+    other played backwards, so that only the order of the frames tells the two apart. Raises `FrosterError` for an
+    unknown gap level.
     """
     gap = find_gap(gap)
     rng = np.random.default_rng((_VIDEO, seed, action))
@@ -81,6 +83,9 @@ def draw_video(
     phase, cycles = float(rng.random()), float(rng.uniform(1.0, 2.5))
     noise, brightness = float(rng.uniform(*gap.noise)), float(rng.uniform(*gap.brightness))
     shake = rng.normal(0.0, gap.shake / 64, (frames, 2)).tolist()
+    backwards = bool(entry.reverse) and float(rng.random()) > (1 + gap.posture) / 2
+    if backwards:
+        entry = TABLE[ACTIONS.index(entry.reverse)]
 
     side = size * SUPERSAMPLING
     subframes = _SUBFRAMES if gap.motion_blur > 0 else 1
@@ -89,7 +94,7 @@ def draw_video(
         light = np.zeros((size, size, 3), np.uint16)
         for j in range(subframes):
             u = (i + gap.motion_blur * j / subframes) / max(frames - 1, 1)
-            t = (phase + cycles * u) % 1 if entry.cyclic else min(u, 1.0)
+            t = (phase + cycles * u) % 1 if entry.cyclic else abs(backwards - min(u, 1.0))
             picture = _picture(scene, entry, camera, t, side, (dx * side, dy * side), entry.travel * (u - 0.5), clutter)
             light += np.asarray(picture.reduce(SUPERSAMPLING))
         np.multiply(light, brightness / subframes, out=video[i])

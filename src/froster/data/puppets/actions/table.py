@@ -16,7 +16,8 @@ class Action:
     pose: Pose
     cyclic: bool
     moments: tuple[float, float]  # the stretch of t from which a photographer picks; may run past 1 when cyclic
-    travel: float  # how far the person moves ahead during a video, in units of the person's height
+    travel: float = 0.0  # how far the person moves ahead during a video, in units of the person's height
+    reverse: str = ""  # the action that this one looks like when time runs backwards, if there is one
 
 
 TABLE: list[Action] = []
@@ -32,11 +33,11 @@ def cyclic(name: str, moments: tuple[float, float] = (0.0, 1.0), travel: float =
     return enter
 
 
-def one_way(name: str, moments: tuple[float, float] = (0.0, 1.0)) -> Callable[[Pose], Pose]:
+def one_way(name: str, moments: tuple[float, float] = (0.0, 1.0), reverse: str = "") -> Callable[[Pose], Pose]:
     """Enter an action that runs once from t = 0 to t = 1."""
 
     def enter(pose: Pose) -> Pose:
-        TABLE.append(Action(name, pose, False, moments, 0.0))
+        TABLE.append(Action(name, pose, False, moments, reverse=reverse))
         return pose
 
     return enter
