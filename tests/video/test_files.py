@@ -1,5 +1,8 @@
 """Pictures and folders of pictures as videos, and the list of videos that a user's words stand for."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -115,3 +118,23 @@ def test_find_videos_says_what_is_missing(tree):
         with pytest.raises(VideoError, match=reason) as caught:
             find_videos([tree / "a.mkv", tree / name])
         assert name in str(caught.value)
+
+
+def test_a_link_back_up_is_not_followed_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "clip.mp4").touch()
+    (tmp_path / "inner" / "up").symlink_to(tmp_path)
+    assert find_videos([tmp_path]) == [tmp_path / "inner" / "clip.mp4"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(VideoError, match="neither a file nor a folder"):
+        load_video(tmp_path / "pipe.mp4")
+
+
+def test_unknown_home_and_empty_name(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no such file"):
+        find_videos(["~nobody-of-this-name/clip.mp4"])
+    with pytest.raises(VideoError, match="name is empty"):
+        find_videos([""])
