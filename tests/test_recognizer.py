@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from froster import FrosterError, Prediction, Recognizer, VideoError, load_model
 from froster.clip.model import Clip, ClipConfig
 from froster.data.puppets import ACTIONS, write_videos
+from froster.errors import FrosterWarning
 from froster.students import VideoStudent, build_student
 from froster.text.classifier import encode_classes
 from froster.video import decode_frames, load_video
@@ -126,6 +128,14 @@ def test_vocabulary_by_name(random_student: VideoStudent) -> None:
 def test_wrong_arguments(random_student: VideoStudent, change: dict[str, object], message: str) -> None:
     with pytest.raises(FrosterError, match=message):
         Recognizer(random_student, **{"labels": LABELS, **change})
+
+
+def test_labels_that_the_small_model_cannot_know_are_named() -> None:
+    with pytest.warns(FrosterWarning, match=r"1 of the 2 labels \(arm wrestling\)"):
+        Recognizer("puppets", ["arm wrestling", "juggling balls"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Recognizer("puppets", "puppets")
 
 
 def test_small_model_is_a_clip_of_the_original_architecture() -> None:

@@ -105,7 +105,7 @@ def predict(
     predictions: list[Prediction] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # Results go to the real standard output, which may be a file; a table would be torn by a bar in the same terminal.
-    hide = len(paths) < 2 or show is show_table
+    hide = len(paths) < 2 or show is show_table or not messages.is_terminal
     with Progress(
         *columns, console=messages, transient=True, disable=hide, redirect_stdout=False, redirect_stderr=False
     ) as bar:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -60,6 +60,14 @@ def encode_classes(model: TextEncoder, labels: Mapping[str, str], templates: tup
     prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
     features = encode_texts(model, [prompt for of_class in prompts for prompt in of_class])
     return F.normalize(features.unflatten(0, (len(prompts), -1)).mean(dim=1), dim=-1)
+
+
+def unknown_labels(model: TextEncoder, labels: Iterable[str]) -> list[str]:
+    """The labels with a token that the model never saw: its row in the token table is zero, as in our small model."""
+    names = list(labels)
+    unseen = ~model.text.get_parameter("token_embedding.weight").any(dim=1).cpu()
+    unseen[0] = False  # padding, and a real token besides
+    return [name for name, unknown in zip(names, unseen[tokenize(names)].any(dim=1).tolist(), strict=True) if unknown]
 
 
 def load_or_encode_classes(
