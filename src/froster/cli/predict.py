@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,8 @@ from froster.errors import FrosterError, VideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
     from froster.recognizer import Prediction
 
@@ -81,44 +84,58 @@ def predict(
     if picture is not None:
         check_picture_path(picture)
     wanted = read_labels(labels_file) if labels_file is not None else parse_labels(labels or "")
-    messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    if model == "auto":
-        model, why = default_model()
-        messages.print(why)
-    with messages.status(f"Loading {model} and reading {len(wanted)} labels"):
-        recognizer = Recognizer(
-            load_model(model, student),
-            wanted,
-            views=views,
-            frames=frames,
-            sampling=sampling.value,
-            device=device,
-            precision=precision.value,
-        )
-
     paths, failures = find_all(videos)
-    show = pick_output(as_json, as_csv)
-    fail = show_json_error if show is show_json else ignore
-    for name, missing in failures.items():
-        messages.print(f"error: {missing}")
+
+    as_table = sys.stdout.isatty() and not as_json and not as_csv
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    # In a terminal, results, messages and the bar share one screen; elsewhere standard output is for results alone.
+    screen = Console(highlight=False, soft_wrap=True, markup=False) if as_table else errors
+    messages = screen if errors.is_terminal else errors
+    show: Callable[[Prediction], None]
+    if as_table:
+        show = partial(show_table, top=top, screen=screen)
+    elif as_csv:
+        csv.writer(sys.stdout).writerow(["video", "rank", "label", "score", "similarity"])
+        show = partial(show_csv, top=top)
+    else:
+        show = partial(show_json, top=top)
+
+    def fail(video: str, error: VideoError) -> None:
+        failures[video] = error
+        messages.print(f"error: {error}")
+        if not as_table and not as_csv:
+            show_json_error(video, error)
+
+    for name, missing in list(failures.items()):
         fail(name, missing)
     predictions: list[Prediction] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Results go to the real standard output, which may be a file; a table would be torn by a bar in the same terminal.
-    hide = len(paths) < 2 or show is show_table or not messages.is_terminal
-    with Progress(
-        *columns, console=messages, transient=True, disable=hide, redirect_stdout=False, redirect_stderr=False
-    ) as bar:
-        for video, result in bar.track(recognizer.predict_many(paths), total=len(paths), description="Recognising"):
-            if isinstance(result, VideoError):
-                failures[video] = result
-                messages.print(f"error: {result}")
-                fail(video, result)
-                continue
-            if result.warning:
-                messages.print(f"warning: {result.warning}")
-            show(result, top)
-            predictions.append(result)
+    if paths:
+        if model == "auto":
+            model, why = default_model()
+            messages.print(why)
+        with screen.status(f"Loading {model} and reading {len(wanted)} labels"):
+            recognizer = Recognizer(
+                load_model(model, student),
+                wanted,
+                views=views,
+                frames=frames,
+                sampling=sampling.value,
+                device=device,
+                precision=precision.value,
+            )
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        hide = len(paths) < 2 or not screen.is_terminal
+        with Progress(
+            *columns, console=screen, transient=True, disable=hide, redirect_stdout=False, redirect_stderr=False
+        ) as bar:
+            for video, result in bar.track(recognizer.predict_many(paths), len(paths), description="Recognising"):
+                if isinstance(result, VideoError):
+                    fail(video, result)
+                    continue
+                if result.warning:
+                    messages.print(f"warning: {result.warning}")
+                show(result)
+                predictions.append(result)
     if picture is not None and predictions:
         save_picture(predictions, picture, top)
         messages.print(f"See {picture}")
@@ -144,13 +161,6 @@ def find_all(names: list[str]) -> tuple[list[Path], dict[str, VideoError]]:
     return list(paths), failures
 
 
-def pick_output(as_json: bool, as_csv: bool) -> "Callable[[Prediction, int], None]":
-    if as_csv:
-        csv.writer(sys.stdout).writerow(["video", "rank", "label", "score", "similarity"])
-        return show_csv
-    return show_json if as_json or not sys.stdout.isatty() else show_table
-
-
 def show_json(prediction: "Prediction", top: int) -> None:
     """One line: the video, its best labels with scores, and the cosine similarity of each."""
     best = [
@@ -167,10 +177,6 @@ def show_json_error(video: str, error: VideoError) -> None:
     print(json.dumps({"video": video, "error": str(error)}, ensure_ascii=False), flush=True)
 
 
-def ignore(video: str, error: VideoError) -> None:
-    """Tables and CSV hold results only; errors go to standard error."""
-
-
 def show_csv(prediction: "Prediction", top: int) -> None:
     rows = csv.writer(sys.stdout)
     for rank, (name, score) in enumerate(prediction.ranked[:top], start=1):
@@ -178,9 +184,7 @@ def show_csv(prediction: "Prediction", top: int) -> None:
     sys.stdout.flush()
 
 
-def show_table(prediction: "Prediction", top: int) -> None:
-    from rich.console import Console
-
+def show_table(prediction: "Prediction", top: int, screen: "Console") -> None:
     from froster.cli.table import ranked_table
 
-    Console(highlight=False).print(ranked_table(prediction, top))
+    screen.print(ranked_table(prediction, top))
