@@ -77,6 +77,35 @@ def test_many_videos_in_order_and_a_bad_one_does_not_stop_the_others(
     assert results[0][1] == recognizer.predict(videos[0])
 
 
+def test_too_little_memory_costs_one_video_not_the_batch(
+    videos: list[Path], random_student: VideoStudent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer(random_student, LABELS, precision="float32")
+    rank = recognizer._rank
+
+    def rank_or_fail(video: str, *rest: object) -> Prediction:
+        if video == str(videos[0]):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return rank(video, *rest)
+
+    monkeypatch.setattr(recognizer, "_rank", rank_or_fail)
+    results = dict(recognizer.predict_many(videos))
+    assert "not enough memory for 3 views of 8 frames" in str(results[str(videos[0])])
+    assert isinstance(results[str(videos[1])], Prediction)
+
+
+def test_model_with_another_vocabulary_is_refused(goldens: Path) -> None:
+    with pytest.raises(FrosterError, match="vocabulary of its own, 512 tokens"):
+        Recognizer(goldens / "student_vclip.pyth", LABELS)
+
+
+def test_one_path_where_many_are_expected_and_wrong_types(videos: list[Path], random_student: VideoStudent) -> None:
+    recognizer = Recognizer(random_student, LABELS)
+    assert [video for video, _ in recognizer.predict_many(str(videos[0]))] == [str(videos[0])]
+    with pytest.raises(FrosterError, match="not list"):
+        recognizer.predict([])
+
+
 def test_frames_in_memory_are_as_good_as_a_file(videos: list[Path], random_student: VideoStudent) -> None:
     recognizer = Recognizer(random_student, LABELS, precision="float32")
     from_file = recognizer.predict(videos[0])

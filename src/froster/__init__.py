@@ -6,9 +6,10 @@ if TYPE_CHECKING:
     from froster.errors import FrosterError, VideoError, WeightsError
     from froster.models import load_model
     from froster.recognizer import Prediction, Recognizer
+    from froster.video import load_video
 
 __version__ = "0.1.0"
-__all__ = ["FrosterError", "Prediction", "Recognizer", "VideoError", "WeightsError", "load_model"]
+__all__ = ["FrosterError", "Prediction", "Recognizer", "VideoError", "WeightsError", "load_model", "load_video"]
 
 _HOMES = {
     "FrosterError": "errors",
@@ -17,6 +18,7 @@ _HOMES = {
     "VideoError": "errors",
     "WeightsError": "errors",
     "load_model": "models",
+    "load_video": "video",
 }
 
 

@@ -1,5 +1,6 @@
 """Predictions as pictures: the frames of each video beside its ranked labels."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from froster.recognizer import Prediction
 from froster.video import decode_frames
 from froster.video.sampling import uniform_indices
 
+SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
 FRAMES_SHOWN = 4
 VIDEOS_SHOWN = 200  # a picture has at most 65,536 rows of pixels
 BEST, OTHERS = "#1b9e5a", "#9db4c8"
@@ -21,9 +23,8 @@ BEST, OTHERS = "#1b9e5a", "#9db4c8"
 
 def check_picture_path(path: Path) -> None:
     """Raises `FrosterError` when no picture can be written to `path`: better known before the work than after."""
-    suffixes = Figure().canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in suffixes:
-        raise FrosterError(f"Cannot draw into {path}: the suffix must be one of {', '.join(sorted(suffixes))}.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise FrosterError(f"Cannot draw into {path}: the suffix must be one of {', '.join(SUFFIXES)}.")
     try:
         with replace_when_written(path.with_name(f"{path.name}.try")) as temporary:
             temporary.touch()
@@ -35,10 +36,10 @@ def check_picture_path(path: Path) -> None:
 def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, title: str = "") -> None:
     """Write a picture with one row a video (at most the first 200): some of its frames, and bars for its best labels.
 
-    The suffix of `path` decides the format, as matplotlib knows them (`.png`, `.svg`, `.pdf`).
+    The suffix of `path` decides the format: one of `SUFFIXES`.
     """
     predictions = predictions[:VIDEOS_SHOWN]
-    inches = 1.75 * len(predictions) + (0.55 if title else 0.1)
+    inches = max(1.75, 0.3 * top) * len(predictions) + (0.55 if title else 0.1)
     figure = Figure(figsize=(11.5, inches), dpi=110, facecolor="white", layout="constrained")
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
@@ -69,7 +70,15 @@ def draw_bars(axis: Axes, prediction: Prediction, top: int) -> None:
     for row, (name, score) in enumerate(best):
         axis.barh(row, score, height=0.78, color=BEST if row == 0 else OTHERS)
         weight = "bold" if row == 0 else "normal"
-        axis.text(0.012, row, name, va="center", fontsize=9, fontweight=weight, parse_math=False)
+        axis.text(
+            0.012,
+            row,
+            textwrap.shorten(name, 52, placeholder=" …"),
+            va="center",
+            fontsize=9,
+            fontweight=weight,
+            parse_math=False,
+        )
         axis.text(1.01, row, f"{100 * score:.1f} %", va="center", fontsize=9, fontweight=weight)
     axis.set(xlim=(0, 1.12), ylim=(max(len(best), 3) - 0.5, -0.5), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)

@@ -103,13 +103,20 @@ class Recognizer:
                 raise FrosterError("Release sampling needs the frame rate of a file; frames in memory have none.")
             size = self.model.config.image_size
             return self._rank("", clips_from_array(video, frames=self.frames, views=self.views, size=size), None)
-        return self._predict_clips(str(video), self._load(video))
+        if not isinstance(video, str | Path):
+            raise FrosterError(f"A video is a path or an array (N, H, W, 3) uint8, not {type(video).__name__}.")
+        result = next(iter(self.predict_many([video])))[1]
+        if isinstance(result, VideoError):
+            raise result
+        return result
 
-    def predict_many(self, videos: Iterable[str | Path]) -> Iterator[tuple[str, Prediction | VideoError]]:
+    def predict_many(self, videos: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, Prediction | VideoError]]:
         """Rank the labels for many videos, decoding ahead of the network; pairs (video, result) in the given order.
 
         A video that cannot be used comes as its `VideoError`; the others go on.
         """
+        if isinstance(videos, str | Path):
+            videos = [videos]
         with ThreadPoolExecutor(DECODERS) as pool:
             waiting: deque[tuple[str, Future[VideoClips]]] = deque()
             for video in videos:
@@ -125,12 +132,15 @@ class Recognizer:
 
     def _finish(self, video: str, clips: Future[VideoClips]) -> tuple[str, Prediction | VideoError]:
         try:
-            return video, self._predict_clips(video, clips.result())
+            loaded = clips.result()
+            return video, self._rank(video, loaded.frames, loaded.warning)
         except VideoError as error:
             return video, error
-
-    def _predict_clips(self, video: str, clips: VideoClips) -> Prediction:
-        return self._rank(video, clips.frames, clips.warning)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate" not in str(error):
+                raise
+            wanted = f"{self.views} views of {self.frames} frames"
+            return video, VideoError(f"{video}: not enough memory for {wanted}; ask for fewer.")
 
     @torch.inference_mode()
     def _rank(self, video: str, clips: Tensor, warning: str | None) -> Prediction:

@@ -309,7 +309,7 @@ def damage(path: Path, how: str, clip: Clip) -> None:
         ("other network", r"is not a CLIP: .*fc\.weight"),
         ("number", "no named tensors"),
         ("lacks a tensor", r"lacks 1 tensors \(visual\.ln_post\.bias\)"),
-        ("one too many", r"unknown 1 tensors \(visual\.extra\)"),
+        ("one too many", r"does not have 1 tensors \(visual\.extra\)"),
         ("wrong shape", r"ln_final\.bias is \(3,\), expected \(64,\)"),
         ("truncated TorchScript", "half downloaded"),
         ("own, without its token rows", "damaged froster checkpoint"),

@@ -41,5 +41,7 @@ def test_names_are_the_official_ones(shared: Path, name: str, file: str) -> None
 
 def test_unknown_vocabulary_names_the_nearest() -> None:
     with pytest.raises(FrosterError, match="did you mean 'ucf-101'"):
-        read_vocabulary("ucf101")
+        read_vocabulary("ucf-10")
+    assert read_vocabulary("UCF101") == read_vocabulary("ucf-101")
+    assert len(read_vocabulary("K400")) == 400
     assert all(read_vocabulary(name) for name in VOCABULARIES)

@@ -67,6 +67,7 @@ def test_class_matrix_of_the_released_code(goldens: Path, monkeypatch: pytest.Mo
     # The same class matrix through `encode_classes`, each text standing for one row of the golden tokens.
     rows = {f"{k} {c}": tokens[k, c] for k in range(3) for c in range(6)}
     monkeypatch.setattr(classifier, "tokenize", lambda texts: torch.stack([rows[text] for text in texts]))
+    monkeypatch.setattr(classifier, "VOCAB_SIZE", clip.config.vocab_size)
     monkeypatch.setattr(classifier, "class_prompts", lambda name, *_: [f"{k} {name}" for k in range(3)])
     matrix = encode_classes(clip, {str(c): "" for c in range(6)})
     assert (matrix - golden["out.class_matrix"]).abs().max() < 2e-5

@@ -62,6 +62,19 @@ def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
         read_labels(path)
 
 
+def test_csv_with_a_column_of_names(tmp_path: Path, shared: Path) -> None:
+    assert len(read_labels(shared / "splits" / "vifi" / "labels" / "kinetics_600_labels.csv")) == 600
+    (tmp_path / "clips.csv").write_text("path,label\na.avi,7\n")
+    with pytest.raises(FrosterError, match="needs a column `name`"):
+        read_labels(tmp_path / "clips.csv")
+
+
+def test_file_given_as_labels(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("juggling")
+    with pytest.raises(FrosterError, match="--labels-file"):
+        parse_labels(str(tmp_path / "labels.txt"))
+
+
 def test_missing_and_binary_file(tmp_path: Path) -> None:
     with pytest.raises(FrosterError, match=r"nothing\.txt cannot be read: No such file"):
         read_labels(tmp_path / "nothing.txt")

@@ -49,6 +49,11 @@ def test_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch
     assert not list(tmp_path.rglob("*partial*"))
 
 
+def test_nothing_to_resume_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FrosterError, match="nothing to resume"):
+        pretrain(PretrainRecipe.read(RECIPE, [*SMALL, f"out={tmp_path / 'none'}"]), resume=True)
+
+
 @pytest.mark.usefixtures("quick")
 def test_checkpoint_knows_only_words_it_has_seen(tmp_path: Path) -> None:
     path = pretrain(PretrainRecipe.read(RECIPE, [*SMALL, f"out={tmp_path}"]))
@@ -63,7 +68,7 @@ def test_checkpoint_knows_only_words_it_has_seen(tmp_path: Path) -> None:
 def test_loss_that_is_not_a_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loss = module.training_loss
     monkeypatch.setattr(module, "training_loss", lambda *arguments: loss(*arguments) * float("nan"))
-    with pytest.raises(FrosterError, match="loss is nan at step 10; a lower learning_rate"):
+    with pytest.raises(FrosterError, match="loss is nan at step 1; a lower learning_rate"):
         pretrain(PretrainRecipe.read(RECIPE, [*SMALL, f"out={tmp_path}"]))
 
 

@@ -123,6 +123,8 @@ def predict(
                 device=device,
                 precision=precision.value,
             )
+        network, numbers = recognizer.model.name, str(recognizer.dtype).removeprefix("torch.")
+        messages.print(f"{network} on {model}, {views} x {frames} frames, {numbers} on {recognizer.device}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         hide = len(paths) < 2 or not screen.is_terminal
         with Progress(

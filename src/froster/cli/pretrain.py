@@ -1,5 +1,6 @@
 """`froster pretrain`: a small CLIP of one's own, on puppet photos."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,13 @@ def pretrain(
     from froster.training.pretrain import PretrainRecipe
     from froster.training.pretrain import pretrain as run
 
-    checkpoint = run(PretrainRecipe.read(recipe, changes or ()), resume)
+    settings = PretrainRecipe.read(recipe, changes or ())
+    try:
+        checkpoint = run(settings, resume)
+    except KeyboardInterrupt:
+        saved = (settings.out / "state.pt").exists()
+        print(f"Stopped; {'go on with --resume' if saved else 'nothing was saved yet'}.", file=sys.stderr)
+        raise typer.Exit(130) from None
     scores = json.loads((checkpoint.parent / "scores.json").read_text(encoding="utf-8"))
     print(f"{checkpoint}: {scores['photos']} % of unseen photos right")
     print(json.dumps(scores, indent=2))

@@ -113,8 +113,10 @@ class VisionTransformer(nn.Module):
     def embed(self, frames: Tensor) -> Tensor:
         """Patch tokens with class token and positions: `(B, T, 3, H, W)` -> `(B, T, N, C)`.
 
-        Raises `ValueError` when the frames cannot be cut into whole patches.
+        Raises `ValueError` for another shape, or frames that cannot be cut into whole patches.
         """
+        if frames.ndim != 5 or frames.shape[2] != 3:
+            raise ValueError(f"Frames must be (B, T, 3, H, W), not {tuple(frames.shape)}.")
         height, width = frames.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"Frames of {height} x {width} pixels: both must be a multiple of {self.patch_size}.")

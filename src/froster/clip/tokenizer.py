@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 CONTEXT_LENGTH = 77
+VOCAB_SIZE = 49408
 
 
 @functools.cache

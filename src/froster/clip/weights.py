@@ -319,13 +319,11 @@ def load_into(model: nn.Module, state: StateDict, path: str | Path) -> None:
     Raises `WeightsError` that names what is missing, left over or of another shape.
     """
     expected = {key: value.shape for key, value in model.state_dict().items()}
-    for what, keys in (
-        ("lacks", expected.keys() - state.keys()),
-        ("has unknown", state.keys() - expected.keys()),
-    ):
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    for keys, what in ((missing, "lacks"), (unknown, "belongs to another network: this one does not have")):
         if keys:
-            some = ", ".join(sorted(keys)[:3]) + (", …" if len(keys) > 3 else "")
-            raise WeightsError(f"{path} does not fit this network: it {what} {len(keys)} tensors ({some}).")
+            some = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+            raise WeightsError(f"{path} {what} {len(keys)} tensors ({some}).")
     for key, value in state.items():
         if value.shape != expected[key]:
             raise WeightsError(
@@ -366,6 +364,7 @@ def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None 
     }
     with replace_when_written(Path(path)) as temporary:
         safetensors.torch.save_file(state, temporary, metadata=description)
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkpoint:

@@ -31,9 +31,13 @@ class VideoStudent(nn.Module):
         return [key for key in inspect.signature(cls).parameters if key != "clip"]
 
     def encode_video(self, frames: Tensor) -> Tensor:
-        """Feature of every frame: `(B, T, 3, H, W)` float, CLIP-normalised -> `(B, T, D)`, not normalised."""
+        """Feature of every frame: `(B, T, 3, H, W)` float -> `(B, T, D)`, not normalised.
+
+        `froster.video.load_video(path, size=model.config.image_size).frames` gives such frames, CLIP-normalised;
+        `froster.scoring.class_similarities` compares the features with classes. Raises `ValueError` for other shapes.
+        """
         return self.visual(frames)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Text features: `(K, L)` int64, zero-padded -> `(K, D)`, not normalised."""
+        """Text features: `(K, L)` int64 of `froster.clip.tokenizer.tokenize` -> `(K, D)`, not normalised."""
         return self.text(tokens)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from froster.clip.model import ClipConfig
-from froster.clip.tokenizer import tokenize
+from froster.clip.tokenizer import VOCAB_SIZE, tokenize
+from froster.errors import FrosterError, FrosterWarning
 from froster.files import cache_dir, replace_when_written
 from froster.text.prompts import TEMPLATES, class_prompts
 
@@ -39,7 +41,11 @@ def encode_texts(model: TextEncoder, texts: Sequence[str]) -> Tensor:
     transformer is causal, and several times less work than 77 positions a text.
     """
     device = next(model.text.parameters()).device
-    tokens = tokenize(texts)
+    tokens = token_ids(model, texts)
+    if cut_off := int((tokens[:, -1] != 0).sum()):
+        warnings.warn(
+            f"{cut_off} prompts reach CLIP's limit of 77 tokens; what is beyond it is cut.", FrosterWarning, 2
+        )
     lengths = tokens.argmax(dim=1) + 1
     order = lengths.argsort(descending=True, stable=True)
     features = []
@@ -50,6 +56,15 @@ def encode_texts(model: TextEncoder, texts: Sequence[str]) -> Tensor:
         features.append(F.normalize(model.encode_text(tokens[batch, :longest].to(device)).float(), dim=-1).cpu())
         start += len(batch)
     return torch.cat(features)[order.argsort()]
+
+
+def token_ids(model: TextEncoder, texts: Sequence[str]) -> Tensor:
+    if model.config.vocab_size != VOCAB_SIZE:
+        raise FrosterError(
+            f"This model has a vocabulary of its own, {model.config.vocab_size} tokens; "
+            f"text needs a model with the {VOCAB_SIZE} tokens of CLIP's tokenizer."
+        )
+    return tokenize(texts)
 
 
 def encode_classes(model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...] = TEMPLATES) -> Tensor:
@@ -67,7 +82,11 @@ def unknown_labels(model: TextEncoder, labels: Iterable[str]) -> list[str]:
     names = list(labels)
     unseen = ~model.text.get_parameter("token_embedding.weight").any(dim=1).cpu()
     unseen[0] = False  # padding, and a real token besides
-    return [name for name, unknown in zip(names, unseen[tokenize(names)].any(dim=1).tolist(), strict=True) if unknown]
+    return [
+        name
+        for name, unknown in zip(names, unseen[token_ids(model, names)].any(dim=1).tolist(), strict=True)
+        if unknown
+    ]
 
 
 def load_or_encode_classes(

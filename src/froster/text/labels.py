@@ -1,10 +1,12 @@
 """Action names, with descriptions where there are any, from the command line or a file."""
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from froster.data.vocabularies import VOCABULARIES, read_vocabulary
+from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, squeeze
 from froster.errors import FrosterError
 
 Labels = dict[str, str]  # action name -> description, "" where there is none
@@ -15,14 +17,16 @@ def parse_labels(text: str) -> Labels:
 
     Raises `FrosterError` when there are none, or one comes twice.
     """
-    if text.strip().lower() in VOCABULARIES:
-        return check_labels(read_vocabulary(text.strip().lower()))
+    if squeeze(text) in VOCABULARY_SPELLINGS:
+        return check_labels(read_vocabulary(text))
+    if Path(text).is_file():
+        raise FrosterError(f"--labels {text!r} is a file: give it with --labels-file.")
     return check_labels([name for name in text.split(",") if name.strip()], "--labels")
 
 
 def read_labels(path: str | Path) -> Labels:
     """Labels from a file: text with one name a line (`#` begins a comment line), a JSON list of names, JSON
-    `{"name": "description"}`, or the released JSON `{"0": "name: description"}`.
+    `{"name": "description"}`, the released JSON `{"0": "name: description"}`, or CSV with a column `name`.
 
     Raises `FrosterError` when the file is missing, not of these forms, empty, or names an action twice.
     """
@@ -31,6 +35,11 @@ def read_labels(path: str | Path) -> Labels:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise FrosterError(f"The labels file {path} cannot be read: {reason}.") from error
+    if Path(path).suffix.lower() == ".csv":
+        rows = csv.DictReader(io.StringIO(text))
+        if "name" not in (rows.fieldnames or ()):
+            raise FrosterError(f"The labels file {path} needs a column `name`; its first line is {text[:60]!r}.")
+        return check_labels([row["name"] for row in rows], path)
     if not looks_like_json(text):
         lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         return check_labels(lines, path)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from froster.clip.model import Block, Clip, ClipConfig
-from froster.clip.tokenizer import CONTEXT_LENGTH, tokenize
+from froster.clip.tokenizer import CONTEXT_LENGTH, VOCAB_SIZE, tokenize
 from froster.clip.weights import save_checkpoint
 from froster.data.puppets import ACTIONS, GAPS, caption, draw_photo, draw_video
 from froster.device import has_bfloat16, pick_device
@@ -33,7 +33,7 @@ from froster.video.transforms import clip_normalise
 
 # Photos and videos for testing are drawn from seeds that no run reaches: a million runs of a million photos end below.
 TEST_SEED = 2**40
-SAVE_EVERY = 200
+SAVE_EVERY = 50
 
 
 class PretrainRecipe(Recipe):
@@ -59,7 +59,7 @@ class PretrainRecipe(Recipe):
             raise ValueError(f"image_size {model.image_size} is not a multiple of patch_size {model.patch_size}")
         if model.vision_width % model.vision_heads or model.text_width % model.text_heads:
             raise ValueError("a width of the model is not a multiple of its heads")
-        if (model.context_length, model.vocab_size) != (CONTEXT_LENGTH, 49408):
+        if (model.context_length, model.vocab_size) != (CONTEXT_LENGTH, VOCAB_SIZE):
             raise ValueError("CLIP's tokenizer needs context_length 77 and vocab_size 49408")
         if self.photos < self.batch_size:
             raise ValueError(f"{self.photos} photos do not fill one batch of {self.batch_size}")
@@ -120,6 +120,9 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
         optimizer.load_state_dict(saved["optimizer"])
         step, seconds, seen = saved["step"], saved["seconds"], saved["seen"]
 
+    elif resume:
+        raise FrosterError(f"There is nothing to resume in {recipe.out}; leave out --resume.")
+
     batches = DataLoader(PhotoBatches(recipe, step), batch_size=None, num_workers=1, prefetch_factor=8)
     columns = (
         TextColumn("{task.description}"),
@@ -147,13 +150,12 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
             seen[tokens.unique()] = True
             step += 1
             seconds = time.perf_counter() - started
-            if step % 10 == 0 or step == recipe.steps:
-                if not math.isfinite(loss.item()):
-                    raise FrosterError(
-                        f"The loss is {loss.item()} at step {step}; a lower learning_rate may help. "
-                        f"The last good state is {state_path}."
-                    )
-                bar.update(task, completed=step, loss=loss.item(), rate=step * recipe.batch_size / seconds)
+            if not math.isfinite(loss.item()):
+                raise FrosterError(
+                    f"The loss is {loss.item()} at step {step}; a lower learning_rate may help. "
+                    f"The last good state is {state_path}."
+                )
+            bar.update(task, completed=step, loss=loss.item(), rate=step * recipe.batch_size / seconds)
             if step % SAVE_EVERY == 0 or step == recipe.steps:
                 state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
                 with replace_when_written(state_path) as temporary:

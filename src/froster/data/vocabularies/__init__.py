@@ -1,6 +1,7 @@
 """Class names of the field's data sets, in readable words, one text file each."""
 
 import difflib
+import re
 from importlib.resources import files
 
 from froster.data.puppets import ACTIONS
@@ -16,11 +17,20 @@ VOCABULARIES: dict[str, str] = {
 }
 
 
+def squeeze(name: str) -> str:
+    """A name as people type it, without case and punctuation: UCF101, ucf_101."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+VOCABULARY_SPELLINGS = {squeeze(name): name for name in VOCABULARIES} | {"k400": "kinetics-400", "k600": "kinetics-600"}
+
+
 def read_vocabulary(name: str) -> tuple[str, ...]:
     """Class names of a data set, in the order of the alphabet.
 
     Raises `FrosterError` for an unknown name; it names the nearest.
     """
+    name = VOCABULARY_SPELLINGS.get(squeeze(name), name)
     if name not in VOCABULARIES:
         near = difflib.get_close_matches(name, VOCABULARIES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(VOCABULARIES)}."
