@@ -1,6 +1,5 @@
 """`load_model`: from a name or a file to a network that is ready to look at videos."""
 
-import difflib
 import os
 import re
 from importlib.resources import as_file, files
@@ -9,7 +8,7 @@ from typing import Any
 
 from froster.clip.release import RELEASES, fetch_release, find_release
 from froster.clip.weights import Checkpoint, build_clip, load_into, read_checkpoint
-from froster.errors import WeightsError
+from froster.errors import WeightsError, did_you_mean
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 
 PUPPETS = "puppets"
@@ -54,9 +53,7 @@ def resolve(path_or_name: str | Path) -> tuple[str | None, Path]:
     path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return None, path
-    names = [PUPPETS, *RELEASES]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"names are {', '.join(names)}."
+    hint = did_you_mean(name, [PUPPETS, *RELEASES], otherwise="names are")
     raise WeightsError(f"There is no model or file {text!r}; {hint}")
 
 

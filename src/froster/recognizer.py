@@ -78,7 +78,7 @@ class Recognizer:
         self.labels: Labels = check_labels(labels)
         self.device = pick_device(device)
         self.dtype = pick_precision(precision, self.device)
-        # The caller's model stays as it is: another precision or device works on a copy.
+        # A copy: the caller's model keeps its precision and device.
         student = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model)
         self.temperature = student.logit_scale.detach().float().exp().item()
         self.model = student.to(self.device, self.dtype).eval()
@@ -147,11 +147,12 @@ class Recognizer:
         features = self.model.encode_video(clips.to(self.device, self.dtype))
         similarities = class_similarities(features, self.classes, self.average).mean(dim=0)
         scores = (self.temperature * similarities).softmax(dim=0)
-        names = list(self.labels)
         order = scores.argsort(descending=True, stable=True).tolist()
+        # One transfer each: reading label by label would wait for a GPU a thousand times.
+        names, score_of, similarity_of = list(self.labels), scores.tolist(), similarities.tolist()
         return Prediction(
             video=video,
-            ranked=[(names[i], scores[i].item()) for i in order],
-            similarities={names[i]: similarities[i].item() for i in order},
+            ranked=[(names[i], score_of[i]) for i in order],
+            similarities={names[i]: similarity_of[i] for i in order},
             warning=warning,
         )

@@ -1,10 +1,9 @@
 """The table of student networks. A new student is one file here and one line in `STUDENTS`."""
 
-import difflib
 from typing import Any
 
 from froster.clip.model import Clip
-from froster.errors import FrosterError
+from froster.errors import FrosterError, did_you_mean
 from froster.students.base import VideoStudent
 from froster.students.frame_clip import FrameClip
 from froster.students.vclip import VClip
@@ -25,9 +24,7 @@ def parse_student(spec: str) -> tuple[str, dict[str, Any]]:
     name, _, tail = spec.partition(":")
     name = name.strip().replace("-", "_")
     if name not in STUDENTS:
-        near = difflib.get_close_matches(name, STUDENTS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(STUDENTS)}."
-        raise FrosterError(f"There is no student network {name!r}; {hint}")
+        raise FrosterError(f"There is no student network {name!r}; {did_you_mean(name, STUDENTS)}")
     options: dict[str, Any] = {}
     for item in filter(None, (part.strip() for part in tail.split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))

@@ -1,11 +1,10 @@
 """Class names of the field's data sets, in readable words, one text file each."""
 
-import difflib
 import re
 from importlib.resources import files
 
 from froster.data.puppets import ACTIONS
-from froster.errors import FrosterError
+from froster.errors import FrosterError, did_you_mean
 
 VOCABULARIES: dict[str, str] = {
     "ucf-101": "UCF-101: sports, instruments and daily life",
@@ -32,9 +31,7 @@ def read_vocabulary(name: str) -> tuple[str, ...]:
     """
     name = VOCABULARY_SPELLINGS.get(squeeze(name), name)
     if name not in VOCABULARIES:
-        near = difflib.get_close_matches(name, VOCABULARIES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(VOCABULARIES)}."
-        raise FrosterError(f"There is no vocabulary {name!r}; {hint}")
+        raise FrosterError(f"There is no vocabulary {name!r}; {did_you_mean(name, VOCABULARIES)}")
     if name == "puppets":
         return ACTIONS
     return tuple((files(__package__) / f"{name}.txt").read_text(encoding="utf-8").splitlines())
