@@ -6,6 +6,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from froster.clip.model import Clip
 from froster.clip.release import RELEASES, fetch_release, find_release
 from froster.clip.weights import Checkpoint, build_clip, load_into, read_checkpoint
 from froster.errors import WeightsError, did_you_mean
@@ -33,11 +34,29 @@ def load_model(path_or_name: str | Path, student: str | None = None, **options: 
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
     spec = spec or checkpoint.student or "frame_clip"
+    clip = build_clip(checkpoint.config)
     if parse_student(spec)[0] == checkpoint.student:
         options = {**checkpoint.options, **parse_student(spec)[1], **options}
-    model = build_student(spec, build_clip(checkpoint.config), **options)
-    load_into(model, checkpoint.state, path)
-    return model.eval()
+        model = build_student(spec, clip, **options)
+        load_into(model, checkpoint.state, path)
+        return model.eval()
+    # Another network, or a plain CLIP: what the student adds starts as its constructor says.
+    load_into(clip, checkpoint.state, path)
+    return build_student(spec, clip, **options).eval()
+
+
+def load_clip(path_or_name: str | Path) -> Clip:
+    """Load a plain CLIP, such as a frozen teacher, in float32, on the CPU, in evaluation mode.
+
+    Raises `WeightsError` for an unknown name, a file that cannot be used, or one that holds a fine-tuned student.
+    """
+    _, path = resolve(path_or_name)
+    checkpoint = read_checkpoint(path)
+    if checkpoint.student:
+        raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain CLIP is needed here.")
+    clip = build_clip(checkpoint.config)
+    load_into(clip, checkpoint.state, path)
+    return clip.eval()
 
 
 def resolve(path_or_name: str | Path) -> tuple[str | None, Path]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from froster.video import load_video
-from froster.video.sampling import release_indices, uniform_indices
+from froster.video.sampling import random_indices, random_release_indices, release_indices, uniform_indices
 from froster.video.transforms import CLIP_MEAN, CLIP_STD
 
 
@@ -72,3 +72,59 @@ def test_release_without_a_header_moves_the_wider_window():
     # 128 frames wide, so (310 - 128) * view / 3 is the start, and steps are 127 / 7.
     starts = [0, 182 / 3, 364 / 3]
     assert indices.tolist() == [[int(s + k * 127 / 7) for k in range(8)] for s in starts]
+
+
+def test_random_indices_show_a_moment_of_each_segment():
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        count, frames = int(rng.integers(1, 60)), int(rng.integers(1, 12))
+        times = np.cumsum(rng.exponential(size=count))
+        end = times[-1] + rng.exponential()
+        indices = random_indices(times, end, frames=frames, rng=rng)
+        assert indices.shape == (frames,) and indices.dtype == np.int64
+        # What is on screen from times[i] to the next time must meet the segment of the video that it stands for.
+        edges = np.linspace(times[0], end, frames + 1)
+        gone = np.append(times[1:], end)
+        assert (times[indices] <= edges[1:]).all() and (gone[indices] >= edges[:-1]).all()
+
+
+def test_random_indices_take_every_frame_of_a_segment_equally_often():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([random_indices(np.arange(32) / 8, 4.0, frames=8, rng=rng) for _ in range(4000)])
+    assert (drawn // 4 == np.arange(8)).all()
+    # 1000 expected of each of the 32 frames, standard deviation 27.
+    assert np.abs(np.bincount(drawn.ravel(), minlength=32) - 1000).max() < 130
+    assert np.abs(np.corrcoef(drawn.T)[~np.eye(8, dtype=bool)]).max() < 0.08
+
+
+def test_random_indices_at_the_very_beginning_of_each_segment():
+    class Lowest:
+        random = staticmethod(np.zeros)
+
+    assert random_indices(np.arange(32) / 8, 4.0, frames=8, rng=Lowest()).tolist() == list(range(0, 32, 4))
+
+
+def test_random_indices_of_few_frames_repeat_them():
+    rng = np.random.default_rng(0)
+    assert random_indices(np.zeros(1), 0.04, frames=8, rng=rng).tolist() == [0] * 8
+    two = random_indices(np.array([0.0, 1.0]), 2.0, frames=8, rng=rng)
+    assert two.tolist() == [0] * 4 + [1] * 4
+
+
+def test_random_release_windows_start_anywhere_that_they_fit():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([random_release_indices(np.arange(300) * 512, fps=30, frames=8, rng=rng) for _ in range(4000)])
+    # 128 of 300 frames: starts are uniform in [0, 172), the other frames 127 / 7 apart.
+    starts = drawn[:, 0]
+    assert starts.min() == 0 and starts.max() == 171
+    assert abs(starts.mean() - 85.5) < 4 and abs(starts.std() - 172 / 12**0.5) < 2
+    assert set(np.diff(drawn).ravel()) == {18, 19}
+    assert set(drawn[:, -1] - starts) <= {127, 126, 128} and drawn.max() <= 299
+    twice = random_release_indices(np.arange(300), fps=60, frames=8, rng=np.random.default_rng(1))
+    assert np.abs(np.diff(twice) - 255 / 7).max() < 1
+
+
+def test_random_release_windows_of_short_videos_are_clamped():
+    for count in (1, 50, 128):
+        drawn = random_release_indices(np.arange(count), fps=30, frames=8, rng=np.random.default_rng(count))
+        assert drawn.tolist() == [min(k * 127 // 7, count - 1) for k in range(8)]

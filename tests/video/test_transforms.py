@@ -9,7 +9,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from froster.video import decode_frames
-from froster.video.transforms import CLIP_MEAN, CLIP_STD, clip_preprocess, clip_resize, release_preprocess
+from froster.video.transforms import (
+    CLIP_MEAN,
+    CLIP_STD,
+    clip_preprocess,
+    clip_resize,
+    random_crop,
+    release_preprocess,
+)
 
 
 def pillow_clip(frame, size):
@@ -60,3 +67,30 @@ def test_release_preprocess_reproduces_the_released_code(shared):
     for number, case in enumerate(cases):
         prepared = release_preprocess(tensors[f"in.frames{number}"], case["scale"])
         torch.testing.assert_close(prepared.transpose(0, 1), tensors[f"out.clip{number}"], atol=1e-5, rtol=0)
+
+
+CORNERS = [(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.26, 0.61)]
+
+
+@pytest.mark.parametrize("height, width", [(50, 41), (41, 50), (225, 227), (40, 40), (30, 90)])
+def test_random_crop_is_a_crop_of_pillows_resize(height, width):
+    ramp = np.linspace(0, 255, height)[:, None] * 0.5 + np.linspace(0, 255, width)[None] * 0.5
+    frame = np.stack([ramp, ramp[::-1], ramp[:, ::-1]], -1).astype(np.uint8)
+    long_side = int(40 * max(height, width) / min(height, width))
+    sides = (40, long_side) if height > width else (long_side, 40)
+    scaled = np.asarray(Image.fromarray(frame).resize(sides, Image.Resampling.BICUBIC))
+    for above, left in CORNERS:
+        top, start = round(above * (scaled.shape[0] - 32)), round(left * (scaled.shape[1] - 32))
+        expected = scaled[top : top + 32, start : start + 32]
+        ours = random_crop(torch.from_numpy(frame), 32, 40, (above, left), flip=False)
+        assert ours.shape == (3, 32, 32) and ours.dtype == torch.uint8
+        assert np.abs(ours.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+
+
+def test_random_crop_cuts_exactly_where_nothing_is_scaled():
+    frame = np.random.default_rng(0).integers(0, 256, (36, 48, 3), dtype=np.uint8)
+    for (above, left), (top, start) in zip(CORNERS, [(0, 0), (6, 18), (0, 18), (2, 11)], strict=True):
+        expected = frame[top : top + 30, start : start + 30]
+        plain, mirrored = (random_crop(torch.from_numpy(frame), 30, 36, (above, left), flip) for flip in (False, True))
+        np.testing.assert_array_equal(plain.permute(1, 2, 0).numpy(), expected)
+        np.testing.assert_array_equal(mirrored.permute(1, 2, 0).numpy(), expected[:, ::-1])

@@ -10,9 +10,11 @@ import typer
 from froster import __version__
 from froster.cli.classes import classes
 from froster.cli.demo import demo
+from froster.cli.evaluate import evaluate
 from froster.cli.predict import predict
 from froster.cli.pretrain import pretrain
 from froster.cli.puppets import puppets
+from froster.cli.train import train
 from froster.errors import FrosterError, FrosterWarning
 
 app = typer.Typer(
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, classes, demo, puppets, pretrain):
+for command in (predict, evaluate, classes, demo, puppets, pretrain, train):
     app.command()(command)
 
 

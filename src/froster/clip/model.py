@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from froster.clip.attention import attention
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Attention(nn.Module):
         """
         # The fast CPU and GPU kernels take exactly four axes.
         q4, k4, v4 = (rearrange(t.flatten(0, -3), "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q4, k4, v4, attn_mask=mask, is_causal=causal)
+        out = attention(q4, k4, v4, mask, causal)
         return rearrange(out, "b h n c -> b n (h c)").view_as(q)
 
 
@@ -81,8 +84,17 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+def run_blocks(blocks: nn.ModuleList, x: Tensor, checkpointing: bool) -> Tensor:
+    """All blocks in turn; with `checkpointing` a training step keeps each block's input alone and computes it again."""
+    for block in blocks:
+        x = checkpoint(block, x, use_reentrant=False) if checkpointing and torch.is_grad_enabled() else block(x)
+    return x
+
+
 class VisionTransformer(nn.Module):
     """Image encoder of CLIP, applied to every frame of a clip."""
+
+    checkpointing = False
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -105,10 +117,7 @@ class VisionTransformer(nn.Module):
 
     def encode_tokens(self, frames: Tensor) -> Tensor:
         """All tokens after the last block, class token first: `(B, T, 3, H, W)` -> `(B, T, N, C)`."""
-        x = self.embed(frames)
-        for block in self.blocks:
-            x = block(x)
-        return x
+        return run_blocks(self.blocks, self.embed(frames), self.checkpointing)
 
     def embed(self, frames: Tensor) -> Tensor:
         """Patch tokens with class token and positions: `(B, T, 3, H, W)` -> `(B, T, N, C)`.
@@ -120,9 +129,10 @@ class VisionTransformer(nn.Module):
         height, width = frames.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"Frames of {height} x {width} pixels: both must be a multiple of {self.patch_size}.")
-        patches = self.conv1(frames.flatten(0, 1).to(self.proj.dtype))
-        positions = self.positions(*patches.shape[-2:])
-        patches = rearrange(patches, "(b t) c h w -> b t (h w) c", b=len(frames))
+        # The patches do not overlap: their convolution is one matrix product, whose backward pass is faster.
+        patches = rearrange(frames, "b t c (h p) (w q) -> b t (h w) (c p q)", p=self.patch_size, q=self.patch_size)
+        patches = F.linear(patches.to(self.proj.dtype), self.conv1.weight.flatten(1))
+        positions = self.positions(height // self.patch_size, width // self.patch_size)
         cls = self.class_embedding.expand(*patches.shape[:2], 1, -1)
         return self.ln_pre(torch.cat([cls, patches], dim=2) + positions)
 
@@ -143,6 +153,8 @@ class VisionTransformer(nn.Module):
 class TextTransformer(nn.Module):
     """Causal text encoder of CLIP."""
 
+    checkpointing = False
+
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         width = config.text_width
@@ -161,8 +173,7 @@ class TextTransformer(nn.Module):
         Attention is causal, so cutting the padding off (`L` = longest text) changes nothing.
         """
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
-        for block in self.blocks:
-            x = block(x)
+        x = run_blocks(self.blocks, x, self.checkpointing)
         end_of_text = x[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
         return self.ln_final(end_of_text) @ self.text_projection
 

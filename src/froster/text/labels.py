@@ -19,7 +19,7 @@ def parse_labels(text: str) -> Labels:
     """
     if squeeze(text) in VOCABULARY_SPELLINGS:
         return check_labels(read_vocabulary(text))
-    if Path(text).is_file():
+    if "," not in text and Path(text).is_file():
         raise FrosterError(f"--labels {text!r} is a file: give it with --labels-file.")
     return check_labels([name for name in text.split(",") if name.strip()], "--labels")
 

@@ -300,7 +300,8 @@ def _warning(path: Path, usable: int, total: int, fault: str = "breaks off") -> 
 
 def _rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as `(H, W, 3)` uint8 RGB, upright."""
-    image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    # One thread: PyAV starts new ones for every frame otherwise, which costs more than they save.
+    image = frame.reformat(format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
         return image

@@ -1,7 +1,7 @@
 """Which frames of a video are looked at: index arithmetic only, nothing is read.
 
-Two rules. `uniform`, the default, covers the whole video evenly. `release` is what the authors' code does at
-test time, for published numbers: a window of fixed length in seconds, crude at its ends.
+Two rules. `uniform`, the default, covers the whole video evenly. `release` is what the authors' code does, for
+published numbers: a window of fixed length in seconds, crude at its ends. Each has a random form for training.
 """
 
 import math
@@ -73,3 +73,34 @@ def release_indices(
         spread = torch.linspace(start, start + span - 1, frames).clamp(0, last - first).long()
         rows.append(first + spread.numpy())
     return np.stack(rows)
+
+
+def random_indices(
+    times: NDArray[np.float64], end: float, *, frames: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Frame numbers that cover a video at random moments, the training form of `uniform_indices`.
+
+    The video is cut into `frames` equal segments of time and each gives the frame shown at a moment drawn uniformly
+    from it. A video of fewer frames than segments repeats frames.
+
+    Args: `times` (N,) seconds, ascending: when each frame appears; `end`: when the last one disappears.
+    Returns `(frames,)` int64, ascending.
+    """
+    moments = times[0] + (np.arange(frames) + rng.random(frames)) * (end - times[0]) / frames
+    return (np.searchsorted(times, moments, side="right") - 1).astype(np.int64)
+
+
+def random_release_indices(
+    pts: NDArray[np.int64], *, fps: float, frames: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Frame numbers as the authors' released code draws them in training.
+
+    A window of `16 frames / 30 fps` frames starts anywhere that it fits, or at 0 where the video is shorter; the frames
+    are spread over it from its first to its last and clamped to the video.
+
+    Args: `pts` (N,) int64 ascending. Returns `(frames,)` int64, ascending.
+    """
+    span = RELEASE_SAMPLING_RATE * frames / RELEASE_TARGET_FPS * fps
+    start = rng.uniform(0, max(len(pts) - span, 0))
+    spread = torch.linspace(start, start + span - 1, frames).clamp(0, len(pts) - 1).long()
+    return np.asarray(spread.numpy(), dtype=np.int64)

@@ -22,13 +22,35 @@ def clip_preprocess(frames: Tensor, size: int = 224) -> Tensor:
 
 def clip_resize(frames: Tensor, size: int = 224) -> Tensor:
     """The picture part of `clip_preprocess`: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` uint8."""
+    scaled = clip_scale(frames, size)
+    height, width = scaled.shape[2:]
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return scaled[:, :, top : top + size, left : left + size]
+
+
+def random_crop(frame: Tensor, size: int, short_side: int, corner: tuple[float, float], flip: bool) -> Tensor:
+    """A training crop: short side to `short_side` as CLIP scales, a square at `corner`, mirrored if `flip`.
+
+    `(H, W, 3)` uint8 -> `(3, size, size)` uint8; `size` is at most `short_side`. `corner`: how much of the free rows
+    lies above and of the free columns to the left, in [0, 1]. All frames of a clip share the last three.
+    Both samplings use it: training with the authors' frames scales them so too.
+    """
+    (scaled,) = clip_scale(frame[None], short_side)
+    height, width = scaled.shape[1:]
+    top, left = round(corner[0] * (height - size)), round(corner[1] * (width - size))
+    crop = scaled[:, top : top + size, left : left + size]
+    return crop.flip(-1) if flip else crop
+
+
+def clip_scale(frames: Tensor, short_side: int) -> Tensor:
+    """Bicubic, antialiased, long side floored: `(N, H, W, 3)` uint8 -> `(N, 3, h, w)` uint8."""
     height, width = frames.shape[1:3]
-    target = (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
+    long_side = int(short_side * max(height, width) / min(height, width))
+    target = (short_side, long_side) if height <= width else (long_side, short_side)
     scaled = frames.permute(0, 3, 1, 2)
     if (height, width) != target:
         scaled = interpolate(scaled, size=target, mode="bicubic", antialias=True)
-    top, left = round((target[0] - size) / 2), round((target[1] - size) / 2)
-    return scaled[:, :, top : top + size, left : left + size]
+    return scaled
 
 
 def release_preprocess(frames: Tensor, size: int = 224) -> Tensor:
@@ -51,5 +73,5 @@ def release_preprocess(frames: Tensor, size: int = 224) -> Tensor:
 
 def clip_normalise(frames: Tensor) -> Tensor:
     """`(N, 3, H, W)` uint8 -> float32: scaled to [0, 1], less CLIP's mean, over its deviation, by channel."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return frames.float().div_(255).sub_(mean).div_(std)

@@ -1,7 +1,5 @@
 """Puppets as files: H.264 videos with a manifest, and a contact sheet for people to look at."""
 
-import csv
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from froster.data.manifests import write_manifest
 from froster.data.puppets.actions import ACTIONS, action_index
 from froster.data.puppets.render import draw_photo, draw_video
 from froster.data.puppets.scenes import DomainGap, find_gap
@@ -49,14 +48,11 @@ def write_videos(
         for number in range(seed, seed + videos):
             path = folder / f"{number}.mp4"
             write_mp4(path, draw_video(number, index, frames, size, gap), fps)
-            rows.append((path.relative_to(out).as_posix(), name))
+            rows.append((path.relative_to(out), name))
             if written is not None:
                 written(path)
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("path", "label"), *rows])
     manifest = out / "manifest.csv"
-    with replace_when_written(manifest) as temporary:
-        temporary.write_text(table.getvalue(), encoding="utf-8")
+    write_manifest(manifest, rows)
     return manifest
 
 

@@ -1,0 +1,224 @@
+"""`froster evaluate`: how often a model is right on labelled videos."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from froster.cli.predict import Precision, SamplingName
+from froster.errors import FrosterError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from froster.evaluation import Evaluation, ModelReport
+    from froster.text.labels import Labels
+
+SHOWN = 10  # classes and confusions in a table
+LISTED = 20  # videos that could not be used
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint or a run.")
+    ],
+    data: Annotated[Path, typer.Option(metavar="MANIFEST", help="CSV with the columns path and label.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help='Class names, "a, b, c", or a vocabulary (see `froster classes`); by default those of the manifest.'
+        ),
+    ] = None,
+    labels_file: Annotated[
+        str | None,
+        typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="Classes seen in training: names, a vocabulary or a file; their clips are compared with them."
+        ),
+    ] = None,
+    novel: Annotated[
+        str | None, typer.Option(help="Classes not seen in training, in the same way; with --base only.")
+    ] = None,
+    student: Annotated[
+        str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
+    ] = None,
+    views: Annotated[int, typer.Option(min=1, help="Clips taken from each video; their scores are averaged.")] = 3,
+    frames: Annotated[int, typer.Option(min=1, help="Frames a clip.")] = 8,
+    sampling: Annotated[
+        SamplingName, typer.Option(help="release: take and prepare frames as the authors' code does.")
+    ] = SamplingName.uniform,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
+    workers: Annotated[int, typer.Option(min=1, help="Videos decoded at a time.")] = 2,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything into this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print that JSON instead of tables.")] = False,
+) -> None:
+    """Evaluate a model: top-1, top-5, accuracy of every class, and what it confuses.
+
+    With --base and --novel, as in the papers: clips of either kind among their own classes, and the harmonic mean.
+
+    Example: froster evaluate runs/first --data clips.csv --base base.txt --novel novel.txt
+    """
+    ways = (labels is not None) + (labels_file is not None) + (base is not None or novel is not None)
+    if ways > 1 or (base is None) != (novel is None):
+        raise FrosterError(
+            "Say in one way which classes to look for: --labels, or --labels-file, or --base together with --novel, "
+            "or nothing for the labels of the manifest."
+        )
+    if out is not None and out.is_dir():
+        raise FrosterError(f"--out {out} is a folder; name a file in it.")
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from froster.data.manifests import read_manifest
+    from froster.evaluation import evaluate_model
+    from froster.files import replace_when_written
+    from froster.text.labels import parse_labels, read_labels
+
+    videos = read_manifest(data)
+    vocabularies: dict[str, Labels]
+    if base is not None and novel is not None:
+        vocabularies = {"base": names_or_file(base, "--base"), "novel": names_or_file(novel, "--novel")}
+    elif labels_file is not None:
+        vocabularies = {"all": read_labels(labels_file)}
+    elif labels is not None:
+        vocabularies = {"all": parse_labels(labels)}
+    else:
+        vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
+
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns,
+        console=errors,
+        transient=True,
+        disable=not errors.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as bar:
+        number = sum(map(len, vocabularies.values()))
+        task = bar.add_task(f"Loading {model} and reading {number} labels", total=None)
+        report = evaluate_model(
+            model,
+            videos,
+            vocabularies,
+            data,
+            student=student,
+            views=views,
+            frames=frames,
+            sampling=sampling.value,
+            device=device,
+            precision=precision.value,
+            workers=workers,
+            seen=lambda done: bar.update(task, description="Evaluating", completed=done, total=len(videos)),
+        )
+    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    try:
+        if out is not None:
+            with replace_when_written(out) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
+    finally:  # a full disk must not cost the result
+        if as_json:
+            print(text, flush=True)
+        else:
+            show(report, Console(highlight=False, markup=False))
+
+
+def names_or_file(text: str, option: str) -> "Labels":
+    """Labels from names with commas, a labels file, or the name of a vocabulary."""
+    from froster.text.labels import check_labels, parse_labels, read_labels
+
+    if "," in text:
+        return check_labels([name for name in text.split(",") if name.strip()], option)
+    if Path(text).is_file() or Path(text).suffix in (".txt", ".json", ".csv"):
+        return read_labels(text)
+    return parse_labels(text)
+
+
+def show(report: "ModelReport", screen: "Console") -> None:
+    """Totals, the worst classes, the most frequent confusions, and the videos that could not be used."""
+    of = report.settings
+    network = of["student"] + "".join(f" {key}={value}" for key, value in of["student_options"].items())
+    screen.print(f"{of['model']} ({network}) on {of['manifest']}", style="bold", soft_wrap=True)
+    how = f"{of['views']} x {of['frames']} frames, {of['sampling']} sampling, {of['precision']} on {of['device']}"
+    screen.print(how, soft_wrap=True)
+    screen.print()
+    screen.print(totals_table(report))
+    for name, part in report.parts.items():
+        kind = "" if name == "all" else f"{name} "
+        show_classes(part, kind, screen)
+        if part.confusions:
+            show_confusions(part, kind, screen)
+    show_unusable(report, screen)
+
+
+def totals_table(report: "ModelReport") -> "Table":
+    from rich.text import Text
+
+    table = plain_table(["", "clips", "classes", "top-1", "top-5", "mean per class"])
+    for name, part in report.parts.items():
+        top1 = Text(percent(part.top1), style="bold green")
+        top5 = "" if part.top5 is None else percent(part.top5)
+        table.add_row(name, str(part.clips), str(part.classes), top1, top5, percent(part.mean_class_accuracy))
+    if report.harmonic_mean is not None:
+        table.add_row("harmonic mean", "", "", Text(percent(report.harmonic_mean), style="bold green"))
+    return table
+
+
+def show_classes(part: "Evaluation", kind: str, screen: "Console") -> None:
+    from rich.bar import Bar
+    from rich.text import Text
+
+    number = f"{len(part.per_class)} {kind}classes"
+    what = f"The worst {SHOWN} of {number}" if len(part.per_class) > SHOWN else f"{number}, worst first"
+    some = " (the others have no clips)" if len(part.per_class) < part.classes else ""
+    screen.print(f"\n{what}{some}", style="bold", soft_wrap=True)
+    table = plain_table(["", "clips", "right"])
+    for name, share in list(part.per_class.items())[:SHOWN]:
+        bar = [Bar(1.0, 0.0, share, width=20, color="blue")] if screen.is_terminal else []
+        table.add_row(Text(name), str(part.clips_per_class[name]), percent(share), *bar)
+    screen.print(table)
+
+
+def show_confusions(part: "Evaluation", kind: str, screen: "Console") -> None:
+    from rich.text import Text
+
+    screen.print(f"\nMost frequent {kind}confusions", style="bold", soft_wrap=True)
+    table = plain_table(["truth", "predicted", "clips"], texts=2)
+    for truth, predicted, count in part.confusions[:SHOWN]:
+        table.add_row(Text(truth), Text(predicted), f"{count} of {part.clips_per_class[truth]}")
+    screen.print(table)
+
+
+def plain_table(columns: list[str], texts: int = 1) -> "Table":
+    """A table without lines: `texts` columns of words, then numbers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place < texts else "right", overflow="fold", header_style="dim")
+    return table
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def show_unusable(report: "ModelReport", screen: "Console") -> None:
+    """How many videos could not be read, or only in part, and the first of them with the reason."""
+    for failures, what in (
+        (report.unreadable, "could not be read; not counted among the clips"),
+        (report.partial, "could be read only in part; counted all the same"),
+    ):
+        if failures:
+            screen.print(f"\n{len(failures)} of {report.videos} videos {what}:", soft_wrap=True)
+            for _, reason in failures[:LISTED]:
+                screen.print(f"  {reason}", soft_wrap=True)
+            if len(failures) > LISTED:
+                screen.print(f"  … and {len(failures) - LISTED} more, all of them in --out and --json", soft_wrap=True)

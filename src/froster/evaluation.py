@@ -1,0 +1,361 @@
+"""How often a model is right: clips through the network once, then top-1, top-5 and confusions in any vocabulary."""
+
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from froster.data.manifests import LabelledVideo, class_indices
+from froster.device import pick_device, pick_precision
+from froster.errors import FrosterError, FrosterWarning, VideoError
+from froster.models import load_model
+from froster.students import VideoStudent
+from froster.text.classifier import load_or_encode_classes, unknown_labels
+from froster.text.labels import Labels
+from froster.video import Sampling, VideoClips, load_video
+from froster.video.transforms import clip_normalise
+
+FRAMES_PER_BATCH = 96  # four videos of 3 x 8 frames; more is not faster on a CPU
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How often a vocabulary's classes were recognised; accuracies are shares, 0 to 1.
+
+    `top5`: None for 5 classes or fewer. `per_class`: accuracy of each class that has clips, worst first, then in class
+    order; `clips_per_class` in the same order. `confusions`: (truth, predicted, count), most frequent first.
+    """
+
+    clips: int
+    classes: int
+    top1: float
+    top5: float | None
+    mean_class_accuracy: float
+    per_class: dict[str, float]
+    clips_per_class: dict[str, int]
+    confusions: list[tuple[str, str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, in plain types."""
+        return {
+            "clips": self.clips,
+            "classes": self.classes,
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "per_class": {
+                name: {"clips": self.clips_per_class[name], "accuracy": accuracy}
+                for name, accuracy in self.per_class.items()
+            },
+            "confusions": [
+                {"truth": truth, "predicted": predicted, "count": count} for truth, predicted, count in self.confusions
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class EncodedVideos:
+    """What several models made of the same videos.
+
+    `features`: for each model `(N, D)` float32, rows as `video_features` gives them. `indices`: which video each row
+    is. `unreadable`, `partial`: by the video's index, why it has no row, or what part of it could not be used.
+    """
+
+    features: list[Tensor]
+    indices: list[int]
+    unreadable: dict[int, str]
+    partial: dict[int, str]
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """A model's evaluation on a manifest.
+
+    `parts`: by the name of the vocabulary, `"all"`, or `"base"` and `"novel"`. `settings`: what was evaluated, and how.
+    `unreadable` videos are not among the clips; those read in `partial` are. Both are pairs (path, reason).
+    """
+
+    settings: dict[str, Any]
+    parts: dict[str, Evaluation]
+    unreadable: list[tuple[str, str]]
+    partial: list[tuple[str, str]]
+
+    @property
+    def videos(self) -> int:
+        """Videos in the manifest, readable or not."""
+        return sum(part.clips for part in self.parts.values()) + len(self.unreadable)
+
+    @property
+    def harmonic_mean(self) -> float | None:
+        """Of the top-1 on base and on novel classes; None without them."""
+        if self.parts.keys() != {"base", "novel"}:
+            return None
+        return harmonic_mean(self.parts["base"].top1, self.parts["novel"].top1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, in plain types; the same for every run with the same settings."""
+        parts = {name: part.to_json() for name, part in self.parts.items()}
+        mean = {} if self.harmonic_mean is None else {"harmonic_mean": self.harmonic_mean}
+        return {
+            **self.settings,
+            **mean,
+            **parts,
+            "unreadable": [{"video": video, "reason": reason} for video, reason in self.unreadable],
+            "partial": [{"video": video, "reason": reason} for video, reason in self.partial],
+        }
+
+
+def harmonic_mean(base: float, novel: float) -> float:
+    """`2 b n / (b + n)`, the papers' one number for base-to-novel; 0 where both are 0."""
+    return 2 * base * novel / (base + novel) if base + novel else 0.0
+
+
+def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Evaluation:
+    """Accuracies and confusions from scores `(N, K)`, right classes `(N,)` int64 and the K class names.
+
+    Of equal scores, the first in class order ranks higher. Raises `FrosterError` when there are no clips, or a score
+    is not a finite number.
+    """
+    clips, classes = similarities.shape
+    if not clips:
+        raise FrosterError("There are no clips to evaluate.")
+    if not similarities.isfinite().all():
+        raise FrosterError("The model's scores are not finite numbers: its weights are damaged, or overflow.")
+    own = similarities.gather(1, targets[:, None])
+    earlier = torch.arange(classes) < targets[:, None]
+    ranks = ((similarities > own) | ((similarities == own) & earlier)).sum(dim=1)
+    pairs = Counter(zip(targets.tolist(), similarities.argmax(dim=1).tolist(), strict=True))
+    counts = Counter(targets.tolist())
+    accuracy = {i: pairs[i, i] / counts[i] for i in sorted(counts)}
+    worst_first = sorted(accuracy, key=accuracy.__getitem__)
+    wrong = sorted((-count, i, j) for (i, j), count in pairs.items() if i != j)
+    return Evaluation(
+        clips=clips,
+        classes=classes,
+        top1=int((ranks < 1).sum()) / clips,
+        top5=int((ranks < 5).sum()) / clips if classes > 5 else None,
+        mean_class_accuracy=sum(accuracy.values()) / len(accuracy),
+        per_class={names[i]: accuracy[i] for i in worst_first},
+        clips_per_class={names[i]: counts[i] for i in worst_first},
+        confusions=[(names[i], names[j], -count) for count, i, j in wrong],
+    )
+
+
+def scores(features: Tensor, classes: Tensor) -> Tensor:
+    """Scores of videos in a vocabulary: `video_features` `(N, D)`, class matrix `(K, D)` -> `(N, K)` float32.
+
+    The cosine with every class, averaged over views and frames; `exp(logit_scale)` makes it the logit.
+    """
+    return features @ classes.T
+
+
+@torch.inference_mode()
+def video_features(model: VideoStudent, clips: Tensor) -> Tensor:
+    """One vector a video: the mean of its L2-normalised frame features over views and frames.
+
+    `(N, V, T, 3, S, S)`, CLIP-normalised float32 or raw uint8 -> `(N, D)` float32 on the CPU; N V clips go through the
+    network together, on its device and in its precision. Since logits are linear in frame features, `scores` of this
+    mean are the mean of the scores, in whatever vocabulary.
+    """
+    parameter = model.visual.get_parameter("proj")
+    if clips.dtype == torch.uint8:
+        clips = clip_normalise(clips)
+    features = model.encode_video(clips.flatten(0, 1).to(parameter.device, parameter.dtype))
+    return F.normalize(features.float(), dim=-1).unflatten(0, clips.shape[:2]).mean(dim=(1, 2)).cpu()
+
+
+def encode_videos(
+    models: Sequence[VideoStudent],
+    loaded: Iterable[tuple[int, VideoClips | VideoError]],
+    frames_per_batch: int = FRAMES_PER_BATCH,
+) -> EncodedVideos:
+    """Send videos, as `load_clips` gives them, through models of the same image size; each is decoded only once.
+
+    Videos go through together up to `frames_per_batch` frames, larger ones one by one. Raises `FrosterError` when a
+    single video is too large for the memory.
+    """
+    rows: list[list[Tensor]] = [[torch.empty(0, model.config.embed_dim)] for model in models]
+    indices, unreadable, partial = [], {}, {}
+    batch: list[Tensor] = []
+
+    def encode_batch() -> None:
+        clips = torch.stack(batch)
+        batch.clear()
+        for model, of_model in zip(models, rows, strict=True):
+            of_model.append(features_in_memory(model, clips))
+
+    for index, clips in loaded:
+        if isinstance(clips, VideoError):
+            unreadable[index] = str(clips)
+            continue
+        if clips.warning:
+            partial[index] = clips.warning
+        indices.append(index)
+        batch.append(clips.frames)
+        views, frames = clips.frames.shape[:2]
+        if (len(batch) + 1) * views * frames > frames_per_batch:
+            encode_batch()
+    if batch:
+        encode_batch()
+    return EncodedVideos([torch.cat(of_model) for of_model in rows], indices, unreadable, partial)
+
+
+def features_in_memory(model: VideoStudent, clips: Tensor) -> Tensor:
+    """`video_features`, in smaller and smaller batches where memory does not suffice."""
+    try:
+        return video_features(model, clips)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        videos, views, frames = clips.shape[:3]
+        if videos == 1:
+            raise FrosterError(f"Not enough memory for {views} views of {frames} frames; ask for fewer.") from error
+    # Outside of the handler, which holds on to the memory of the attempt.
+    return torch.cat([features_in_memory(model, half) for half in clips.tensor_split(2)])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error)
+
+
+def load_clips(
+    videos: Sequence[LabelledVideo],
+    *,
+    frames: int = 8,
+    views: int = 3,
+    size: int = 224,
+    sampling: Sampling = "uniform",
+    workers: int = 2,
+) -> Iterator[tuple[int, VideoClips | VideoError]]:
+    """Decode videos in `workers` threads, a few ahead of the consumer; pairs (index, clips) in the given order.
+
+    A video that cannot be used comes as its `VideoError`; the others go on.
+    """
+
+    def load(path: Path) -> VideoClips | VideoError:
+        try:
+            return load_video(path, frames=frames, views=views, size=size, sampling=sampling)
+        except VideoError as error:
+            return error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return VideoError(f"{path}: not enough memory for {views} views of {frames} frames; ask for fewer.")
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[int, Future[VideoClips | VideoError]]] = deque()
+        for index, video in enumerate(videos):
+            waiting.append((index, pool.submit(load, video.path)))
+            if len(waiting) > workers:
+                first, clips = waiting.popleft()
+                yield first, clips.result()
+        while waiting:
+            first, clips = waiting.popleft()
+            yield first, clips.result()
+
+
+def evaluate_model(
+    model: str | Path,
+    videos: Sequence[LabelledVideo],
+    vocabularies: Mapping[str, Labels],
+    manifest: Path,
+    *,
+    student: str | None = None,
+    views: int = 3,
+    frames: int = 8,
+    sampling: Sampling = "uniform",
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int = 2,
+    seen: Callable[[int], None] | None = None,
+) -> ModelReport:
+    """Evaluate `load_model(model, student)` on the videos of a manifest.
+
+    `vocabularies`: labels (name -> description) by name, one vocabulary `"all"`, or `"base"` and `"novel"` as in the
+    papers. A video is compared with the labels of the one vocabulary that holds its class. `seen` is called with the
+    number of videos done so far. The numbers depend neither on `workers` nor on the run.
+
+    Raises `FrosterError` for a label in two vocabularies or in none, a vocabulary without a readable video, counts
+    below 1, and a device or precision that cannot be used; `WeightsError` for the model.
+    """
+    if min(views, frames, workers) < 1:
+        raise FrosterError(f"views ({views}), frames ({frames}) and workers ({workers}) must be 1 or more.")
+    truths = find_classes(videos, vocabularies, manifest)
+    where = pick_device(device)
+    dtype = pick_precision(precision, where)
+    network = load_model(model, student).to(where, dtype)
+    warn_of_unknown_labels(network, [name for labels in vocabularies.values() for name in labels])
+    classes = {part: load_or_encode_classes(network, labels) for part, labels in vocabularies.items()}
+
+    def counted() -> Iterator[tuple[int, VideoClips | VideoError]]:
+        size = network.config.image_size
+        for index, clips in load_clips(
+            videos, frames=frames, views=views, size=size, sampling=sampling, workers=workers
+        ):
+            yield index, clips
+            if seen is not None:
+                seen(index + 1)
+
+    encoded = encode_videos([network], counted())
+    (features,) = encoded.features
+    parts = {}
+    for part, labels in vocabularies.items():
+        rows = [row for row, index in enumerate(encoded.indices) if truths[index][0] == part]
+        if not rows:
+            error = next(reason for index, reason in encoded.unreadable.items() if truths[index][0] == part)
+            which = "" if part == "all" else f" of {part} classes"
+            raise FrosterError(f"{manifest}: no video{which} can be read; the first of them: {error}")
+        targets = torch.tensor([truths[encoded.indices[row]][1] for row in rows])
+        parts[part] = evaluate(scores(features[rows], classes[part]), targets, list(labels))
+    return ModelReport(
+        settings={
+            "model": str(model),
+            "student": network.name,
+            "student_options": network.options,
+            "manifest": str(manifest),
+            "views": views,
+            "frames": frames,
+            "sampling": sampling,
+            "device": str(where),
+            "precision": str(dtype).removeprefix("torch."),
+        },
+        parts=parts,
+        unreadable=[(str(videos[index].path), reason) for index, reason in encoded.unreadable.items()],
+        partial=[(str(videos[index].path), reason) for index, reason in encoded.partial.items()],
+    )
+
+
+def find_classes(
+    videos: Sequence[LabelledVideo], vocabularies: Mapping[str, Labels], manifest: Path
+) -> list[tuple[str, int]]:
+    """For every video, the vocabulary that holds its class, and the class's place there."""
+    places: dict[str, tuple[str, int]] = {}
+    for part, labels in vocabularies.items():
+        for number, name in enumerate(labels):
+            if name in places:
+                raise FrosterError(f"The class {name!r} is both {places[name][0]} and {part}; leave it out of one.")
+            places[name] = part, number
+    names = list(places)
+    truths = [places[names[index]] for index in class_indices(videos, names, manifest)]
+    for part in vocabularies:
+        if not any(of_video == part for of_video, _ in truths):
+            raise FrosterError(f"The manifest {manifest} has no video of the {part} classes; there must be some.")
+    return truths
+
+
+def warn_of_unknown_labels(model: VideoStudent, names: Sequence[str]) -> None:
+    if unknown := unknown_labels(model, names):
+        some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        warnings.warn(
+            f"This model was never shown words of {len(unknown)} of the {len(names)} labels ({some}): "
+            "it cannot recognise them.",
+            FrosterWarning,
+            stacklevel=3,
+        )

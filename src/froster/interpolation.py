@@ -1,0 +1,88 @@
+"""Open-VCLIP (ICML 2023): staying near CLIP in weight space, while training and after it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from froster.errors import FrosterError
+
+StateDict = dict[str, Tensor]
+
+
+@contextmanager
+def interpolated_weights(parameters: Sequence[nn.Parameter], clip: Sequence[Tensor], ratio: float) -> Iterator[None]:
+    """Inside, the parameters are `ratio * clip + (1 - ratio) * student`; behind it the student's own, bit for bit.
+
+    A loss that is evaluated and differentiated inside adds its gradient to the student's, without the factor
+    `1 - ratio` (Open-VCLIP Eq. 9 and the released code). Nothing is copied: the parameters point to other memory.
+    """
+    own = [parameter.data for parameter in parameters]
+    for parameter, student, original in zip(parameters, own, clip, strict=True):
+        parameter.data = torch.lerp(student, original, ratio)
+    try:
+        yield
+    finally:
+        for parameter, student in zip(parameters, own, strict=True):
+            parameter.data = student
+
+
+def weight_distance(parameters: Sequence[Tensor], clip: Sequence[Tensor]) -> Tensor:
+    """Squared L2 distance of the weights from CLIP's: the baseline of Open-VCLIP's Table 5."""
+    return torch.stack([(p - original).square().sum() for p, original in zip(parameters, clip, strict=True)]).sum()
+
+
+class WeightAverage:
+    """Stochastic weight averaging: the mean of the weights at the moments of `update`, kept in float32."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: StateDict = {}
+
+    @torch.no_grad()
+    def update(self, state: StateDict) -> None:
+        """Take in one more sample of the weights."""
+        self.count += 1
+        if self.count == 1:
+            self.mean = {key: value.detach().clone().float() for key, value in state.items()}
+            return
+        for key, value in state.items():
+            self.mean[key].lerp_(value.detach().float(), 1 / self.count)
+
+
+def average_states(states: Sequence[StateDict]) -> StateDict:
+    """Mean of checkpoints, tensor by tensor; every tensor is kept, whatever its name.
+
+    Raises `FrosterError` when there are none, or they are not of one network.
+    """
+    if not states:
+        raise FrosterError("There is nothing to average: give at least one checkpoint.")
+    for number, state in enumerate(states[1:], start=2):
+        check_same_network(states[0], state, f"checkpoint 1 and checkpoint {number}")
+    average = WeightAverage()
+    for state in states:
+        average.update(state)
+    return average.mean
+
+
+def patch_states(clip: StateDict, student: StateDict, ratio: float) -> StateDict:
+    """`ratio * clip + (1 - ratio) * student` (Open-VCLIP's patching): 0 is the student, 1 is CLIP.
+
+    Tensors that CLIP does not have stay the student's. Raises `FrosterError` when the ratio is not in [0, 1], or the
+    student lacks tensors of this CLIP or has them in another shape.
+    """
+    if not 0 <= ratio <= 1:
+        raise FrosterError(f"The ratio is the share of CLIP, from 0 to 1; not {ratio}.")
+    check_same_network(clip, {key: student[key] for key in clip if key in student}, "this CLIP and this student")
+    return {
+        key: torch.lerp(value.float(), clip[key].to(value.device, torch.float32), ratio) if key in clip else value
+        for key, value in student.items()
+    }
+
+
+def check_same_network(first: StateDict, second: StateDict, which: str) -> None:
+    different = first.keys() ^ second.keys() or {key for key in first if first[key].shape != second[key].shape}
+    if different:
+        some = ", ".join(sorted(different)[:3]) + (", …" if len(different) > 3 else "")
+        raise FrosterError(f"{which[0].upper()}{which[1:]} are of different networks: they differ in {some}.")

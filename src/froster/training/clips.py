@@ -1,0 +1,168 @@
+"""Training clips: random frames and crops of labelled videos, in an order that depends on the seed alone."""
+
+import copy
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from froster.data.manifests import LabelledVideo
+from froster.errors import FrosterError, VideoError
+from froster.training.recipe import DataSettings
+from froster.video import decode
+from froster.video.sampling import random_indices, random_release_indices
+from froster.video.timeline import Timeline
+from froster.video.transforms import random_crop
+
+Key = tuple[int, int]  # epoch, index of the video
+
+ORDERS, CLIPS = 0, 1  # streams of random numbers: a generator is seeded with (seed, stream, ...)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training clip, or why there is none."""
+
+    video: LabelledVideo
+    target: int
+    frames: Tensor | None  # (T, 3, S, S) uint8
+    error: str | None
+
+
+@dataclass
+class Batch:
+    """The clips of a micro-batch that could be read."""
+
+    frames: Tensor  # (b, T, 3, S, S) uint8; (0,) where b is 0
+    targets: Tensor  # (b,) int64
+    unreadable: dict[str, str]  # path -> error of the clips left out
+
+    def pin_memory(self) -> "Batch":
+        return Batch(self.frames.pin_memory(), self.targets.pin_memory(), self.unreadable)
+
+
+class TrainingClips(Dataset[Sample]):
+    """Clips of T random frames, all cut and mirrored alike; `clips[epoch, index]` is the same whenever it is asked for.
+
+    `targets`: the class of each video; `size`: the model's picture size S. Raises `FrosterError` where the smallest
+    short side is below `size`. A video that cannot be decoded gives a `Sample` without frames.
+    """
+
+    def __init__(
+        self, videos: Sequence[LabelledVideo], targets: Sequence[int], data: DataSettings, size: int, seed: int
+    ) -> None:
+        if data.short_side[0] < size:
+            raise FrosterError(
+                f"data.short_side begins at {data.short_side[0]}, below the model's picture size {size}: "
+                f"give at least [{size}, {max(size, data.short_side[1])}]."
+            )
+        self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: Key) -> Sample:
+        video, target = self.videos[key[1]], self.targets[key[1]]
+        rng = np.random.default_rng((self.seed, CLIPS, *key))
+        short_side = int(rng.integers(*self.data.short_side, endpoint=True))
+        corner = (rng.random(), rng.random())
+        flip = self.data.flip and rng.random() < 0.5
+
+        def choose(timeline: Timeline) -> NDArray[np.int64]:
+            moments = copy.deepcopy(rng)  # a damaged file is chosen from twice: the draws must be the same ones
+            if self.data.sampling == "release":
+                fps = float(timeline.rate)
+                return random_release_indices(timeline.pts, fps=fps, frames=self.data.frames, rng=moments)
+            return random_indices(timeline.times, timeline.duration, frames=self.data.frames, rng=moments)
+
+        def keep(image: NDArray[np.uint8]) -> Tensor:
+            return random_crop(torch.from_numpy(image), self.size, short_side, corner, flip)
+
+        try:
+            reading = decode.read(video.path, choose, keep)
+        except VideoError as error:
+            return Sample(video, target, None, str(error))
+        frames = torch.stack([reading.kept[number] for number in reading.indices.tolist()])
+        return Sample(video, target, frames, None)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """A batch of the samples that have frames; the others are named in `unreadable`."""
+    frames = [sample.frames for sample in samples if sample.frames is not None]
+    return Batch(
+        torch.stack(frames) if frames else torch.empty(0, dtype=torch.uint8),
+        torch.tensor([sample.target for sample in samples if sample.frames is not None], dtype=torch.int64),
+        {str(sample.video.path): sample.error for sample in samples if sample.error is not None},
+    )
+
+
+class BatchKeys(Sampler[list[Key]]):
+    """The (epoch, index) keys of each micro-batch of a whole run, for one of several processes.
+
+    An epoch is a random order of all `clips`, cut into steps of `batch_size`; an incomplete last one is dropped, unless
+    it is the only one. A step is `accumulate` micro-batches, each dealt out to the processes in turn; a list is empty
+    where clips run short. `start_step` counts optimizer steps from the run's beginning: what follows is exactly what
+    would have followed without a stop.
+    """
+
+    def __init__(
+        self,
+        clips: int,
+        batch_size: int,
+        accumulate: int,
+        epochs: int,
+        seed: int,
+        start_step: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.clips, self.batch_size, self.accumulate = clips, batch_size, accumulate
+        self.epochs, self.seed, self.start_step = epochs, seed, start_step
+        self.rank, self.processes = rank, processes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, self.clips // self.batch_size)
+
+    def __len__(self) -> int:
+        return (self.epochs * self.steps_per_epoch - self.start_step) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        first, skipped = divmod(self.start_step, self.steps_per_epoch)
+        for epoch in range(first, self.epochs):
+            order = np.random.default_rng((self.seed, ORDERS, epoch)).permutation(self.clips)
+            for step in range(skipped if epoch == first else 0, self.steps_per_epoch):
+                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+                for micro_batch in np.array_split(batch, self.accumulate):
+                    yield [(epoch, index) for index in micro_batch[self.rank :: self.processes].tolist()]
+
+
+def training_loader(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> DataLoader[Sample]:
+    """Batches in the order of `keys`; one pass is the whole run, so the workers start once.
+
+    Each worker decodes with a single thread, as torch starts them.
+    """
+    workers = clips.data.workers
+    return DataLoader(
+        clips,
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=keep_inherited_objects,
+        generator=torch.Generator(),  # a loader draws from the global one otherwise, once more where a run resumes
+    )
+
+
+def keep_inherited_objects(worker: int) -> None:
+    """Start a worker: what the main process left to its garbage collector is not freed here.
+
+    A decoder or converter with threads would wait for threads that a fork does not copy, for ever.
+    """
+    gc.freeze()

@@ -1,0 +1,79 @@
+"""How a run is followed: a progress bar, a line for each epoch, `log.jsonl`, TensorBoard."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from froster.errors import FrosterError
+
+NOT_CURVES = ("step", "clips", "seconds")
+
+
+class Journal:
+    """Writes down every step of a run in its folder and shows it on the terminal."""
+
+    def __init__(self, folder: Path, steps: int, epochs: int, start: int, tensorboard: bool) -> None:
+        self.steps, self.epochs, self.start = steps, epochs, start
+        self.log = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self.board = tensorboard_writer(folder / "tensorboard", start) if tensorboard else None
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.task: TaskID = self.bar.add_task("Training", total=steps, completed=start, figures="")
+        self.clips, self.began = 0, time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+        self.log.close()
+        if self.board:
+            self.board.close()
+
+    def write(self, taken: dict[str, float]) -> None:
+        """Note one step: its number, loss terms, learning rate, gradient norm and clips."""
+        step = int(taken["step"])
+        self.clips += int(taken["clips"])
+        seconds = time.perf_counter() - self.began
+        self.log.write(json.dumps({**taken, "seconds": round(seconds, 3)}) + "\n")
+        self.log.flush()
+        if self.board:
+            for name, value in taken.items():
+                if name not in NOT_CURVES:
+                    self.board.add_scalar(name, value, step)
+        figures = describe(taken) + f"  {self.clips / seconds:.1f} clips/s"
+        self.bar.update(self.task, completed=step, figures=figures)
+        if step * self.epochs % self.steps == 0:
+            # Bars are for terminals; elsewhere, and above the bar, one line an epoch stays.
+            self.bar.console.print(
+                f"epoch {step * self.epochs // self.steps}/{self.epochs}  {figures}", highlight=False
+            )
+
+
+def describe(taken: dict[str, float]) -> str:
+    """The step's figures in a line: loss and its terms, learning rate."""
+    hidden = ("epoch", "learning_rate", "gradient_norm", *NOT_CURVES)
+    terms = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in taken.items() if name not in hidden]
+    return "  ".join([*sorted(terms, key=lambda term: not term.startswith("loss")), f"lr {taken['learning_rate']:.2e}"])
+
+
+def tensorboard_writer(folder: Path, start: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise FrosterError("tensorboard: true needs the extra froster[track]: pip install 'froster[track]'.") from error
+    return SummaryWriter(str(folder), purge_step=start)

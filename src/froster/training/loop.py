@@ -1,0 +1,317 @@
+"""`train`: from a recipe to a fine-tuned student, in a run that can be interrupted at any moment."""
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, reduce
+from torch import Tensor, nn
+
+from froster.clip.model import Clip
+from froster.clip.weights import save_checkpoint
+from froster.data.manifests import class_indices, read_manifest
+from froster.data.puppets import write_videos
+from froster.device import has_bfloat16
+from froster.distillation import Distillation
+from froster.errors import FrosterError
+from froster.interpolation import WeightAverage, interpolated_weights, patch_states, weight_distance
+from froster.models import load_clip, load_model
+from froster.students import VideoStudent
+from froster.text.labels import Labels, check_labels, read_labels
+from froster.training.checkpoint import RunFolder, write_json
+from froster.training.clips import Batch, BatchKeys, TrainingClips, training_loader
+from froster.training.journal import Journal
+from froster.training.objective import Objective
+from froster.training.recipe import TrainRecipe
+from froster.training.schedule import learning_rate
+from froster.training.texts import ClassTexts, FrozenClasses
+
+STEP_STREAM = 3  # of random numbers; the order of the clips, their crops and frames have streams 0 to 2
+
+
+@dataclass
+class Run:
+    """All that a run needs from step to step, and all that changes."""
+
+    recipe: TrainRecipe
+    folder: RunFolder
+    keys: BatchKeys  # which clips this process sees
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    parameters: list[nn.Parameter]
+    clip: dict[str, Tensor]  # CLIP's own values, float32, of the trained parameters that it has too
+    average: WeightAverage = field(default_factory=WeightAverage)
+    step: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)  # by all processes, up to the last epoch
+    new_unreadable: dict[str, str] = field(default_factory=dict)  # by this process, since then
+
+    @property
+    def student(self) -> VideoStudent:
+        return self.objective.student
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.keys.steps_per_epoch
+
+    @property
+    def common(self) -> list[nn.Parameter]:
+        """The student's parameters of which `clip` holds the original."""
+        return [self.student.get_parameter(name) for name in self.clip]
+
+    def state(self) -> dict[str, Any]:
+        distillation = self.objective.distillation
+        return {
+            "student": self.student.state_dict(),
+            "distillation": distillation.state_dict() if distillation else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": (self.average.count, self.average.mean),
+            "step": self.step,
+            "unreadable": self.unreadable,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.student.load_state_dict(state["student"])
+        if self.objective.distillation:
+            self.objective.distillation.load_state_dict(state["distillation"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.average.count, self.average.mean = state["average"]
+        self.step, self.unreadable = state["step"], state["unreadable"]
+        self.keys.start_step = self.step
+
+
+def train(recipe: TrainRecipe, resume: bool = False) -> Path:
+    """Fine-tune a student as the recipe says; returns the checkpoint with the tested weights, `out/model.safetensors`.
+
+    With `resume` an interrupted run goes on from its last whole epoch and ends, on the CPU, with the same bits as if it
+    had never stopped; where there is nothing to go on from, it begins. Under `torchrun` or `accelerate launch` every
+    process takes a share of each batch and of the class texts.
+
+    Raises `FrosterError`: something that the recipe names cannot be used, `out` holds another run, the loss is not a
+    number, or too many clips cannot be decoded.
+    """
+    processes = PartialState()
+    folder = RunFolder(recipe.out)
+    if not resume:
+        folder.check_free()
+    with processes.main_process_first():
+        draw_missing_puppets(recipe)
+    videos = read_manifest(recipe.data.manifest)
+    named = check_labels(sorted({video.label for video in videos}), recipe.data.manifest)
+    labels = read_labels(recipe.data.labels) if recipe.data.labels else named
+    targets = class_indices(videos, list(labels), recipe.data.manifest)
+
+    run = prepare(recipe, folder, labels, len(videos), processes)
+    if saved := folder.load_state(recipe, processes.device):
+        run.restore(saved)
+    clips = TrainingClips(videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
+    batches = iter(training_loader(clips, run.keys, pin_memory=processes.device.type == "cuda"))
+    processes.wait_for_everyone()  # nobody may still look for what the main process now writes
+    if processes.is_main_process:
+        write_json(folder.recipe, recipe.model_dump(mode="json"))
+        folder.tidy(run.step)
+    epochs, steps = recipe.optimizer.epochs, recipe.optimizer.epochs * run.steps_per_epoch
+    journal = Journal(folder.path, steps, epochs, run.step, recipe.tensorboard) if processes.is_main_process else None
+    with journal or nullcontext():
+        while run.step < steps:
+            taken = take_step(run, batches)
+            if journal:
+                journal.write(taken)
+            if run.step % run.steps_per_epoch == 0:
+                end_epoch(run, processes)
+    if processes.is_main_process:
+        save_checkpoint(tested_student(run), folder.model, recipe=recipe.model_dump_json(), labels=json.dumps(labels))
+    processes.wait_for_everyone()
+    return folder.model
+
+
+def draw_missing_puppets(recipe: TrainRecipe) -> None:
+    puppets, manifest = recipe.data.puppets, recipe.data.manifest
+    if puppets and not manifest.exists():
+        write_videos(manifest.parent, **puppets.model_dump())
+
+
+def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int, processes: PartialState) -> Run:
+    """Student, frozen teacher and optimizer on their device, as they are before the first step."""
+    device, settings = processes.device, recipe.optimizer
+    autocast = pick_autocast(recipe.precision, device)
+    torch.manual_seed(recipe.seed)
+    student, clip = load_model(recipe.model, recipe.student), load_clip(recipe.teacher or recipe.model)
+    if clip.config.embed_dim != student.config.embed_dim:
+        raise FrosterError(
+            f"The teacher's features have {clip.config.embed_dim} dimensions, the student's "
+            f"{student.config.embed_dim}: they cannot be compared; take another teacher."
+        )
+    distillation = None
+    if recipe.distillation:
+        options = recipe.distillation.model_dump()
+        options["text"] &= recipe.trained == "all"
+        distillation = Distillation(student.config.embed_dim, **options).to(device)
+    student.to(device).train().requires_grad_(False)
+    (student if recipe.trained == "all" else student.visual).requires_grad_(True)
+    student.visual.checkpointing = student.text.checkpointing = recipe.activation_checkpointing
+    originals = original_values(student, clip, device) if stays_near_clip(recipe) else {}
+
+    texts = ClassTexts(labels)
+    clip.requires_grad_(False).to(device, autocast or torch.float32)
+    objective = Objective(
+        student=student,
+        texts=texts,
+        autocast=autocast,
+        distillation=distillation,
+        teacher=clip,
+        teacher_classes=FrozenClasses(clip, texts),
+        frozen_classes=FrozenClasses(student, texts) if recipe.trained == "vision" else None,
+        rank=processes.process_index,
+        processes=processes.num_processes,
+    )
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    parameters += distillation.parameters() if distillation else []
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = device.type in ("cpu", "cuda")  # one kernel for all parameters
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=fused)
+    scaler = torch.amp.GradScaler(device.type, enabled=autocast == torch.float16)
+    keys = BatchKeys(
+        clips=videos,
+        batch_size=settings.batch_size,
+        accumulate=settings.accumulate,
+        epochs=settings.epochs,
+        seed=recipe.seed,
+        rank=processes.process_index,
+        processes=processes.num_processes,
+    )
+    return Run(recipe, folder, keys, objective, optimizer, scaler, parameters, originals)
+
+
+def stays_near_clip(recipe: TrainRecipe) -> bool:
+    return bool(recipe.interpolation or recipe.weight_distance or recipe.patch_ratio)
+
+
+def original_values(student: VideoStudent, clip: Clip, device: torch.device) -> dict[str, Tensor]:
+    """CLIP's values of the student's trained parameters that it has too. Raises `FrosterError` for other sizes."""
+    originals = clip.state_dict()
+    trained = {name: p for name, p in student.named_parameters() if p.requires_grad and name in originals}
+    for name, parameter in trained.items():
+        if parameter.shape != originals[name].shape:
+            raise FrosterError(f"Student and CLIP cannot be interpolated: their {name} have different shapes.")
+    return {name: originals[name].to(device, copy=True) for name in trained}
+
+
+def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    """The lower precision to compute in, or None. Raises `FrosterError` for float16 without a GPU."""
+    if precision == "float16" and device.type != "cuda":
+        raise FrosterError(f"precision: float16 needs a CUDA GPU, not {device.type}; take bfloat16 or float32.")
+    if precision == "auto":
+        if has_bfloat16(device):
+            return torch.bfloat16
+        return torch.float16 if device.type == "cuda" else None
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
+    """One optimizer step; returns what there is to log of it."""
+    recipe, objective = run.recipe, run.objective
+    batch = list(islice(batches, recipe.optimizer.accumulate))
+    clips = count_clips(run, batch)
+    rate = learning_rate(run.step, run.steps_per_epoch, recipe.optimizer)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    rng = np.random.default_rng((recipe.seed, STEP_STREAM, run.step))
+    template, ratio = int(rng.integers(objective.texts.templates)), float(rng.random())
+    run.step += 1
+    taken = {"step": run.step, "epoch": run.step / run.steps_per_epoch, "clips": clips, "learning_rate": rate}
+    if not clips:
+        return taken
+
+    run.optimizer.zero_grad()
+    micro_batches = [(micro.frames, micro.targets) for micro in batch]
+    terms = objective.backward(micro_batches, template, clips, run.scaler)
+    if recipe.interpolation:
+        weight = recipe.interpolation.weight
+        with interpolated_weights(run.common, list(run.clip.values()), recipe.interpolation.max_ratio * ratio):
+            inside = objective.backward(micro_batches, template, clips, run.scaler, weight)
+        terms |= {"interpolated": inside["loss"], "loss": terms["loss"] + weight * inside["loss"]}
+    if recipe.weight_distance:
+        distance = recipe.weight_distance * weight_distance(run.common, list(run.clip.values()))
+        run.scaler.scale(distance).backward()
+        terms |= {"weight_distance": distance.detach(), "loss": terms["loss"] + distance.detach()}
+    average_gradients(run.parameters)
+    run.scaler.unscale_(run.optimizer)
+    terms["gradient_norm"] = nn.utils.clip_grad_norm_(run.parameters, recipe.optimizer.clip_norm)
+    values = reduce(torch.stack([term.detach() for term in terms.values()]), "mean").tolist()
+    taken |= dict(zip(terms, values, strict=True))
+    # With float16 a gradient may overflow now and then: the scaler skips such a step.
+    must_be_finite = ("loss",) if run.scaler.is_enabled() else ("loss", "gradient_norm")
+    for name in must_be_finite:
+        if not math.isfinite(taken[name]):
+            raise FrosterError(
+                f"The {name.replace('_', ' ')} is {taken[name]} at step {run.step} (epoch {taken['epoch']:.2f}, "
+                f"learning rate {rate:.3g}); {run.folder.last_good()}. A lower optimizer.learning_rate may help."
+            )
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    return taken
+
+
+def count_clips(run: Run, batch: list[Batch]) -> int:
+    """Clips in the step's batches of all processes. Raises `FrosterError` when too many could not be decoded."""
+    for micro in batch:
+        run.new_unreadable |= {path: why for path, why in micro.unreadable.items() if path not in run.unreadable}
+    counts = [sum(len(micro.targets) for micro in batch), len(run.new_unreadable)]
+    clips, new = reduce(torch.tensor(counts, device=run.student.logit_scale.device), "sum").tolist()
+    unreadable, allowed = len(run.unreadable) + new, run.recipe.data.max_unreadable
+    if unreadable > allowed * run.keys.clips:
+        first = next(iter((run.unreadable | run.new_unreadable).values()), "found by another process")
+        raise FrosterError(
+            f"{unreadable} of {run.keys.clips} training clips cannot be decoded, more than data.max_unreadable "
+            f"({100 * allowed:g} %) allows. The first: {first}"
+        )
+    return clips
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Mean of the gradients over the processes, in one message."""
+    if PartialState().num_processes == 1:
+        return
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    averaged = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+    for parameter, gradient in zip(parameters, averaged.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = gradient.view_as(parameter)
+
+
+def end_epoch(run: Run, processes: PartialState) -> None:
+    """Take the weights into the average, and save: first the epoch's checkpoint, then the state that counts on it."""
+    epoch, recipe, folder = run.step // run.steps_per_epoch, run.recipe, run.folder
+    if recipe.average_from is not None and epoch > recipe.average_from:
+        run.average.update(run.student.state_dict())
+    for found in gather_object([run.new_unreadable]):
+        run.unreadable |= found
+    run.new_unreadable = {}
+    if processes.is_main_process:
+        save_checkpoint(run.student, folder.epoch(epoch), recipe=recipe.model_dump_json())
+        if run.unreadable:
+            write_json(folder.unreadable, run.unreadable)
+        folder.save_state(recipe, run.state())
+        folder.keep_last(recipe.keep)
+
+
+def tested_student(run: Run) -> VideoStudent:
+    """The student with the weights that the recipe wants tested: averaged, patched, or as they are."""
+    student = copy.deepcopy(run.student)
+    weights = run.average.mean or run.student.state_dict()
+    student.load_state_dict(patch_states(run.clip, weights, run.recipe.patch_ratio))
+    return student

@@ -1,0 +1,116 @@
+"""Manifests as people write them: read back exactly, and every mistake named in one sentence."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from froster.data.manifests import LabelledVideo, class_indices, read_manifest, write_manifest
+from froster.data.puppets.files import write_videos
+from froster.errors import FrosterError
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return tmp_path / "lists" / "train.csv"
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_bytes_of_a_written_manifest(manifest: Path) -> None:
+    write_manifest(manifest, [("a/0.mp4", "kicking"), (Path("b") / "1.mp4", 'a "high", kick')])
+    assert manifest.read_bytes() == b'path,label\na/0.mp4,kicking\nb/1.mp4,"a ""high"", kick"\n'
+
+
+def test_a_written_manifest_is_read_back(manifest: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.mp4"
+    write_manifest(manifest, [("a/0.mp4", "fencing"), (elsewhere, "Ballett, im Freien"), ("ü b.mp4", "跳舞")])
+    assert read_manifest(str(manifest)) == [
+        LabelledVideo(manifest.parent / "a" / "0.mp4", "fencing"),
+        LabelledVideo(elsewhere, "Ballett, im Freien"),
+        LabelledVideo(manifest.parent / "ü b.mp4", "跳舞"),
+    ]
+
+
+def test_an_interrupted_manifest_leaves_the_old_one(manifest: Path) -> None:
+    def breaks_off() -> Iterator[tuple[str, str]]:
+        yield "new.mp4", "bowing"
+        raise KeyboardInterrupt
+
+    write_manifest(manifest, [("old.mp4", "bowing")])
+    with pytest.raises(KeyboardInterrupt):
+        write_manifest(manifest, breaks_off())
+    assert manifest.read_bytes() == b"path,label\nold.mp4,bowing\n"
+    assert list(manifest.parent.iterdir()) == [manifest]
+
+
+def test_puppets_write_a_manifest_that_is_read(tmp_path: Path) -> None:
+    path = write_videos(tmp_path, ["bowing", "doing a handstand"], videos=1, frames=2, size=32)
+    assert path.read_bytes() == b"path,label\nbowing/0.mp4,bowing\ndoing-a-handstand/0.mp4,doing a handstand\n"
+    videos = read_manifest(path)
+    assert [video.label for video in videos] == ["bowing", "doing a handstand"]
+    assert all(video.path.is_file() for video in videos)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfpath,label\na.mp4,kicking\n",
+        b"path,label\r\na.mp4,kicking\r\n\r\n",
+        b"id,label,fold,path\n7,kicking,,a.mp4\n",
+        b'path,label\na.mp4," kicking "',
+    ],
+    ids=["byte order mark", "Windows", "other columns", "spaces"],
+)
+def test_forms_of_a_manifest(manifest: Path, content: bytes) -> None:
+    assert read_manifest(write(manifest, content)) == [LabelledVideo(manifest.parent / "a.mp4", "kicking")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "lacks the columns `path` and `label`"),
+        ("path,name\na.mp4,kicking\n", "lacks the column `label`; its first line is 'path,name"),
+        ("a.mp4,kicking\n", "lacks the columns `path` and `label`; its first line is 'a.mp4,kicking"),
+        ("path,label\n", "lists no videos"),
+        (b"path,label\na.mp4,\xff\n", "cannot be read: it is not UTF-8"),
+        ('path,label\na.mp4,bowing\nb.mp4,"kicking\nc.mp4,waving\n', "is not valid CSV after line 2: unexpected end"),
+    ],
+)
+def test_broken_manifests(manifest: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(FrosterError) as caught:
+        read_manifest(write(manifest, content))
+    assert message in str(caught.value) and str(manifest) in str(caught.value)
+
+
+def test_unreadable_manifests(tmp_path: Path) -> None:
+    with pytest.raises(FrosterError, match=r"none\.csv cannot be read: No such file"):
+        read_manifest(tmp_path / "none.csv")
+    with pytest.raises(FrosterError, match="cannot be read: Is a directory"):
+        read_manifest(tmp_path)
+
+
+def test_all_bad_rows_are_named_by_their_line(manifest: Path) -> None:
+    rows = ["a.mp4,kicking", ",bowing", "b.mp4, ", "", "c.mp4", "d.mp4,pushing, pulling", "e.mp4,waving"]
+    with pytest.raises(FrosterError, match=r"train\.csv needs a path and a label .*: see lines 3, 4, 6, 7\.$"):
+        read_manifest(write(manifest, "\n".join(["path,label", *rows])))
+    with pytest.raises(FrosterError, match=r"see lines 2, 3, 4, 5, 6 and 1994 more\.$"):
+        read_manifest(write(manifest, "path,label\n" + "a.mp4,\n" * 1999))
+    with pytest.raises(FrosterError, match=r"see line 3\.$"):
+        read_manifest(write(manifest, 'path,label\na.mp4,kicking\n"",kicking\n'))
+
+
+def test_class_indices() -> None:
+    videos = [LabelledVideo(Path("a.mp4"), label) for label in ("waving", "bowing", "waving")]
+    assert class_indices(videos, ["bowing", "kicking", "waving"], Path("m.csv")) == [2, 0, 2]
+    with pytest.raises(FrosterError, match=r"m\.csv: 2 rows have labels .* among the 1 classes, 'waving'; add"):
+        class_indices(videos, ["bowing"], Path("m.csv"))
+    with pytest.raises(FrosterError, match=r"m\.csv: 1 row has a label .* among the 2 classes, 'bowing'; add"):
+        class_indices(videos, ["waving", "Bowing"], Path("m.csv"))
+    many = [LabelledVideo(Path("a.mp4"), str(number)) for number in range(8)]
+    with pytest.raises(FrosterError, match=r"8 rows .*, '0', '1', '2', '3', '4' and 3 more; add"):
+        class_indices(many, ["bowing"], Path("m.csv"))

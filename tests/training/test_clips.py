@@ -1,0 +1,259 @@
+"""Training clips against a search through every crop there can be, and batches in an order that nothing disturbs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from froster.data.manifests import LabelledVideo
+from froster.data.puppets.files import write_mp4
+from froster.errors import FrosterError
+from froster.training.clips import Batch, BatchKeys, Key, Sample, TrainingClips, collate, training_loader
+from froster.training.recipe import DataSettings
+from froster.video import decode, decode_frames
+
+
+def settings(**values: object) -> DataSettings:
+    return DataSettings.model_validate({"manifest": "train.csv", "frames": 4, "short_side": (36, 40), **values})
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledVideo]:
+    """Six wide videos of 13 frames of noise: no frame and no crop looks like another."""
+    folder, listed = tmp_path_factory.mktemp("videos"), []
+    for number in range(6):
+        path = folder / f"{number}.mp4"
+        write_mp4(path, np.random.default_rng(number).integers(0, 256, (13, 44, 52, 3), dtype=np.uint8), fps=25)
+        listed.append(LabelledVideo(path, f"action {number % 3}"))
+    return listed
+
+
+TARGETS = [0, 1, 2, 0, 1, 2]
+
+
+def explain(clip: torch.Tensor, path: Path, size: int, sides: range) -> tuple[int, int, int, bool, list[int]]:
+    """The one short side, top, left and mirroring that make all the clip's frames from frames of the file."""
+    frames = decode_frames(path).frames
+    found = []
+    for short in sides:
+        long_side = int(short * 52 / 44)
+        scaled = [Image.fromarray(frame).resize((long_side, short), Image.Resampling.BICUBIC) for frame in frames]
+        crops = sliding_window_view(np.stack(scaled), (size, size), axis=(1, 2))  # (N, tops, lefts, 3, S, S)
+        for flip in (False, True):
+            # Few pixels tell most crops from the clip; Pillow's bicubic is at most two grey levels off ours.
+            seen = crops[..., ::-1] if flip else crops
+            near = np.stack(
+                [(np.abs(seen[..., ::7, ::7].astype(int) - c[:, ::7, ::7]) <= 2).all((3, 4, 5)) for c in clip.numpy()]
+            )  # (T, N, tops, lefts)
+            for top, left in np.argwhere(near.any(1).all(0)):
+                numbers = near[:, :, top, left].argmax(1)
+                difference = np.abs(seen[numbers, top, left].astype(int) - clip.numpy())
+                assert difference.max() <= 2
+                found.append((short, int(top), int(left), flip, numbers.tolist()))
+    assert len(found) == 1
+    return found[0]
+
+
+def test_all_frames_of_a_clip_share_side_corner_and_mirroring(videos: list[LabelledVideo]) -> None:
+    clips = TrainingClips(videos, TARGETS, settings(), size=32, seed=5)
+    drawn = []
+    for epoch in range(12):
+        sample = clips[epoch, epoch % 6]
+        assert sample.frames is not None and sample.error is None and sample.target == TARGETS[epoch % 6]
+        assert sample.frames.shape == (4, 3, 32, 32) and sample.frames.dtype == torch.uint8
+        short, top, left, flip, numbers = explain(sample.frames, videos[epoch % 6].path, 32, range(36, 41))
+        assert all(k * 13 // 4 <= n <= (k + 1) * 13 // 4 for k, n in enumerate(numbers))
+        drawn.append((short, top / (short - 32), left / (int(short * 52 / 44) - 32), flip, *numbers))
+    sides, tops, lefts, flips, *numbers = zip(*drawn, strict=True)
+    assert set(sides) >= {36, 40} and set(flips) == {False, True}
+    assert min(tops) < 0.25 and max(tops) > 0.75 and min(lefts) < 0.25 and max(lefts) > 0.75
+    assert all(len(set(of_segment)) > 1 for of_segment in numbers)
+    assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.9
+
+
+def test_no_mirroring_and_no_choice_of_size(videos: list[LabelledVideo]) -> None:
+    clips = TrainingClips(videos, TARGETS, settings(flip=False, short_side=(44, 44)), size=44, seed=0)
+    everything = decode_frames(videos[0].path).frames.transpose(0, 3, 1, 2)
+    for epoch in range(8):
+        frames = clips[epoch, 0].frames
+        assert frames is not None
+        windows = sliding_window_view(everything, 44, axis=3).transpose(3, 0, 1, 2, 4)[:, None]
+        same = (windows == frames[None, :, None].numpy()).all((3, 4, 5))  # (lefts, T, N)
+        assert same.any(2).all(1).sum() == 1  # one offset gives every frame, unmirrored and unscaled
+
+
+def test_release_sampling_takes_the_windows_frames(tmp_path: Path) -> None:
+    grey = np.broadcast_to(np.arange(0, 250, 2, dtype=np.uint8)[:, None, None, None], (125, 32, 32, 3))
+    write_mp4(tmp_path / "ramp.mp4", np.ascontiguousarray(grey), fps=30)
+    clips = TrainingClips(
+        [LabelledVideo(tmp_path / "ramp.mp4", "a")], [0], settings(sampling="release", short_side=(32, 32)), 32, seed=0
+    )
+    starts = set()
+    for epoch in range(20):
+        frames = clips[epoch, 0].frames
+        assert frames is not None
+        shown = frames.float().mean((1, 2, 3)) / 2
+        assert (shown.diff() - 21).abs().max() < 1.5  # four frames spread over the 64 of a window: 63 / 3 apart
+        starts.add(round(shown[0].item()))
+    assert len(starts) > 10 and max(starts) <= 62 and min(starts) >= 0
+
+
+def test_a_clip_depends_on_seed_epoch_and_index_alone(
+    videos: list[LabelledVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frames(seed: int, key: Key) -> torch.Tensor:
+        taken = TrainingClips(videos, TARGETS, settings(), size=32, seed=seed)[key].frames
+        assert taken is not None
+        return taken
+
+    first = frames(0, (3, 2))
+    torch.manual_seed(99)
+    assert torch.equal(frames(0, (3, 2)), first)
+    assert not torch.equal(frames(1, (3, 2)), first) and not torch.equal(frames(0, (2, 2)), first)
+    read = decode.read
+    monkeypatch.setattr(
+        decode, "read", lambda path, choose, keep: read(path, lambda t: (choose(t), choose(t))[1], keep)
+    )
+    assert torch.equal(frames(0, (3, 2)), first)
+
+
+def test_pictures_smaller_than_the_model_are_refused(videos: list[LabelledVideo]) -> None:
+    with pytest.raises(FrosterError, match=r"begins at 36, below the model's picture size 64: give .* \[64, 64\]"):
+        TrainingClips(videos, TARGETS, settings(), size=64, seed=0)
+
+
+def test_what_cannot_be_read_is_reported_and_left_out(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    garbage, absent = tmp_path / "garbage.mp4", tmp_path / "absent.mp4"
+    garbage.write_bytes(np.random.default_rng(0).bytes(5000))
+    listed = [videos[0], LabelledVideo(garbage, "a"), videos[1], LabelledVideo(absent, "b")]
+    clips = TrainingClips(listed, [0, 7, 1, 8], settings(), size=32, seed=0)
+    samples = [clips[0, index] for index in range(4)]
+    assert [sample.frames is None for sample in samples] == [False, True, False, True]
+    batch = collate(samples)
+    assert batch.targets.tolist() == [0, 1] and batch.targets.dtype == torch.int64
+    for place, index in enumerate((0, 2)):
+        expected = samples[index].frames
+        assert expected is not None and torch.equal(batch.frames[place], expected)
+    assert list(batch.unreadable) == [str(garbage), str(absent)]
+    assert "not a video" in batch.unreadable[str(garbage)] and "no such file" in batch.unreadable[str(absent)]
+    for nothing in (collate([samples[1], samples[3]]), collate([])):
+        assert len(nothing.frames) == len(nothing.targets) == 0
+
+
+def test_workers_change_nothing(videos: list[LabelledVideo]) -> None:
+    runs: list[list[Batch]] = []
+    before = torch.random.get_rng_state()
+    for workers in (0, 2):
+        clips = TrainingClips(videos, TARGETS, settings(workers=workers), size=32, seed=1)
+        keys = BatchKeys(len(videos), batch_size=4, accumulate=2, epochs=3, seed=1)
+        loader = training_loader(clips, keys, pin_memory=False)
+        assert len(loader) == 6
+        runs.append(list(loader))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert len(runs[0]) == len(runs[1]) == 6
+    for alone, together in zip(*runs, strict=True):
+        assert torch.equal(alone.frames, together.frames) and torch.equal(alone.targets, together.targets)
+        assert len(alone.frames) == 2 and not alone.unreadable
+
+
+def test_a_worker_has_one_thread(videos: list[LabelledVideo]) -> None:
+    class Threads(TrainingClips):
+        def __getitem__(self, key: Key) -> Sample:
+            return Sample(self.videos[key[1]], 0, None, str(torch.get_num_threads()))
+
+    clips = Threads(videos, TARGETS, settings(workers=1), size=32, seed=1)
+    (batch,) = training_loader(clips, BatchKeys(6, 6, 1, 1, seed=0), pin_memory=False)
+    assert set(batch.unreadable.values()) == {"1"}
+
+
+FORK = """
+import gc, signal, sys, threading
+import av
+from froster.data.manifests import LabelledVideo
+from froster.training.clips import BatchKeys, Sample, TrainingClips, training_loader
+from froster.training.recipe import DataSettings
+
+class CollectingClips(TrainingClips):
+    def __getitem__(self, key):
+        signal.alarm(20)
+        for _ in range(80):  # they take over the memory of the main process's threads, which the fork left behind
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+        gc.collect()
+        return Sample(self.videos[0], 0, None, "collected")
+
+gc.disable()
+with av.open(sys.argv[1]) as container:
+    for frame in list(container.decode(video=0)):
+        frame.to_ndarray(format="rgb24")  # by several threads
+        frame.side_data  # refers back to the frame: only the garbage collector frees the two
+del frame
+data = DataSettings(manifest="train.csv", short_side=(32, 32), workers=1)
+clips = CollectingClips([LabelledVideo(sys.argv[1], "a")], [0], data, size=32, seed=0)
+print([batch.unreadable[sys.argv[1]] for batch in training_loader(clips, BatchKeys(1, 1, 1, 1, 0), False)])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
+def test_workers_do_not_wait_for_threads_of_the_main_process(videos: list[LabelledVideo]) -> None:
+    command = [sys.executable, "-c", FORK, str(videos[0].path)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "['collected']\n"), run.stderr
+
+
+def test_the_loader_pins_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *device: tensor + 1)
+    pinned = pin_memory(Batch(torch.zeros(2), torch.tensor([4, 5]), {"a.mp4": "broken"}))
+    assert pinned.frames.tolist() == [1, 1] and pinned.targets.tolist() == [5, 6]
+    assert pinned.unreadable == {"a.mp4": "broken"}
+
+
+def test_an_epoch_is_a_random_order_without_its_incomplete_batch() -> None:
+    lists = list(BatchKeys(clips=23, batch_size=5, accumulate=1, epochs=3, seed=7))
+    assert len(lists) == 12 and all(len(batch) == 5 for batch in lists)
+    orders = []
+    for epoch in range(3):
+        keys = [key for batch in lists[4 * epoch : 4 * epoch + 4] for key in batch]
+        assert {key[0] for key in keys} == {epoch}
+        orders.append([index for _, index in keys])
+        assert len(set(orders[-1])) == 20 and set(orders[-1]) <= set(range(23)) and orders[-1] != sorted(orders[-1])
+    assert orders[0] != orders[1] != orders[2]
+    assert lists == list(BatchKeys(clips=23, batch_size=5, accumulate=1, epochs=3, seed=7))
+    assert lists != list(BatchKeys(clips=23, batch_size=5, accumulate=1, epochs=3, seed=8))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_micro_batches_of_all_processes_are_the_global_batch(accumulate: int, processes: int) -> None:
+    whole = list(BatchKeys(50, batch_size=8, accumulate=1, epochs=2, seed=0))
+    ranks = [list(BatchKeys(50, 8, accumulate, 2, seed=0, rank=rank, processes=processes)) for rank in range(processes)]
+    assert all(len(lists) == len(whole) * accumulate for lists in ranks)
+    for step, batch in enumerate(whole):
+        rows = [lists[step * accumulate + micro] for micro in range(accumulate) for lists in ranks]
+        assert sorted(key for row in rows for key in row) == sorted(batch)
+        of_micro = [sum(map(len, rows[m * processes : (m + 1) * processes])) for m in range(accumulate)]
+        assert of_micro == [8 // accumulate] * accumulate
+        assert max(map(len, rows)) - min(map(len, rows)) <= 1
+
+
+def test_a_resumed_run_is_the_tail_of_the_whole_one() -> None:
+    whole = list(BatchKeys(23, batch_size=6, accumulate=3, epochs=4, seed=2, rank=1, processes=2))
+    assert len(whole) == 4 * 3 * 3
+    for step in range(13):
+        keys = BatchKeys(23, 6, 3, 4, seed=2, start_step=step, rank=1, processes=2)
+        assert list(keys) == whole[3 * step :] and len(keys) == len(whole) - 3 * step
+
+
+def test_few_clips_make_one_step() -> None:
+    keys = BatchKeys(clips=3, batch_size=8, accumulate=4, epochs=2, seed=0)
+    lists = list(keys)
+    assert keys.steps_per_epoch == 1 and len(keys) == len(lists) == 8
+    for epoch in range(2):
+        step = lists[4 * epoch : 4 * epoch + 4]
+        assert sorted(key for micro_batch in step for key in micro_batch) == [(epoch, index) for index in range(3)]
+        assert sorted(map(len, step)) == [0, 1, 1, 1]

@@ -1,0 +1,282 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from froster import Recognizer, load_model
+from froster.data.manifests import read_manifest
+from froster.data.puppets import write_videos
+from froster.errors import FrosterError
+from froster.interpolation import average_states, patch_states
+from froster.models import load_clip
+from froster.training import loop
+from froster.training.recipe import TrainRecipe
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "froster-puppets.yaml"
+ACTIONS = ["walking", "juggling balls", "sitting down"]
+SHORT = [
+    "optimizer.epochs=3",
+    "optimizer.warmup_epochs=1",
+    "optimizer.batch_size=4",
+    "average_from=null",
+    "data.frames=2",
+    "data.workers=0",
+    "precision=float32",
+]
+OPEN_VCLIP = ROOT / "recipes" / "puppets" / "open-vclip.yaml"
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 small videos of three actions."""
+    return write_videos(tmp_path_factory.mktemp("clips"), ACTIONS, videos=4, frames=6, size=64)
+
+
+def short_recipe(manifest: Path, out: Path, *changes: str, path: Path = RECIPE) -> TrainRecipe:
+    return TrainRecipe.read(path, [*SHORT, f"out={out}", f"data.manifest={manifest}", "data.puppets=null", *changes])
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path).state_dict()
+
+
+def log(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def assert_equal_weights(a: Path, b: Path) -> None:
+    ours, theirs = weights(a), weights(b)
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+def run_process(recipe: TrainRecipe, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    path = recipe.out.with_suffix(".json")  # JSON is YAML
+    path.write_text(recipe.model_dump_json())
+    command = [
+        sys.executable,
+        "-m",
+        *launcher,
+        *(["-m"] if launcher else []),
+        "froster",
+        "train",
+        str(path),
+        *arguments,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_training_learns_and_writes_what_it_should(manifest: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=6", "keep=2", "tensorboard=true")
+    path = loop.train(recipe)
+    steps = log(recipe.out)
+    assert [step["step"] for step in steps] == list(range(1, 19))
+    assert {"loss", "cross_entropy", "video", "text", "learning_rate", "gradient_norm", "clips"} <= steps[0].keys()
+    first, last = (sum(step["cross_entropy"] for step in part) / 3 for part in (steps[:3], steps[-3:]))
+    assert last < 0.7 * first
+    # A frozen teacher and a student that has just left it: the residual projector starts as the identity.
+    assert steps[0]["text"] == pytest.approx(0, abs=1e-5)
+    assert sorted(p.name for p in (recipe.out / "checkpoints").iterdir()) == [
+        "epoch-005.safetensors",
+        "epoch-006.safetensors",
+    ]
+    assert_equal_weights(path, recipe.out / "checkpoints" / "epoch-006.safetensors")
+    assert list((recipe.out / "tensorboard").glob("events.out.tfevents.*"))
+    assert not (recipe.out / "unreadable.json").exists()
+    with safe_open(path, "pt") as file:
+        saved = set(file.keys())
+        assert TrainRecipe(**json.loads(file.metadata()["recipe"])) == recipe
+    expected = set(load_model("puppets", student="vclip").state_dict()) | {"text.token_embedding.rows"}
+    assert saved == expected  # no projector, nothing of the teacher
+
+
+def test_the_run_folder_is_a_model(manifest: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2")
+    loop.train(recipe)
+    model = load_model(recipe.out)
+    assert (model.name, model.options) == ("vclip", {"window": 1, "boundary": "zero"})
+    prediction = Recognizer(recipe.out, ACTIONS).predict(read_manifest(manifest)[0].path)
+    assert prediction.label in ACTIONS
+
+
+def test_a_seed_gives_the_same_weights_twice_and_another_seed_others(manifest: Path, tmp_path: Path) -> None:
+    same = [loop.train(short_recipe(manifest, tmp_path / name, f"data.workers={n}")) for n, name in enumerate("ab")]
+    assert_equal_weights(*same)
+    other = weights(loop.train(short_recipe(manifest, tmp_path / "c", "seed=1")))
+    assert not torch.equal(other["visual.proj"], weights(same[0])["visual.proj"])
+
+
+@pytest.mark.parametrize("path", [RECIPE, OPEN_VCLIP], ids=["froster", "open-vclip"])
+def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, path: Path) -> None:
+    changes = ("optimizer.epochs=5", "average_from=1", "precision=auto", "data.workers=1")
+    whole, broken = (short_recipe(manifest, tmp_path / name, *changes, path=path) for name in ("whole", "broken"))
+    process = run_process(broken)
+    deadline = time.monotonic() + 120
+    while not (broken.out / "checkpoints" / "epoch-003.safetensors").exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken.out / "model.safetensors").exists()
+    with pytest.raises(FrosterError, match="go on with --resume"):
+        loop.train(broken)
+    resumed = run_process(broken, "--resume")
+    _, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, errors
+    uninterrupted = run_process(whole)
+    assert uninterrupted.wait(timeout=120) == 0
+    assert_equal_weights(whole.out / "model.safetensors", broken.out / "model.safetensors")
+    ours, theirs = ([{**step, "seconds": 0} for step in log(recipe.out)] for recipe in (broken, whole))
+    assert ours == theirs
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+def test_two_processes_are_one(manifest: Path, tmp_path: Path) -> None:
+    """Same losses and weights as one process with the same batches, to 1e-5; three classes do not divide by two."""
+    one, two = (short_recipe(manifest, tmp_path / name, "optimizer.learning_rate=1e-4") for name in ("one", "two"))
+    alone = run_process(one)
+    assert alone.wait(timeout=120) == 0
+    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    both = run_process(two, launcher=launcher)
+    _, errors = both.communicate(timeout=180)
+    assert both.returncode == 0, errors
+    ours, theirs = log(two.out), log(one.out)
+    assert len(ours) == len(theirs) == 9
+    for mine, single in zip(ours, theirs, strict=True):
+        for name in ("loss", "cross_entropy", "video", "text"):
+            assert mine[name] == pytest.approx(single[name], abs=1e-5)
+        assert mine["gradient_norm"] == pytest.approx(single["gradient_norm"], rel=1e-4)
+    a, b = weights(one.out), weights(two.out)
+    # Adam divides by the gradient's size: where that is next to nothing, rounding decides the direction of a step.
+    assert max((a[key] - b[key]).abs().max().item() for key in a) < 2e-4
+
+
+def test_accumulated_batches_and_checkpointed_activations_change_nothing(manifest: Path, tmp_path: Path) -> None:
+    plain = short_recipe(manifest, tmp_path / "plain", "optimizer.learning_rate=1e-4")
+    saving = short_recipe(
+        manifest,
+        tmp_path / "saving",
+        "optimizer.learning_rate=1e-4",
+        "optimizer.accumulate=2",
+        "activation_checkpointing=true",
+    )
+    for recipe in (plain, saving):
+        loop.train(recipe)
+    for ours, theirs in zip(log(saving.out), log(plain.out), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+
+
+def test_tested_weights_are_averaged_and_patched(manifest: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "keep=3", "average_from=1", "patch_ratio=0.25")
+    path = loop.train(recipe)
+    epochs = [weights(recipe.out / "checkpoints" / f"epoch-{number:03d}.safetensors") for number in (2, 3)]
+    expected = patch_states(load_clip("puppets").state_dict(), average_states(epochs), 0.25)
+    for key, value in weights(path).items():
+        torch.testing.assert_close(value, expected[key], atol=1e-6, rtol=1e-5)
+
+
+def test_open_vclip_keeps_the_text_encoder(manifest: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", path=OPEN_VCLIP)
+    trained = weights(loop.train(recipe))
+    before = load_clip("puppets").state_dict()
+    changed = {key for key in before if not torch.equal(before[key], trained[key])}
+    assert changed == {key for key in before if key.startswith("visual.")}
+    assert all("interpolated" in step for step in log(recipe.out))
+
+
+def test_weight_distance_holds_the_student_back(manifest: Path, tmp_path: Path) -> None:
+    clip, moved = load_clip("puppets").state_dict(), {}
+    for weight in (0, 10):
+        recipe = short_recipe(manifest, tmp_path / str(weight), f"weight_distance={weight}", "distillation=null")
+        trained = weights(loop.train(recipe))
+        moved[weight] = sum((trained[key] - clip[key]).square().sum().item() for key in clip)
+    assert 0 < moved[10] < 0.5 * moved[0]
+
+
+def test_loss_that_is_not_a_number_stops_with_the_last_good_checkpoint(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run")
+    monkeypatch.setattr(loop, "learning_rate", lambda step, *_: 1e-4 if step < 3 else 1e30)
+    with pytest.raises(
+        FrosterError, match=r"at step 5 \(epoch 1.67, learning rate 1e\+30\); .*epoch-001.safetensors. A"
+    ):
+        loop.train(recipe)
+    assert all(
+        tensor.isfinite().all() for tensor in weights(recipe.out / "checkpoints" / "epoch-001.safetensors").values()
+    )
+    assert not (recipe.out / "model.safetensors").exists()
+
+
+def test_unreadable_clips_are_skipped_and_listed(manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
+    broken = folder / "walking" / "1.mp4"
+    broken.write_bytes(b"no video at all")
+    recipe = short_recipe(folder / "manifest.csv", tmp_path / "run", "data.max_unreadable=0.1")
+    loop.train(recipe)
+    listed = json.loads((recipe.out / "unreadable.json").read_text())
+    assert list(listed) == [str(broken)]
+    assert sum(step["clips"] for step in log(recipe.out)) == 3 * 11
+    strict = short_recipe(folder / "manifest.csv", tmp_path / "strict", "data.max_unreadable=0.05")
+    with pytest.raises(FrosterError, match=r"1 of 12 training clips cannot be decoded, more than .* \(5 %\).*1.mp4"):
+        loop.train(strict)
+
+
+def test_a_run_is_not_overwritten_nor_mixed_with_another(manifest: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2")
+    finished = loop.train(recipe)
+    with pytest.raises(FrosterError, match="holds a run already"):
+        loop.train(recipe)
+    other = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "distillation.alpha=0.5")
+    with pytest.raises(FrosterError, match=r"another recipe \(distillation.alpha"):
+        loop.train(other, resume=True)
+    before = weights(finished)
+    loop.train(short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "keep=1"), resume=True)
+    assert all(torch.equal(value, before[key]) for key, value in weights(finished).items())
+    assert len(log(recipe.out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.manifest=none.csv", "none.csv"),
+        ("model=none.pt", "none.pt"),
+        ("teacher=none.pt", "none.pt"),
+        ("student=vclop", "did you mean 'vclip'"),
+        ("data.labels=none.txt", "none.txt"),
+        ("precision=float16", "float16 needs a CUDA GPU"),
+        ("data.short_side=[32,64]", "short_side"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_leaves_no_run(
+    manifest: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    with pytest.raises(FrosterError, match=message):
+        loop.train(short_recipe(manifest, tmp_path / "run", change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_drawn_puppets_are_drawn_when_missing(tmp_path: Path) -> None:
+    recipe = TrainRecipe.read(
+        RECIPE,
+        [
+            *SHORT,
+            f"out={tmp_path / 'run'}",
+            f"data.manifest={tmp_path / 'drawn' / 'manifest.csv'}",
+            "data.puppets.videos=1",
+            "optimizer.epochs=2",
+        ],
+    )
+    loop.train(recipe)
+    assert len(read_manifest(recipe.data.manifest)) == 10
