@@ -1,6 +1,6 @@
 """Open-VCLIP (ICML 2023): staying near CLIP in weight space, while training and after it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -51,18 +51,18 @@ class WeightAverage:
             self.mean[key].lerp_(value.detach().float(), 1 / self.count)
 
 
-def average_states(states: Sequence[StateDict]) -> StateDict:
+def average_states(states: Iterable[StateDict]) -> StateDict:
     """Mean of checkpoints, tensor by tensor; every tensor is kept, whatever its name.
 
     Raises `FrosterError` when there are none, or they are not of one network.
     """
-    if not states:
-        raise FrosterError("There is nothing to average: give at least one checkpoint.")
-    for number, state in enumerate(states[1:], start=2):
-        check_same_network(states[0], state, f"checkpoint 1 and checkpoint {number}")
     average = WeightAverage()
-    for state in states:
+    for number, state in enumerate(states, start=1):
+        if average.count:
+            check_same_network(average.mean, state, f"checkpoint 1 and checkpoint {number}")
         average.update(state)
+    if not average.count:
+        raise FrosterError("There is nothing to average: give at least one checkpoint.")
     return average.mean
 
 

@@ -123,6 +123,18 @@ def test_a_clip_depends_on_seed_epoch_and_index_alone(
     assert torch.equal(frames(0, (3, 2)), first)
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "release"])
+def test_videos_in_memory_give_the_same_clips_and_are_decoded_once(
+    videos: list[LabelledVideo], sampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_files = TrainingClips(videos, TARGETS, settings(sampling=sampling), 36, seed=0)
+    in_memory = TrainingClips(videos, TARGETS, settings(sampling=sampling, in_memory=True), 36, seed=0)
+    for key in ((0, 1), (1, 1), (7, 1)):
+        assert torch.equal(from_files[key].frames, in_memory[key].frames)
+    monkeypatch.delattr(decode, "read")
+    assert in_memory[3, 1].frames is not None
+
+
 def test_pictures_smaller_than_the_model_are_refused(videos: list[LabelledVideo]) -> None:
     with pytest.raises(FrosterError, match=r"begins at 36, below the model's picture size 64: give .* \[64, 64\]"):
         TrainingClips(videos, TARGETS, settings(), size=64, seed=0)

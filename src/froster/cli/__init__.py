@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from froster import __version__
+from froster.cli.average import average
+from froster.cli.bench import app as bench
 from froster.cli.classes import classes
 from froster.cli.demo import demo
 from froster.cli.evaluate import evaluate
+from froster.cli.patch import patch
 from froster.cli.predict import predict
 from froster.cli.pretrain import pretrain
 from froster.cli.puppets import puppets
@@ -23,8 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, evaluate, classes, demo, puppets, pretrain, train):
+for command in (predict, train, evaluate, average, patch, classes, demo, puppets, pretrain):
     app.command()(command)
+app.add_typer(bench)
 
 
 def show_version(wanted: bool) -> None:

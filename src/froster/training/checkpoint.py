@@ -16,7 +16,7 @@ FREE_KEYS: dict[str, Any] = {
     "out": True,
     "keep": True,
     "tensorboard": True,
-    "data": {"workers", "max_unreadable", "puppets"},
+    "data": {"workers", "in_memory", "max_unreadable", "puppets"},
 }
 
 

@@ -4,6 +4,7 @@ import copy
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from froster.errors import FrosterError, VideoError
 from froster.training.recipe import DataSettings
 from froster.video import decode
 from froster.video.sampling import random_indices, random_release_indices
-from froster.video.timeline import Timeline
+from froster.video.timeline import Choose, Keep, Reading, Timeline
 from froster.video.transforms import random_crop
 
 Key = tuple[int, int]  # epoch, index of the video
@@ -62,6 +63,7 @@ class TrainingClips(Dataset[Sample]):
                 f"give at least [{size}, {max(size, data.short_side[1])}]."
             )
         self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
+        self.decoded: dict[Path, Reading[NDArray[np.uint8]]] = {}
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -84,11 +86,21 @@ class TrainingClips(Dataset[Sample]):
             return random_crop(torch.from_numpy(image), self.size, short_side, corner, flip)
 
         try:
-            reading = decode.read(video.path, choose, keep)
+            read = self.from_memory if self.data.in_memory else decode.read
+            reading = read(video.path, choose, keep)
         except VideoError as error:
             return Sample(video, target, None, str(error))
         frames = torch.stack([reading.kept[number] for number in reading.indices.tolist()])
         return Sample(video, target, frames, None)
+
+    def from_memory(self, path: Path, choose: Choose, keep: Keep[Tensor]) -> Reading[Tensor]:
+        """What `decode.read` gives, from all frames of the video, which are decoded only once."""
+        if path not in self.decoded:
+            self.decoded[path] = decode.read(path, lambda timeline: np.arange(len(timeline)), lambda image: image)
+        whole = self.decoded[path]
+        indices = choose(whole.timeline)
+        kept = {number: keep(whole.kept[number]) for number in np.unique(indices).tolist()}
+        return Reading(kept, indices, whole.timeline, whole.warning)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -17,7 +17,7 @@ NOT_CURVES = ("step", "clips", "seconds")
 class Journal:
     """Writes down every step of a run in its folder and shows it on the terminal."""
 
-    def __init__(self, folder: Path, steps: int, epochs: int, start: int, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, steps: int, epochs: int, start: int, tensorboard: bool, show: bool) -> None:
         self.steps, self.epochs, self.start = steps, epochs, start
         self.log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self.board = tensorboard_writer(folder / "tensorboard", start) if tensorboard else None
@@ -28,7 +28,7 @@ class Journal:
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.bar = Progress(*columns, console=Console(stderr=True, quiet=not show, soft_wrap=True))
         self.task: TaskID = self.bar.add_task("Training", total=steps, completed=start, figures="")
         self.clips, self.began = 0, time.perf_counter()
 

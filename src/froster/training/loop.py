@@ -91,12 +91,12 @@ class Run:
         self.keys.start_step = self.step
 
 
-def train(recipe: TrainRecipe, resume: bool = False) -> Path:
+def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     """Fine-tune a student as the recipe says; returns the checkpoint with the tested weights, `out/model.safetensors`.
 
     With `resume` an interrupted run goes on from its last whole epoch and ends, on the CPU, with the same bits as if it
     had never stopped; where there is nothing to go on from, it begins. Under `torchrun` or `accelerate launch` every
-    process takes a share of each batch and of the class texts.
+    process takes a share of each batch and of the class texts. `show` draws a progress bar on standard error.
 
     Raises `FrosterError`: something that the recipe names cannot be used, `out` holds another run, the loss is not a
     number, or too many clips cannot be decoded.
@@ -122,7 +122,9 @@ def train(recipe: TrainRecipe, resume: bool = False) -> Path:
         write_json(folder.recipe, recipe.model_dump(mode="json"))
         folder.tidy(run.step)
     epochs, steps = recipe.optimizer.epochs, recipe.optimizer.epochs * run.steps_per_epoch
-    journal = Journal(folder.path, steps, epochs, run.step, recipe.tensorboard) if processes.is_main_process else None
+    journal = (
+        Journal(folder.path, steps, epochs, run.step, recipe.tensorboard, show) if processes.is_main_process else None
+    )
     with journal or nullcontext():
         while run.step < steps:
             taken = take_step(run, batches)

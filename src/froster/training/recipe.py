@@ -70,6 +70,7 @@ class DataSettings(Section):
     from pictures whose short side is drawn from `short_side` pixels; `flip` mirrors half of the clips. `sampling`:
     "uniform" takes one random frame of each of T segments of the video, "release" a random window of one frame in 16 at
     30 a second, as the authors do. Training stops where more than `max_unreadable` of the clips cannot be decoded.
+    `in_memory` keeps every video as it was decoded, in each worker: for few, small videos.
     """
 
     manifest: Path
@@ -80,6 +81,7 @@ class DataSettings(Section):
     short_side: tuple[PositiveInt, PositiveInt] = (224, 256)
     flip: bool = True
     workers: NonNegativeInt = 2
+    in_memory: bool = False
     max_unreadable: Share = 0.05
 
     @model_validator(mode="after")

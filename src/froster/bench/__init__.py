@@ -1,0 +1,1 @@
+"""Comparing methods on the embedded world: results, and the report made of them."""

@@ -1,0 +1,420 @@
+"""Base-to-novel on drawn puppets: all compared methods on the same clips, with the same budget.
+
+In the regime "few" 10 of the 45 actions are trained, in "many" half of them; the other actions are novel. Each draw has
+training clips of its own. Learning rates are chosen on draws and test clips that are not reported.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from froster.bench.report import write_report
+from froster.bench.results import METHODS as NAMES
+from froster.bench.results import Result, append_result, read_results, select
+from froster.data.manifests import read_manifest
+from froster.data.puppets import ACTIONS, write_videos
+from froster.device import pick_device, pick_precision
+from froster.evaluation import evaluate, harmonic_mean, scores, video_features
+from froster.files import replace_when_written
+from froster.interpolation import patch_states
+from froster.models import PUPPETS, load_clip, load_model
+from froster.recipes import find_recipe
+from froster.students import VideoStudent
+from froster.text.classifier import encode_classes
+from froster.text.labels import check_labels
+from froster.training.checkpoint import write_json
+from froster.training.loop import train
+from froster.training.recipe import TrainRecipe
+from froster.video import decode
+from froster.video.sampling import uniform_indices
+from froster.video.transforms import clip_resize
+
+BASE = {"few": tuple(ACTIONS[i * len(ACTIONS) // 10] for i in range(10)), "many": tuple(ACTIONS[::2])}
+NOVEL = {regime: tuple(name for name in ACTIONS if name not in base) for regime, base in BASE.items()}
+EPOCHS = {"few": 12, "many": 5}  # about as many steps
+WARMUP_EPOCHS = {"few": 2, "many": 1}
+FRAMES, SIZE = 8, 64
+TRAIN_CLIPS, TUNING_CLIPS, TEST_CLIPS = 16, 20, 60  # of each action
+TRAIN_SEED, TEST_SEED, TUNING_SEED = 1_000_000, 2_000_000, 3_000_000  # of drawn videos
+TUNING_DRAWS = (100, 101)
+LEARNING_RATES = (5e-5, 1e-4, 2.5e-4)
+RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # Open-VCLIP Fig. 2
+ALPHAS, BETAS = (1.0, 0.5, 0.05), (1.0, 3.0)  # beside 0.1 and 2 (FROSTER Tables 6 and 7)
+PATCH = 0.5
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is trained by one recipe, and under which names its weights are reported."""
+
+    recipe: str
+    last: str | None  # the weights after the last epoch
+    averaged: str | None = None  # the mean of the epochs after the warm-up
+    patched: str | None = None  # that mean, half way to CLIP
+    curve: bool = False  # also at every ratio of `RATIOS`
+
+
+METHODS = {
+    "fine_tuned": Method("fine-tuned", "fine_tuned", "fine_tuned_averaged", "fine_tuned_patched", curve=True),
+    "weight_l2": Method("weight-l2", "weight_l2"),
+    "open_vclip": Method("open-vclip", None, "open_vclip", curve=True),
+    "no_projector": Method("no-projector", "no_projector", "no_projector_averaged", "no_projector_patched"),
+    "plain": Method("plain-projector", "plain", "plain_averaged", "plain_patched"),
+    "residual": Method("residual", "residual", "froster_averaged", "froster_patched", curve=True),
+    "video_only": Method("video-only", "video_only"),
+    "text_only": Method("text-only", "text_only"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    regime: str
+    method: str
+    draw: int
+    learning_rate: float
+    alpha: float = 0.1
+    beta: float = 2.0
+    zero_init: bool = True
+
+    @property
+    def name(self) -> str:
+        settings = f"alpha {self.alpha:g} beta {self.beta:g}" + ("" if self.zero_init else " random init")
+        of_method = f" {settings}" if settings != "alpha 0.1 beta 2" else ""
+        return f"{self.regime} {self.method}{of_method} lr {self.learning_rate:g} draw {self.draw}"
+
+    def result(self, name: str, base: float, novel: float, ratio: float) -> Result:
+        return Result(
+            self.regime,
+            name,
+            self.draw,
+            base,
+            novel,
+            ratio,
+            alpha=self.alpha,
+            beta=self.beta,
+            zero_init=self.zero_init,
+        )
+
+    def recipe(self, work: Path) -> TrainRecipe:
+        """The method's own recipe with this draw's clips and the common budget."""
+        rate = self.learning_rate
+        changes = [
+            f"out={work / 'runs' / self.name.replace(' ', '-')}",
+            f"seed={self.draw}",
+            f"data.manifest={train_folder(work, self.regime, self.draw) / 'manifest.csv'}",
+            "data.puppets=null",
+            f"optimizer.epochs={EPOCHS[self.regime]}",
+            f"optimizer.warmup_epochs={WARMUP_EPOCHS[self.regime]}",
+            *(f"optimizer.{key}={value}" for key, value in rates(rate).items()),
+            f"average_from={WARMUP_EPOCHS[self.regime]}",
+            "patch_ratio=0",
+            "keep=1",
+        ]
+        settings = {"alpha": self.alpha, "beta": self.beta, "zero_init": str(self.zero_init).lower()}
+        if self.method == "residual":
+            changes += [f"distillation.{key}={value}" for key, value in settings.items()]
+        return TrainRecipe.read(find_recipe(f"puppets/{METHODS[self.method].recipe}"), changes)
+
+
+def rates(learning_rate: float) -> dict[str, float]:
+    """The schedule's ends at a hundredth of its top, as in the published recipe."""
+    end = learning_rate / 100
+    return {"learning_rate": learning_rate, "warmup_start": end, "final_learning_rate": end}
+
+
+def train_folder(work: Path, regime: str, draw: int) -> Path:
+    return work / "videos" / f"{regime}-{draw}"
+
+
+def draw_training_clips(work: Path, regime: str, draw: int) -> None:
+    folder = train_folder(work, regime, draw)
+    if not (folder / "manifest.csv").exists():
+        write_videos(folder, BASE[regime], TRAIN_CLIPS, frames=16, size=72, seed=TRAIN_SEED + 1000 * draw)
+
+
+@dataclass(frozen=True)
+class TestClips:
+    """Decoded clips `(N, T, 3, S, S)` uint8 on disk, and the action of each, `(N,)` int64."""
+
+    frames: NDArray[np.uint8]
+    actions: NDArray[np.int64]
+
+
+def open_test_clips(work: Path, seed: int, clips: int) -> TestClips:
+    """Test clips of every action, drawn, encoded as H.264, decoded and kept; the second time they are only opened."""
+    path = work / f"test-{seed}-{clips}.npz"
+    frames_path, folder = path.with_suffix(".npy"), work / "videos" / path.stem
+    if not frames_path.exists():
+        manifest = write_videos(folder, ACTIONS, clips, frames=16, size=72, seed=seed)
+        frames = np.stack([decode_test_clip(video.path) for video in read_manifest(manifest)])
+        with replace_when_written(frames_path) as temporary:
+            np.save(temporary, frames)
+        shutil.rmtree(folder)
+    return TestClips(np.load(frames_path, mmap_mode="r"), np.repeat(np.arange(len(ACTIONS)), clips))
+
+
+def decode_test_clip(path: Path) -> NDArray[np.uint8]:
+    reading = decode.read(
+        path,
+        lambda timeline: uniform_indices(timeline.times, timeline.duration, frames=FRAMES, views=1),
+        lambda image: clip_resize(torch.from_numpy(image)[None], SIZE)[0].numpy(),
+    )
+    return np.stack([reading.kept[number] for number in reading.indices[0].tolist()])
+
+
+def base_and_novel(model: VideoStudent, regime: str, test: TestClips) -> tuple[float, float]:
+    """Top-1 in per cent of base clips among base actions and of novel clips among novel actions."""
+    device = pick_device("auto")
+    model = model.to(device, pick_precision("auto", device)).eval()
+    batches = (torch.from_numpy(test.frames[i : i + 32].copy())[:, None] for i in range(0, len(test.frames), 32))
+    features = torch.cat([video_features(model, batch) for batch in batches])
+    accuracy = []
+    for names in (BASE[regime], NOVEL[regime]):
+        rows = torch.from_numpy(np.isin(test.actions, [ACTIONS.index(name) for name in names]).nonzero()[0])
+        targets = torch.tensor([names.index(ACTIONS[action]) for action in test.actions[rows].tolist()])
+        classes = encode_classes(model, check_labels(names))
+        accuracy.append(100 * evaluate(scores(features[rows], classes), targets, names).top1)
+    return accuracy[0], accuracy[1]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where jobs work, and what they are tested on: so many clips an action, drawn from `test_seed` on."""
+
+    work: Path
+    test_seed: int
+    test_clips: int
+    only_last: bool = False  # neither averaged nor patched weights
+
+
+def run_job(job: Job, setup: Setup) -> list[Result]:
+    """Train, test and clean up; a job that was interrupted goes on where it was."""
+    recipe, method = job.recipe(setup.work), METHODS[job.method]
+    draw_training_clips(setup.work, job.regime, job.draw)
+    averaged = train(recipe, resume=True, show=False)
+    last = recipe.out / "checkpoints" / f"epoch-{recipe.optimizer.epochs:03d}.safetensors"
+    *_, final_step = (recipe.out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    test = open_test_clips(setup.work, setup.test_seed, setup.test_clips)
+    clip = load_clip(PUPPETS).state_dict()
+    results = []
+    for name, path, ratio in weights_to_test(method, last, averaged, setup.only_last):
+        student = load_model(path)
+        student.load_state_dict(patch_states(clip, student.state_dict(), ratio))
+        base, novel = base_and_novel(student, job.regime, test)
+        results.append(replace(job.result(name, base, novel, ratio), seconds=json.loads(final_step)["seconds"]))
+    shutil.rmtree(recipe.out)
+    return results
+
+
+def weights_to_test(method: Method, last: Path, averaged: Path, only_last: bool) -> Iterator[tuple[str, Path, float]]:
+    """Name in the results, checkpoint, and share of CLIP."""
+    if method.last:
+        yield method.last, last, 0.0
+    elif only_last and method.averaged:
+        yield method.averaged, averaged, PATCH
+    if only_last or not method.averaged:
+        return
+    for ratio in RATIOS if method.curve else (0.0,):
+        yield method.averaged, averaged, ratio
+    if method.patched:
+        yield method.patched, averaged, PATCH
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The whole bench: learning rates first, then the reported draws.
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Outcome of one learning rate on one draw that is not reported; top-1 in per cent."""
+
+    method: str
+    learning_rate: float
+    draw: int
+    base: float
+    novel: float
+
+    @property
+    def hm(self) -> float:
+        return harmonic_mean(self.base, self.novel)
+
+
+def tuning_jobs() -> list[Job]:
+    return [Job("few", method, draw, rate) for method in METHODS for rate in LEARNING_RATES for draw in TUNING_DRAWS]
+
+
+def reported_jobs(chosen: dict[str, float], regimes: Sequence[str], draws: int, sweep_draws: int) -> list[Job]:
+    """Every method on every draw, then FROSTER's own settings on the first `sweep_draws`, in the regime "few"."""
+    jobs = [
+        Job(regime, method, draw, rate)
+        for regime in regimes
+        for draw in range(draws)
+        for method, rate in chosen.items()
+    ]
+    if "few" in regimes and "residual" in chosen:
+        plain = Job("few", "residual", 0, chosen["residual"])
+        settings = [replace(plain, alpha=alpha) for alpha in ALPHAS]
+        settings += [replace(plain, beta=beta) for beta in BETAS] + [replace(plain, zero_init=False)]
+        jobs += [replace(job, draw=draw) for draw in range(sweep_draws) for job in settings]
+    return jobs
+
+
+def best_rates(tuned: Sequence[Tuned]) -> dict[str, float]:
+    """For each method the learning rate with the best mean HM."""
+    outcomes: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for outcome in tuned:
+        outcomes[outcome.method][outcome.learning_rate].append(outcome.hm)
+    return {
+        method: max(of_rates, key=lambda rate: (statistics.fmean(of_rates[rate]), -rate))
+        for method, of_rates in outcomes.items()
+    }
+
+
+def bench(
+    out: Path, work: Path, regimes: Sequence[str], draws: int, sweep_draws: int, processes: int, console: Console
+) -> list[Path]:
+    """Choose learning rates, train and test everything, and report into `out`; returns the files of the report.
+
+    What `out` holds already is not done again. Raises `FrosterError` when a file in `out` cannot be used.
+    """
+    began = time.monotonic()
+    record, results_path = out / "bench.json", out / "results.jsonl"
+    before = json.loads(record.read_text(encoding="utf-8"))["seconds"] if record.exists() else 0
+    try:
+        tuned = tune(out / "tuning.jsonl", work, processes, console)
+        chosen = best_rates(tuned)
+        for regime in regimes:
+            test_frozen(results_path, work, regime)
+        finished = {result.experiment for result in read_results(results_path)}
+        jobs = [job for job in reported_jobs(chosen, regimes, draws, sweep_draws) if not expected(job) <= finished]
+        with progress(console, "Training and testing", len(jobs)) as finish:
+
+            def done(job: Job, of_job: list[Result]) -> None:
+                for result in of_job:
+                    append_result(results_path, result)
+                first = of_job[0]
+                finish(f"{job.name}: base {first.base:.1f}, novel {first.novel:.1f}, HM {first.hm:.1f}")
+
+            run_jobs(jobs, Setup(work, TEST_SEED, TEST_CLIPS), processes, done)
+    finally:
+        seconds = round(before + time.monotonic() - began)
+        write_json(record, {"seconds": seconds})
+    return write_report(read_results(results_path), out, notes(seconds / 60, processes, tuned, chosen))
+
+
+def tune(path: Path, work: Path, processes: int, console: Console) -> list[Tuned]:
+    """Outcomes of all learning rates on the draws that are not reported; those in the file are not done again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    tuned = [Tuned(**json.loads(line)) for line in lines]
+    finished = {(outcome.method, outcome.learning_rate, outcome.draw) for outcome in tuned}
+    jobs = [job for job in tuning_jobs() if (job.method, job.learning_rate, job.draw) not in finished]
+    with progress(console, "Choosing learning rates", len(jobs)) as finish:
+
+        def done(job: Job, results: list[Result]) -> None:
+            outcome = Tuned(job.method, job.learning_rate, job.draw, results[0].base, results[0].novel)
+            tuned.append(outcome)
+            with replace_when_written(path) as temporary:
+                temporary.write_text("".join(json.dumps(asdict(each)) + "\n" for each in tuned), encoding="utf-8")
+            finish(f"{job.name}: HM {outcome.hm:.1f}")
+
+        run_jobs(jobs, Setup(work, TUNING_SEED, TUNING_CLIPS, only_last=True), processes, done)
+    return tuned
+
+
+def test_frozen(results: Path, work: Path, regime: str) -> None:
+    """CLIP as it is, frame by frame, once: no training clips go into it."""
+    if not select(read_results(results), regime, "frozen"):
+        test = open_test_clips(work, TEST_SEED, TEST_CLIPS)
+        append_result(results, Result(regime, "frozen", 0, *base_and_novel(load_model(PUPPETS), regime, test)))
+
+
+def expected(job: Job) -> set[Result]:
+    """The experiments that a job reports."""
+    tested = weights_to_test(METHODS[job.method], Path(), Path(), only_last=False)
+    return {job.result(name, 0.0, 0.0, ratio).experiment for name, _, ratio in tested}
+
+
+@contextmanager
+def progress(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar with the time left; what it gives is called with a line for each finished job."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(True))
+    with Progress(*columns, console=console, transient=True, disable=not total) as bar:
+        task = bar.add_task(what, total=total)
+
+        def finish(line: str) -> None:
+            console.print(line, highlight=False, soft_wrap=True)
+            bar.advance(task)
+
+        yield finish
+
+
+def notes(minutes: float, processes: int, tuned: Sequence[Tuned], chosen: dict[str, float]) -> str:
+    """How the results came about, in Markdown."""
+    rows = []
+    for method, best in chosen.items():
+        cells = []
+        for rate in LEARNING_RATES:
+            hm = statistics.fmean(o.hm for o in tuned if (o.method, o.learning_rate) == (method, rate))
+            cells.append(f"**{hm:.1f}**" if rate == best else f"{hm:.1f}")
+        rows.append(f"| {NAMES[METHODS[method].last or METHODS[method].averaged or '']} | {' | '.join(cells)} |")
+    heads = " | ".join(f"{rate:g}" for rate in LEARNING_RATES)
+    return f"""\
+`froster bench puppets` took {minutes:.0f} minutes with {processes} processes on {os.cpu_count()} cores (PyTorch
+{torch.__version__}). Training: VCLIP on the small CLIP of drawn puppets, {TRAIN_CLIPS} clips a base class, batches of
+16, {FRAMES} frames; "few": {len(BASE["few"])} of {len(ACTIONS)} actions, {EPOCHS["few"]} epochs; "many":
+{len(BASE["many"])} actions, {EPOCHS["many"]} epochs. The clips and seeds of a draw are the same for all methods. Tested on
+{TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
+
+Each method has the learning rate with the best HM (last epoch; Open-VCLIP patched) on {len(TUNING_DRAWS)} draws and on
+test clips that are not reported, in the regime "few":
+
+| HM at learning rate | {heads} |
+|---|{"---|" * len(LEARNING_RATES)}
+{chr(10).join(rows)}
+"""
+
+
+def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[Job, list[Result]], None]) -> None:
+    """Run jobs, several side by side in processes of their own; `done` is called here with the results of each."""
+    # What jobs have in common is drawn before they start.
+    open_test_clips(setup.work, setup.test_seed, setup.test_clips)
+    for regime, draw in dict.fromkeys((job.regime, job.draw) for job in jobs):
+        draw_training_clips(setup.work, regime, draw)
+    if processes == 1:
+        for job in jobs:
+            done(job, run_job(job, setup))
+        return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=leave_interrupts_to_the_parent) as pool:
+        futures = {pool.submit(run_job, job, setup): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                done(futures[future], future.result())
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

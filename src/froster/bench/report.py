@@ -1,0 +1,756 @@
+"""Results as tables, plots and a page of its own."""
+
+import base64
+import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markdown_it import MarkdownIt
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+from rich.table import Table
+from rich.text import Text
+
+from froster.bench.results import METHODS, REGIMES, Cell, Result, aggregate, paired_difference, select
+from froster.errors import FrosterError
+from froster.files import replace_when_written
+
+SCORES = ("base", "novel", "hm")
+Choice = tuple[str, list[Result]]  # what a row of a table is called, and its results
+
+TITLE = "Puppets: what fine-tuning forgets and FROSTER keeps"
+LEGEND = (
+    "Top-1 in per cent: mean ± standard deviation over the draws of training clips. HM is the harmonic mean of base "
+    "and novel. Differences are paired, draw by draw: mean ± standard error."
+)
+
+# Okabe and Ito's colours and Tol's, told apart without seeing red and green; the markers tell them apart in grey too.
+STYLES = {
+    "frozen": ("#4d4d4d", "s"),
+    "fine_tuned": ("#d55e00", "o"),
+    "weight_l2": ("#e69f00", "D"),
+    "open_vclip": ("#0072b2", "^"),
+    "no_projector": ("#cc79a7", "v"),
+    "plain": ("#882255", "<"),
+    "residual": ("#009e73", "o"),
+    "video_only": ("#56b4e9", "P"),
+    "text_only": ("#999933", "X"),
+    "froster_averaged": ("#117733", ">"),
+    "froster_patched": ("#332288", "h"),
+}
+PLOTTED = tuple(STYLES)  # against each other; the averaged and patched weights of the others stand in the tables
+for last in ("fine_tuned", "no_projector", "plain"):
+    STYLES |= {f"{last}_averaged": STYLES[last], f"{last}_patched": STYLES[last]}
+PLOT_NAMES = METHODS | {"residual": "FROSTER"}
+SCORE_STYLES = {"base": ("#555555", "^", 1.4), "hm": (STYLES["residual"][0], "o", 2.4), "novel": ("#888888", "v", 1.4)}
+INK, GREY, FAINT = "#222222", "#767676", "#e3e3e3"
+
+
+def write_report(results: Sequence[Result], out: Path, notes: str = "") -> list[Path]:
+    """Write `results.md`, `results.html` and the plots that there are data for into `out`; returns the files.
+
+    `notes` is Markdown that goes above the tables: how the results came about. Raises `FrosterError` without results.
+    """
+    if not results:
+        raise FrosterError("There are no results to report: let the benchmark train and test at least one network.")
+    plots = []
+    for name, draw in (("base-novel", draw_base_novel), ("alpha-beta", draw_alpha_beta), ("ratios", draw_ratios)):
+        figure = draw(results)
+        if figure is not None:
+            plots.append(out / f"{name}.png")
+            with replace_when_written(plots[-1]) as temporary:
+                figure.savefig(temporary)
+    markdown = markdown_report(results, [plot.name for plot in plots], notes)
+    pages = {out / "results.md": markdown, out / "results.html": html_page(markdown, plots)}
+    for path, text in pages.items():
+        with replace_when_written(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return [*pages, *plots]
+
+
+def summary_table(results: Sequence[Result], regime: str) -> Table:
+    """The methods of one regime for the terminal, the best harmonic mean emphasised."""
+    table = Table(title=REGIMES[regime], title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("top-1 (%)")
+    for name in ("base", "novel", "HM", "draws"):
+        table.add_column(name, justify="right", no_wrap=True)
+    choices = method_choices(results, regime, METHODS)
+    best = best_mean(choices)
+    for name, chosen in choices:
+        style = "bold green" if shown_mean(chosen) == best else "default"
+        table.add_row(*(Text(text, style=style) for text in (name, *score_texts(chosen), str(len(chosen)))))
+    return table
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def markdown_report(results: Sequence[Result], plots: Sequence[str], notes: str) -> str:
+    """The whole report in GitHub's Markdown; `plots` are the names of the pictures beside it."""
+    regimes = [regime for regime in REGIMES if any(result.regime == regime for result in results)]
+    parts = [f"# {TITLE}", *(headline(results, regime) for regime in regimes), notes.strip(), LEGEND]
+    for regime in regimes:
+        parts += [f"## {REGIMES[regime]}", main_table(results, regime)]
+    parts.append(link(plots, "base-novel", "Base against novel top-1 of every method"))
+
+    def of_methods(names: dict[str, str]) -> Callable[[str], list[Choice]]:
+        return lambda regime: method_choices(results, regime, names)
+
+    def of_setting(setting: str) -> Callable[[str], list[Choice]]:
+        return lambda regime: setting_choices(results, regime, setting)
+
+    projectors = {"no_projector": "(a) none", "plain": "(b) two layers", "residual": "(c) residual"}
+    distilled = {"residual": "video and text", "video_only": "video only", "text_only": "text only"}
+    ablations = [
+        ("Alpha of the residual projector", "alpha", of_setting("alpha")),
+        ("Beta, the weight of distillation", "beta", of_setting("beta")),
+        ("Zero initialisation of the residual projector", "zero initialisation", of_setting("zero_init")),
+        ("Projector", "projector", of_methods(projectors)),
+        ("What is distilled", "distilled", of_methods(distilled)),
+    ]
+    for title, column, choices in ablations:
+        table = ablation_table(results, regimes, column, choices)
+        parts += [f"## {title}", table] if table else []
+        if column == "beta":
+            parts.append(link(plots, "alpha-beta", "Base, novel and harmonic mean against alpha and beta"))
+    tables = [(regime, ratio_table(results, regime)) for regime in regimes]
+    if any(table for _, table in tables):
+        parts += ["## Share of CLIP in the tested weights", "Base / novel / HM, means over the draws."]
+        parts += [part for regime, table in tables if table for part in (f"### {REGIMES[regime]}", table)]
+        parts.append(link(plots, "ratios", "Base against novel top-1 as the share of CLIP goes from 0 to 1"))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def link(plots: Sequence[str], name: str, description: str) -> str:
+    return f"![{description}]({name}.png)" if f"{name}.png" in plots else ""
+
+
+def headline(results: Sequence[Result], regime: str) -> str:
+    """One sentence: what fine-tuning does to the frozen CLIP's novel classes, and what FROSTER wins back."""
+    frozen, tuned, froster = (select(results, regime, method) for method in ("frozen", "fine_tuned", "residual"))
+    if not frozen or not tuned:
+        return ""
+    start, end = ({score: aggregate(r, score).mean for score in SCORES} for r in (frozen, tuned))
+    change = paired_difference(tuned, frozen, "novel")
+    lost = change[0] < 0
+    sentence = (
+        f"**{REGIMES[regime]}:** fine-tuning takes base classes from {start['base']:.1f} to {end['base']:.1f} % "
+        f"and {'loses' if lost else 'gains'} {points_text(change)} on novel ones "
+        f"({start['novel']:.1f} to {end['novel']:.1f} %)"
+    )
+    if froster:
+        against = paired_difference(froster, tuned, "novel")
+        verb = ("wins back" if lost else "gains another") if against[0] > 0 else "loses another"
+        base, novel = (aggregate(froster, score).mean for score in ("base", "novel"))
+        above = ", more than the frozen CLIP" if novel > start["novel"] else ""
+        sentence += f"; **FROSTER {verb} {points_text(against)}** ({novel:.1f} %{above}), at {base:.1f} % on base ones"
+    return sentence + "."
+
+
+def points_text(difference: tuple[float, float, int]) -> str:
+    mean, error, _ = difference
+    return f"{abs(mean):.1f} points" if math.isnan(error) else f"{abs(mean):.1f} ± {error:.1f} points"
+
+
+def main_table(results: Sequence[Result], regime: str) -> str:
+    frozen, tuned = (select(results, regime, method) for method in ("frozen", "fine_tuned"))
+    choices = method_choices(results, regime, METHODS)
+    best = best_mean(choices)
+    rows = [
+        [
+            name,
+            *emphasised(score_texts(chosen), shown_mean(chosen) == best),
+            difference_text(chosen, frozen),
+            difference_text(chosen, tuned),
+            str(len(chosen)),
+        ]
+        for name, chosen in choices
+    ]
+    header = ["method", "base", "novel", "HM", "HM less frozen CLIP", "HM less fine-tuned", "draws"]
+    return table_text(header, rows)
+
+
+def ablation_table(
+    results: Sequence[Result], regimes: Sequence[str], column: str, choices: Callable[[str], list[Choice]]
+) -> str:
+    """Rows of every regime that has more than one choice, compared with FROSTER as it is by default."""
+    rows = []
+    for regime in regimes:
+        here = choices(regime)
+        if len(here) < 2:
+            continue
+        best, froster = best_mean(here), select(results, regime, "residual")
+        rows += [
+            [
+                name,
+                regime,
+                *emphasised(score_texts(chosen), shown_mean(chosen) == best),
+                difference_text(chosen, froster),
+                str(len(chosen)),
+            ]
+            for name, chosen in here
+        ]
+    header = [column, "classes", "base", "novel", "HM", "HM less FROSTER", "draws"]
+    return table_text(header, rows) if rows else ""
+
+
+def ratio_table(results: Sequence[Result], regime: str) -> str:
+    """A row a ratio and a column a method that was tested at several; the last row is CLIP itself."""
+    curves = ratio_curves(results, regime)
+    if not curves:
+        return ""
+    best = {method: best_mean([("", chosen) for chosen in curve.values()]) for method, curve in curves.items()}
+    rows = []
+    for ratio in sorted(set(itertools.chain(*curves.values()))):
+        row = [f"{ratio:g}"]
+        for method, curve in curves.items():
+            chosen = curve.get(ratio)
+            row.append(joined_means(chosen, shown_mean(chosen) == best[method]) if chosen else "–")
+        rows.append(row)
+    return table_text(["ratio", *(METHODS[method] for method in curves)], rows)
+
+
+def joined_means(results: Sequence[Result], is_best: bool) -> str:
+    *others, hm = (f"{aggregate(results, score).mean:.1f}" for score in SCORES)
+    return " / ".join([*others, f"**{hm}**" if is_best else hm])
+
+
+def method_choices(results: Sequence[Result], regime: str, names: dict[str, str]) -> list[Choice]:
+    return [(name, chosen) for key, name in names.items() if (chosen := select(results, regime, key))]
+
+
+def setting_choices(results: Sequence[Result], regime: str, setting: str) -> list[Choice]:
+    """FROSTER at each value of one setting, the others at their defaults."""
+    values = sorted({getattr(result, setting) for result in results if result.method == "residual"})
+    choices = [(value, select(results, regime, "residual", **{setting: value})) for value in values]
+    named = {True: "yes", False: "no"} if setting == "zero_init" else {value: f"{value:g}" for value in values}
+    return [(named[value], chosen) for value, chosen in choices if chosen]
+
+
+def ratio_curves(results: Sequence[Result], regime: str) -> dict[str, dict[float, list[Result]]]:
+    """By method and ratio, from 0 up; only methods tested at several ratios, and each ends in CLIP itself."""
+    frozen = select(results, regime, "frozen")
+    curves = {}
+    for method in METHODS:
+        ratios = sorted({r.ratio for r in results if (r.regime, r.method) == (regime, method)})
+        curve = {ratio: chosen for ratio in ratios if (chosen := select(results, regime, method, ratio=ratio))}
+        if method != "frozen" and len(curve) > 1:
+            curves[method] = curve | ({1.0: frozen} if frozen else {})
+    return curves
+
+
+def score_texts(results: Sequence[Result]) -> list[str]:
+    return [cell_text(aggregate(results, score)) for score in SCORES]
+
+
+def cell_text(cell: Cell) -> str:
+    return f"{cell.mean:.1f}" if math.isnan(cell.deviation) else f"{cell.mean:.1f} ± {cell.deviation:.1f}"
+
+
+def difference_text(results: Sequence[Result], reference: Sequence[Result]) -> str:
+    mean, error, draws = paired_difference(results, reference)
+    if not draws or list(results) == list(reference):
+        return "–"
+    signed = f"{mean:+.1f}".replace("-", "−")
+    return signed if math.isnan(error) else f"{signed} ± {error:.1f}"
+
+
+def shown_mean(results: Sequence[Result]) -> str:
+    return f"{aggregate(results, 'hm').mean:.1f}"
+
+
+def best_mean(choices: Sequence[Choice]) -> str:
+    """The highest harmonic mean as it is shown: what looks equal is equally good."""
+    return max((shown_mean(chosen) for _, chosen in choices), key=float, default="")
+
+
+def emphasised(texts: Sequence[str], is_best: bool) -> list[str]:
+    return [*texts[:-1], f"**{texts[-1]}**" if is_best else texts[-1]]
+
+
+def table_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+:root {{ --paper: #fff; --ink: #1d2126; --soft: #5b6570; --line: #dfe3e8; --best: #d9f2e6; --best-ink: #00573e; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #15181c; --ink: #e4e7eb; --soft: #9aa4af; --line: #343a42; --best: #0d4a37; --best-ink: #b5f0d8; }}
+}}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }}
+h1 {{ font-size: 1.75rem; line-height: 1.2; margin: 0 0 1.25rem; }}
+h2 {{ font-size: 1.25rem; margin: 2.75rem 0 .75rem; }}
+h3 {{ font-size: 1rem; margin: 1.5rem 0 .5rem; }}
+code, pre {{ font-family: ui-monospace, monospace; font-size: .9em; }}
+pre {{ overflow-x: auto; padding: .75rem 1rem; border: 1px solid var(--line); border-radius: .5rem; }}
+.scroll {{ overflow-x: auto; margin: 1rem 0; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .925rem; min-width: 100%; }}
+th, td {{ padding: .4rem .75rem; border-bottom: 1px solid var(--line); white-space: nowrap; text-align: right; }}
+th {{ color: var(--soft); font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--line);
+  white-space: normal; }}
+th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: var(--paper);
+  padding-left: 0; }}
+td strong {{ background: var(--best); color: var(--best-ink); padding: .1rem .4rem; margin-right: -.4rem;
+  border-radius: .3rem; }}
+img {{ display: block; width: 100%; max-width: 50rem; height: auto; margin: 0 auto; border-radius: .5rem; }}
+@media (max-width: 40rem) {{
+  th:first-child, td:first-child {{ white-space: normal; min-width: 6rem; max-width: 9rem; }}
+  th, td {{ padding: .4rem .55rem; }}
+  img {{ width: 38rem; max-width: none; }}
+}}
+</style>
+</head>
+<body>
+<main>
+{body}</main>
+</body>
+</html>
+"""
+
+
+def html_page(markdown: str, plots: Sequence[Path]) -> str:
+    """The report as one page that needs nothing else: `plots` are inside it."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    pictures = {plot.name: f"data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}" for plot in plots}
+    for token in tokens:
+        for child in token.children or ():
+            source = str(child.attrs.get("src", ""))
+            if source in pictures:
+                child.attrs["src"] = pictures[source]
+    body = parser.renderer.render(tokens, parser.options, {})
+    scroll = '<div class="scroll" role="region" aria-label="{}" tabindex="0">\n{}'
+    body = body.replace("<table>", scroll.format("Table", "<table>")).replace("</table>", "</table>\n</div>")
+    body = re.sub(r"<p>(<img [^>]*>)</p>", scroll.format("Plot", r"\1\n</div>"), body)
+    body = re.sub(r"(?<=\d) (?=[±%])", "\u00a0", body)
+    return PAGE.format(title=TITLE, body=body)
+
+
+# --- plots ----------------------------------------------------------------------------------------------------------
+
+
+def draw_base_novel(results: Sequence[Result]) -> Figure | None:
+    """Base against novel, a panel a regime and a point a method, over lines of equal harmonic mean."""
+    panels = {}
+    for regime in REGIMES:
+        chosen = {method: found for method in PLOTTED if (found := select(results, regime, method))}
+        if chosen.keys() - {"frozen"}:
+            panels[regime] = {
+                method: (aggregate(found, "base"), aggregate(found, "novel")) for method, found in chosen.items()
+            }
+    if not panels:
+        return None
+    figure, axes = stacked_panels(len(panels))
+    labels: list[list[Label]] = []
+    lines: list[list[NDArray[np.float64]]] = []
+    for axis, (regime, points) in zip(axes, panels.items(), strict=True):
+        set_limits(axis, *zip(*points.values(), strict=True))
+        named_above = draw_harmonic_means(axis)
+        name_panel(axis, regime, pad=20 if named_above else 10)
+        labels.append([])
+        lines.append([])
+        if "frozen" in points:
+            x, y = (cell.mean for cell in points["frozen"])
+            (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+            for line in (np.array([[x, bottom], [x, top]]), np.array([[left, y], [right, y]])):
+                axis.plot(*line.T, color=STYLES["frozen"][0], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
+                lines[-1].append(line)
+        for method, (base, novel) in points.items():
+            colour, marker = STYLES[method]
+            ours = method == "residual"
+            across, up = spread(base), spread(novel)
+            bars = np.array([[base.mean - across, novel.mean], [base.mean + across, novel.mean]])
+            lines[-1] += [bars, np.array([[base.mean, novel.mean - up], [base.mean, novel.mean + up]])]
+            axis.errorbar(
+                base.mean, novel.mean, up, across, color=colour, elinewidth=1.1, alpha=0.55, fmt="none", zorder=2
+            )
+            size = 10 if ours else 7.5
+            axis.plot(base.mean, novel.mean, marker, color=colour, markersize=size, markeredgecolor="white", zorder=3)
+            labels[-1].append(Label(base.mean, novel.mean, PLOT_NAMES[method], colour, 9.5, bold=ours))
+    footnote(figure, "Bars: standard deviation over the draws of training clips. Grey curves: equal harmonic mean, HM.")
+    freeze_layout(figure)
+    for axis, names, avoided in zip(axes, labels, lines, strict=True):
+        place_labels(axis, names, avoided)
+    return figure
+
+
+def draw_alpha_beta(results: Sequence[Result]) -> Figure | None:
+    """Base, novel and harmonic mean of FROSTER against alpha and against beta, a row a regime."""
+    sweeps = {
+        (regime, setting): choices
+        for regime in REGIMES
+        for setting in ("alpha", "beta")
+        if len(choices := setting_choices(results, regime, setting)) > 1
+    }
+    regimes = [regime for regime in REGIMES if any(key[0] == regime for key in sweeps)]
+    settings = [setting for setting in ("alpha", "beta") if any(key[1] == setting for key in sweeps)]
+    if not sweeps:
+        return None
+    size = (8 if len(settings) > 1 else 6, 3.4 * len(regimes) + 0.4)
+    figure = Figure(figsize=size, dpi=150, facecolor="white", layout="constrained")
+    grid = figure.subplots(len(regimes), len(settings), squeeze=False, sharey="row")
+    for regime, row in zip(regimes, grid, strict=True):
+        drawn = [key for key in sweeps if key[0] == regime]
+        panels = dict(zip(settings, row, strict=True))
+        for setting, axis in panels.items():
+            if (regime, setting) in drawn:
+                draw_sweep(axis, setting, sweeps[regime, setting])
+            else:
+                axis.set_visible(False)
+        first, last = panels[drawn[0][1]], panels[drawn[-1][1]]
+        first.set_ylabel("top-1 (%)", color=INK)
+        name_panel(first, regime)
+        name_lines(last, sweeps[drawn[-1]][-1][1])
+    footnote(figure, "Bars: standard deviation over the draws. HM: harmonic mean of base and novel.")
+    return figure
+
+
+def draw_sweep(axis: Axes, setting: str, choices: Sequence[Choice]) -> None:
+    values = [float(name) for name, _ in choices]
+    for score, (colour, marker, width) in SCORE_STYLES.items():
+        cells = [aggregate(chosen, score) for _, chosen in choices]
+        axis.errorbar(
+            values,
+            [cell.mean for cell in cells],
+            [spread(cell) for cell in cells],
+            color=colour,
+            marker=marker,
+            linewidth=width,
+            elinewidth=1,
+            markersize=6,
+        )
+    tidy(axis)
+    if setting == "alpha":
+        axis.set_xscale("log")
+    axis.set_xticks(values, [name for name, _ in choices])
+    axis.minorticks_off()
+    axis.margins(x=0.08, y=0.08)
+    axis.grid(axis="y", color=FAINT, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.set_xlabel({"alpha": "alpha (default 0.1)", "beta": "beta (default 2)"}[setting], color=INK)
+
+
+def name_lines(axis: Axes, ends: Sequence[Result]) -> None:
+    """Names of a sweep's lines beside their right ends, the means of `ends`, pushed apart where these are close."""
+    bottom, top = axis.get_ylim()
+    gap, height = 0.065 * (top - bottom), -math.inf
+    for end, score in sorted((aggregate(ends, score).mean, score) for score in SCORES):
+        height = max(end, height + gap)
+        axis.text(
+            1.02,
+            height,
+            {"hm": "HM"}.get(score, score),
+            transform=axis.get_yaxis_transform(),
+            va="center",
+            color=SCORE_STYLES[score][0],
+            fontweight="bold" if score == "hm" else "normal",
+        )
+
+
+def draw_ratios(results: Sequence[Result]) -> Figure | None:
+    """Base against novel as the share of CLIP in the weights goes from 0 to 1: Open-VCLIP's Fig. 2."""
+    panels = {regime: curves for regime in REGIMES if (curves := ratio_curves(results, regime))}
+    if not panels:
+        return None
+    figure, axes = stacked_panels(len(panels))
+    labels: list[list[Label]] = []
+    lines: list[list[NDArray[np.float64]]] = []
+    for axis, (regime, curves) in zip(axes, panels.items(), strict=True):
+        name_panel(axis, regime)
+        labels.append([])
+        lines.append([])
+        shown: list[tuple[Cell, Cell]] = []
+        for method, curve in curves.items():
+            colour, marker = STYLES[method]
+            ours = method == "residual"
+            cells = [(aggregate(chosen, "base"), aggregate(chosen, "novel")) for chosen in curve.values()]
+            means = np.array([[base.mean, novel.mean] for base, novel in cells])
+            shown += cells
+            axis.plot(*means.T, color=colour, linewidth=2.2 if ours else 1.5, zorder=2)
+            lines[-1].append(means)
+            for ratio, (x, y) in zip(curve, means, strict=True):
+                if ratio == 1:
+                    continue
+                axis.plot(x, y, marker, color=colour, markersize=7 if ours else 6, markeredgecolor="white", zorder=3)
+                labels[-1].append(Label(x, y, f"{ratio:g}", colour, 8, reach=9))
+            labels[-1].insert(0, Label(means[0, 0], means[0, 1], PLOT_NAMES[method], colour, 10, bold=ours))
+        if frozen := select(results, regime, "frozen"):
+            x, y = (aggregate(frozen, score).mean for score in ("base", "novel"))
+            colour, marker = STYLES["frozen"]
+            axis.plot(x, y, marker, color=colour, markersize=8, markeredgecolor="white", zorder=4)
+            labels[-1].insert(0, Label(x, y, f"{METHODS['frozen']} (1)", colour, 10))
+        set_limits(axis, *zip(*shown, strict=True))
+    footnote(figure, "Numbers at the points: the share of CLIP in the tested weights, 0 is the trained network itself.")
+    freeze_layout(figure)
+    for axis, names, avoided in zip(axes, labels, lines, strict=True):
+        place_labels(axis, names, avoided)
+    return figure
+
+
+def stacked_panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(8, 4.9 * count + 0.2), dpi=150, facecolor="white", layout="constrained")
+    axes = list(figure.subplots(count, squeeze=False)[:, 0])
+    for axis in axes:
+        tidy(axis)
+        axis.set_xlabel("base classes, top-1 (%)", color=INK)
+        axis.set_ylabel("novel classes, top-1 (%)", color=INK)
+    return figure, axes
+
+
+def name_panel(axis: Axes, regime: str, pad: float = 10) -> None:
+    axis.set_title(REGIMES[regime], loc="left", fontweight="bold", fontsize=11.5, color=INK, pad=pad)
+
+
+def tidy(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#9a9a9a")
+    axis.tick_params(color="#9a9a9a", labelcolor=INK, labelsize=9.5)
+
+
+def footnote(figure: Figure, text: str) -> None:
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5, color=GREY)
+
+
+def spread(cell: Cell) -> float:
+    """Half the length of an error bar."""
+    return 0.0 if math.isnan(cell.deviation) else cell.deviation
+
+
+def set_limits(axis: Axes, base: Sequence[Cell], novel: Sequence[Cell]) -> None:
+    """Room around all points and bars, most of it at the right, where the labels go; at least 8 points of accuracy."""
+    for cells, before, behind, limit in ((base, 0.1, 0.32, axis.set_xlim), (novel, 0.1, 0.1, axis.set_ylim)):
+        low = min(cell.mean - spread(cell) for cell in cells)
+        high = max(cell.mean + spread(cell) for cell in cells)
+        room = max(high - low, 8)
+        middle = (low + high) / 2
+        limit(middle - (0.5 + before) * room, middle + (0.5 + behind) * room)
+    for ticks in (axis.xaxis, axis.yaxis):
+        low, high = ticks.get_view_interval()
+        places = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)
+        ticks.set_ticks([place for place in places if max(low, 0) <= place <= min(high, 100)])
+
+
+def draw_harmonic_means(axis: Axes) -> bool:
+    """Faint curves of equal harmonic mean, each named beside or above the panel; whether one is named above it."""
+    named_above = False
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    lowest, highest = (2 * x * y / (x + y) for x, y in ((max(left, 1), max(bottom, 1)), (right, top)))
+    for mean in MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(lowest, highest):
+        if not 0 < mean < min(highest, 100):
+            continue
+        base = np.linspace(max(left, 0.501 * mean), right, 400)
+        novel = mean * base / (2 * base - mean)
+        inside = (novel >= bottom) & (novel <= top)
+        enters = mean * top / (2 * top - mean) if 2 * top > mean else math.inf
+        if bottom + 0.04 * (top - bottom) < novel[-1] < top - 0.02 * (top - bottom):
+            place, alignment, transform = (1.008, novel[-1]), ("left", "center"), axis.get_yaxis_transform()
+        elif left + 0.03 * (right - left) < enters < right - 0.03 * (right - left):
+            place, alignment, transform = (enters, 1.008), ("center", "bottom"), axis.get_xaxis_transform()
+            named_above = True
+        else:
+            continue
+        axis.plot(base[inside], novel[inside], color=FAINT, linewidth=1, zorder=1)
+        horizontal, vertical = alignment
+        axis.text(*place, f"HM {mean:g}", transform=transform, ha=horizontal, va=vertical, fontsize=8, color=GREY)
+    return named_above
+
+
+# --- labels that keep clear of each other ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text for the point (x, y), in data units; `reach` is how far away it may lie, in typographic points.
+
+    Beyond a short way a thin line leads to the point. A label with a short reach is left out where there is no room.
+    """
+
+    x: float
+    y: float
+    text: str
+    colour: str
+    size: float
+    bold: bool = False
+    reach: float = 90
+
+
+LEADER_FROM = 14  # typographic points
+DISTANCES = (6.0, 9.0, 13.0, 19.0, 27.0, 38.0, 52.0, 70.0, 90.0)  # of a text from its point, likewise
+DIRECTIONS = 24
+# What a place costs; a typographic point of distance costs 1.
+ON_LABEL, ON_POINT, ON_LEADER, ACROSS_LINE, NEARER_ANOTHER, ON_LINE = 1e4, 3e3, 150.0, 60.0, 60.0, 24.0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a label may lie, in pixels, and the line that would lead to its point; what each place costs by itself.
+
+    Boxes `(C, 4)` (left, bottom, right, top), leaders as points `(C, S, 2)` from the point to the box, costs `(C,)`.
+    """
+
+    boxes: NDArray[np.float64]
+    leaders: NDArray[np.float64]
+    costs: NDArray[np.float64]
+
+
+def freeze_layout(figure: Figure) -> None:
+    """Lay the panels out once and for all, so that labels can be placed by the pixel."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def place_labels(axis: Axes, labels: Sequence[Label], lines: Sequence[NDArray[np.float64]]) -> None:
+    """Write the labels near their points, clear of each other, of points and, where it can be, of `lines` (N, 2)."""
+    pixels = axis.figure.dpi / 72
+    points = axis.transData.transform([(label.x, label.y) for label in labels])
+    lines = [sampled(axis.transData.transform(line)) for line in lines]
+    texts = [
+        axis.text(
+            label.x,
+            label.y,
+            label.text,
+            fontsize=label.size,
+            fontweight="bold" if label.bold else "normal",
+            color=darker(label.colour),
+            ha="center",
+            va="center_baseline",
+            zorder=5,
+            path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
+        )
+        for label in labels
+    ]
+    places = []
+    for index, (label, text) in enumerate(zip(labels, texts, strict=True)):
+        size = np.array([text.get_window_extent().width, text.get_window_extent().height])
+        places.append(possible_places(index, size, label.reach, points, lines, axis.get_window_extent(), pixels))
+    chosen = cheapest_places(places, pixels)
+    written: list[int] = []
+    to_data = axis.transData.inverted()
+    for index, (label, text) in enumerate(zip(labels, texts, strict=True)):
+        place = chosen[index]
+        cost = places[index].costs[place] + crowding(index, written, chosen, places, pixels)[place]
+        if label.reach < LEADER_FROM and cost >= ON_POINT:
+            text.remove()
+            continue
+        written.append(index)
+        left, bottom, right, top = places[index].boxes[place]
+        x, y = to_data.transform([(left + right) / 2, (bottom + top) / 2])
+        text.set_position((x, y))
+        leader = places[index].leaders[place][[0, -1]]
+        if np.linalg.norm(leader[1] - leader[0]) > LEADER_FROM * pixels:
+            axis.plot(*to_data.transform(leader).T, color=label.colour, linewidth=0.7, alpha=0.7, zorder=2)
+
+
+def possible_places(
+    index: int,
+    size: NDArray[np.float64],
+    reach: float,
+    points: NDArray[np.float64],
+    lines: Sequence[NDArray[np.float64]],
+    frame: Bbox,
+    pixels: float,
+) -> Places:
+    """Places all around point number `index` of `points` `(P, 2)`, and what each costs by itself."""
+    point, half = points[index], size / 2
+    others = points[np.abs(points - point).max(axis=-1) > 0.5]
+    on_lines = np.concatenate(lines)
+    from_point = [np.linalg.norm(line - point, axis=-1) for line in lines]
+    # The lines through the point itself count only where they have left it.
+    crossable = np.concatenate(
+        [line[far > (8 * pixels if far.min() < 1 else 0)] for line, far in zip(lines, from_point, strict=True)]
+    )
+    distances = np.array([distance for distance in DISTANCES if distance <= reach]) * pixels
+    angles = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    centres = point + (distances[:, None, None] * directions + half * directions).reshape(-1, 2)
+    boxes = np.concatenate([centres - half, centres + half], axis=-1)
+    nearest = np.clip(point, boxes[:, :2], boxes[:, 2:])
+    leaders = point + np.linspace(0, 1, 12)[:, None] * (nearest - point)[:, None]
+    outside = np.maximum(frame.min - boxes[:, :2], 0) + np.maximum(boxes[:, 2:] - frame.max, 0)
+    to_point = np.linalg.norm(nearest - point, axis=-1) / pixels
+    to_others = np.linalg.norm(others - np.clip(others, boxes[:, None, :2], boxes[:, None, 2:]), axis=-1) / pixels
+    costs = (
+        to_point
+        + ON_LABEL * outside.sum(axis=-1)
+        + ON_POINT * inside(boxes, points, 5 * pixels).sum(axis=-1)
+        + ON_LINE * inside(boxes, on_lines, 3 * pixels).sum(axis=-1)
+        + ON_LEADER * near(leaders, others, 5 * pixels).sum(axis=-1)
+        + ACROSS_LINE * near(leaders, crossable, 3 * pixels).any(axis=-1)
+        + NEARER_ANOTHER * (to_others < to_point[:, None] + 10).any(axis=-1)
+    )
+    return Places(boxes, leaders, costs)
+
+
+def cheapest_places(places: Sequence[Places], pixels: float) -> list[int]:
+    """Each label moves to its cheapest place given where the others are, until none moves."""
+    chosen = [int(place.costs.argmin()) for place in places]
+    for _ in range(20):
+        before = list(chosen)
+        for index, place in enumerate(places):
+            others = [other for other in range(len(places)) if other != index]
+            chosen[index] = int((place.costs + crowding(index, others, chosen, places, pixels)).argmin())
+        if chosen == before:
+            break
+    return chosen
+
+
+def crowding(
+    index: int, others: Sequence[int], chosen: Sequence[int], places: Sequence[Places], pixels: float
+) -> NDArray[np.float64]:
+    """What the places of a label `(C,)` cost because of where the others are."""
+    boxes, leaders = places[index].boxes, places[index].leaders
+    costs = np.zeros(len(boxes))
+    for other in others:
+        box, leader = places[other].boxes[chosen[other]], places[other].leaders[chosen[other]]
+        apart = (boxes[:, :2] > box[2:] + pixels).any(axis=-1) | (boxes[:, 2:] < box[:2] - pixels).any(axis=-1)
+        costs += ON_LABEL * ~apart
+        costs += ON_LEADER * inside(boxes, leader, pixels).any(axis=-1)
+        costs += ON_LEADER * inside(box[None], leaders.reshape(-1, 2), pixels).reshape(len(boxes), -1).any(axis=-1)
+    return costs
+
+
+def inside(boxes: NDArray[np.float64], points: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    """Which points `(P, 2)` lie in which boxes `(C, 4)`, or nearer than `margin`: `(C, P)`."""
+    low, high = boxes[:, None, :2] - margin, boxes[:, None, 2:] + margin
+    return np.asarray(((points > low) & (points < high)).all(axis=-1))
+
+
+def near(leaders: NDArray[np.float64], points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Which points of leaders `(C, S, 2)` are nearer than `radius` to one of the points `(P, 2)`: `(C, S)`."""
+    distances = np.linalg.norm(leaders[:, :, None] - points, axis=-1)
+    return np.asarray(distances.min(axis=-1, initial=np.inf) < radius)
+
+
+def sampled(line: NDArray[np.float64], step: float = 6.0) -> NDArray[np.float64]:
+    """Points `(P, 2)` along a line through `(N, 2)`, `step` pixels apart."""
+    parts = []
+    for start, end in itertools.pairwise(line):
+        count = max(2, math.ceil(np.linalg.norm(end - start) / step))
+        parts.append(start + np.linspace(0, 1, count)[:, None] * (end - start))
+    return np.concatenate(parts)
+
+
+def darker(colour: str) -> tuple[float, ...]:
+    """For text: thin strokes in a light colour cannot be read."""
+    return tuple(0.78 * channel for channel in to_rgb(colour))

@@ -1,0 +1,159 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from froster.bench import puppets as bench
+from froster.bench.puppets import BASE, NOVEL, Job, Method, Setup, Tuned
+from froster.bench.results import METHODS as NAMES
+from froster.bench.results import read_results
+from froster.data.puppets import ACTIONS
+from froster.evaluation import video_features
+from froster.models import load_model
+from froster.recipes import find_recipe
+from froster.training.recipe import TrainRecipe
+
+ONE_THING = {"out", "distillation", "average_from", "weight_distance", "trained", "interpolation", "patch_ratio"}
+
+
+@pytest.mark.parametrize("regime", BASE)
+def test_base_and_novel_actions_are_all_actions_once(regime: str) -> None:
+    assert sorted(BASE[regime] + NOVEL[regime]) == sorted(ACTIONS)
+    assert len(BASE["few"]) == 10
+    assert abs(len(BASE["many"]) - len(NOVEL["many"])) == 1
+
+
+def test_the_shown_recipe_trains_the_few_base_actions() -> None:
+    recipe = TrainRecipe.read(find_recipe("froster-puppets"))
+    assert recipe.data.puppets is not None
+    assert set(recipe.data.puppets.actions) == set(BASE["few"])
+    assert recipe.data.puppets.videos == bench.TRAIN_CLIPS
+    assert recipe.optimizer.epochs == bench.EPOCHS["few"]
+    assert recipe.data.frames == bench.FRAMES
+
+
+@pytest.mark.parametrize("method", bench.METHODS)
+def test_methods_differ_in_nothing_but_their_method(method: str, tmp_path: Path) -> None:
+    reference = Job("few", "residual", 3, 1e-4).recipe(tmp_path).model_dump()
+    recipe = Job("few", method, 3, 1e-4).recipe(tmp_path).model_dump()
+    assert {key for key in recipe if recipe[key] != reference[key]} <= ONE_THING
+    names = bench.METHODS[method]
+    assert {names.last, names.averaged, names.patched} - {None} <= NAMES.keys()
+
+
+def test_a_job_reports_what_is_expected_of_it() -> None:
+    job = Job("few", "residual", 2, 1e-4, alpha=0.5)
+    experiments = bench.expected(job)
+    assert {(r.method, r.ratio) for r in experiments} == {
+        ("residual", 0.0),
+        ("froster_patched", 0.5),
+        *(("froster_averaged", ratio) for ratio in bench.RATIOS),
+    }
+    assert {(r.regime, r.draw, r.alpha) for r in experiments} == {("few", 2, 0.5)}
+
+
+def test_the_best_rate_has_the_best_mean() -> None:
+    tuned = [
+        Tuned("plain", 1e-4, 100, 80, 60),
+        Tuned("plain", 1e-4, 101, 80, 60),
+        Tuned("plain", 5e-5, 100, 90, 80),
+        Tuned("plain", 5e-5, 101, 10, 10),
+        Tuned("residual", 5e-5, 100, 50, 50),
+    ]
+    assert bench.best_rates(tuned) == {"plain": 1e-4, "residual": 5e-5}
+
+
+def test_reported_jobs_share_draws_and_sweep_one_setting_at_a_time() -> None:
+    jobs = bench.reported_jobs({"plain": 1e-4, "residual": 5e-5}, ["few", "many"], draws=3, sweep_draws=2)
+    plain = [job for job in jobs if job == Job(job.regime, job.method, job.draw, job.learning_rate)]
+    assert len(plain) == 2 * 2 * 3
+    assert {job.learning_rate for job in plain if job.method == "residual"} == {5e-5}
+    swept = [job for job in jobs if job not in plain]
+    assert len(swept) == 2 * (len(bench.ALPHAS) + len(bench.BETAS) + 1)
+    for job in swept:
+        changed = [(job.alpha, 0.1), (job.beta, 2.0), (job.zero_init, True)]
+        assert sum(value != default for value, default in changed) == 1
+    assert not {job.draw for job in jobs} & set(bench.TUNING_DRAWS)
+
+
+def test_test_clips_are_what_evaluation_sees(tmp_path: Path) -> None:
+    clips = bench.open_test_clips(tmp_path, seed=5, clips=1)
+    again = bench.open_test_clips(tmp_path, seed=5, clips=1)
+    assert clips.frames.shape == (len(ACTIONS), bench.FRAMES, 3, 64, 64)
+    assert np.array_equal(clips.frames, again.frames)
+    assert not list(tmp_path.rglob("*.mp4"))
+    model = load_model("puppets").eval()
+    features = video_features(model, torch.from_numpy(clips.frames[:4].copy())[:, None])
+    assert features.shape == (4, model.config.embed_dim)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two methods, 20 clips, two steps, 45 test clips."""
+    methods = {name: bench.METHODS[name] for name in ("fine_tuned", "residual")}
+    for name, value in {
+        "METHODS": methods,
+        "EPOCHS": {"few": 2, "many": 2},
+        "WARMUP_EPOCHS": {"few": 1, "many": 1},
+        "TRAIN_CLIPS": 2,
+        "TUNING_CLIPS": 1,
+        "TEST_CLIPS": 1,
+        "TUNING_DRAWS": (100,),
+        "LEARNING_RATES": (1e-4, 2e-4),
+        "RATIOS": (0.5, 0.0),
+        "ALPHAS": (1.0,),
+        "BETAS": (),
+    }.items():
+        monkeypatch.setattr(bench, name, value)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_whole_bench_reports_and_is_not_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, work = tmp_path / "out", tmp_path / "work"
+    console = Console(quiet=True)
+    files = bench.bench(out, work, ["few"], draws=2, sweep_draws=1, processes=1, console=console)
+    assert {path.name for path in files} >= {"results.md", "results.html", "base-novel.png"}
+    results = read_results(out / "results.jsonl")
+    assert {r.method for r in results} == {
+        "frozen",
+        "fine_tuned",
+        "fine_tuned_averaged",
+        "fine_tuned_patched",
+        "residual",
+        "froster_averaged",
+        "froster_patched",
+    }
+    by = {(r.method, r.draw, r.ratio, r.alpha, r.zero_init): r for r in results}
+    averaged, patched = by["froster_averaged", 1, 0.5, 0.1, True], by["froster_patched", 1, 0.5, 0.1, True]
+    assert (averaged.base, averaged.novel) == (patched.base, patched.novel)
+    assert by["residual", 0, 0.0, 0.1, True].seconds > 0
+    assert ("residual", 0, 0.0, 1.0, True) in by and ("residual", 0, 0.0, 0.1, False) in by
+    assert not list((work / "runs").iterdir())
+    report = (out / "results.md").read_text()
+    assert "froster bench puppets" in report and "1e-04" in report.replace("0.0001", "1e-04")
+    seconds = json.loads((out / "bench.json").read_text())["seconds"]
+
+    monkeypatch.setattr(bench, "run_job", None)  # whoever calls it now fails
+    bench.bench(out, work, ["few"], draws=2, sweep_draws=1, processes=1, console=console)
+    assert read_results(out / "results.jsonl") == results
+    assert json.loads((out / "bench.json").read_text())["seconds"] >= seconds
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_job_gives_the_same_results_twice(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, 7, 1)
+    first, second = (bench.run_job(Job("few", "residual", 0, 1e-4), setup) for _ in range(2))
+    assert [replace(r, seconds=0.0) for r in first] == [replace(r, seconds=0.0) for r in second]
+
+
+def test_only_the_reported_weights_are_tested_while_tuning() -> None:
+    def names(method: Method, only_last: bool) -> list[tuple[str, float]]:
+        return [(name, ratio) for name, _, ratio in bench.weights_to_test(method, Path(), Path(), only_last)]
+
+    assert names(bench.METHODS["residual"], True) == [("residual", 0.0)]
+    assert names(bench.METHODS["open_vclip"], True) == [("open_vclip", bench.PATCH)]
+    assert names(bench.METHODS["weight_l2"], False) == [("weight_l2", 0.0)]
