@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from froster.bench import puppets as bench
-from froster.bench.puppets import BASE, NOVEL, Job, Method, Setup, Tuned
+from froster.bench.puppets import BASE, NOVEL, Job, Setup, Tuned
 from froster.bench.results import METHODS as NAMES
 from froster.bench.results import read_results
 from froster.data.puppets import ACTIONS
@@ -151,9 +151,13 @@ def test_a_job_gives_the_same_results_twice(tmp_path: Path) -> None:
 
 
 def test_only_the_reported_weights_are_tested_while_tuning() -> None:
-    def names(method: Method, only_last: bool) -> list[tuple[str, float]]:
-        return [(name, ratio) for name, _, ratio in bench.weights_to_test(method, Path(), Path(), only_last)]
+    def names(method: str, draw: int, only_last: bool) -> list[tuple[str, float]]:
+        job = Job("few", method, draw, 1e-4)
+        return [(name, ratio) for name, _, ratio in bench.weights_to_test(job, Path(), Path(), only_last)]
 
-    assert names(bench.METHODS["residual"], True) == [("residual", 0.0)]
-    assert names(bench.METHODS["open_vclip"], True) == [("open_vclip", bench.PATCH)]
-    assert names(bench.METHODS["weight_l2"], False) == [("weight_l2", 0.0)]
+    assert names("residual", 0, True) == [("residual", 0.0)]
+    assert names("open_vclip", 0, True) == [("open_vclip", bench.PATCH)]
+    assert names("weight_l2", 0, False) == [("weight_l2", 0.0)]
+    late = bench.CURVE_DRAWS
+    assert names("open_vclip", late, False) == [("open_vclip", 0.5), ("open_vclip", 0.0)]
+    assert names("residual", late, False) == [("residual", 0.0), ("froster_averaged", 0.0), ("froster_patched", 0.5)]

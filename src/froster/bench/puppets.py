@@ -53,8 +53,9 @@ FRAMES, SIZE = 8, 64
 TRAIN_CLIPS, TUNING_CLIPS, TEST_CLIPS = 16, 20, 60  # of each action
 TRAIN_SEED, TEST_SEED, TUNING_SEED = 1_000_000, 2_000_000, 3_000_000  # of drawn videos
 TUNING_DRAWS = (100, 101)
-LEARNING_RATES = (5e-5, 1e-4, 2.5e-4)
-RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # Open-VCLIP Fig. 2
+LEARNING_RATES = (5e-5, 1e-4, 2.5e-4, 5e-4)
+RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # Open-VCLIP Fig. 2, in the regime "few" ...
+CURVE_DRAWS = 3  # ... on the first draws
 ALPHAS, BETAS = (1.0, 0.5, 0.05), (1.0, 3.0)  # beside 0.1 and 2 (FROSTER Tables 6 and 7)
 PATCH = 0.5
 
@@ -203,11 +204,12 @@ class Setup:
     test_seed: int
     test_clips: int
     only_last: bool = False  # neither averaged nor patched weights
+    models: Path | None = None  # where trained checkpoints stay, under their names in the results
 
 
 def run_job(job: Job, setup: Setup) -> list[Result]:
     """Train, test and clean up; a job that was interrupted goes on where it was."""
-    recipe, method = job.recipe(setup.work), METHODS[job.method]
+    recipe = job.recipe(setup.work)
     draw_training_clips(setup.work, job.regime, job.draw)
     averaged = train(recipe, resume=True, show=False)
     last = recipe.out / "checkpoints" / f"epoch-{recipe.optimizer.epochs:03d}.safetensors"
@@ -215,24 +217,29 @@ def run_job(job: Job, setup: Setup) -> list[Result]:
     test = open_test_clips(setup.work, setup.test_seed, setup.test_clips)
     clip = load_clip(PUPPETS).state_dict()
     results = []
-    for name, path, ratio in weights_to_test(method, last, averaged, setup.only_last):
+    for name, path, ratio in weights_to_test(job, last, averaged, setup.only_last):
         student = load_model(path)
         student.load_state_dict(patch_states(clip, student.state_dict(), ratio))
         base, novel = base_and_novel(student, job.regime, test)
         results.append(replace(job.result(name, base, novel, ratio), seconds=json.loads(final_step)["seconds"]))
+        if setup.models and ratio == 0:
+            setup.models.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, setup.models / f"{name}.safetensors")
     shutil.rmtree(recipe.out)
     return results
 
 
-def weights_to_test(method: Method, last: Path, averaged: Path, only_last: bool) -> Iterator[tuple[str, Path, float]]:
+def weights_to_test(job: Job, last: Path, averaged: Path, only_last: bool = False) -> Iterator[tuple[str, Path, float]]:
     """Name in the results, checkpoint, and share of CLIP."""
+    method = METHODS[job.method]
     if method.last:
         yield method.last, last, 0.0
     elif only_last and method.averaged:
         yield method.averaged, averaged, PATCH
     if only_last or not method.averaged:
         return
-    for ratio in RATIOS if method.curve else (0.0,):
+    whole_curve = method.curve and job.regime == "few" and job.draw < CURVE_DRAWS
+    for ratio in RATIOS if whole_curve else (PATCH, 0.0) if not method.last else (0.0,):
         yield method.averaged, averaged, ratio
     if method.patched:
         yield method.patched, averaged, PATCH
@@ -262,18 +269,17 @@ def tuning_jobs() -> list[Job]:
 
 
 def reported_jobs(chosen: dict[str, float], regimes: Sequence[str], draws: int, sweep_draws: int) -> list[Job]:
-    """Every method on every draw, then FROSTER's own settings on the first `sweep_draws`, in the regime "few"."""
-    jobs = [
-        Job(regime, method, draw, rate)
-        for regime in regimes
-        for draw in range(draws)
-        for method, rate in chosen.items()
-    ]
-    if "few" in regimes and "residual" in chosen:
-        plain = Job("few", "residual", 0, chosen["residual"])
-        settings = [replace(plain, alpha=alpha) for alpha in ALPHAS]
-        settings += [replace(plain, beta=beta) for beta in BETAS] + [replace(plain, zero_init=False)]
-        jobs += [replace(job, draw=draw) for draw in range(sweep_draws) for job in settings]
+    """Every method on every draw; FROSTER's own settings one at a time on `sweep_draws`, in the regime "few"."""
+    jobs = []
+    for regime in regimes:
+        jobs += [Job(regime, method, draw, rate) for draw in range(draws) for method, rate in chosen.items()]
+        if regime == "few" and "residual" in chosen:
+            default = Job(regime, "residual", 0, chosen["residual"])
+            swept = [replace(default, alpha=alpha) for alpha in ALPHAS] + [
+                replace(default, beta=beta) for beta in BETAS
+            ]
+            swept.append(replace(default, zero_init=False))
+            jobs += [replace(job, draw=draw) for draw in range(sweep_draws) for job in swept]
     return jobs
 
 
@@ -348,7 +354,7 @@ def test_frozen(results: Path, work: Path, regime: str) -> None:
 
 def expected(job: Job) -> set[Result]:
     """The experiments that a job reports."""
-    tested = weights_to_test(METHODS[job.method], Path(), Path(), only_last=False)
+    tested = weights_to_test(job, Path(), Path())
     return {job.result(name, 0.0, 0.0, ratio).experiment for name, _, ratio in tested}
 
 
@@ -380,8 +386,8 @@ def notes(minutes: float, processes: int, tuned: Sequence[Tuned], chosen: dict[s
 `froster bench puppets` took {minutes:.0f} minutes with {processes} processes on {os.cpu_count()} cores (PyTorch
 {torch.__version__}). Training: VCLIP on the small CLIP of drawn puppets, {TRAIN_CLIPS} clips a base class, batches of
 16, {FRAMES} frames; "few": {len(BASE["few"])} of {len(ACTIONS)} actions, {EPOCHS["few"]} epochs; "many":
-{len(BASE["many"])} actions, {EPOCHS["many"]} epochs. The clips and seeds of a draw are the same for all methods. Tested on
-{TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
+{len(BASE["many"])} actions, {EPOCHS["many"]} epochs. The clips and seeds of a draw are the same for all methods.
+Tested on {TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
 
 Each method has the learning rate with the best HM (last epoch; Open-VCLIP patched) on {len(TUNING_DRAWS)} draws and on
 test clips that are not reported, in the regime "few":
