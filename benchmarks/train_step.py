@@ -1,13 +1,13 @@
 """How fast a training step is, against a plain implementation of the same step in the same run.
 
-    python benchmarks/train_step.py          # five minutes on two cores
-    python benchmarks/train_step.py cuda     # a batch of 32 and 400 classes
+    python benchmarks/train_step.py          # ten minutes on two cores
+    python benchmarks/train_step.py cuda     # a batch of 32 and 400 classes, for a large GPU
 
 FROSTER with a vclip student at ViT-B/16 with random weights and 8 frames at 224 pixels: student, teacher, class texts,
 losses, backward pass, gradient clipping and AdamW as in `froster train`, with the clips in memory and the teacher's
-texts encoded in an earlier step. The plain step is the same mathematics as one would write it down: attention by its
-formula, 77 positions of every prompt, the teacher's texts in each step, float32 (on a GPU bfloat16 by autocast). All work
-on the same parameters, in turns; medians are printed. First it is checked that the two agree in float32.
+texts known from an earlier step. The plain step is the same mathematics as one would write it down: attention by its
+formula, 77 positions of every prompt, the teacher's texts in each step, float32 (on a GPU bfloat16 by autocast). All
+work on the same parameters, in turns; medians are printed. First it is checked that the two agree in float32.
 """
 
 import statistics
@@ -176,12 +176,13 @@ def plain_classes(text: TextTransformer, tokens: Tensor) -> Tensor:
 
 
 def plain_block(
-    block: Any, x: Tensor, keys: Callable[[Tensor], Tensor] = lambda x: x, mask: Tensor | float = 0.0
+    block: Any, x: Tensor, keys: Callable[[Tensor], Tensor] = lambda x: x, mask: Tensor | None = None
 ) -> Tensor:
     """Pre-norm transformer block on `(..., N, C)`; `keys` says which keys and values the queries see."""
     q, k, v = block.attn.in_proj(block.ln_1(x)).chunk(3, dim=-1)
     q, k, v = (rearrange(t, "... n (h c) -> ... h n c", h=block.attn.heads) for t in (q, keys(k), keys(v)))
-    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + mask).softmax(dim=-1)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    weights = (logits if mask is None else logits + mask).softmax(dim=-1)
     x = x + block.attn.out_proj(rearrange(weights @ v, "... h n c -> ... n (h c)"))
     expand, _, contract = block.mlp
     hidden = expand(block.ln_2(x))
@@ -255,9 +256,11 @@ def check_agreement() -> None:
         torch.testing.assert_close(ours, plain, atol=1e-4 * float(plain.abs().max()), rtol=0)
 
 
-def split_of(step: Any) -> dict[str, float]:
+def split_of(step: Step) -> dict[str, float]:
     """Seconds of the `PARTS` of one of our steps."""
-    device, objective, seconds = step.setting.device, step.objective, {}
+    assert isinstance(step, OurStep)
+    device, objective = step.setting.device, step.objective
+    seconds: dict[str, float] = {}
 
     def clocked(part: str, function: Callable[..., object]) -> Callable[..., object]:
         def run(*arguments: object) -> object:

@@ -35,6 +35,7 @@ def prepare(folder: Path, cache: Path) -> None:
     """A clip, a folder of clips, labels, and small random checkpoints where the README names real ones."""
     write_videos(folder / "videos", ["walking", "running"], videos=1, frames=12, size=64)
     (folder / "clip.mp4").write_bytes((folder / "videos" / "running" / "0.mp4").read_bytes())
+    (folder / "my-clips.csv").write_text("path,label\nvideos/running/0.mp4,running\nvideos/walking/0.mp4,walking\n")
     (folder / "labels.json").write_text(json.dumps({"running": "moving fast on foot", "fencing": ""}))
     torch.manual_seed(0)
     torch.save({"model_state": released_names(Clip(TINY), "model.")}, folder / "froster.pyth")
@@ -57,6 +58,8 @@ def test_commands(tmp_path: Path, own_cache: Path) -> None:
     assert (tmp_path / "clip.png").stat().st_size > 1000
     assert (tmp_path / "drawn" / "manifest.csv").is_file()
     assert (tmp_path / "runs" / "try" / "clip.safetensors").is_file()
+    assert (tmp_path / "runs" / "froster-vit-b-16" / "model.safetensors").is_file()
+    assert (tmp_path / "patched.safetensors").is_file()
 
 
 def test_make_commands_are_the_ones_that_ci_runs() -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from froster.clip.model import Clip, ClipConfig
+from froster.clip.model import Clip, ClipConfig, QuickGELU
 from froster.clip.weights import infer_config, load_into, to_clip_names
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -104,3 +104,18 @@ def test_bfloat16_stays_close() -> None:
     rounded = clip.to(torch.bfloat16).encode_video(frames)
     assert rounded.dtype == torch.bfloat16
     assert F.cosine_similarity(exact, rounded.float(), dim=-1).min() > 0.99
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+def test_quick_gelu_has_the_formulas_values_and_slope(dtype: torch.dtype, tolerance: float) -> None:
+    x = torch.linspace(-8, 8, 1001).to(dtype)
+    exact = x.double().requires_grad_()
+    with torch.enable_grad():
+        leaf = x.clone().requires_grad_()
+        out, expected = QuickGELU()(leaf), exact * torch.sigmoid(1.702 * exact)
+        (3 * out).sum().backward()
+        (3 * expected).sum().backward()
+    assert out.dtype == leaf.grad.dtype == dtype
+    assert torch.equal(out, QuickGELU()(x))
+    torch.testing.assert_close(out.double(), expected, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(leaf.grad.double(), exact.grad, atol=3 * tolerance, rtol=tolerance)
