@@ -14,7 +14,7 @@ from froster.bench.results import read_results
 from froster.data.puppets import ACTIONS
 from froster.evaluation import video_features
 from froster.models import load_model
-from froster.recipes import find_recipe
+from froster.shipped import find_recipe
 from froster.training.recipe import TrainRecipe
 
 ONE_THING = {"out", "distillation", "average_from", "weight_distance", "trained", "interpolation", "patch_ratio"}
@@ -23,7 +23,7 @@ ONE_THING = {"out", "distillation", "average_from", "weight_distance", "trained"
 @pytest.mark.parametrize("regime", BASE)
 def test_base_and_novel_actions_are_all_actions_once(regime: str) -> None:
     assert sorted(BASE[regime] + NOVEL[regime]) == sorted(ACTIONS)
-    assert len(BASE["few"]) == 10
+    assert len(BASE["few"]) == len(BASE["hard"]) == 10
     assert abs(len(BASE["many"]) - len(NOVEL["many"])) == 1
 
 
@@ -46,14 +46,14 @@ def test_methods_differ_in_nothing_but_their_method(method: str, tmp_path: Path)
 
 
 def test_a_job_reports_what_is_expected_of_it() -> None:
-    job = Job("few", "residual", 2, 1e-4, alpha=0.5)
+    job = Job("hard", "residual", 2, 1e-4, alpha=0.5)
     experiments = bench.expected(job)
     assert {(r.method, r.ratio) for r in experiments} == {
         ("residual", 0.0),
         ("froster_patched", 0.5),
         *(("froster_averaged", ratio) for ratio in bench.RATIOS),
     }
-    assert {(r.regime, r.draw, r.alpha) for r in experiments} == {("few", 2, 0.5)}
+    assert {(r.regime, r.draw, r.alpha) for r in experiments} == {("hard", 2, 0.5)}
 
 
 def test_the_best_rate_has_the_best_mean() -> None:
@@ -68,10 +68,14 @@ def test_the_best_rate_has_the_best_mean() -> None:
 
 
 def test_reported_jobs_share_draws_and_sweep_one_setting_at_a_time() -> None:
-    jobs = bench.reported_jobs({"plain": 1e-4, "residual": 5e-5}, ["few", "many"], draws=3, sweep_draws=2)
+    jobs = bench.reported_jobs({"plain": 1e-4, "residual": 5e-5}, list(BASE), draws=3, sweep_draws=2)
     plain = [job for job in jobs if job == Job(job.regime, job.method, job.draw, job.learning_rate)]
-    assert len(plain) == 2 * 2 * 3
-    assert {job.learning_rate for job in plain if job.method == "residual"} == {5e-5}
+    assert len(plain) == 3 * 2 * 3
+    assert {(job.regime, job.learning_rate) for job in plain if job.method == "residual"} == {
+        ("hard", bench.HARD_RATE),
+        ("few", 5e-5),
+        ("many", 5e-5),
+    }
     swept = [job for job in jobs if job not in plain]
     assert len(swept) == 2 * (len(bench.ALPHAS) + len(bench.BETAS) + 1)
     for job in swept:
@@ -97,8 +101,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     methods = {name: bench.METHODS[name] for name in ("fine_tuned", "residual")}
     for name, value in {
         "METHODS": methods,
-        "EPOCHS": {"few": 2, "many": 2},
-        "WARMUP_EPOCHS": {"few": 1, "many": 1},
+        "EPOCHS": dict.fromkeys(BASE, 2),
+        "WARMUP_EPOCHS": dict.fromkeys(BASE, 1),
         "TRAIN_CLIPS": 2,
         "TUNING_CLIPS": 1,
         "TEST_CLIPS": 1,
@@ -115,7 +119,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_whole_bench_reports_and_is_not_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     console = Console(quiet=True)
-    files = bench.bench(out, work, ["few"], draws=2, sweep_draws=1, processes=1, console=console)
+    files = bench.bench(out, work, ["hard"], draws=2, sweep_draws=1, processes=1, console=console)
     assert {path.name for path in files} >= {"results.md", "results.html", "base-novel.png"}
     results = read_results(out / "results.jsonl")
     assert {r.method for r in results} == {
@@ -138,7 +142,7 @@ def test_the_whole_bench_reports_and_is_not_done_twice(tmp_path: Path, monkeypat
     seconds = json.loads((out / "bench.json").read_text())["seconds"]
 
     monkeypatch.setattr(bench, "run_job", None)  # whoever calls it now fails
-    bench.bench(out, work, ["few"], draws=2, sweep_draws=1, processes=1, console=console)
+    bench.bench(out, work, ["hard"], draws=2, sweep_draws=1, processes=1, console=console)
     assert read_results(out / "results.jsonl") == results
     assert json.loads((out / "bench.json").read_text())["seconds"] >= seconds
 
@@ -152,7 +156,7 @@ def test_a_job_gives_the_same_results_twice(tmp_path: Path) -> None:
 
 def test_only_the_reported_weights_are_tested_while_tuning() -> None:
     def names(method: str, draw: int, only_last: bool) -> list[tuple[str, float]]:
-        job = Job("few", method, draw, 1e-4)
+        job = Job("hard", method, draw, 1e-4)
         return [(name, ratio) for name, _, ratio in bench.weights_to_test(job, Path(), Path(), only_last)]
 
     assert names("residual", 0, True) == [("residual", 0.0)]

@@ -144,7 +144,7 @@ def test_a_kill_at_any_byte_of_an_append_loses_that_result_alone(tmp_path: Path)
     [
         ({"gamma": 1}, "gamma: Unexpected"),
         ({"method": "residul"}, "method: unknown name 'residul', did you mean 'residual'"),
-        ({"regime": "all"}, "regime: unknown name 'all', there are: few, many"),
+        ({"regime": "all"}, "regime: unknown name 'all', there are: hard, few, many"),
         ({"base": 101}, "base: Input should be less than or equal to 100"),
         ({"novel": float("nan")}, "novel: "),
         ({"base": "80"}, "base: Input should be a valid number"),

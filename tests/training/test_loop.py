@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from torch.amp import GradScaler
 
 from froster import Recognizer, load_model
 from froster.data.manifests import read_manifest
@@ -31,6 +32,8 @@ SHORT = [
     "data.workers=0",
     "precision=float32",
 ]
+FINE_TUNED = ROOT / "recipes" / "puppets" / "fine-tuned.yaml"
+LAUNCHER = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 OPEN_VCLIP = ROOT / "recipes" / "puppets" / "open-vclip.yaml"
 
 
@@ -73,6 +76,21 @@ def run_process(recipe: TrainRecipe, *arguments: str, launcher: tuple[str, ...] 
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def in_two_processes(recipe: TrainRecipe, *arguments: str) -> str:
+    """Train under torchrun on the CPU (gloo); returns standard error."""
+    _, errors = run_process(recipe, *arguments, launcher=LAUNCHER).communicate(timeout=180)
+    assert (recipe.out / "model.safetensors").exists(), errors
+    return errors
 
 
 def test_training_learns_and_writes_what_it_should(manifest: Path, tmp_path: Path) -> None:
@@ -120,11 +138,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, p
     changes = ("optimizer.epochs=5", "average_from=1", "precision=auto", "data.workers=1")
     whole, broken = (short_recipe(manifest, tmp_path / name, *changes, path=path) for name in ("whole", "broken"))
     process = run_process(broken)
-    deadline = time.monotonic() + 120
-    while not (broken.out / "checkpoints" / "epoch-003.safetensors").exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(broken.out / "checkpoints" / "epoch-003.safetensors", process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken.out / "model.safetensors").exists()
@@ -146,10 +160,8 @@ def test_two_processes_are_one(manifest: Path, tmp_path: Path) -> None:
     one, two = (short_recipe(manifest, tmp_path / name, "optimizer.learning_rate=1e-4") for name in ("one", "two"))
     alone = run_process(one)
     assert alone.wait(timeout=120) == 0
-    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    both = run_process(two, launcher=launcher)
-    _, errors = both.communicate(timeout=180)
-    assert both.returncode == 0, errors
+    errors = in_two_processes(two)
+    assert errors.count("epoch 3/3") == 1  # one of the two speaks
     ours, theirs = log(two.out), log(one.out)
     assert len(ours) == len(theirs) == 9
     for mine, single in zip(ours, theirs, strict=True):
@@ -159,6 +171,39 @@ def test_two_processes_are_one(manifest: Path, tmp_path: Path) -> None:
     a, b = weights(one.out), weights(two.out)
     # Adam divides by the gradient's size: where that is next to nothing, rounding decides the direction of a step.
     assert max((a[key] - b[key]).abs().max().item() for key in a) < 2e-4
+
+
+@pytest.mark.parametrize("path", [RECIPE, FINE_TUNED, OPEN_VCLIP], ids=["froster", "fine-tuned", "open-vclip"])
+def test_a_process_without_a_clip_takes_part(manifest: Path, tmp_path: Path, path: Path) -> None:
+    """Batches of two, one clip a process: where one cannot be decoded, a process has none."""
+    folder = tmp_path / "clips"
+    write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
+    (folder / "walking" / "1.mp4").write_bytes(b"no video at all")
+    changes = (
+        "optimizer.batch_size=2",
+        "data.max_unreadable=0.1",
+        "optimizer.learning_rate=1e-4",
+        "optimizer.epochs=2",
+    )
+    one, two = (short_recipe(folder / "manifest.csv", tmp_path / name, *changes, path=path) for name in ("one", "two"))
+    loop.train(one)
+    in_two_processes(two)
+    ours, theirs = ([step["loss"] for step in log(recipe.out)] for recipe in (two, one))
+    assert ours == pytest.approx(theirs, abs=1e-5)
+    assert len(json.loads((two.out / "unreadable.json").read_text())) == 1
+
+
+def test_two_stopped_processes_go_on_to_the_same_bits(manifest: Path, tmp_path: Path) -> None:
+    changes = ("average_from=1", "optimizer.epochs=6")
+    whole, broken = (short_recipe(manifest, tmp_path / name, *changes) for name in ("whole", "broken"))
+    in_two_processes(whole)
+    process = run_process(broken, launcher=LAUNCHER)
+    wait_for(broken.out / "checkpoints" / "epoch-003.safetensors", process)
+    process.terminate()
+    process.wait(timeout=60)
+    assert not (broken.out / "model.safetensors").exists()
+    in_two_processes(broken, "--resume")
+    assert_equal_weights(whole.out / "model.safetensors", broken.out / "model.safetensors")
 
 
 def test_accumulated_batches_and_checkpointed_activations_change_nothing(manifest: Path, tmp_path: Path) -> None:
@@ -267,16 +312,60 @@ def test_what_cannot_be_used_is_named_and_leaves_no_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_drawn_puppets_are_drawn_when_missing(tmp_path: Path) -> None:
-    recipe = TrainRecipe.read(
-        RECIPE,
-        [
-            *SHORT,
-            f"out={tmp_path / 'run'}",
-            f"data.manifest={tmp_path / 'drawn' / 'manifest.csv'}",
-            "data.puppets.videos=1",
-            "optimizer.epochs=2",
-        ],
-    )
+def test_drawn_puppets_are_drawn_when_missing_and_never_taken_for_others(tmp_path: Path) -> None:
+    def recipe(name: str, videos: int) -> TrainRecipe:
+        drawn = f"data.manifest={tmp_path / 'drawn' / 'manifest.csv'}"
+        changes = [f"out={tmp_path / name}", drawn, f"data.puppets.videos={videos}", "optimizer.epochs=2"]
+        return TrainRecipe.read(RECIPE, [*SHORT, *changes])
+
+    loop.train(recipe("first", 1))
+    assert len(read_manifest(tmp_path / "drawn" / "manifest.csv")) == 10
+    loop.train(recipe("second", 1))
+    with pytest.raises(FrosterError, match="holds other videos than"):
+        loop.train(recipe("third", 2))
+
+
+def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(manifest: Path, tmp_path: Path) -> None:
+    own = tmp_path / "clips.csv"
+    rows = manifest.read_text().splitlines()
+    rows[1:] = [f"{manifest.parent}/{line}" for line in rows[1:]]
+    own.write_text("\n".join(rows) + "\n")
+    recipe = short_recipe(own, tmp_path / "run", "optimizer.epochs=2", "precision=float32")
     loop.train(recipe)
-    assert len(read_manifest(recipe.data.manifest)) == 10
+    own.write_text("\n".join(rows[:-1]) + "\n")
+    with pytest.raises(FrosterError, match="cannot go on with other clips"):
+        loop.train(recipe, resume=True)
+    own.write_text("\n".join(rows) + "\n")
+    state = torch.load(recipe.out / "state.pt", weights_only=True)
+    state["fingerprint"]["precision"] = "torch.float16"
+    torch.save(state, recipe.out / "state.pt")
+    with pytest.raises(FrosterError, match=r"other precision \(torch.float16, now torch.float32\)"):
+        loop.train(recipe, resume=True)
+
+
+def test_a_student_goes_on_without_a_teacher_or_with_a_named_one(manifest: Path, tmp_path: Path) -> None:
+    first = short_recipe(manifest, tmp_path / "first", "optimizer.epochs=2")
+    loop.train(first)
+    again = (f"model={first.out}", "optimizer.epochs=2")
+    loop.train(short_recipe(manifest, tmp_path / "alone", *again, "distillation=null"))
+    with pytest.raises(FrosterError, match="Name the CLIP with teacher="):
+        loop.train(short_recipe(manifest, tmp_path / "taught", *again))
+    loop.train(short_recipe(manifest, tmp_path / "taught", *again, "teacher=puppets"))
+
+
+def test_gradients_that_are_never_finite_stop_a_run_in_float16(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scaler lowers its scale for each gradient that is not finite; below 1 there is nothing left to hope for."""
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=30")
+
+    def spoil(parameters: list[torch.nn.Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.fill_(float("nan"))
+
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: GradScaler(device, init_scale=64))
+    monkeypatch.setattr(loop, "average_gradients", spoil)
+    with pytest.raises(FrosterError, match="The gradient norm is nan at step 8"):
+        loop.train(recipe)
+    assert [step["gradient_norm"] for step in log(recipe.out)] == [None] * 7

@@ -1,7 +1,8 @@
 """Base-to-novel on drawn puppets: all compared methods on the same clips, with the same budget.
 
-In the regime "few" 10 of the 45 actions are trained, in "many" half of them; the other actions are novel. Each draw has
-training clips of its own. Learning rates are chosen on draws and test clips that are not reported.
+In the regimes "few" and "hard" 10 of the 45 actions are trained, in "many" half of them; the others are novel. Each
+draw has training clips of its own. In "few" and "many" each method has its own learning rate, chosen on a draw and on
+test clips that are not reported; in "hard" all have a high one, the same: what training for long does.
 """
 
 import json
@@ -17,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,31 +32,33 @@ from froster.bench.results import Result, append_result, read_results, select
 from froster.data.manifests import read_manifest
 from froster.data.puppets import ACTIONS, write_videos
 from froster.device import pick_device, pick_precision
+from froster.errors import FrosterError
 from froster.evaluation import evaluate, harmonic_mean, scores, video_features
 from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.models import PUPPETS, load_clip, load_model
-from froster.recipes import find_recipe
+from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
-from froster.training.checkpoint import write_json
 from froster.training.loop import train
 from froster.training.recipe import TrainRecipe
 from froster.video import decode
 from froster.video.sampling import uniform_indices
 from froster.video.transforms import clip_resize
 
-BASE = {"few": tuple(ACTIONS[i * len(ACTIONS) // 10] for i in range(10)), "many": tuple(ACTIONS[::2])}
+FEW = tuple(ACTIONS[i * len(ACTIONS) // 10] for i in range(10))
+BASE = {"hard": FEW, "few": FEW, "many": tuple(ACTIONS[::2])}
 NOVEL = {regime: tuple(name for name in ACTIONS if name not in base) for regime, base in BASE.items()}
-EPOCHS = {"few": 12, "many": 5}  # about as many steps
-WARMUP_EPOCHS = {"few": 2, "many": 1}
+EPOCHS = {"hard": 12, "few": 12, "many": 5}  # about as many steps
+WARMUP_EPOCHS = {"hard": 2, "few": 2, "many": 1}
+HARD_RATE = 5e-4  # five times what is best for most methods
 FRAMES, SIZE = 8, 64
 TRAIN_CLIPS, TUNING_CLIPS, TEST_CLIPS = 16, 20, 60  # of each action
 TRAIN_SEED, TEST_SEED, TUNING_SEED = 1_000_000, 2_000_000, 3_000_000  # of drawn videos
 TUNING_DRAWS = (100,)
-LEARNING_RATES = (5e-5, 1e-4, 2.5e-4, 5e-4)
-RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # Open-VCLIP Fig. 2, in the regime "few" ...
+LEARNING_RATES = (2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4)
+RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # Open-VCLIP Fig. 2, in the regime "hard" ...
 CURVE_DRAWS = 3  # ... on the first draws
 ALPHAS, BETAS = (1.0, 0.5, 0.05), (1.0, 3.0)  # beside 0.1 and 2 (FROSTER Tables 6 and 7)
 PATCH = 0.5
@@ -112,6 +116,7 @@ class Job:
             alpha=self.alpha,
             beta=self.beta,
             zero_init=self.zero_init,
+            learning_rate=self.learning_rate,
         )
 
     def recipe(self, work: Path) -> TrainRecipe:
@@ -124,7 +129,7 @@ class Job:
             "data.puppets=null",
             f"optimizer.epochs={EPOCHS[self.regime]}",
             f"optimizer.warmup_epochs={WARMUP_EPOCHS[self.regime]}",
-            *(f"optimizer.{key}={value}" for key, value in rates(rate).items()),
+            *(f"optimizer.{key}={value}" for key, value in schedule(rate).items()),
             f"average_from={WARMUP_EPOCHS[self.regime]}",
             "patch_ratio=0",
             "keep=1",
@@ -135,14 +140,14 @@ class Job:
         return TrainRecipe.read(find_recipe(f"puppets/{METHODS[self.method].recipe}"), changes)
 
 
-def rates(learning_rate: float) -> dict[str, float]:
+def schedule(learning_rate: float) -> dict[str, float]:
     """The schedule's ends at a hundredth of its top, as in the published recipe."""
     end = learning_rate / 100
     return {"learning_rate": learning_rate, "warmup_start": end, "final_learning_rate": end}
 
 
 def train_folder(work: Path, regime: str, draw: int) -> Path:
-    return work / "videos" / f"{regime}-{draw}"
+    return work / "videos" / f"{len(BASE[regime])}-actions-{draw}"
 
 
 def draw_training_clips(work: Path, regime: str, draw: int) -> None:
@@ -161,8 +166,8 @@ class TestClips:
 
 def open_test_clips(work: Path, seed: int, clips: int) -> TestClips:
     """Test clips of every action, drawn, encoded as H.264, decoded and kept; the second time they are only opened."""
-    path = work / f"test-{seed}-{clips}.npz"
-    frames_path, folder = path.with_suffix(".npy"), work / "videos" / path.stem
+    frames_path = work / f"test-{seed}-{clips}.npy"
+    folder = work / "videos" / frames_path.stem
     if not frames_path.exists():
         manifest = write_videos(folder, ACTIONS, clips, frames=16, size=72, seed=seed)
         frames = np.stack([decode_test_clip(video.path) for video in read_manifest(manifest)])
@@ -216,12 +221,16 @@ def run_job(job: Job, setup: Setup) -> list[Result]:
     *_, final_step = (recipe.out / "log.jsonl").read_text(encoding="utf-8").splitlines()
     test = open_test_clips(setup.work, setup.test_seed, setup.test_clips)
     clip = load_clip(PUPPETS).state_dict()
-    results = []
+    results: list[Result] = []
+    tested: dict[tuple[Path, float], tuple[float, float]] = {}
     for name, path, ratio in weights_to_test(job, last, averaged, setup.only_last):
-        student = load_model(path)
-        student.load_state_dict(patch_states(clip, student.state_dict(), ratio))
-        base, novel = base_and_novel(student, job.regime, test)
-        results.append(replace(job.result(name, base, novel, ratio), seconds=json.loads(final_step)["seconds"]))
+        if (path, ratio) not in tested:
+            student = load_model(path)
+            student.load_state_dict(patch_states(clip, student.state_dict(), ratio))
+            tested[path, ratio] = base_and_novel(student, job.regime, test)
+        results.append(
+            replace(job.result(name, *tested[path, ratio], ratio), seconds=json.loads(final_step)["seconds"])
+        )
         if setup.models and ratio == 0:
             setup.models.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, setup.models / f"{name}.safetensors")
@@ -236,10 +245,16 @@ def weights_to_test(job: Job, last: Path, averaged: Path, only_last: bool = Fals
         yield method.last, last, 0.0
     elif only_last and method.averaged:
         yield method.averaged, averaged, PATCH
-    if only_last or not method.averaged:
+    default = replace(job, alpha=0.1, beta=2.0, zero_init=True)
+    if only_last or not method.averaged or job != default:
         return
-    whole_curve = method.curve and job.regime == "few" and job.draw < CURVE_DRAWS
-    for ratio in RATIOS if whole_curve else (PATCH, 0.0) if not method.last else (0.0,):
+    if method.curve and job.regime == "hard" and job.draw < CURVE_DRAWS:
+        ratios: tuple[float, ...] = RATIOS
+    elif method.last:
+        ratios = (0.0,)
+    else:
+        ratios = (PATCH, 0.0)
+    for ratio in ratios:
         yield method.averaged, averaged, ratio
     if method.patched:
         yield method.patched, averaged, PATCH
@@ -269,12 +284,13 @@ def tuning_jobs() -> list[Job]:
 
 
 def reported_jobs(chosen: dict[str, float], regimes: Sequence[str], draws: int, sweep_draws: int) -> list[Job]:
-    """Every method on every draw; FROSTER's own settings one at a time on `sweep_draws`, in the regime "few"."""
+    """Every method on every draw; FROSTER's own settings one at a time on `sweep_draws`, in the regime "hard"."""
     jobs = []
     for regime in regimes:
-        jobs += [Job(regime, method, draw, rate) for draw in range(draws) for method, rate in chosen.items()]
-        if regime == "few" and "residual" in chosen:
-            default = Job(regime, "residual", 0, chosen["residual"])
+        rates = dict.fromkeys(chosen, HARD_RATE) if regime == "hard" else chosen
+        jobs += [Job(regime, method, draw, rate) for draw in range(draws) for method, rate in rates.items()]
+        if regime == "hard" and "residual" in rates:
+            default = Job(regime, "residual", 0, rates["residual"])
             swept = [replace(default, alpha=alpha) for alpha in ALPHAS] + [
                 replace(default, beta=beta) for beta in BETAS
             ]
@@ -303,14 +319,15 @@ def bench(
     """
     began = time.monotonic()
     record, results_path = out / "bench.json", out / "results.jsonl"
-    before = json.loads(record.read_text(encoding="utf-8"))["seconds"] if record.exists() else 0
+    before = read_json_lines(record)[0]["seconds"] if record.exists() else 0
     try:
         tuned = tune(out / "tuning.jsonl", work, processes, console)
         chosen = best_rates(tuned)
         for regime in regimes:
             test_frozen(results_path, work, regime)
         finished = {result.experiment for result in read_results(results_path)}
-        jobs = [job for job in reported_jobs(chosen, regimes, draws, sweep_draws) if not expected(job) <= finished]
+        planned = reported_jobs(chosen, regimes, draws, sweep_draws)
+        jobs = [job for job in planned if not expected(job) <= finished]
         with progress(console, "Training and testing", len(jobs)) as finish:
 
             def done(job: Job, of_job: list[Result]) -> None:
@@ -322,14 +339,16 @@ def bench(
             run_jobs(jobs, Setup(work, TEST_SEED, TEST_CLIPS), processes, done)
     finally:
         seconds = round(before + time.monotonic() - began)
-        write_json(record, {"seconds": seconds})
-    return write_report(read_results(results_path), out, notes(seconds / 60, processes, tuned, chosen))
+        with replace_when_written(record) as temporary:
+            temporary.write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
+    wanted = {experiment for job in planned for experiment in expected(job)}
+    results = [r for r in read_results(results_path) if r.method == "frozen" or r.experiment in wanted]
+    return write_report(results, out, notes(seconds / 60, processes, tuned, chosen))
 
 
 def tune(path: Path, work: Path, processes: int, console: Console) -> list[Tuned]:
     """Outcomes of all learning rates on the draws that are not reported; those in the file are not done again."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    tuned = [Tuned(**json.loads(line)) for line in lines]
+    tuned = [Tuned(**outcome) for outcome in read_json_lines(path)] if path.exists() else []
     finished = {(outcome.method, outcome.learning_rate, outcome.draw) for outcome in tuned}
     jobs = [job for job in tuning_jobs() if (job.method, job.learning_rate, job.draw) not in finished]
     with progress(console, "Choosing learning rates", len(jobs)) as finish:
@@ -342,7 +361,15 @@ def tune(path: Path, work: Path, processes: int, console: Console) -> list[Tuned
             finish(f"{job.name}: HM {outcome.hm:.1f}")
 
         run_jobs(jobs, Setup(work, TUNING_SEED, TUNING_CLIPS, only_last=True), processes, done)
-    return tuned
+    wanted = {(job.method, job.learning_rate, job.draw) for job in tuning_jobs()}
+    return [outcome for outcome in tuned if (outcome.method, outcome.learning_rate, outcome.draw) in wanted]
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise FrosterError(f"{path} cannot be read ({error}); take it away, or choose another --out.") from error
 
 
 def test_frozen(results: Path, work: Path, regime: str) -> None:
@@ -387,13 +414,13 @@ def notes(minutes: float, processes: int, tuned: Sequence[Tuned], chosen: dict[s
     heads = " | ".join(f"{rate:g}" for rate in LEARNING_RATES)
     return f"""\
 `froster bench puppets` took {minutes:.0f} minutes with {processes} processes on {os.cpu_count()} cores (PyTorch
-{torch.__version__}). Training: VCLIP on the small CLIP of drawn puppets, {TRAIN_CLIPS} clips a base class, batches of
-16, {FRAMES} frames; "few": {len(BASE["few"])} of {len(ACTIONS)} actions, {EPOCHS["few"]} epochs; "many":
-{len(BASE["many"])} actions, {EPOCHS["many"]} epochs. The clips and seeds of a draw are the same for all methods.
-Tested on {TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
+{torch.__version__}). Training: VCLIP on the small CLIP of drawn puppets, {TRAIN_CLIPS} clips a base class, batches
+of 16, {FRAMES} frames; "hard" and "few": {len(FEW)} of {len(ACTIONS)} actions, {EPOCHS["few"]} epochs; "many":
+{len(BASE["many"])} actions, {EPOCHS["many"]} epochs. The clips and seeds of a draw are the same for all methods. Tested
+on {TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
 
-Each method has the learning rate with the best HM (last epoch; Open-VCLIP patched) on a draw and on
-test clips that are not reported, in the regime "few":
+In "few" and "many" each method has the learning rate with the best HM (last epoch; Open-VCLIP patched) on a draw and on
+test clips that are not reported; in "hard" it is {HARD_RATE:g} for all:
 
 | base / novel / HM at learning rate | {heads} |
 |---|{"---|" * len(LEARNING_RATES)}

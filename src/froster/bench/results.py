@@ -23,7 +23,11 @@ from pydantic import (
 
 from froster.errors import FrosterError, did_you_mean
 
-REGIMES = {"few": "Few classes (10 base)", "many": "Many classes (half base, half novel)"}
+REGIMES = {
+    "hard": "Few classes (10 base), trained hard",
+    "few": "Few classes (10 base), each method at its best learning rate",
+    "many": "Many classes (half base, half novel), each method at its best learning rate",
+}
 METHODS = {
     "frozen": "Frozen CLIP",
     "fine_tuned": "Fine-tuned VCLIP",
@@ -65,7 +69,8 @@ class Result:
     """Top-1 of one trained and tested network, in per cent, on one draw of the training clips.
 
     `regime` is a key of `REGIMES`, `method` one of `METHODS`; `ratio` is the share of CLIP in the tested weights;
-    `alpha`, `beta` and `zero_init` keep their defaults where a method has no such setting. `seconds`: training time.
+    `alpha`, `beta` and `zero_init` keep their defaults where a method has no such setting. `learning_rate` is 0 where
+    nothing was trained. `seconds`: training time.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
@@ -79,6 +84,7 @@ class Result:
     alpha: PositiveFloat = 0.1
     beta: NonNegativeFloat = 2.0
     zero_init: bool = True
+    learning_rate: NonNegativeFloat = 0.0
     seconds: NonNegativeFloat = 0.0
 
     @property

@@ -19,7 +19,7 @@ def puppets(
     out: Annotated[Path, typer.Option(help="Folder for results, tables, plots and the page.")] = Path("bench"),
     work: Annotated[Path, typer.Option(help="Folder for drawn videos and unfinished runs.")] = Path("runs/bench"),
     regime: Annotated[
-        list[str] | None, typer.Option(help="few (10 base actions) or many (half of them); both by default.")
+        list[str] | None, typer.Option(help="hard, few (10 base actions) or many (half of them); all by default.")
     ] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of the training clips.")] = 5,
     sweep_draws: Annotated[int, typer.Option(min=0, help="Draws for alpha, beta and zero initialisation.")] = 3,
@@ -27,7 +27,7 @@ def puppets(
 ) -> None:
     """Base-to-novel on drawn puppets: frozen CLIP, fine-tuning, Open-VCLIP, FROSTER and its variants.
 
-    One to two hours on two cores; goes on where it was stopped.
+    Two hours on two cores; goes on where it was stopped.
     """
     from rich.console import Console
 

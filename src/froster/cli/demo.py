@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-LEARNING_RATE = 5e-4  # high, so that forgetting shows within a minute
 TEST_CLIPS = 10
 SHOWN = (
     "skipping rope",  # a base action, the others are novel
@@ -36,7 +35,7 @@ def demo(
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"A small CLIP knows {len(ACTIONS)} actions of drawn puppets from photos. Two students learn "
-        f"{len(bench.BASE['few'])} of them from {bench.TRAIN_CLIPS} video clips\neach, one by fine-tuning alone, one "
+        f"{len(bench.FEW)} of them from {bench.TRAIN_CLIPS} video clips\neach, one by fine-tuning alone, one "
         "with the frozen CLIP as its teacher (FROSTER). The others are novel to both."
     )
     trained = out / "models"
@@ -44,16 +43,16 @@ def demo(
     with console.status("Drawing videos"):
         write_videos(out / "videos", SHOWN, videos=1, frames=32, size=224, seed=SEED)
         test = bench.open_test_clips(setup.work, setup.test_seed, setup.test_clips)
-    results = [Result("few", "frozen", 0, *bench.base_and_novel(load_model(PUPPETS), "few", test))]
+    results = [Result("hard", "frozen", 0, *bench.base_and_novel(load_model(PUPPETS), "hard", test))]
     with bench.progress(Console(stderr=True), "Training, a minute or two", total=2) as finish:
 
         def done(job: bench.Job, of_job: list[Result]) -> None:
             results.extend(of_job)
             finish(f"Trained and tested: {job.name}")
 
-        jobs = [bench.Job("few", method, 0, LEARNING_RATE) for method in ("fine_tuned", "residual")]
+        jobs = [bench.Job("hard", method, 0, bench.HARD_RATE) for method in ("fine_tuned", "residual")]
         bench.run_jobs(jobs, setup, processes=2, done=done)
-    console.print(summary_table(results, "few"))
+    console.print(summary_table(results, "hard"))
 
     videos = [out / "videos" / name.replace(" ", "-") / f"{SEED}.mp4" for name in SHOWN]
     models: dict[str, str | Path] = {
@@ -74,7 +73,7 @@ def demo(
     save_picture(seen["FROSTER"], picture, title=f"Puppet videos seen by FROSTER, among {len(ACTIONS)} labels")
     notes = (
         f"`froster demo`: one draw of the training clips, {TEST_CLIPS} test clips an action, learning rate "
-        f"{LEARNING_RATE:g} for both students; one draw says little, `froster bench puppets` does it properly."
+        f"{bench.HARD_RATE:g} for both students; one draw says little, `froster bench puppets` does it properly."
     )
     files = write_report(results, out, notes)
     page = next(path for path in files if path.suffix == ".html")

@@ -8,7 +8,7 @@ import typer
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/froster-puppets.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe: a file, or one that comes with froster (froster-puppets).")],
     changes: Annotated[
         list[str] | None, typer.Argument(help="Changes to it: seed=1 out=runs/mine data.manifest=clips.csv")
     ] = None,
@@ -18,13 +18,13 @@ def train(
 
     Example: froster train recipes/froster-puppets.yaml out=runs/first
     """
-    from accelerate import PartialState
-
+    from froster.shipped import existing_recipe
     from froster.training.loop import train as run
+    from froster.training.processes import find_processes
     from froster.training.recipe import TrainRecipe
 
-    settings = TrainRecipe.read(recipe, changes or ())
-    processes = PartialState()
+    settings = TrainRecipe.read(existing_recipe(recipe), changes or ())
+    processes = find_processes()
     try:
         checkpoint = run(settings, resume)
         if processes.is_main_process:

@@ -1,5 +1,6 @@
 """What a training run leaves in its folder: the state to go on from, the last epochs, and the tested weights."""
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -34,16 +35,20 @@ class RunFolder:
 
     def check_free(self) -> None:
         """Raises `FrosterError` when the folder holds a run, which must not be overwritten."""
-        if self.recipe.exists():
+        if self.state.exists() or self.model.exists():
             raise FrosterError(f"{self.path} holds a run already: go on with --resume, or choose another out=FOLDER.")
 
-    def load_state(self, recipe: TrainRecipe, device: torch.device) -> dict[str, Any] | None:
-        """The state to go on from, if the run came so far. Raises `FrosterError` if it is damaged or another run's."""
+    def load_state(self, recipe: TrainRecipe, fingerprint: dict[str, str]) -> dict[str, Any] | None:
+        """The state to go on from, on the CPU, if the run came so far.
+
+        Raises `FrosterError` if it is damaged, or belongs to a run of another recipe, on other clips, labels or in
+        another precision, as `fingerprint` tells.
+        """
         if not self.state.exists():
             return None
         try:
-            saved: dict[str, Any] = torch.load(self.state, weights_only=True, map_location=device)
-            saved_recipe = saved["recipe"]
+            saved: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
+            saved_recipe, had = saved["recipe"], saved["fingerprint"]
         except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise FrosterError(f"{self.state} is damaged and cannot be resumed from; start anew with out=.") from error
         if saved_recipe != own_recipe(recipe):
@@ -51,6 +56,12 @@ class RunFolder:
             raise FrosterError(
                 f"{self.path} holds a run of another recipe ({changed} differ); choose another out=, or change nothing."
             )
+        for what, value in fingerprint.items():
+            if had[what] != value:
+                raise FrosterError(
+                    f"The run in {self.path} cannot go on with other {what} ({had[what]}, now {value}); "
+                    "go back to what it had, or choose another out=."
+                )
         return saved
 
     def save_state(self, recipe: TrainRecipe, state: dict[str, Any]) -> None:
@@ -70,10 +81,12 @@ class RunFolder:
         saved = sorted(self.epoch(0).parent.glob("epoch-*.safetensors"))
         return f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written before"
 
-    def tidy(self, step: int) -> None:
-        """Remove what a killed run left half written, and what the log holds beyond `step`: it is done again."""
-        for partial in self.path.rglob(".*.partial.*"):
-            partial.unlink()
+    def tidy(self, step: int, keep: int) -> None:
+        """Remove what a killed run left half written or too many, and what the log holds beyond `step`."""
+        for folder in (self.path, self.epoch(0).parent):
+            for partial in folder.glob(".*.partial.*"):
+                partial.unlink()
+        self.keep_last(keep)
         if not self.log.exists():
             return
         lines = []
@@ -85,6 +98,11 @@ class RunFolder:
                 break  # the line that was being written when the run was killed
         with replace_when_written(self.log) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def digest(content: Any) -> str:
+    """Short hash of lists, mappings and text."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def write_json(path: Path, content: Any) -> None:

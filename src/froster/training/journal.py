@@ -1,6 +1,8 @@
 """How a run is followed: a progress bar, a line for each epoch, `log.jsonl`, TensorBoard."""
 
+import importlib.util
 import json
+import math
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +21,14 @@ class Journal:
 
     def __init__(self, folder: Path, steps: int, epochs: int, start: int, tensorboard: bool, show: bool) -> None:
         self.steps, self.epochs, self.start = steps, epochs, start
-        self.log = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self.log = (folder / "log.jsonl").open("a+", encoding="utf-8")
+        self.log.seek(0)
+        *_, last = self.log.read().splitlines() or ["{}"]
+        self.seconds_before: float = json.loads(last).get("seconds", 0.0)
         self.board = tensorboard_writer(folder / "tensorboard", start) if tensorboard else None
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
@@ -49,14 +54,20 @@ class Journal:
         step = int(taken["step"])
         self.clips += int(taken["clips"])
         seconds = time.perf_counter() - self.began
-        self.log.write(json.dumps({**taken, "seconds": round(seconds, 3)}) + "\n")
+        # NaN and infinity are no JSON.
+        finite = {name: value if math.isfinite(value) else None for name, value in taken.items()}
+        self.log.write(json.dumps({**finite, "seconds": round(self.seconds_before + seconds, 3)}) + "\n")
         self.log.flush()
         if self.board:
             for name, value in taken.items():
                 if name not in NOT_CURVES:
                     self.board.add_scalar(name, value, step)
-        figures = describe(taken) + f"  {self.clips / seconds:.1f} clips/s"
-        self.bar.update(self.task, completed=step, figures=figures)
+        speed = f"{self.clips / seconds:.1f} clips/s"
+        figures = f"{describe(taken)}  {speed}"
+        short = f"loss {taken['loss']:.3f} {speed}" if "loss" in taken else speed
+        # Narrow terminals have no room for every term; they stand in the line that each epoch leaves.
+        roomy = self.bar.console.width >= 80 + len(figures) - len(short)
+        self.bar.update(self.task, completed=step, figures=figures if roomy else short)
         if step * self.epochs % self.steps == 0:
             # Bars are for terminals; elsewhere, and above the bar, one line an epoch stays.
             self.bar.console.print(
@@ -71,9 +82,13 @@ def describe(taken: dict[str, float]) -> str:
     return "  ".join([*sorted(terms, key=lambda term: not term.startswith("loss")), f"lr {taken['learning_rate']:.2e}"])
 
 
+def check_tensorboard() -> None:
+    """Raises `FrosterError` that names the extra when TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise FrosterError("tensorboard: true needs the extra froster[track]: pip install 'froster[track]'.")
+
+
 def tensorboard_writer(folder: Path, start: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise FrosterError("tensorboard: true needs the extra froster[track]: pip install 'froster[track]'.") from error
-    return SummaryWriter(str(folder), purge_step=start)
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=start + 1)

@@ -22,15 +22,16 @@ from froster.data.manifests import class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.device import has_bfloat16
 from froster.distillation import Distillation
-from froster.errors import FrosterError
+from froster.errors import FrosterError, WeightsError
 from froster.interpolation import WeightAverage, interpolated_weights, patch_states, weight_distance
 from froster.models import load_clip, load_model
 from froster.students import VideoStudent
 from froster.text.labels import Labels, check_labels, read_labels
-from froster.training.checkpoint import RunFolder, write_json
+from froster.training.checkpoint import RunFolder, digest, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, training_loader
-from froster.training.journal import Journal
+from froster.training.journal import Journal, check_tensorboard
 from froster.training.objective import Objective
+from froster.training.processes import find_processes
 from froster.training.recipe import TrainRecipe
 from froster.training.schedule import learning_rate
 from froster.training.texts import ClassTexts, FrozenClasses
@@ -49,6 +50,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     parameters: list[nn.Parameter]
+    fingerprint: dict[str, str]  # of what a recipe only names
     clip: dict[str, Tensor]  # CLIP's own values, float32, of the trained parameters that it has too
     average: WeightAverage = field(default_factory=WeightAverage)
     step: int = 0
@@ -78,6 +80,7 @@ class Run:
             "average": (self.average.count, self.average.mean),
             "step": self.step,
             "unreadable": self.unreadable,
+            "fingerprint": self.fingerprint,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -86,7 +89,9 @@ class Run:
             self.objective.distillation.load_state_dict(state["distillation"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.average.count, self.average.mean = state["average"]
+        count, mean = state["average"]
+        device = self.student.logit_scale.device
+        self.average.count, self.average.mean = count, {key: value.to(device) for key, value in mean.items()}
         self.step, self.unreadable = state["step"], state["unreadable"]
         self.keys.start_step = self.step
 
@@ -101,7 +106,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     Raises `FrosterError`: something that the recipe names cannot be used, `out` holds another run, the loss is not a
     number, or too many clips cannot be decoded.
     """
-    processes = PartialState()
+    processes = find_processes()
     folder = RunFolder(recipe.out)
     if not resume:
         folder.check_free()
@@ -113,14 +118,16 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     targets = class_indices(videos, list(labels), recipe.data.manifest)
 
     run = prepare(recipe, folder, labels, len(videos), processes)
-    if saved := folder.load_state(recipe, processes.device):
+    run.fingerprint["clips"] = digest([(str(video.path), video.label) for video in videos])
+    run.fingerprint["labels"] = digest(labels)
+    if saved := folder.load_state(recipe, run.fingerprint):
         run.restore(saved)
     clips = TrainingClips(videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
     batches = iter(training_loader(clips, run.keys, pin_memory=processes.device.type == "cuda"))
     processes.wait_for_everyone()  # nobody may still look for what the main process now writes
     if processes.is_main_process:
         write_json(folder.recipe, recipe.model_dump(mode="json"))
-        folder.tidy(run.step)
+        folder.tidy(run.step, recipe.keep)
     epochs, steps = recipe.optimizer.epochs, recipe.optimizer.epochs * run.steps_per_epoch
     journal = (
         Journal(folder.path, steps, epochs, run.step, recipe.tensorboard, show) if processes.is_main_process else None
@@ -139,9 +146,19 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
 
 
 def draw_missing_puppets(recipe: TrainRecipe) -> None:
+    """Draw the recipe's videos. Raises `FrosterError` when others were drawn in their place before."""
     puppets, manifest = recipe.data.puppets, recipe.data.manifest
-    if puppets and not manifest.exists():
+    if puppets is None:
+        return
+    settings, drawn = manifest.with_name("puppets.json"), puppets.model_dump(mode="json")
+    if not manifest.exists():
         write_videos(manifest.parent, **puppets.model_dump())
+        write_json(settings, drawn)
+    elif not settings.exists() or json.loads(settings.read_text(encoding="utf-8")) != drawn:
+        raise FrosterError(
+            f"{manifest.parent} holds other videos than data.puppets asks for; choose another data.manifest, "
+            "or say data.puppets=null to train on these."
+        )
 
 
 def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int, processes: PartialState) -> Run:
@@ -149,12 +166,10 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
     device, settings = processes.device, recipe.optimizer
     autocast = pick_autocast(recipe.precision, device)
     torch.manual_seed(recipe.seed)
-    student, clip = load_model(recipe.model, recipe.student), load_clip(recipe.teacher or recipe.model)
-    if clip.config.embed_dim != student.config.embed_dim:
-        raise FrosterError(
-            f"The teacher's features have {clip.config.embed_dim} dimensions, the student's "
-            f"{student.config.embed_dim}: they cannot be compared; take another teacher."
-        )
+    if recipe.tensorboard:
+        check_tensorboard()
+    student = load_model(recipe.model, recipe.student)
+    clip = load_teacher(recipe, student) if recipe.distillation or stays_near_clip(recipe) else None
     distillation = None
     if recipe.distillation:
         options = recipe.distillation.model_dump()
@@ -163,17 +178,17 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
     student.to(device).train().requires_grad_(False)
     (student if recipe.trained == "all" else student.visual).requires_grad_(True)
     student.visual.checkpointing = student.text.checkpointing = recipe.activation_checkpointing
-    originals = original_values(student, clip, device) if stays_near_clip(recipe) else {}
+    originals = original_values(student, clip, device) if clip and stays_near_clip(recipe) else {}
 
     texts = ClassTexts(labels)
-    clip.requires_grad_(False).to(device, autocast or torch.float32)
+    teacher = clip.requires_grad_(False).to(device, autocast or torch.float32) if clip and distillation else None
     objective = Objective(
         student=student,
         texts=texts,
         autocast=autocast,
         distillation=distillation,
-        teacher=clip,
-        teacher_classes=FrozenClasses(clip, texts),
+        teacher=teacher,
+        teacher_classes=FrozenClasses(teacher, texts) if teacher else None,
         frozen_classes=FrozenClasses(student, texts) if recipe.trained == "vision" else None,
         rank=processes.process_index,
         processes=processes.num_processes,
@@ -196,7 +211,22 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         rank=processes.process_index,
         processes=processes.num_processes,
     )
-    return Run(recipe, folder, keys, objective, optimizer, scaler, parameters, originals)
+    fingerprint = {"precision": str(autocast or torch.float32)}
+    return Run(recipe, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
+
+
+def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Clip:
+    """The frozen CLIP. Raises `FrosterError` when the model is none and no teacher is named, or it does not fit."""
+    try:
+        clip = load_clip(recipe.teacher or recipe.model)
+    except WeightsError as error:
+        raise error if recipe.teacher else WeightsError(f"{error} Name the CLIP with teacher=.") from error
+    if clip.config.embed_dim != student.config.embed_dim:
+        raise FrosterError(
+            f"The teacher's features have {clip.config.embed_dim} dimensions, the student's "
+            f"{student.config.embed_dim}: they cannot be compared; take another teacher."
+        )
+    return clip
 
 
 def stays_near_clip(recipe: TrainRecipe) -> bool:
@@ -256,9 +286,9 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     terms["gradient_norm"] = nn.utils.clip_grad_norm_(run.parameters, recipe.optimizer.clip_norm)
     values = reduce(torch.stack([term.detach() for term in terms.values()]), "mean").tolist()
     taken |= dict(zip(terms, values, strict=True))
-    # With float16 a gradient may overflow now and then: the scaler skips such a step.
-    must_be_finite = ("loss",) if run.scaler.is_enabled() else ("loss", "gradient_norm")
-    for name in must_be_finite:
+    # With float16 a gradient may overflow now and then: the scaler skips such a step, and lowers its scale.
+    overflow_is_usual = run.scaler.is_enabled() and run.scaler.get_scale() >= 1
+    for name in ("loss",) if overflow_is_usual else ("loss", "gradient_norm"):
         if not math.isfinite(taken[name]):
             raise FrosterError(
                 f"The {name.replace('_', ' ')} is {taken[name]} at step {run.step} (epoch {taken['epoch']:.2f}, "
@@ -287,7 +317,7 @@ def count_clips(run: Run, batch: list[Batch]) -> int:
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Mean of the gradients over the processes, in one message."""
-    if PartialState().num_processes == 1:
+    if find_processes().num_processes == 1:
         return
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     averaged = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")

@@ -53,16 +53,23 @@ class Objective:
         # The classes are encoded once for all micro-batches, by each process a share. Their gradient gathers on a leaf.
         own = self.encode_classes(template)
         classes = self.all_classes(own).requires_grad_(own.requires_grad)
-        terms: dict[str, Tensor] = {}
+        # Every process has the same terms, clips or not: they are averaged.
+        terms = dict.fromkeys(self.term_names, torch.zeros((), device=classes.device))
         for frames, targets in batch:
             if len(targets):
                 self.collect(terms, self.video_terms(frames, targets, classes, clips), scaler, weight)
         if self.distillation and self.distillation.text and self.teacher_classes:
             teacher_classes = self.teacher_classes(template)
             self.collect(terms, {"text": self.distillation.text_loss(classes, teacher_classes)}, scaler, weight)
-        if classes.grad is not None:
-            own.backward(self.own_gradient(classes.grad, len(own)))
+        if own.requires_grad:
+            gradient = torch.zeros_like(classes) if classes.grad is None else classes.grad
+            own.backward(self.own_gradient(gradient, len(own)))
         return terms
+
+    @property
+    def term_names(self) -> list[str]:
+        taught = [name for name in ("video", "text") if self.distillation and getattr(self.distillation, name)]
+        return ["cross_entropy", *taught, "loss"]
 
     def collect(
         self, terms: dict[str, Tensor], new: dict[str, Tensor], scaler: torch.amp.GradScaler, weight: float
@@ -72,7 +79,7 @@ class Objective:
         loss = torch.stack([term if name == "cross_entropy" else beta * term for name, term in new.items()]).sum()
         scaler.scale(weight * loss).backward()
         for name, term in {**new, "loss": loss}.items():
-            terms[name] = terms.get(name, 0) + term.detach()
+            terms[name] = terms[name] + term.detach()
 
     def video_terms(self, frames: Tensor, targets: Tensor, classes: Tensor, clips: int) -> dict[str, Tensor]:
         """Terms of one micro-batch, weighted so that micro-batches add up and processes average to the whole batch."""

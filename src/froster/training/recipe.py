@@ -27,6 +27,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+PLAIN_TEXT = ("out", "manifest", "labels", "model", "teacher", "student")
+
+
 class Section(BaseModel):
     """Base of every recipe and of its parts: unknown keys are errors, values are final."""
 
@@ -87,7 +90,7 @@ class DataSettings(Section):
     @model_validator(mode="after")
     def check_short_side(self) -> Self:
         if self.short_side[0] > self.short_side[1]:
-            raise ValueError(f"data.short_side is from the smallest to the largest, not {list(self.short_side)}")
+            raise ValueError(f"short_side is from the smallest to the largest, not {list(self.short_side)}")
         return self
 
 
@@ -136,11 +139,9 @@ class OptimizerSettings(Section):
     @model_validator(mode="after")
     def check_epochs(self) -> Self:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"optimizer.warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
         if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"optimizer.batch_size ({self.batch_size}) is not a multiple of accumulate ({self.accumulate})"
-            )
+            raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of accumulate ({self.accumulate})")
         return self
 
 
@@ -190,7 +191,7 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise FrosterError(f"The recipe {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FrosterError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise FrosterError(f"The recipe {path} must be keys and values.")
     if "extends" not in content:
         return content
@@ -215,13 +216,16 @@ def set_key(content: dict[str, Any], override: str) -> None:
         raise FrosterError(f"{override!r} is not of the form key=value.")
     *parents, last = key.split(".")
     for parent in parents:
-        content = content.setdefault(parent, {})
+        content[parent] = content.get(parent) or {}  # a section that was null begins anew
+        content = content[parent]
         if not isinstance(content, dict):
             raise FrosterError(f"{override!r}: {parent!r} is a value and has no keys below it.")
     try:
-        content[last] = yaml.safe_load(value)
+        read = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise FrosterError(f"{override!r}: the value is not valid YAML.") from error
+    # Names and paths are meant as they stand: out=2024, out=a #1, data.manifest=my: clips.csv.
+    content[last] = value if last in PLAIN_TEXT and read is not None else read
 
 
 def explain(recipe: type[BaseModel], error: Any) -> str:

@@ -1,0 +1,28 @@
+"""The recipes that come with froster."""
+
+from pathlib import Path
+
+from froster.errors import FrosterError, did_you_mean
+
+# Beside the package in an installed wheel, at the top of a checkout.
+FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes")
+
+
+def find_recipe(name: str) -> Path:
+    """The recipe of that name, such as `"puppets/fine-tuned"`. Raises `FrosterError` that names the nearest."""
+    shipped = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in FOLDERS
+        for path in sorted(folder.rglob("*.yaml"))
+    }
+    if name not in shipped:
+        raise FrosterError(f"There is no recipe {name!r}, as a file or in froster; {did_you_mean(name, shipped)}")
+    return shipped[name]
+
+
+def existing_recipe(path: Path) -> Path:
+    """The file itself, or the recipe of froster that its name stands for (`recipes/NAME.yaml`, `NAME`)."""
+    if path.exists():
+        return path
+    name = path.with_suffix("").as_posix()
+    return find_recipe(name.removeprefix("recipes/"))
