@@ -81,3 +81,11 @@ def test_links_lead_somewhere() -> None:
     local = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert len(local) >= 4
     assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+def test_results_page_has_the_reports_numbers() -> None:
+    page, report = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("results.md", "results/results.md"))
+    section = page.split("## Few classes")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in report] == []

@@ -46,14 +46,15 @@ def test_methods_differ_in_nothing_but_their_method(method: str, tmp_path: Path)
 
 
 def test_a_job_reports_what_is_expected_of_it() -> None:
-    job = Job("hard", "residual", 2, 1e-4, alpha=0.5)
-    experiments = bench.expected(job)
+    swept = bench.expected(Job("hard", "residual", 2, 1e-4, alpha=0.5))
+    assert [(r.method, r.draw, r.alpha, r.learning_rate) for r in swept] == [("residual", 2, 0.5, 1e-4)]
+    experiments = bench.expected(Job("hard", "residual", 2, 1e-4))
     assert {(r.method, r.ratio) for r in experiments} == {
         ("residual", 0.0),
         ("froster_patched", 0.5),
         *(("froster_averaged", ratio) for ratio in bench.RATIOS),
     }
-    assert {(r.regime, r.draw, r.alpha) for r in experiments} == {("hard", 2, 0.5)}
+    assert {(r.regime, r.draw, r.alpha) for r in experiments} == {("hard", 2, 0.1)}
 
 
 def test_the_best_rate_has_the_best_mean() -> None:

@@ -39,7 +39,7 @@ def synthetic_results() -> list[Result]:
     """Every method on five draws in both regimes, sweeps of FROSTER's settings, and three ratio curves."""
     rng = np.random.default_rng(0)
     results = []
-    for regime, lift in (("few", 0), ("many", 9)):
+    for regime, lift in (("hard", 0), ("few", 0), ("many", 9)):
         clip = np.array([62.1, 60.4])
         results.append(Result(regime, "frozen", 0, *clip.tolist(), ratio=1.0))
         for draw in range(DRAWS):
@@ -165,12 +165,14 @@ def test_ablations_compare_with_froster(results: list[Result], report: Path) -> 
     }
     for heading, choices in expected.items():
         rows = tables[heading][1:]
-        assert len(rows) == 2 * len(choices)
+        assert len(rows) == len(REGIMES) * len(choices)
         for row, (regime, (name, method, settings)) in zip(rows, itertools.product(REGIMES, choices), strict=True):
             own, froster = scores(results, regime, method, **settings), scores(results, regime, "residual")
             less = "–" if np.array_equal(own, froster) else difference(own, froster)
             assert [cell.strip("*") for cell in row] == [name, regime, *as_texts(own), less, "5"]
-        assert [sum(row[4].startswith("**") for row in rows if row[1] == regime) for regime in REGIMES] == [1, 1]
+        assert [sum(row[4].startswith("**") for row in rows if row[1] == regime) for regime in REGIMES] == [1] * len(
+            REGIMES
+        )
 
 
 @pytest.mark.parametrize(("regime", "suffix"), [("few", " again"), ("many", " again")])
@@ -342,10 +344,10 @@ def test_points_and_curves_lie_where_the_means_are(results: list[Result]) -> Non
     figure = draw_alpha_beta(results)
     assert figure is not None
     assert overlapping_texts(figure) == []
-    few_alpha, few_beta, *_ = figure.axes
-    assert few_alpha.get_xscale() == "log"
-    for axis, setting, values in ((few_alpha, "alpha", (0.05, 0.1, 0.5, 1.0)), (few_beta, "beta", (1.0, 2.0, 3.0))):
-        means = np.array([scores(results, "few", "residual", **{setting: value}).mean(axis=0) for value in values])
+    hard_alpha, hard_beta, *_ = figure.axes
+    assert hard_alpha.get_xscale() == "log"
+    for axis, setting, values in ((hard_alpha, "alpha", (0.05, 0.1, 0.5, 1.0)), (hard_beta, "beta", (1.0, 2.0, 3.0))):
+        means = np.array([scores(results, "hard", "residual", **{setting: value}).mean(axis=0) for value in values])
         drawn = [line.get_xydata()[:, 1] for line in axis.lines if len(line.get_xydata()) == len(values)]
         assert np.sort(drawn, axis=0) == pytest.approx(np.sort(means.T, axis=0))
 

@@ -317,36 +317,44 @@ def bench(
 
     What `out` holds already is not done again. Raises `FrosterError` when a file in `out` cannot be used.
     """
-    began = time.monotonic()
-    record, results_path = out / "bench.json", out / "results.jsonl"
-    before = read_json_lines(record)[0]["seconds"] if record.exists() else 0
-    try:
-        tuned = tune(out / "tuning.jsonl", work, processes, console)
-        chosen = best_rates(tuned)
-        for regime in regimes:
-            test_frozen(results_path, work, regime)
-        finished = {result.experiment for result in read_results(results_path)}
-        planned = reported_jobs(chosen, regimes, draws, sweep_draws)
-        jobs = [job for job in planned if not expected(job) <= finished]
-        with progress(console, "Training and testing", len(jobs)) as finish:
+    results_path, clock = out / "results.jsonl", Clock(out / "bench.json")
+    tuned = tune(out / "tuning.jsonl", work, processes, console, clock)
+    chosen = best_rates(tuned)
+    for regime in regimes:
+        test_frozen(results_path, work, regime)
+    finished = {result.experiment for result in read_results(results_path)}
+    planned = reported_jobs(chosen, regimes, draws, sweep_draws)
+    jobs = [job for job in planned if not expected(job) <= finished]
+    with progress(console, "Training and testing", len(jobs)) as finish:
 
-            def done(job: Job, of_job: list[Result]) -> None:
-                for result in of_job:
-                    append_result(results_path, result)
-                first = of_job[0]
-                finish(f"{job.name}: base {first.base:.1f}, novel {first.novel:.1f}, HM {first.hm:.1f}")
+        def done(job: Job, of_job: list[Result]) -> None:
+            for result in of_job:
+                append_result(results_path, result)
+            clock.note()
+            first = of_job[0]
+            finish(f"{job.name}: base {first.base:.1f}, novel {first.novel:.1f}, HM {first.hm:.1f}")
 
-            run_jobs(jobs, Setup(work, TEST_SEED, TEST_CLIPS), processes, done)
-    finally:
-        seconds = round(before + time.monotonic() - began)
-        with replace_when_written(record) as temporary:
-            temporary.write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
+        run_jobs(jobs, Setup(work, TEST_SEED, TEST_CLIPS), processes, done)
     wanted = {experiment for job in planned for experiment in expected(job)}
     results = [r for r in read_results(results_path) if r.method == "frozen" or r.experiment in wanted]
-    return write_report(results, out, notes(seconds / 60, processes, tuned, chosen))
+    return write_report(results, out, notes(clock.note() / 60, processes, tuned, chosen))
 
 
-def tune(path: Path, work: Path, processes: int, console: Console) -> list[Tuned]:
+class Clock:
+    """Seconds that a bench has taken, over all its attempts, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.began = path, time.monotonic()
+        self.before = read_json_lines(path)[0]["seconds"] if path.exists() else 0
+
+    def note(self) -> float:
+        seconds = round(self.before + time.monotonic() - self.began)
+        with replace_when_written(self.path) as temporary:
+            temporary.write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
+        return seconds
+
+
+def tune(path: Path, work: Path, processes: int, console: Console, clock: Clock) -> list[Tuned]:
     """Outcomes of all learning rates on the draws that are not reported; those in the file are not done again."""
     tuned = [Tuned(**outcome) for outcome in read_json_lines(path)] if path.exists() else []
     finished = {(outcome.method, outcome.learning_rate, outcome.draw) for outcome in tuned}
@@ -358,6 +366,7 @@ def tune(path: Path, work: Path, processes: int, console: Console) -> list[Tuned
             tuned.append(outcome)
             with replace_when_written(path) as temporary:
                 temporary.write_text("".join(json.dumps(asdict(each)) + "\n" for each in tuned), encoding="utf-8")
+            clock.note()
             finish(f"{job.name}: HM {outcome.hm:.1f}")
 
         run_jobs(jobs, Setup(work, TUNING_SEED, TUNING_CLIPS, only_last=True), processes, done)
@@ -410,6 +419,8 @@ def notes(minutes: float, processes: int, tuned: Sequence[Tuned], chosen: dict[s
                 statistics.fmean(getattr(o, score) for o in of_rate) for score in ("base", "novel", "hm")
             )
             cells.append(f"{base:.1f} / {novel:.1f} / " + (f"**{hm:.1f}**" if rate == best else f"{hm:.1f}"))
+        if best in (LEARNING_RATES[0], LEARNING_RATES[-1]):
+            cells[LEARNING_RATES.index(best)] += " (edge)"
         rows.append(f"| {NAMES[METHODS[method].last or METHODS[method].averaged or '']} | {' | '.join(cells)} |")
     heads = " | ".join(f"{rate:g}" for rate in LEARNING_RATES)
     return f"""\

@@ -229,22 +229,29 @@ def method_choices(results: Sequence[Result], regime: str, names: dict[str, str]
 
 
 def setting_choices(results: Sequence[Result], regime: str, setting: str) -> list[Choice]:
-    """FROSTER at each value of one setting, the others at their defaults."""
+    """FROSTER at each value of one setting, the others at their defaults, on the draws that all values have."""
     values = sorted({getattr(result, setting) for result in results if result.method == "residual"})
     choices = [(value, select(results, regime, "residual", **{setting: value})) for value in values]
-    named = {True: "yes", False: "no"} if setting == "zero_init" else {value: f"{value:g}" for value in values}
-    return [(named[value], chosen) for value, chosen in choices if chosen]
+    found: dict[float, list[Result]] = {value: chosen for value, chosen in choices if chosen}
+    named = {True: "yes", False: "no"} if setting == "zero_init" else {}
+    return [(named.get(bool(value), f"{value:g}"), chosen) for value, chosen in on_common_draws(found).items()]
+
+
+def on_common_draws(choices: dict[float, list[Result]]) -> dict[float, list[Result]]:
+    """The same draws everywhere: means over different ones cannot be compared."""
+    draws = set.intersection(*({result.draw for result in chosen} for chosen in choices.values())) if choices else set()
+    return {value: [result for result in chosen if result.draw in draws] for value, chosen in choices.items()}
 
 
 def ratio_curves(results: Sequence[Result], regime: str) -> dict[str, dict[float, list[Result]]]:
-    """By method and ratio, from 0 up; only methods tested at several ratios, and each ends in CLIP itself."""
+    """By method and ratio, from 0 up, on common draws; only methods tested at several, and each ends in CLIP itself."""
     frozen = select(results, regime, "frozen")
     curves = {}
     for method in METHODS:
         ratios = sorted({r.ratio for r in results if (r.regime, r.method) == (regime, method)})
         curve = {ratio: chosen for ratio in ratios if (chosen := select(results, regime, method, ratio=ratio))}
         if method != "frozen" and len(curve) > 1:
-            curves[method] = curve | ({1.0: frozen} if frozen else {})
+            curves[method] = on_common_draws(curve) | ({1.0: frozen} if frozen else {})
     return curves
 
 
