@@ -98,3 +98,13 @@ def test_masked_vclip_on_one_frame_is_clip() -> None:
 def test_wrong_student_is_named(spec: str, message: str) -> None:
     with pytest.raises(FrosterError, match=message):
         build_student(spec, small_clip())
+
+
+def test_vclip_does_not_know_before_from_after() -> None:
+    """Its neighbours have no positions: a clip played backwards has the same features, backwards."""
+    torch.manual_seed(0)
+    student = build_student("vclip", Clip(ClipConfig(16, 8, 64, 2, 1, 64, 1, 1, 32))).eval()
+    frames = torch.randn(2, 5, 3, 16, 16)
+    with torch.no_grad():
+        backwards = student.encode_video(frames.flip(1)).flip(1)
+        torch.testing.assert_close(backwards, student.encode_video(frames), atol=1e-5, rtol=1e-5)
