@@ -18,7 +18,7 @@ def test_demo_trains_compares_and_recognises(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     novel = {
-        name: float(next(line for line in lines if line.startswith(name)).split("±")[0].split()[-1])
+        name: float(next(line for line in lines if line.startswith(name)).removeprefix(name).split()[1])
         for name in ("Frozen CLIP", "Fine-tuned VCLIP", "FROSTER, averaged epochs")
     }
     assert novel["Fine-tuned VCLIP"] < novel["FROSTER, averaged epochs"]
