@@ -16,7 +16,7 @@ def find_recipe(name: str) -> Path:
         for path in sorted(folder.rglob("*.yaml"))
     }
     if name not in shipped:
-        raise FrosterError(f"There is no recipe {name!r}, as a file or in froster; {did_you_mean(name, shipped)}")
+        raise FrosterError(f"froster has no recipe {name!r}; {did_you_mean(name, shipped)}")
     return shipped[name]
 
 
@@ -24,5 +24,7 @@ def existing_recipe(path: Path) -> Path:
     """The file itself, or the recipe of froster that its name stands for (`recipes/NAME.yaml`, `NAME`)."""
     if path.exists():
         return path
-    name = path.with_suffix("").as_posix()
-    return find_recipe(name.removeprefix("recipes/"))
+    try:
+        return find_recipe(path.with_suffix("").as_posix().removeprefix("recipes/"))
+    except FrosterError as error:
+        raise FrosterError(f"The recipe {path} does not exist. {error}") from error

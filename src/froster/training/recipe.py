@@ -216,7 +216,8 @@ def set_key(content: dict[str, Any], override: str) -> None:
         raise FrosterError(f"{override!r} is not of the form key=value.")
     *parents, last = key.split(".")
     for parent in parents:
-        content[parent] = content.get(parent) or {}  # a section that was null begins anew
+        if content.get(parent) is None:  # a section that was null begins anew
+            content[parent] = {}
         content = content[parent]
         if not isinstance(content, dict):
             raise FrosterError(f"{override!r}: {parent!r} is a value and has no keys below it.")
