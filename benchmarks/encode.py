@@ -120,7 +120,7 @@ def memory(key: str) -> int:
 def text() -> None:
     labels = dict.fromkeys(read_vocabulary("kinetics-400"), "")
     prompts = [prompt for name in labels for prompt in class_prompts(name)]
-    clips = {name: Clip(VIT_B_16).to(dtype).eval() for name, dtype in DTYPES.items()}
+    students = {name: build_student("frame_clip", Clip(VIT_B_16)).to(dtype).eval() for name, dtype in DTYPES.items()}
     theirs = hugging_face()
     sample = tokenize(prompts[:: len(prompts) // SAMPLE][:SAMPLE])
 
@@ -130,15 +130,15 @@ def text() -> None:
             return timed(lambda: [encode(batch) for batch in sample.split(58)]) * len(prompts) / len(sample)
 
     rows = {
-        "all 77 positions, float32": in_batches(clips["float32"].encode_text),
+        "all 77 positions, float32": in_batches(students["float32"].encode_text),
         "Hugging Face, 77 positions, float32": in_batches(lambda batch: theirs.get_text_features(input_ids=batch)),
-        "froster, cold, float32": timed(lambda: classifier.encode_classes(clips["float32"], labels)),
-        "froster, cold, bfloat16": timed(lambda: classifier.encode_classes(clips["bfloat16"], labels)),
+        "froster, cold, float32": timed(lambda: classifier.encode_classes(students["float32"], labels)),
+        "froster, cold, bfloat16": timed(lambda: classifier.encode_classes(students["bfloat16"], labels)),
     }
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FROSTER_CACHE"] = folder
-        classifier.load_or_encode_classes(clips["bfloat16"], labels)
-        cached = [timed(lambda: classifier.load_or_encode_classes(clips["bfloat16"], labels)) for _ in range(ROUNDS)]
+        classifier.load_or_encode_classes(students["bfloat16"], labels)
+        cached = [timed(lambda: classifier.load_or_encode_classes(students["bfloat16"], labels)) for _ in range(ROUNDS)]
     rows["froster, cached"] = statistics.median(cached)
     print(f"| {len(labels)} labels x 29 prompts | seconds | times faster than all 77 positions in float32 |")
     print("|---|---|---|")

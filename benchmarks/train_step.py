@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from froster.clip.model import Clip, ClipConfig, TextTransformer, VisionTransformer
 from froster.data.vocabularies import read_vocabulary
 from froster.distillation import Distillation
-from froster.students import build_student
-from froster.training.objective import Objective
+from froster.students import VideoStudent, build_student
+from froster.text.prompts import TEMPLATES
+from froster.training.objective import MicroBatch, Objective
 from froster.training.texts import ClassTexts, FrozenClasses
 from froster.video.transforms import clip_normalise
 
@@ -70,14 +71,14 @@ class Setting:
         self.student = build_student("vclip", Clip(config)).to(device)
         self.distillation = Distillation(config.embed_dim, zero_init=False).to(device)
         self.parameters = [*self.student.parameters(), *self.distillation.parameters()]
-        self.texts = ClassTexts(dict.fromkeys(labels, ""))
+        self.texts = ClassTexts(dict.fromkeys(labels, ""), TEMPLATES)
         self.frames = torch.randint(0, 256, (clips, FRAMES, 3, config.image_size, config.image_size), dtype=torch.uint8)
         self.targets = torch.randint(0, len(labels), (clips,))
         self.teacher = cache(self.build_teacher)
 
-    def build_teacher(self, dtype: torch.dtype) -> Clip:
+    def build_teacher(self, dtype: torch.dtype) -> VideoStudent:
         torch.manual_seed(1)
-        return Clip(self.config).requires_grad_(False).to(self.device, dtype)
+        return build_student("frame_clip", Clip(self.config)).requires_grad_(False).to(self.device, dtype)
 
     def optimizer(self, **options: Any) -> torch.optim.Optimizer:
         groups = [
@@ -120,7 +121,7 @@ class OurStep(Step):
         student = self.setting.student
         student.visual.checkpointing = student.text.checkpointing = self.checkpointing
         self.optimizer.zero_grad()
-        batch = [(self.setting.frames, self.setting.targets)]
+        batch = [MicroBatch(self.setting.frames, self.setting.targets)]
         return self.objective.backward(batch, TEMPLATE, len(self.setting.targets), self.scaler)
 
 
@@ -270,7 +271,7 @@ def split_of(step: Step) -> dict[str, float]:
 
         return run
 
-    methods = ((objective.texts, "encode"), (objective.student, "encode_video"), (objective.teacher, "encode_video"))
+    methods = ((objective.texts, "encode"), (objective.student, "observe"), (objective.teacher, "observe"))
     with ExitStack() as patches:
         for part, (owner, method) in zip(PARTS, methods, strict=False):
             patches.enter_context(patch.object(owner, method, clocked(part, getattr(owner, method))))

@@ -13,20 +13,20 @@ from froster.data.manifests import LabelledVideo
 from froster.data.puppets import write_videos
 from froster.errors import FrosterWarning
 from froster.evaluation import (
-    encode_videos,
     evaluate,
     evaluate_model,
     harmonic_mean,
     load_clips,
-    scores,
-    video_features,
+    score_videos,
+    video_scores,
 )
 from froster.models import load_model
-from froster.students import VideoStudent, build_student
+from froster.students import Observation, VideoStudent, build_student
 from froster.video import VideoClips, load_video
 
 LABELS = ["juggling balls", "riding a bicycle", "climbing a ladder", "playing guitar", "standing up", "walking"]
 NAMES = ["f", "e", "d", "c", "b", "a", "g"]
+CLASSES = [torch.eye(32)[:9]]  # a vocabulary of nine classes
 
 
 @pytest.fixture(scope="module")
@@ -98,28 +98,27 @@ def test_harmonic_mean_gives_the_published_numbers() -> None:
     assert harmonic_mean(0.5, 0.0) == 0
 
 
-def test_scores_of_video_features_are_those_of_the_recognizer(
-    videos: list[LabelledVideo], random_student: VideoStudent
-) -> None:
+def test_scores_are_those_of_the_recognizer(videos: list[LabelledVideo], random_student: VideoStudent) -> None:
     recognizer = Recognizer(random_student, LABELS, views=2, frames=5, device="cpu", precision="float32")
     loaded = load_clips(videos, frames=5, views=2, size=32)
-    encoded = encode_videos([random_student], loaded, frames_per_batch=40)  # four videos together, then two
-    (features,) = encoded.features
-    assert features.shape == (6, 32)
-    assert features.dtype == torch.float32
-    assert encoded.indices == list(range(6))
-    for video, row in zip(videos, scores(features, recognizer.classes), strict=True):
+    models = [(random_student, [recognizer.classes, recognizer.classes[:2]])]
+    scored = score_videos(models, loaded, frames_per_batch=40)  # four videos together, then two
+    ((scores, of_two),) = scored.scores
+    assert scores.dtype == torch.float32
+    assert scored.indices == list(range(6))
+    torch.testing.assert_close(of_two, scores[:, :2], atol=1e-6, rtol=0)
+    for video, row in zip(videos, scores, strict=True):
         expected = recognizer.predict(video.path).similarities
         assert dict(zip(LABELS, row.tolist(), strict=True)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_several_models_see_the_same_clips_decoded_once(videos: list[LabelledVideo]) -> None:
-    models = [student("vclip", seed) for seed in (1, 2)]
-    both = encode_videos(models, load_clips(videos, size=32))
-    for model, features in zip(models, both.features, strict=True):
-        (alone,) = encode_videos([model], load_clips(videos, size=32), frames_per_batch=1).features
-        torch.testing.assert_close(features, alone, atol=1e-6, rtol=0)
-    assert not torch.allclose(*both.features)
+    models = [(student("vclip", seed), CLASSES) for seed in (1, 2)]
+    both = score_videos(models, load_clips(videos, size=32))
+    for model, (scores,) in zip(models, both.scores, strict=True):
+        ((alone,),) = score_videos([model], load_clips(videos, size=32), frames_per_batch=1).scores
+        torch.testing.assert_close(scores, alone, atol=1e-6, rtol=0)
+    assert not torch.allclose(both.scores[0][0], both.scores[1][0])
 
 
 def test_raw_frames_are_normalised(videos: list[LabelledVideo], random_student: VideoStudent) -> None:
@@ -127,36 +126,36 @@ def test_raw_frames_are_normalised(videos: list[LabelledVideo], random_student: 
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
     raw = ((clips * std + mean) * 255).round().to(torch.uint8)
-    expected, features = video_features(random_student, clips), video_features(random_student, raw)
-    torch.testing.assert_close(features, expected, atol=1e-6, rtol=0)
+    (expected,), (scores,) = (video_scores(random_student, frames, CLASSES) for frames in (clips, raw))
+    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=0)
 
 
 def test_batches_shrink_to_the_memory(monkeypatch: pytest.MonkeyPatch, videos: list[LabelledVideo]) -> None:
     model = student("vclip")
     clips = torch.stack([load_video(video.path, frames=4, views=2, size=32).frames for video in videos])
-    whole = video_features(model, clips)
-    encode, most = model.encode_video, 4
+    (whole,) = video_scores(model, clips, CLASSES)
+    encode, most = model.observe, 4
 
-    def encode_or_fail(frames: Tensor) -> Tensor:
+    def encode_or_fail(frames: Tensor) -> Observation:
         if len(frames) > most:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return encode(frames)
 
-    monkeypatch.setattr(model, "encode_video", encode_or_fail)
+    monkeypatch.setattr(model, "observe", encode_or_fail)
     loaded = [(index, VideoClips(frames, np.zeros(0), np.zeros(0), None)) for index, frames in enumerate(clips)]
-    (features,) = encode_videos([model], loaded).features
-    torch.testing.assert_close(features, whole, atol=1e-6, rtol=0)
+    ((scores,),) = score_videos([(model, CLASSES)], loaded).scores
+    torch.testing.assert_close(scores, whole, atol=1e-6, rtol=0)
     most = 1
     with pytest.raises(FrosterError, match="Not enough memory for 2 views of 4 frames"):
-        encode_videos([model], loaded)
+        score_videos([(model, CLASSES)], loaded)
 
 
 def test_other_faults_of_a_model_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model = student("vclip")
-    monkeypatch.setattr(model, "encode_video", lambda frames: torch.zeros(1, 2) @ torch.zeros(3, 4))
+    monkeypatch.setattr(model, "observe", lambda frames: torch.zeros(1, 2) @ torch.zeros(3, 4))
     loaded = [(0, VideoClips(torch.zeros(1, 2, 3, 32, 32), np.zeros(0), np.zeros(0), None))]
     with pytest.raises(RuntimeError, match="shapes"):
-        encode_videos([model], loaded)
+        score_videos([(model, CLASSES)], loaded)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -265,11 +264,12 @@ def test_counts_below_one_and_nothing_readable(videos: list[LabelledVideo]) -> N
         evaluate_model("puppets", [*videos[:5], *missing], base_and_novel, Path("clips.csv"))
 
 
-def test_models_keep_their_precision_and_features_stay_float32(videos: list[LabelledVideo]) -> None:
+def test_models_keep_their_precision_and_scores_stay_float32(videos: list[LabelledVideo]) -> None:
     model = load_model("puppets").to(torch.bfloat16)
-    (features,) = encode_videos([model], load_clips(videos[:2], size=64)).features
-    (exact,) = encode_videos([load_model("puppets")], load_clips(videos[:2], size=64)).features
-    assert features.dtype == torch.float32
+    classes = [torch.nn.functional.normalize(torch.randn(5, model.config.embed_dim), dim=1)]
+    ((scores,),) = score_videos([(model, classes)], load_clips(videos[:2], size=64)).scores
+    ((exact,),) = score_videos([(load_model("puppets"), classes)], load_clips(videos[:2], size=64)).scores
+    assert scores.dtype == torch.float32
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    torch.testing.assert_close(features, exact, atol=0.02, rtol=0)
-    assert not torch.equal(features, exact)
+    torch.testing.assert_close(scores, exact, atol=0.02, rtol=0)
+    assert not torch.equal(scores, exact)

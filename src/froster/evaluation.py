@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from froster.data.manifests import LabelledVideo, class_indices
@@ -61,14 +60,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class EncodedVideos:
-    """What several models made of the same videos.
+class ScoredVideos:
+    """How several models scored the same videos.
 
-    `features`: for each model `(N, D)` float32, rows as `video_features` gives them. `indices`: which video each row
-    is. `unreadable`, `partial`: by the video's index, why it has no row, or what part of it could not be used.
+    `scores`: for each model and each of its vocabularies `(N, K)` float32, as `video_scores` gives them. `indices`:
+    which video each row is. `unreadable`, `partial`: by the video's index, why it has no row, or what part of it could
+    not be used.
     """
 
-    features: list[Tensor]
+    scores: list[list[Tensor]]
     indices: list[int]
     unreadable: dict[int, str]
     partial: dict[int, str]
@@ -148,48 +148,41 @@ def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Eva
     )
 
 
-def scores(features: Tensor, classes: Tensor) -> Tensor:
-    """Scores of videos in a vocabulary: `video_features` `(N, D)`, class matrix `(K, D)` -> `(N, K)` float32.
-
-    The cosine with every class, averaged over views and frames; `exp(logit_scale)` makes it the logit.
-    """
-    return features @ classes.T
-
-
 @torch.inference_mode()
-def video_features(model: VideoStudent, clips: Tensor) -> Tensor:
-    """One vector a video: the mean of its L2-normalised frame features over views and frames.
+def video_scores(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
+    """Cosine of videos with every class, averaged over views, in several vocabularies; `exp(logit_scale)` makes logits.
 
-    `(N, V, T, 3, S, S)`, CLIP-normalised float32 or raw uint8 -> `(N, D)` float32 on the CPU; N V clips go through the
-    network together, on its device and in its precision. Since logits are linear in frame features, `scores` of this
-    mean are the mean of the scores, in whatever vocabulary.
+    `(N, V, T, 3, S, S)`, CLIP-normalised float32 or raw uint8, and class matrices `(K, D)` -> `(N, K)` float32 each, on
+    the CPU; N V clips go through the network together, on its device and in its precision.
     """
     parameter = model.visual.get_parameter("proj")
     if clips.dtype == torch.uint8:
         clips = clip_normalise(clips)
-    features = model.encode_video(clips.flatten(0, 1).to(parameter.device, parameter.dtype))
-    return F.normalize(features.float(), dim=-1).unflatten(0, clips.shape[:2]).mean(dim=(1, 2)).cpu()
+    observation = model.observe(clips.flatten(0, 1).to(parameter.device, parameter.dtype))
+    scores = [model.similarities(observation, classes.to(parameter.device)) for classes in vocabularies]
+    return [of_views.unflatten(0, clips.shape[:2]).mean(dim=1).cpu() for of_views in scores]
 
 
-def encode_videos(
-    models: Sequence[VideoStudent],
+def score_videos(
+    models: Sequence[tuple[VideoStudent, Sequence[Tensor]]],
     loaded: Iterable[tuple[int, VideoClips | VideoError]],
     frames_per_batch: int = FRAMES_PER_BATCH,
-) -> EncodedVideos:
-    """Send videos, as `load_clips` gives them, through models of the same image size; each is decoded only once.
+) -> ScoredVideos:
+    """Score videos, as `load_clips` gives them, with models of one image size; each video is decoded only once.
 
-    Videos go through together up to `frames_per_batch` frames, larger ones one by one. Raises `FrosterError` when a
-    single video is too large for the memory.
+    Each model comes with its class matrices, one a vocabulary. Videos go through together up to `frames_per_batch`
+    frames, larger ones one by one. Raises `FrosterError` when a single video is too large for the memory.
     """
-    rows: list[list[Tensor]] = [[torch.empty(0, model.config.embed_dim)] for model in models]
+    rows = [[[torch.empty(0, len(classes))] for classes in vocabularies] for _, vocabularies in models]
     indices, unreadable, partial = [], {}, {}
     batch: list[Tensor] = []
 
     def encode_batch() -> None:
         clips = torch.stack(batch)
         batch.clear()
-        for model, of_model in zip(models, rows, strict=True):
-            of_model.append(features_in_memory(model, clips))
+        for (model, vocabularies), of_model in zip(models, rows, strict=True):
+            for scores, batches in zip(scores_in_memory(model, clips, vocabularies), of_model, strict=True):
+                batches.append(scores)
 
     for index, clips in loaded:
         if isinstance(clips, VideoError):
@@ -204,13 +197,14 @@ def encode_videos(
             encode_batch()
     if batch:
         encode_batch()
-    return EncodedVideos([torch.cat(of_model) for of_model in rows], indices, unreadable, partial)
+    scores = [[torch.cat(batches) for batches in of_model] for of_model in rows]
+    return ScoredVideos(scores, indices, unreadable, partial)
 
 
-def features_in_memory(model: VideoStudent, clips: Tensor) -> Tensor:
-    """`video_features`, in smaller and smaller batches where memory does not suffice."""
+def scores_in_memory(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
+    """`video_scores`, in smaller and smaller batches where memory does not suffice."""
     try:
-        return video_features(model, clips)
+        return video_scores(model, clips, vocabularies)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -218,7 +212,8 @@ def features_in_memory(model: VideoStudent, clips: Tensor) -> Tensor:
         if videos == 1:
             raise FrosterError(f"Not enough memory for {views} views of {frames} frames; ask for fewer.") from error
     # Outside of the handler, which holds on to the memory of the attempt.
-    return torch.cat([features_in_memory(model, half) for half in clips.tensor_split(2)])
+    halves = [scores_in_memory(model, half, vocabularies) for half in clips.tensor_split(2)]
+    return [torch.cat(parts) for parts in zip(*halves, strict=True)]
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -303,17 +298,16 @@ def evaluate_model(
             if seen is not None:
                 seen(index + 1)
 
-    encoded = encode_videos([network], counted())
-    (features,) = encoded.features
+    scored = score_videos([(network, list(classes.values()))], counted())
     parts = {}
-    for part, labels in vocabularies.items():
-        rows = [row for row, index in enumerate(encoded.indices) if truths[index][0] == part]
+    for (part, labels), scores in zip(vocabularies.items(), scored.scores[0], strict=True):
+        rows = [row for row, index in enumerate(scored.indices) if truths[index][0] == part]
         if not rows:
-            error = next(reason for index, reason in encoded.unreadable.items() if truths[index][0] == part)
+            error = next(reason for index, reason in scored.unreadable.items() if truths[index][0] == part)
             which = "" if part == "all" else f" of {part} classes"
             raise FrosterError(f"{manifest}: no video{which} can be read; the first of them: {error}")
-        targets = torch.tensor([truths[encoded.indices[row]][1] for row in rows])
-        parts[part] = evaluate(scores(features[rows], classes[part]), targets, list(labels))
+        targets = torch.tensor([truths[scored.indices[row]][1] for row in rows])
+        parts[part] = evaluate(scores[rows], targets, list(labels))
     return ModelReport(
         settings={
             "model": str(model),
@@ -327,8 +321,8 @@ def evaluate_model(
             "precision": str(dtype).removeprefix("torch."),
         },
         parts=parts,
-        unreadable=[(str(videos[index].path), reason) for index, reason in encoded.unreadable.items()],
-        partial=[(str(videos[index].path), reason) for index, reason in encoded.partial.items()],
+        unreadable=[(str(videos[index].path), reason) for index, reason in scored.unreadable.items()],
+        partial=[(str(videos[index].path), reason) for index, reason in scored.partial.items()],
     )
 
 

@@ -6,9 +6,20 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from froster.clip.model import Clip
 from froster.clip.release import RELEASES, fetch_release, find_release
-from froster.clip.weights import Checkpoint, build_clip, load_into, read_checkpoint
+from froster.clip.weights import (
+    Checkpoint,
+    ClipSource,
+    StateDict,
+    build_clip,
+    clip_digest,
+    clip_names,
+    load_into,
+    read_checkpoint,
+)
 from froster.errors import WeightsError, did_you_mean
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 
@@ -29,20 +40,60 @@ def load_model(path_or_name: str | Path, student: str | None = None, **options: 
     """
     named, path = resolve(path_or_name)
     checkpoint = read_checkpoint(path)
+    if checkpoint.clip_source:
+        checkpoint.state |= source_state(checkpoint.clip_source, path)
     return student_from(checkpoint, path, student or named, options)
 
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
-    spec = spec or checkpoint.student or "frame_clip"
+    spec = spec or checkpoint.student or recognised_student(checkpoint) or "frame_clip"
+    name, from_spec = parse_student(spec)
+    own = name == checkpoint.student
+    if own:
+        options = {**checkpoint.options, **from_spec, **options}
+    state = checkpoint.state if own else STUDENTS[name].from_released(checkpoint.state)
+    of_clip = clip_names(checkpoint.config)
     clip = build_clip(checkpoint.config)
-    if parse_student(spec)[0] == checkpoint.student:
-        options = {**checkpoint.options, **parse_student(spec)[1], **options}
-        model = build_student(spec, clip, **options)
-        load_into(model, checkpoint.state, path)
-        return model.eval()
-    # Another network, or a plain CLIP: what the student adds starts as its constructor says.
-    load_into(clip, checkpoint.state, path)
-    return build_student(spec, clip, **options).eval()
+    load_into(clip, {key: value for key, value in state.items() if key in of_clip}, path)
+    model = build_student(spec, clip, **options)
+    # From a plain CLIP, what the student adds starts as its constructor says.
+    if own or state.keys() - of_clip:
+        load_into(model, state, path)
+        model.clip_source = checkpoint.clip_source
+    return model.eval()
+
+
+def recognised_student(checkpoint: Checkpoint) -> str | None:
+    """The student that has just the tensors which a released checkpoint holds beside CLIP's."""
+    of_clip = clip_names(checkpoint.config)
+    if checkpoint.state.keys() <= of_clip:
+        return None
+    for name, student in STUDENTS.items():
+        with torch.device("meta"):
+            names = build_student(name, build_clip(checkpoint.config)).state_dict().keys()
+        if student.from_released(checkpoint.state).keys() == names:
+            return name
+    return None
+
+
+def source_state(source: ClipSource, path: Path) -> StateDict:
+    """The tensors of the CLIP that the checkpoint `path` of adapters belongs to.
+
+    A file that has moved is looked for beside `path`. Raises `WeightsError` when it is not found, or is another.
+    """
+    try:
+        clip = load_clip(source.name)
+    except WeightsError as error:
+        beside = path.with_name(Path(source.name).name)
+        if not beside.is_file():
+            raise WeightsError(f"{path} holds adapters of the CLIP {source.name}. {error}") from error
+        clip = load_clip(beside)
+    state = clip.state_dict()
+    if clip_digest(state, clip.config) != source.sha256:
+        raise WeightsError(
+            f"{path} holds adapters of another CLIP than {source.name} is now; put the one it was trained from there."
+        )
+    return state
 
 
 def load_clip(path_or_name: str | Path) -> Clip:

@@ -17,7 +17,7 @@ from torch import Tensor
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.models import load_model
-from froster.scoring import Average, class_similarities
+from froster.scoring import Average
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, unknown_labels
 from froster.text.labels import Labels, check_labels
@@ -50,7 +50,8 @@ class Recognizer:
 
     `model`: a `VideoStudent`, or what `load_model` takes. `labels`: names, a mapping name -> description (`""` where
     there is none), or the name of a vocabulary such as `"ucf-101"`. `views` clips of `frames` frames are taken in time,
-    their logits averaged. `sampling="release"` takes and prepares the frames as the authors' code does.
+    their logits averaged. `sampling="release"` takes and prepares the frames as the authors' code does. `average`: what
+    of the frames is averaged, `"logits"` or `"features"`; by default what the model's method does.
     `device`: `"auto"`, `"cpu"`, `"cuda"`, …; `precision`: `"auto"` (bfloat16 where the machine has it), `"float32"`
     or `"bfloat16"`.
 
@@ -66,14 +67,14 @@ class Recognizer:
         views: int = 3,
         frames: int = 8,
         sampling: Sampling = "uniform",
-        average: Average = "logits",
+        average: Average | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         if views < 1 or frames < 1:
             raise FrosterError(f"views and frames must be at least 1, not {views} and {frames}.")
         for value, known in ((sampling, get_args(Sampling)), (average, get_args(Average))):
-            if value not in known:
+            if value is not None and value not in known:
                 raise FrosterError(f"There is no {value!r}; choose from {', '.join(known)}.")
         self.labels: Labels = check_labels(labels)
         self.device = pick_device(device)
@@ -144,8 +145,8 @@ class Recognizer:
 
     @torch.inference_mode()
     def _rank(self, video: str, clips: Tensor, warning: str | None) -> Prediction:
-        features = self.model.encode_video(clips.to(self.device, self.dtype))
-        similarities = class_similarities(features, self.classes, self.average).mean(dim=0)
+        observation = self.model.observe(clips.to(self.device, self.dtype))
+        similarities = self.model.similarities(observation, self.classes, self.average).mean(dim=0)
         scores = (self.temperature * similarities).softmax(dim=0)
         order = scores.argsort(descending=True, stable=True).tolist()
         # One transfer each: reading label by label would wait for a GPU a thousand times.

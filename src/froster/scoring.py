@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,10 +13,14 @@ def class_similarities(frame_features: Tensor, classes: Tensor, average: Average
     """Cosine of a clip with every class: `(B, T, D)`, `(K, D)` normalised -> `(B, K)` float32.
 
     `average="logits"`: each frame's cosine, averaged over the frames (the authors' code). `"features"`: the cosine of
-    the averaged frame feature (FROSTER Eq. 1).
+    the averaged frame feature (FROSTER Eq. 1). Classes may differ from clip to clip: `(B, K, D)`. Computed in float32,
+    whatever the precision around.
     """
-    features = frame_features.float()
-    if average == "features":
-        return F.normalize(features.mean(dim=1), dim=-1) @ classes.T
-    # The mean of the cosines is the cosine of the mean unit vector, unnormalised: one product instead of T.
-    return F.normalize(features, dim=-1).mean(dim=1) @ classes.T
+    with torch.autocast(classes.device.type, enabled=False):
+        features, classes = frame_features.float(), classes.float()
+        if average == "features":
+            pooled = F.normalize(features.mean(dim=1), dim=-1)
+        else:
+            # The mean of the cosines is the cosine of the mean unit vector, unnormalised: one product instead of T.
+            pooled = F.normalize(features, dim=-1).mean(dim=1)
+        return torch.einsum("bd,bkd->bk", pooled, classes) if classes.ndim == 3 else pooled @ classes.T

@@ -12,7 +12,7 @@ from froster.bench.puppets import BASE, NOVEL, Job, Setup, Tuned
 from froster.bench.results import METHODS as NAMES
 from froster.bench.results import read_results
 from froster.data.puppets import ACTIONS
-from froster.evaluation import video_features
+from froster.evaluation import video_scores
 from froster.models import load_model
 from froster.shipped import find_recipe
 from froster.training.recipe import TrainRecipe
@@ -92,8 +92,9 @@ def test_test_clips_are_what_evaluation_sees(tmp_path: Path) -> None:
     assert np.array_equal(clips.frames, again.frames)
     assert not list(tmp_path.rglob("*.mp4"))
     model = load_model("puppets").eval()
-    features = video_features(model, torch.from_numpy(clips.frames[:4].copy())[:, None])
-    assert features.shape == (4, model.config.embed_dim)
+    classes = torch.eye(model.config.embed_dim)[:7]
+    (scores,) = video_scores(model, torch.from_numpy(clips.frames[:4].copy())[:, None], [classes])
+    assert scores.shape == (4, 7)
 
 
 @pytest.fixture

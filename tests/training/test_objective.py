@@ -10,8 +10,10 @@ from froster.clip.model import Clip, ClipConfig
 from froster.clip.weights import infer_config, to_clip_names
 from froster.distillation import Distillation
 from froster.students import build_student
+from froster.students.frame_clip import FrameClip
+from froster.text.prompts import TEMPLATES
 from froster.training import objective as module
-from froster.training.objective import Objective
+from froster.training.objective import MicroBatch, Objective
 from froster.training.texts import ClassTexts, FrozenClasses
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -21,18 +23,18 @@ LABELS = {"running": "moving fast on foot", "walking": "", "fencing": "", "juggl
 
 def objective(distance: str = "cosine", **options: object) -> Objective:
     torch.manual_seed(0)
-    teacher = Clip(TINY).requires_grad_(False)
+    teacher = FrameClip(Clip(TINY)).requires_grad_(False)
     torch.manual_seed(1)  # a student that has left its teacher
     student = build_student("vclip", Clip(TINY))
-    texts = ClassTexts(LABELS)
+    texts = ClassTexts(LABELS, TEMPLATES)
     distillation = Distillation(TINY.embed_dim, distance=distance, zero_init=False)
     return Objective(student, texts, None, distillation, teacher, FrozenClasses(teacher, texts), **options)
 
 
-def batch(clips: int) -> tuple[Tensor, Tensor]:
+def batch(clips: int) -> MicroBatch:
     generator = torch.Generator().manual_seed(2)
     frames = torch.randint(0, 256, (clips, 3, 3, 16, 16), dtype=torch.uint8, generator=generator)
-    return frames, torch.randint(0, len(LABELS), (clips,), generator=generator)
+    return MicroBatch(frames, torch.randint(0, len(LABELS), (clips,), generator=generator))
 
 
 def gradients(whole: Objective) -> dict[str, Tensor]:
@@ -61,9 +63,9 @@ def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.M
         state = to_clip_names({k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)})
         models[prefix] = Clip(infer_config(state))
         models[prefix].load_state_dict(state)
-    teacher = models["raw_model."].requires_grad_(False)
+    teacher = FrameClip(models["raw_model."]).requires_grad_(False)
     student = build_student("vclip", models["model."])
-    texts = ClassTexts({str(number): "" for number in range(5)})
+    texts = ClassTexts({str(number): "" for number in range(5)}, TEMPLATES)
     texts.tokens = golden["in.train_tokens"]
     distillation = Distillation(32)
     for side, name in ((distillation.video, "v"), (distillation.text, "t")):
@@ -78,7 +80,7 @@ def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "clip_normalise", lambda frames: frames)  # the golden's frames are floats
     step = Objective(student, texts, None, distillation, teacher, teacher_classes)
     frames = golden["in.video"].permute(0, 2, 1, 3, 4)
-    terms = step.backward([(frames, golden["in.labels"])], 0, 2, NO_SCALER)
+    terms = step.backward([MicroBatch(frames, golden["in.labels"])], 0, 2, NO_SCALER)
     for ours, theirs in (
         ("cross_entropy", "cross_entropy"),
         ("video", "distill_vision"),
@@ -105,10 +107,11 @@ def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("distance", ["cosine", "l2_sum"])
 def test_micro_batches_add_up_to_the_batch(distance: str) -> None:
-    frames, targets = batch(7)
+    clips = batch(7)
     whole, parts = objective(distance), objective(distance)
-    terms = whole.backward([(frames, targets)], 3, 7, NO_SCALER)
-    split = [(frames[a:b], targets[a:b]) for a, b in ((0, 3), (3, 3), (3, 7))]  # one has lost all its clips
+    terms = whole.backward([clips], 3, 7, NO_SCALER)
+    edges = ((0, 3), (3, 3), (3, 7))  # one has lost all its clips
+    split = [MicroBatch(clips.frames[a:b], clips.targets[a:b]) for a, b in edges]
     in_parts = parts.backward(split, 3, 7, NO_SCALER)
     assert terms.keys() == in_parts.keys() == {"cross_entropy", "video", "text", "loss"}
     for name, term in terms.items():
@@ -133,12 +136,12 @@ def test_frozen_classes_are_what_the_text_encoder_gives() -> None:
     step = objective()
     assert step.teacher is not None
     for template in (0, 27):
-        encoded = step.texts.encode(step.teacher, template)  # type: ignore[arg-type]
+        encoded = step.texts.encode(step.teacher, template)
         torch.testing.assert_close(FrozenClasses(step.teacher, step.texts)(template), encoded, atol=1e-5, rtol=0)
 
 
 def test_each_prompt_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts, clip = ClassTexts(LABELS), Clip(TINY)
+    texts, clip = ClassTexts(LABELS, TEMPLATES), FrameClip(Clip(TINY))
     frozen, encoded = FrozenClasses(clip, texts), []
     encode = clip.encode_text
     monkeypatch.setattr(clip, "encode_text", lambda tokens: encoded.append(len(tokens)) or encode(tokens))

@@ -33,7 +33,7 @@ from froster.data.manifests import read_manifest
 from froster.data.puppets import ACTIONS, write_videos
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError
-from froster.evaluation import evaluate, harmonic_mean, scores, video_features
+from froster.evaluation import evaluate, harmonic_mean, video_scores
 from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.models import PUPPETS, load_clip, load_model
@@ -190,14 +190,14 @@ def base_and_novel(model: VideoStudent, regime: str, test: TestClips) -> tuple[f
     """Top-1 in per cent of base clips among base actions and of novel clips among novel actions."""
     device = pick_device("auto")
     model = model.to(device, pick_precision("auto", device)).eval()
-    batches = (torch.from_numpy(test.frames[i : i + 32].copy())[:, None] for i in range(0, len(test.frames), 32))
-    features = torch.cat([video_features(model, batch) for batch in batches])
     accuracy = []
     for names in (BASE[regime], NOVEL[regime]):
-        rows = torch.from_numpy(np.isin(test.actions, [ACTIONS.index(name) for name in names]).nonzero()[0])
+        rows = np.isin(test.actions, [ACTIONS.index(name) for name in names]).nonzero()[0]
         targets = torch.tensor([names.index(ACTIONS[action]) for action in test.actions[rows].tolist()])
         classes = encode_classes(model, check_labels(names))
-        accuracy.append(100 * evaluate(scores(features[rows], classes), targets, names).top1)
+        batches = (torch.from_numpy(test.frames[rows[i : i + 32]])[:, None] for i in range(0, len(rows), 32))
+        scores = torch.cat([video_scores(model, batch, [classes])[0] for batch in batches])
+        accuracy.append(100 * evaluate(scores, targets, names).top1)
     return accuracy[0], accuracy[1]
 
 

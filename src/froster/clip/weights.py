@@ -6,6 +6,8 @@ released FROSTER and Open-VCLIP checkpoints, and our own. Nothing in a file is e
 """
 
 import argparse
+import functools
+import hashlib
 import json
 import pickle
 import re
@@ -47,6 +49,14 @@ HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np.float64(0).__reduce__()[
 BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|vocab_size)$")
 
 
+@dataclass(frozen=True)
+class ClipSource:
+    """The CLIP that a checkpoint of adapters belongs to: what `load_clip` takes, and `clip_digest` of its tensors."""
+
+    name: str
+    sha256: str
+
+
 @dataclass
 class Checkpoint:
     """What a file holds, under the names of `Clip`, before a model is built from it."""
@@ -55,6 +65,7 @@ class Checkpoint:
     config: ClipConfig
     student: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    clip_source: ClipSource | None = None  # where CLIP's own tensors are when `state` does not have them
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -148,7 +159,9 @@ def read_pickle(path: Path) -> tuple[StateDict, dict[str, Any]]:
     for key in ("model_state", "state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             metadata = {key: True}
-            content = content[key]
+            # ActionCLIP keeps what it adds in a dictionary of its own.
+            added = content.get("fusion_model_state_dict") or {}
+            content = content[key] | {f"fusion_model.{name.removeprefix('module.')}": added[name] for name in added}
             break
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path} is not a checkpoint: it holds no named tensors.")
@@ -350,16 +363,25 @@ class Savable(Protocol):
 def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
     """Write a `VideoStudent` or a `Clip` as safetensors, whole or not at all.
 
-    `dtype` converts the tensors, for instance to float16 for shipping. Token rows that are zero are left out.
+    `dtype` converts the tensors, for instance to float16 for shipping. Token rows that are zero are left out, and all
+    of CLIP's tensors where the student's `clip_source` says that they are elsewhere.
     """
-    state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    rows = state[TOKEN_TABLE].any(dim=1).nonzero()[:, 0]
-    state[TOKEN_TABLE], state[TOKEN_ROWS] = state[TOKEN_TABLE][rows], rows.to(torch.int32)
+    source: ClipSource | None = getattr(model, "clip_source", None)
+    left_out = clip_names(model.config) if source else frozenset()
+    state = {
+        key: value.detach().to("cpu", dtype).contiguous()
+        for key, value in model.state_dict().items()
+        if key not in left_out
+    }
+    if TOKEN_TABLE in state:
+        rows = state[TOKEN_TABLE].any(dim=1).nonzero()[:, 0]
+        state[TOKEN_TABLE], state[TOKEN_ROWS] = state[TOKEN_TABLE][rows], rows.to(torch.int32)
     description = {
         "format": FORMAT,
         "config": json.dumps(asdict(model.config)),
         "student": getattr(model, "name", ""),
         "options": json.dumps(getattr(model, "options", {})),
+        **({"clip": json.dumps(asdict(source))} if source else {}),
         **metadata,
     }
     with replace_when_written(Path(path)) as temporary:
@@ -373,12 +395,29 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
     try:
         config = ClipConfig(**json.loads(metadata["config"]))
         state = {key: value.float() for key, value in tensors.items() if key != TOKEN_ROWS}
-        table = torch.zeros(config.vocab_size, config.text_width)
-        table[tensors[TOKEN_ROWS].long()] = state[TOKEN_TABLE]
-        state[TOKEN_TABLE] = table
-        return Checkpoint(state, config, metadata["student"] or None, json.loads(metadata["options"]))
+        source = ClipSource(**json.loads(metadata["clip"])) if "clip" in metadata else None
+        if not source:
+            table = torch.zeros(config.vocab_size, config.text_width)
+            table[tensors[TOKEN_ROWS].long()] = state[TOKEN_TABLE]
+            state[TOKEN_TABLE] = table
+        return Checkpoint(state, config, metadata["student"] or None, json.loads(metadata["options"]), source)
     except DAMAGE as error:
         raise WeightsError(f"{path} is a damaged froster checkpoint ({error!r}): {DOWNLOAD_AGAIN}.") from error
+
+
+@functools.cache
+def clip_names(config: ClipConfig) -> frozenset[str]:
+    """Names of a CLIP's tensors, which every student has too."""
+    return frozenset(build_clip(config).state_dict())
+
+
+def clip_digest(state: StateDict, config: ClipConfig) -> str:
+    """SHA-256 of CLIP's own tensors among `state`: the same whatever format they were read from."""
+    digest = hashlib.sha256()
+    for name in sorted(clip_names(config)):
+        digest.update(name.encode())
+        digest.update(state[name].detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def build_clip(config: ClipConfig) -> Clip:

@@ -1,19 +1,25 @@
-"""The table of student networks. A new student is one file here and one line in `STUDENTS`."""
+"""The table of student networks: every `VideoStudent` in a file of this folder."""
 
+import importlib
+import inspect
+import pkgutil
 from typing import Any
 
 from froster.clip.model import Clip
 from froster.errors import FrosterError, did_you_mean
-from froster.students.base import VideoStudent
-from froster.students.frame_clip import FrameClip
-from froster.students.vclip import VClip
+from froster.students.base import Observation, VideoStudent
 
-STUDENTS: dict[str, type[VideoStudent]] = {
-    "frame_clip": FrameClip,
-    "vclip": VClip,
-}
+__all__ = ["STUDENTS", "Observation", "VideoStudent", "build_student", "parse_student"]
 
-__all__ = ["STUDENTS", "VideoStudent", "build_student", "parse_student"]
+
+def find_students() -> dict[str, type[VideoStudent]]:
+    """All student classes of this folder by their names."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    classes = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
+    return {cls.name: cls for cls in classes if issubclass(cls, VideoStudent) and cls is not VideoStudent}
+
+
+STUDENTS = find_students()
 
 
 def parse_student(spec: str) -> tuple[str, dict[str, Any]]:

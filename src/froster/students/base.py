@@ -1,26 +1,55 @@
 """What every student network has in common."""
 
 import inspect
+import re
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from froster.clip.model import Clip, ClipConfig
+from froster.clip.weights import ClipSource, StateDict
+from froster.scoring import Average, class_similarities
+from froster.text.prompts import TEMPLATES
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a student made of clips.
+
+    `features`: `(B, T, D)`, of every frame, not normalised. `context`: what its class features adapt to, in a form of
+    the student's own, first axis B; None where they are the same for every video.
+    """
+
+    features: Tensor
+    context: Tensor | None = None
 
 
 class VideoStudent(nn.Module):
     """A video model that starts from a `Clip` and takes over its modules.
 
     Its parameters keep the names they have in `Clip` (`visual.*`, `text.*`, `logit_scale`), so a checkpoint of CLIP
-    loads into any student; a subclass replaces or adds what its paper adds.
+    loads into any student; a subclass replaces or adds what its paper adds. All that text features depend on lies
+    in `text`.
+
+    A subclass says what its method is: `name` is what users type, `title` what tables show; `trained` is a regular
+    expression, searched in the names of the parameters that training changes; `average`, whether logits or features of
+    the frames are averaged; `templates`, the prompts of a class beside its bare text, none where the network learns the
+    words around it; `unit_classes`, whether the class matrix is normalised.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    trained: ClassVar[str] = ""
+    average: ClassVar[Average] = "logits"
+    templates: ClassVar[tuple[str, ...]] = TEMPLATES
+    unit_classes: ClassVar[bool] = True
 
     def __init__(self, clip: Clip) -> None:
         super().__init__()
         self.config: ClipConfig = clip.config
         self.options: dict[str, Any] = {}
+        self.clip_source: ClipSource | None = None  # where the tensors of CLIP are, if a checkpoint need not hold them
         self.visual = clip.visual
         self.text = clip.text
         self.logit_scale = clip.logit_scale
@@ -30,14 +59,42 @@ class VideoStudent(nn.Module):
         """Names of the options of this student, those of its constructor."""
         return [key for key in inspect.signature(cls).parameters if key != "clip"]
 
+    @classmethod
+    def from_released(cls, state: StateDict) -> StateDict:
+        """Tensors of the method's released checkpoints under the names here; CLIP's own part has its names already."""
+        return state
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What the method trains, by name."""
+        return {name: p for name, p in self.named_parameters() if re.search(self.trained, name)}
+
     def encode_video(self, frames: Tensor) -> Tensor:
         """Feature of every frame: `(B, T, 3, H, W)` float -> `(B, T, D)`, not normalised.
 
-        `froster.video.load_video(path, size=model.config.image_size).frames` gives such frames, CLIP-normalised;
-        `froster.scoring.class_similarities` compares the features with classes. Raises `ValueError` for other shapes.
+        `froster.video.load_video(path, size=model.config.image_size).frames` gives such frames, CLIP-normalised.
+        Raises `ValueError` for other shapes.
         """
-        return self.visual(frames)
+        return self.observe(frames).features
+
+    def observe(self, frames: Tensor) -> Observation:
+        """All that `similarities` needs of clips: `(B, T, 3, H, W)` float, CLIP-normalised."""
+        return Observation(self.visual(frames))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Text features: `(K, L)` int64 of `froster.clip.tokenizer.tokenize` -> `(K, D)`, not normalised."""
         return self.text(tokens)
+
+    def encode_prompts(self, tokens: Tensor) -> Tensor:
+        """Rows of a class matrix, of whatever `similarities` takes: `(K, L)` int64 -> `(K, …)`."""
+        return self.encode_text(tokens)
+
+    def class_features(self, classes: Tensor) -> Tensor:
+        """What a class matrix means without any video, to compare with the teacher's: `(K, …)` -> `(K, D)`."""
+        return classes
+
+    def similarities(self, observation: Observation, classes: Tensor, average: Average | None = None) -> Tensor:
+        """Cosine of clips with every class of `froster.text.classifier.encode_classes`: -> `(B, K)` float32.
+
+        `exp(logit_scale)` makes them logits. `average` overrules the method's own.
+        """
+        return class_similarities(observation.features, classes, average or self.average)

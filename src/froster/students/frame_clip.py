@@ -7,3 +7,4 @@ class FrameClip(VideoStudent):
     """Every frame of the clip goes through CLIP by itself."""
 
     name = "frame_clip"
+    title = "CLIP"

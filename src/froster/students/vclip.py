@@ -55,6 +55,7 @@ class VClip(VideoStudent):
     """
 
     name = "vclip"
+    title = "VCLIP"
 
     def __init__(self, clip: Clip, window: int = 1, boundary: Boundary = "zero") -> None:
         if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:

@@ -6,36 +6,25 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
-from froster.clip.model import ClipConfig
 from froster.clip.tokenizer import VOCAB_SIZE, tokenize
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import cache_dir, replace_when_written
-from froster.text.prompts import TEMPLATES, class_prompts
+from froster.students import VideoStudent
+from froster.text.prompts import class_prompts
 
 TOKENS_PER_BATCH = 2048  # small enough for a CPU to keep the activations in its cache
 
 
-class TextEncoder(Protocol):
-    @property
-    def config(self) -> ClipConfig: ...
-
-    @property
-    def text(self) -> nn.Module: ...
-
-    def encode_text(self, tokens: Tensor) -> Tensor: ...
-
-
 @torch.inference_mode()
-def encode_texts(model: TextEncoder, texts: Sequence[str]) -> Tensor:
-    """L2-normalised text features: N texts -> `(N, D)` float32 on the CPU.
+def encode_texts(model: VideoStudent, texts: Sequence[str]) -> Tensor:
+    """Features of prompts: N texts -> `(N, D)` float32 on the CPU, or what else `encode_prompts` gives.
 
     Texts go through in batches of similar length, each cut to its longest text. That is exact, since the text
     transformer is causal, and several times less work than 77 positions a text.
@@ -53,12 +42,12 @@ def encode_texts(model: TextEncoder, texts: Sequence[str]) -> Tensor:
     while start < len(order):
         longest = int(lengths[order[start]])
         batch = order[start : start + max(1, TOKENS_PER_BATCH // longest)]
-        features.append(F.normalize(model.encode_text(tokens[batch, :longest].to(device)).float(), dim=-1).cpu())
+        features.append(model.encode_prompts(tokens[batch, :longest].to(device)).float().cpu())
         start += len(batch)
     return torch.cat(features)[order.argsort()]
 
 
-def token_ids(model: TextEncoder, texts: Sequence[str]) -> Tensor:
+def token_ids(model: VideoStudent, texts: Sequence[str]) -> Tensor:
     if model.config.vocab_size != VOCAB_SIZE:
         raise FrosterError(
             f"This model has a vocabulary of its own, {model.config.vocab_size} tokens; "
@@ -67,17 +56,26 @@ def token_ids(model: TextEncoder, texts: Sequence[str]) -> Tensor:
     return tokenize(texts)
 
 
-def encode_classes(model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...] = TEMPLATES) -> Tensor:
+def encode_classes(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None) -> Tensor:
     """Class matrix: for K labels (name -> description, "" for none) the `(K, D)` float32, L2-normalised.
 
-    Each prompt's feature is normalised, the prompts of a class are averaged, the mean is normalised again.
+    Each prompt's feature is normalised, the prompts of a class are averaged, the mean is normalised again. For a model
+    whose `unit_classes` is False it is the plain mean of what `encode_prompts` gives. `templates`: the model's own.
     """
+    templates = model.templates if templates is None else templates
     prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
     features = encode_texts(model, [prompt for of_class in prompts for prompt in of_class])
-    return F.normalize(features.unflatten(0, (len(prompts), -1)).mean(dim=1), dim=-1)
+    return average_prompts(model, features.unflatten(0, (len(prompts), -1)).transpose(0, 1))
 
 
-def unknown_labels(model: TextEncoder, labels: Iterable[str]) -> list[str]:
+def average_prompts(model: VideoStudent, features: Tensor) -> Tensor:
+    """Class matrix from the features of P prompts of every class: `(P, K, …)` -> `(K, …)` float32."""
+    if not model.unit_classes:
+        return features.float().mean(dim=0)
+    return F.normalize(F.normalize(features.float(), dim=-1).mean(dim=0), dim=-1)
+
+
+def unknown_labels(model: VideoStudent, labels: Iterable[str]) -> list[str]:
     """The labels with a token that the model never saw: its row in the token table is zero, as in our small model."""
     names = list(labels)
     unseen = ~model.text.get_parameter("token_embedding.weight").any(dim=1).cpu()
@@ -90,9 +88,10 @@ def unknown_labels(model: TextEncoder, labels: Iterable[str]) -> list[str]:
 
 
 def load_or_encode_classes(
-    model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...] = TEMPLATES
+    model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None
 ) -> Tensor:
     """`encode_classes`, kept in the user's cache under the content of labels, templates and text weights."""
+    templates = model.templates if templates is None else templates
     path = cache_dir() / "classes" / f"{cache_key(model, labels, templates)}.safetensors"
     if path.is_file():
         try:
@@ -113,10 +112,13 @@ def store(classes: Tensor, path: Path) -> None:
         return
 
 
-def cache_key(model: TextEncoder, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
+def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
     """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
     prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
-    digest = hashlib.sha256(json.dumps([prompts, asdict(model.config)]).encode())
+    # The text encoders of most students are the same: they share their class matrices.
+    methods = (type(model).encode_prompts, type(model).encode_text, type(model.text))
+    encoder = [*(method.__qualname__ for method in methods), model.unit_classes]
+    digest = hashlib.sha256(json.dumps([prompts, asdict(model.config), encoder]).encode())
     for name, parameter in model.text.state_dict().items():
         digest.update(name.encode())
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 
 from froster.clip.model import Clip
-from froster.clip.weights import save_checkpoint
+from froster.clip.weights import ClipSource, clip_digest, clip_names, save_checkpoint
 from froster.data.manifests import class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.device import has_bfloat16
@@ -26,11 +26,13 @@ from froster.errors import FrosterError, WeightsError
 from froster.interpolation import WeightAverage, interpolated_weights, patch_states, weight_distance
 from froster.models import load_clip, load_model
 from froster.students import VideoStudent
+from froster.students.frame_clip import FrameClip
 from froster.text.labels import Labels, check_labels, read_labels
+from froster.text.prompts import TEMPLATES
 from froster.training.checkpoint import RunFolder, digest, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, training_loader
 from froster.training.journal import Journal, check_tensorboard
-from froster.training.objective import Objective
+from froster.training.objective import MicroBatch, Objective
 from froster.training.processes import find_processes
 from froster.training.recipe import TrainRecipe
 from froster.training.schedule import learning_rate
@@ -69,6 +71,13 @@ class Run:
     def common(self) -> list[nn.Parameter]:
         """The student's parameters of which `clip` holds the original."""
         return [self.student.get_parameter(name) for name in self.clip]
+
+    def freeze_clip(self) -> None:
+        """Leave CLIP's parameters out of this step: the optimizer passes over what has no gradient."""
+        of_clip = clip_names(self.student.config)
+        for name, parameter in self.student.named_parameters():
+            if name in of_clip:
+                parameter.grad = None
 
     def state(self) -> dict[str, Any]:
         distillation = self.objective.distillation
@@ -134,7 +143,14 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     )
     with journal or nullcontext():
         while run.step < steps:
-            taken = take_step(run, batches)
+            try:
+                taken = take_step(run, batches)
+            except torch.OutOfMemoryError as error:
+                raise FrosterError(
+                    f"The GPU has not enough memory for a step of {recipe.optimizer.batch_size} clips in "
+                    f"{recipe.optimizer.accumulate} parts; raise optimizer.accumulate, or set "
+                    f"activation_checkpointing=true. {folder.last_good().capitalize()}."
+                ) from error
             if journal:
                 journal.write(taken)
             if run.step % run.steps_per_epoch == 0:
@@ -170,31 +186,35 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         check_tensorboard()
     student = load_model(recipe.model, recipe.student)
     clip = load_teacher(recipe, student) if recipe.distillation or stays_near_clip(recipe) else None
+    trained = choose_trained(student, recipe)
+    student.to(device).train()
+    student.visual.checkpointing = student.text.checkpointing = recipe.activation_checkpointing
+    originals = original_values(student, clip, device) if clip and stays_near_clip(recipe) else {}
+    text_is_trained = any(parameter.requires_grad for parameter in student.text.parameters())
+
     distillation = None
     if recipe.distillation:
         options = recipe.distillation.model_dump()
-        options["text"] &= recipe.trained == "all"
+        options["text"] &= text_is_trained
+        if not options["video"] and not options["text"]:
+            raise FrosterError(f"{student.name} does not train the text encoder: there is no text to distil into it.")
         distillation = Distillation(student.config.embed_dim, **options).to(device)
-    student.to(device).train().requires_grad_(False)
-    (student if recipe.trained == "all" else student.visual).requires_grad_(True)
-    student.visual.checkpointing = student.text.checkpointing = recipe.activation_checkpointing
-    originals = original_values(student, clip, device) if clip and stays_near_clip(recipe) else {}
-
-    texts = ClassTexts(labels)
-    teacher = clip.requires_grad_(False).to(device, autocast or torch.float32) if clip and distillation else None
+    texts = ClassTexts(labels, student.templates)
+    teacher = None
+    if clip and distillation:
+        teacher = FrameClip(clip.requires_grad_(False).to(device, autocast or torch.float32))
     objective = Objective(
         student=student,
         texts=texts,
         autocast=autocast,
         distillation=distillation,
         teacher=teacher,
-        teacher_classes=FrozenClasses(teacher, texts) if teacher else None,
-        frozen_classes=FrozenClasses(student, texts) if recipe.trained == "vision" else None,
+        teacher_classes=FrozenClasses(teacher, ClassTexts(labels, teacher.templates)) if teacher else None,
+        frozen_classes=None if text_is_trained else FrozenClasses(student, texts),
         rank=processes.process_index,
         processes=processes.num_processes,
     )
-    parameters = [p for p in student.parameters() if p.requires_grad]
-    parameters += distillation.parameters() if distillation else []
+    parameters = [*trained, *(distillation.parameters() if distillation else ())]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -227,6 +247,32 @@ def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Clip:
             f"{student.config.embed_dim}: they cannot be compared; take another teacher."
         )
     return clip
+
+
+def choose_trained(student: VideoStudent, recipe: TrainRecipe) -> list[nn.Parameter]:
+    """Let the recipe's choice of parameters, and no others, take gradients. Raises `FrosterError` when there are none.
+
+    Where no tensor of CLIP is among them, the checkpoints need not hold CLIP: they name it.
+    """
+    chosen = student.trained_parameters() if recipe.trained == "default" else dict(student.named_parameters())
+    if recipe.trained == "vision":
+        chosen = {name: parameter for name, parameter in chosen.items() if name.startswith("visual.")}
+    if not chosen:
+        raise FrosterError(
+            f"The student {student.name} has nothing to train: it is the frozen CLIP; take trained: all."
+        )
+    if recipe.freeze_clip_epochs and chosen.keys() <= clip_names(student.config):
+        raise FrosterError(f"freeze_clip_epochs: {student.name} adds nothing to CLIP that could be trained alone.")
+    student.requires_grad_(False)
+    for parameter in chosen.values():
+        parameter.requires_grad_(True)
+    if chosen.keys() & clip_names(student.config):
+        student.clip_source = None
+    elif not student.clip_source:
+        path = Path(recipe.model)
+        name = str(path.resolve()) if path.exists() else recipe.model
+        student.clip_source = ClipSource(name, clip_digest(student.state_dict(), student.config))
+    return list(chosen.values())
 
 
 def stays_near_clip(recipe: TrainRecipe) -> bool:
@@ -263,14 +309,14 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     rng = np.random.default_rng((recipe.seed, STEP_STREAM, run.step))
-    template, ratio = int(rng.integers(objective.texts.templates)), float(rng.random())
+    template, ratio = int(rng.integers(len(TEMPLATES))), float(rng.random())
     run.step += 1
     taken = {"step": run.step, "epoch": run.step / run.steps_per_epoch, "clips": clips, "learning_rate": rate}
     if not clips:
         return taken
 
     run.optimizer.zero_grad()
-    micro_batches = [(micro.frames, micro.targets) for micro in batch]
+    micro_batches = [MicroBatch(micro.frames, micro.targets) for micro in batch]
     terms = objective.backward(micro_batches, template, clips, run.scaler)
     if recipe.interpolation:
         weight = recipe.interpolation.weight
@@ -282,6 +328,8 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
         run.scaler.scale(distance).backward()
         terms |= {"weight_distance": distance.detach(), "loss": terms["loss"] + distance.detach()}
     average_gradients(run.parameters)
+    if run.step <= recipe.freeze_clip_epochs * run.steps_per_epoch:
+        run.freeze_clip()
     run.scaler.unscale_(run.optimizer)
     terms["gradient_norm"] = nn.utils.clip_grad_norm_(run.parameters, recipe.optimizer.clip_norm)
     values = reduce(torch.stack([term.detach() for term in terms.values()]), "mean").tolist()

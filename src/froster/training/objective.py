@@ -8,15 +8,25 @@ import torch.nn.functional as F
 from accelerate.utils import gather, reduce
 from torch import Tensor
 
-from froster.clip.model import Clip
 from froster.distillation import Distillation
-from froster.scoring import class_similarities
 from froster.students import VideoStudent
 from froster.training.texts import ClassTexts
 from froster.video.transforms import clip_normalise
 
-MicroBatch = tuple[Tensor, Tensor]  # frames (b, T, 3, S, S) uint8, targets (b,) int64
-ClassMatrix = Callable[[int], Tensor]  # of a template's number: (K, D) float32, L2-normalised
+ClassMatrix = Callable[[int], Tensor]  # of a template's number: (K, D) float32
+
+
+@dataclass
+class MicroBatch:
+    """Clips that go through the networks together.
+
+    `frames`: `(b, T, 3, S, S)` uint8, `targets`: `(b,)` int64. `taught`: what the teacher sees in them, once it has
+    looked: `(b, T, D)` float32, L2-normalised.
+    """
+
+    frames: Tensor
+    targets: Tensor
+    taught: Tensor | None = None
 
 
 @dataclass
@@ -31,7 +41,7 @@ class Objective:
     texts: ClassTexts
     autocast: torch.dtype | None = None
     distillation: Distillation | None = None
-    teacher: Clip | None = None
+    teacher: VideoStudent | None = None
     teacher_classes: ClassMatrix | None = None
     frozen_classes: ClassMatrix | None = None
     rank: int = 0
@@ -55,12 +65,13 @@ class Objective:
         classes = self.all_classes(own).requires_grad_(own.requires_grad)
         # Every process has the same terms, clips or not: they are averaged.
         terms = dict.fromkeys(self.term_names, torch.zeros((), device=classes.device))
-        for frames, targets in batch:
-            if len(targets):
-                self.collect(terms, self.video_terms(frames, targets, classes, clips), scaler, weight)
+        for micro in batch:
+            if len(micro.targets):
+                self.collect(terms, self.video_terms(micro, classes, clips), scaler, weight)
         if self.distillation and self.distillation.text and self.teacher_classes:
-            teacher_classes = self.teacher_classes(template)
-            self.collect(terms, {"text": self.distillation.text_loss(classes, teacher_classes)}, scaler, weight)
+            features = F.normalize(self.student.class_features(classes), dim=-1)
+            text_loss = self.distillation.text_loss(features, self.teacher_classes(template))
+            self.collect(terms, {"text": text_loss}, scaler, weight)
         if own.requires_grad:
             gradient = torch.zeros_like(classes) if classes.grad is None else classes.grad
             own.backward(self.own_gradient(gradient, len(own)))
@@ -81,21 +92,22 @@ class Objective:
         for name, term in {**new, "loss": loss}.items():
             terms[name] = terms[name] + term.detach()
 
-    def video_terms(self, frames: Tensor, targets: Tensor, classes: Tensor, clips: int) -> dict[str, Tensor]:
+    def video_terms(self, micro: MicroBatch, classes: Tensor, clips: int) -> dict[str, Tensor]:
         """Terms of one micro-batch, weighted so that micro-batches add up and processes average to the whole batch."""
-        frames, targets = (t.to(classes.device, non_blocking=True) for t in (frames, targets))
+        frames, targets = (t.to(classes.device, non_blocking=True) for t in (micro.frames, micro.targets))
         frames = clip_normalise(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         share = self.processes * len(targets) / clips
         with self.computing():
-            features = self.student.encode_video(frames)
-        logits = self.student.logit_scale.exp() * class_similarities(features, classes)
+            observation = self.student.observe(frames)
+            similarities = self.student.similarities(observation, classes)
+        logits = self.student.logit_scale.exp() * similarities
         terms = {"cross_entropy": share * F.cross_entropy(logits, targets)}
         if self.distillation and self.distillation.video and self.teacher:
-            with torch.no_grad():
-                taught = self.teacher.encode_video(frames)
-            loss = self.distillation.video_loss(
-                F.normalize(features.float(), dim=-1), F.normalize(taught.float(), dim=-1)
-            )
+            if micro.taught is None:
+                with torch.no_grad():
+                    micro.taught = F.normalize(self.teacher.encode_video(frames).float(), dim=-1)
+            features = F.normalize(observation.features.float(), dim=-1)
+            loss = self.distillation.video_loss(features, micro.taught)
             # Eq. 7 is a sum over the clips, not a mean.
             terms["video"] = (self.processes if self.distillation.distance == "l2_sum" else share) * loss
         return terms
@@ -115,7 +127,8 @@ class Objective:
         """Gradient of this process's rows, added up over the processes; rows that only fill up have none."""
         if self.processes == 1:
             return gradient
-        whole = reduce(F.pad(gradient, (0, 0, 0, rows * self.processes - len(gradient))), "sum")
+        filling = gradient.new_zeros(rows * self.processes - len(gradient), *gradient.shape[1:])
+        whole = reduce(torch.cat([gradient, filling]), "sum")
         return whole[self.rank * rows : (self.rank + 1) * rows]
 
     def computing(self) -> torch.autocast:

@@ -25,6 +25,7 @@ from froster.device import has_bfloat16, pick_device
 from froster.errors import FrosterError
 from froster.files import replace_when_written
 from froster.scoring import class_similarities
+from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
@@ -250,7 +251,7 @@ def zero_shot_scores(
 ) -> dict[str, object]:
     """Zero-shot top-1 in per cent over all actions: unseen photos, and videos of each domain gap frame by frame."""
     labels = check_labels(ACTIONS)
-    classes = encode_classes(clip, labels).to(device)
+    classes = encode_classes(FrameClip(clip), labels).to(device)
     size = clip.config.image_size
     drawn = [draw_photo(TEST_SEED + i, action=i % len(ACTIONS), size=size) for i in range(photos)]
     pixels = np.stack([photo.pixels for photo in drawn])[:, None]

@@ -149,9 +149,10 @@ class TrainRecipe(Recipe):
     """Everything that decides the result of a training run.
 
     `model`: where the student starts, what `load_model` takes; `teacher`: the frozen CLIP, by default `model` itself.
-    `trained`: all parameters, or those of the image encoder alone. `average_from`: the tested weights are the mean of
-    the epochs' ends after that epoch; without it they are the last ones. `patch_ratio`: the share of CLIP that is mixed
-    into them (Open-VCLIP). `keep`: how many epochs' checkpoints stay.
+    `trained`: by default what the student's method trains; or all parameters, or those of the image encoder alone.
+    `freeze_clip_epochs`: so many epochs train nothing but what the student adds to CLIP. `average_from`: the tested
+    weights are the mean of the epochs' ends after that epoch; without it they are the last ones. `patch_ratio`: the
+    share of CLIP that is mixed into them (Open-VCLIP). `keep`: how many epochs' checkpoints stay.
     """
 
     out: Path
@@ -159,7 +160,8 @@ class TrainRecipe(Recipe):
     model: str
     student: str = "vclip"
     teacher: str | None = None
-    trained: Literal["all", "vision"] = "all"
+    trained: Literal["default", "all", "vision"] = "default"
+    freeze_clip_epochs: NonNegativeInt = 0
     data: DataSettings
     distillation: DistillationSettings | None = None
     interpolation: InterpolationSettings | None = None
@@ -174,6 +176,8 @@ class TrainRecipe(Recipe):
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
+        if self.freeze_clip_epochs >= self.optimizer.epochs:
+            raise ValueError(f"freeze_clip_epochs ({self.freeze_clip_epochs}) leaves no epoch that trains CLIP")
         if self.average_from is not None and self.average_from >= self.optimizer.epochs:
             raise ValueError(f"average_from ({self.average_from}) leaves no epoch of {self.optimizer.epochs}")
         if self.data.puppets and self.data.manifest.name != "manifest.csv":
