@@ -1,0 +1,234 @@
+"""What every student network must do, whatever its method."""
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from froster.clip.model import Clip, ClipConfig
+from froster.clip.weights import ClipSource, clip_digest, clip_names, save_checkpoint
+from froster.distillation import Distillation
+from froster.errors import WeightsError
+from froster.models import load_model
+from froster.students import STUDENTS, VideoStudent, build_student
+from froster.students.frame_clip import FrameClip
+from froster.text.classifier import encode_classes
+from froster.text.prompts import TEMPLATES
+from froster.training.objective import MicroBatch, Objective
+from froster.training.texts import ClassTexts, FrozenClasses
+
+SMALL = ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)
+LABELS = {"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": "", "juggling": ""}
+# VCLIP's neighbours dilute the attention; these two add networks that start at random, as their authors do.
+NOT_CLIP_AT_FIRST = {"vclip", "action_clip", "x_clip"}
+ALL = pytest.mark.parametrize("name", list(STUDENTS))
+
+
+def small_clip() -> Clip:
+    torch.manual_seed(0)
+    return Clip(SMALL)
+
+
+def new_student(name: str) -> VideoStudent:
+    return build_student(name, small_clip()).eval()
+
+
+def moved_student(name: str) -> VideoStudent:
+    """A student that has been trained: nothing of what it adds is at zero any more."""
+    student = new_student(name)
+    of_clip = clip_names(SMALL)
+    with torch.no_grad():
+        for key, parameter in student.named_parameters():
+            if key not in of_clip:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return student
+
+
+def clips(batch: int = 2, frames: int = 4, size: int = 32) -> Tensor:
+    return torch.randn(batch, frames, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def similarities(student: VideoStudent, frames: Tensor) -> Tensor:
+    with torch.inference_mode():
+        dtype = student.visual.proj.dtype
+        return student.similarities(student.observe(frames.to(dtype)), encode_classes(student, LABELS))
+
+
+def objective(student: VideoStudent) -> Objective:
+    """FROSTER on the student, whatever it trains."""
+    chosen = student.trained_parameters().keys()
+    for name, parameter in student.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    teacher = FrameClip(small_clip()).requires_grad_(False)
+    texts = ClassTexts(LABELS, student.templates)
+    text_is_trained = any(p.requires_grad for p in student.text.parameters())
+    return Objective(
+        student,
+        texts,
+        distillation=Distillation(SMALL.embed_dim, text=text_is_trained, zero_init=False),
+        teacher=teacher,
+        teacher_classes=FrozenClasses(teacher, ClassTexts(LABELS, TEMPLATES)),
+        frozen_classes=None if text_is_trained else FrozenClasses(student, texts),
+    )
+
+
+def backward(student: VideoStudent, checkpointing: bool = False) -> dict[str, Tensor]:
+    """Terms of one training step's loss; the gradients are in the parameters."""
+    student.train()
+    student.visual.checkpointing = student.text.checkpointing = checkpointing
+    frames = torch.randint(0, 256, (3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(3)
+    step = objective(student)
+    no_scaler = torch.amp.GradScaler("cpu", enabled=False)
+    return step.backward([MicroBatch(frames, torch.tensor([0, 1, 3]))], 5, 3, no_scaler)
+
+
+@ALL
+@pytest.mark.parametrize(("frames", "size"), [(1, 32), (5, 48), (16, 32)])
+def test_any_number_of_frames_any_size(name: str, frames: int, size: int) -> None:
+    student = moved_student(name)
+    with torch.inference_mode():
+        assert student.encode_video(clips(2, frames, size)).shape == (2, frames, 32)
+    scores = similarities(student, clips(2, frames, size))
+    assert scores.shape == (2, len(LABELS))
+    assert scores.dtype == torch.float32
+    assert scores.abs().max() <= 1 + 1e-5
+
+
+@ALL
+def test_clips_do_not_see_each_other(name: str) -> None:
+    student, both = moved_student(name), clips(3)
+    alone = torch.cat([similarities(student, clip[None]) for clip in both])
+    assert (similarities(student, both) - alone).abs().max() < 1e-5
+
+
+@ALL
+def test_classes_do_not_see_each_other(name: str) -> None:
+    student, frames = moved_student(name), clips()
+    some = dict(list(LABELS.items())[1:3])
+    with torch.inference_mode():
+        of_some = student.similarities(student.observe(frames), encode_classes(student, some))
+    assert (of_some - similarities(student, frames)[:, 1:3]).abs().max() < 1e-5
+
+
+@ALL
+def test_starts_as_clip_where_the_method_says_so(name: str) -> None:
+    student, clip = new_student(name), small_clip().eval()
+    with torch.inference_mode():
+        difference = (student.encode_video(clips()) - clip.encode_video(clips())).abs().max()
+    assert (difference < 1e-5) == (name not in NOT_CLIP_AT_FIRST)
+
+
+@ALL
+def test_bfloat16_is_near_float32(name: str) -> None:
+    exact = similarities(moved_student(name), clips())
+    rounded = similarities(moved_student(name).to(torch.bfloat16), clips())
+    assert 0 < (rounded - exact).abs().max() < 0.05
+
+
+@ALL
+def test_what_is_trained_has_gradients_and_nothing_else(name: str) -> None:
+    student = moved_student(name)
+    if not student.trained:
+        assert student.trained_parameters().keys() == dict(student.named_parameters()).keys()
+    terms = backward(student)
+    assert all(term.isfinite() for term in terms.values())
+    with_gradient = {key for key, p in student.named_parameters() if p.grad is not None and p.grad.any()}
+    assert with_gradient == student.trained_parameters().keys()
+
+
+@ALL
+def test_only_what_is_trained_changes(name: str) -> None:
+    student = moved_student(name)
+    before = {key: value.clone() for key, value in student.state_dict().items()}
+    backward(student)
+    torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-3).step()
+    changed = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == student.trained_parameters().keys()
+
+
+@ALL
+def test_activation_checkpointing_gives_the_same_gradients(name: str) -> None:
+    plain, checkpointed = moved_student(name), moved_student(name)
+    backward(plain)
+    backward(checkpointed, checkpointing=True)
+    for (key, one), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        if one.grad is not None:
+            assert other.grad is not None, key
+            torch.testing.assert_close(other.grad, one.grad, atol=1e-6, rtol=1e-4, msg=key)
+
+
+@ALL
+def test_autocast_trains(name: str) -> None:
+    student = moved_student(name)
+    exact = backward(student)
+    step = objective(student)
+    step.autocast = torch.bfloat16
+    frames = torch.randint(0, 256, (3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    no_scaler = torch.amp.GradScaler("cpu", enabled=False)
+    terms = step.backward([MicroBatch(frames, torch.tensor([0, 1, 3]))], 5, 3, no_scaler)
+    assert abs(terms["cross_entropy"] - exact["cross_entropy"]) < 0.2
+
+
+@ALL
+def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
+    student = moved_student(name)
+    save_checkpoint(student, tmp_path / "student.safetensors")
+    loaded = load_model(tmp_path / "student.safetensors")
+    assert (loaded.name, loaded.options) == (name, student.options)
+    state = student.state_dict()
+    assert loaded.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+    assert torch.equal(similarities(loaded, clips()), similarities(student, clips()))
+
+
+@ALL
+def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_path: Path) -> None:
+    student = moved_student(name)
+    if student.trained_parameters().keys() & clip_names(SMALL):
+        pytest.skip("trains CLIP's own parameters")
+    clip, path = tmp_path / "clip.safetensors", tmp_path / "adapters.safetensors"
+    save_checkpoint(small_clip(), clip)
+    student.clip_source = ClipSource(str(clip), clip_digest(student.state_dict(), SMALL))
+    save_checkpoint(student, path)
+    with safetensors.safe_open(path, "pt") as file:
+        assert set(file.keys()) == student.trained_parameters().keys()
+        assert json.loads(file.metadata()["clip"])["sha256"] == student.clip_source.sha256
+    assert torch.equal(similarities(load_model(path), clips()), similarities(student, clips()))
+
+    (tmp_path / "elsewhere").mkdir()
+    moved = path.rename(tmp_path / "elsewhere" / "adapters.safetensors")
+    clip.rename(tmp_path / "elsewhere" / "clip.safetensors")
+    assert torch.equal(similarities(load_model(moved), clips()), similarities(student, clips()))
+    torch.manual_seed(7)
+    save_checkpoint(Clip(SMALL), clip)
+    with pytest.raises(WeightsError, match="adapters of another CLIP than"):
+        load_model(moved)
+    clip.unlink()
+    (tmp_path / "elsewhere" / "clip.safetensors").unlink()
+    with pytest.raises(WeightsError, match="holds adapters of the CLIP"):
+        load_model(moved)
+
+
+@ALL
+def test_a_plain_clip_becomes_the_student(name: str, tmp_path: Path) -> None:
+    save_checkpoint(small_clip(), tmp_path / "clip.safetensors")
+    torch.manual_seed(4)
+    student = load_model(tmp_path / "clip.safetensors", student=name)
+    assert student.name == name
+    state = student.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in small_clip().state_dict().items())
+    assert all(value.isfinite().all() for value in state.values())
+
+
+@ALL
+def test_class_features_are_compared_with_the_teachers(name: str) -> None:
+    student = moved_student(name)
+    with torch.inference_mode():
+        features = student.class_features(encode_classes(student, LABELS))
+    assert features.shape == (len(LABELS), SMALL.embed_dim)
+    assert F.normalize(features, dim=-1).isfinite().all()
