@@ -263,6 +263,26 @@ def test_loss_that_is_not_a_number_stops_with_the_last_good_checkpoint(
     assert not (recipe.out / "model.safetensors").exists()
 
 
+def test_too_little_gpu_memory_is_said_with_what_to_do(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = loop.take_step
+
+    def step_or_fail(run: loop.Run, batches: object) -> dict[str, float]:
+        if run.step == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return take_step(run, batches)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "take_step", step_or_fail)
+    with pytest.raises(FrosterError, match=r"4 clips in 1 parts; raise optimizer.accumulate.*the last good.*epoch-001"):
+        loop.train(short_recipe(manifest, tmp_path / "run"))
+
+
+def test_nothing_to_train_is_said(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(FrosterError, match="vclip adds nothing to CLIP"):
+        loop.train(short_recipe(manifest, tmp_path / "run", "freeze_clip_epochs=1"))
+
+
 def test_unreadable_clips_are_skipped_and_listed(manifest: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     write_videos(folder, ACTIONS, videos=4, frames=6, size=64)

@@ -171,3 +171,13 @@ def test_shares_of_processes_make_up_the_class_matrix(processes: int) -> None:
     shares = [step.texts.encode(step.student, 2, rank, processes) for rank in range(processes)]
     assert len({len(share) for share in shares}) == 1
     torch.testing.assert_close(torch.cat(shares)[: len(whole)], whole, atol=1e-6, rtol=0)
+
+
+def test_the_teacher_looks_at_a_clip_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, clips = objective(), batch(3)
+    assert step.teacher is not None
+    looked, encode = [], step.teacher.encode_video
+    monkeypatch.setattr(step.teacher, "encode_video", lambda frames: looked.append(len(frames)) or encode(frames))
+    first = step.backward([clips], 0, 3, NO_SCALER)
+    assert step.backward([clips], 0, 3, NO_SCALER, weight=0.5) == first
+    assert looked == [3]

@@ -149,7 +149,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
                 raise FrosterError(
                     f"The GPU has not enough memory for a step of {recipe.optimizer.batch_size} clips in "
                     f"{recipe.optimizer.accumulate} parts; raise optimizer.accumulate, or set "
-                    f"activation_checkpointing=true. {folder.last_good().capitalize()}."
+                    f"activation_checkpointing=true ({folder.last_good()})."
                 ) from error
             if journal:
                 journal.write(taken)
