@@ -22,6 +22,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import: `froster --help` should not wait for it.
     if name in _HOMES:

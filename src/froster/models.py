@@ -20,7 +20,7 @@ from froster.clip.weights import (
     load_into,
     read_checkpoint,
 )
-from froster.errors import WeightsError, did_you_mean
+from froster.errors import FrosterError, WeightsError, did_you_mean
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 
 PUPPETS = "puppets"
@@ -51,7 +51,10 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
     own = name == checkpoint.student
     if own:
         options = {**checkpoint.options, **from_spec, **options}
-    state = checkpoint.state if own else STUDENTS[name].from_released(checkpoint.state)
+        state = checkpoint.state
+    else:
+        state = STUDENTS[name].from_released(checkpoint.state)
+        options = {**STUDENTS[name].options_from(state), **from_spec, **options}
     of_clip = clip_names(checkpoint.config)
     clip = build_clip(checkpoint.config)
     load_into(clip, {key: value for key, value in state.items() if key in of_clip}, path)
@@ -69,9 +72,13 @@ def recognised_student(checkpoint: Checkpoint) -> str | None:
     if checkpoint.state.keys() <= of_clip:
         return None
     for name, student in STUDENTS.items():
-        with torch.device("meta"):
-            names = build_student(name, build_clip(checkpoint.config)).state_dict().keys()
-        if student.from_released(checkpoint.state).keys() == names:
+        state = student.from_released(checkpoint.state)
+        try:
+            with torch.device("meta"):
+                model = build_student(name, build_clip(checkpoint.config), **student.options_from(state))
+        except FrosterError:  # this CLIP is too small for it
+            continue
+        if state.keys() == model.state_dict().keys():
             return name
     return None
 

@@ -36,7 +36,7 @@ def test_the_shown_recipe_trains_the_few_base_actions() -> None:
     assert recipe.data.frames == bench.FRAMES
 
 
-@pytest.mark.parametrize("method", bench.METHODS)
+@pytest.mark.parametrize("method", bench.VARIANTS)
 def test_methods_differ_in_nothing_but_their_method(method: str, tmp_path: Path) -> None:
     reference = Job("few", "residual", 3, 1e-4).recipe(tmp_path).model_dump()
     recipe = Job("few", method, 3, 1e-4).recipe(tmp_path).model_dump()
@@ -100,9 +100,9 @@ def test_test_clips_are_what_evaluation_sees(tmp_path: Path) -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two methods, 20 clips, two steps, 45 test clips."""
-    methods = {name: bench.METHODS[name] for name in ("fine_tuned", "residual")}
+    methods = {name: bench.VARIANTS[name] for name in ("fine_tuned", "residual")}
     for name, value in {
-        "METHODS": methods,
+        "VARIANTS": methods,
         "EPOCHS": dict.fromkeys(BASE, 2),
         "WARMUP_EPOCHS": dict.fromkeys(BASE, 1),
         "TRAIN_CLIPS": 2,

@@ -40,6 +40,11 @@ def test_released_student(goldens: Path, golden: str, spec: str) -> None:
         assert (ours - expected[name]).abs().max() < TOLERANCE, name
 
 
+@pytest.mark.parametrize("name", ["vclip", "adaptformer", "aim", "st_adapter", "x_clip"])
+def test_released_files_are_recognised(goldens: Path, name: str) -> None:
+    assert load_model(goldens / f"student_{name}.pyth").name == name
+
+
 def neighbour_attention_by_hand(student: VClip, x: torch.Tensor, layer: int) -> torch.Tensor:
     """The same attention, one frame after another, with missing neighbours left out or as zeros."""
     attention = student.visual.blocks[layer].attn

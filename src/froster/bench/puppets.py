@@ -13,7 +13,7 @@ import signal
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from froster.bench.report import write_report
+from froster.bench.results import FROSTER, STUDENT_METHODS, Result, append_result, read_results, select
 from froster.bench.results import METHODS as NAMES
-from froster.bench.results import Result, append_result, read_results, select
 from froster.data.manifests import read_manifest
 from froster.data.puppets import ACTIONS, write_videos
 from froster.device import pick_device, pick_precision
@@ -72,19 +72,32 @@ class Method:
     last: str | None  # the weights after the last epoch
     averaged: str | None = None  # the mean of the epochs after the warm-up
     patched: str | None = None  # that mean, half way to CLIP
+    ratios: tuple[float, ...] = (0.0,)  # shares of CLIP in the tested mean; the first decides the learning rate
     curve: bool = False  # also at every ratio of `RATIOS`
+    changes: tuple[str, ...] = ()  # to the recipe
 
 
-METHODS = {
+VARIANTS = {
     "fine_tuned": Method("fine-tuned", "fine_tuned", "fine_tuned_averaged", "fine_tuned_patched", curve=True),
     "weight_l2": Method("weight-l2", "weight_l2"),
-    "open_vclip": Method("open-vclip", None, "open_vclip", curve=True),
+    "open_vclip": Method("open-vclip", None, "open_vclip", ratios=(PATCH, 0.0), curve=True),
     "no_projector": Method("no-projector", "no_projector", "no_projector_averaged", "no_projector_patched"),
     "plain": Method("plain-projector", "plain", "plain_averaged", "plain_patched"),
     "residual": Method("residual", "residual", "froster_averaged", "froster_patched", curve=True),
     "video_only": Method("video-only", "video_only"),
     "text_only": Method("text-only", "text_only"),
 }
+# Every network without and with the frozen teacher, from one recipe; averaged epochs, as FROSTER is tested.
+PAIRS = {
+    name: Method(
+        name.removesuffix(FROSTER).replace("_", "-"),
+        None,
+        name,
+        changes=("distillation={}",) if name.endswith(FROSTER) else ("distillation=null",),
+    )
+    for name in STUDENT_METHODS
+}
+METHODS = VARIANTS | PAIRS
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,7 @@ class Job:
         settings = {"alpha": self.alpha, "beta": self.beta, "zero_init": str(self.zero_init).lower()}
         if self.method == "residual":
             changes += [f"distillation.{key}={value}" for key, value in settings.items()]
+        changes += METHODS[self.method].changes
         return TrainRecipe.read(find_recipe(f"puppets/{METHODS[self.method].recipe}"), changes)
 
 
@@ -244,17 +258,12 @@ def weights_to_test(job: Job, last: Path, averaged: Path, only_last: bool = Fals
     if method.last:
         yield method.last, last, 0.0
     elif only_last and method.averaged:
-        yield method.averaged, averaged, PATCH
+        yield method.averaged, averaged, method.ratios[0]
     default = replace(job, alpha=0.1, beta=2.0, zero_init=True)
     if only_last or not method.averaged or job != default:
         return
-    if method.curve and job.regime == "hard" and job.draw < CURVE_DRAWS:
-        ratios: tuple[float, ...] = RATIOS
-    elif method.last:
-        ratios = (0.0,)
-    else:
-        ratios = (PATCH, 0.0)
-    for ratio in ratios:
+    drawn_curve = method.curve and job.regime == "hard" and job.draw < CURVE_DRAWS
+    for ratio in RATIOS if drawn_curve else method.ratios:
         yield method.averaged, averaged, ratio
     if method.patched:
         yield method.patched, averaged, PATCH
@@ -279,8 +288,9 @@ class Tuned:
         return harmonic_mean(self.base, self.novel)
 
 
-def tuning_jobs() -> list[Job]:
-    return [Job("few", method, draw, rate) for method in METHODS for rate in LEARNING_RATES for draw in TUNING_DRAWS]
+def tuning_jobs(grids: Mapping[str, tuple[float, ...]]) -> list[Job]:
+    """Every method at every learning rate of its grid."""
+    return [Job("few", method, draw, rate) for method, grid in grids.items() for rate in grid for draw in TUNING_DRAWS]
 
 
 def reported_jobs(chosen: dict[str, float], regimes: Sequence[str], draws: int, sweep_draws: int) -> list[Job]:
@@ -318,26 +328,40 @@ def bench(
     What `out` holds already is not done again. Raises `FrosterError` when a file in `out` cannot be used.
     """
     results_path, clock = out / "results.jsonl", Clock(out / "bench.json")
-    tuned = tune(out / "tuning.jsonl", work, processes, console, clock)
+    grids = dict.fromkeys(VARIANTS, LEARNING_RATES)
+    tuned = tune(out / "tuning.jsonl", work, grids, processes, console, clock)
     chosen = best_rates(tuned)
-    for regime in regimes:
-        test_frozen(results_path, work, regime)
-    finished = {result.experiment for result in read_results(results_path)}
     planned = reported_jobs(chosen, regimes, draws, sweep_draws)
+    results = do_jobs(planned, regimes, results_path, work, processes, console, clock)
+    return write_report(results, out, notes(clock.note() / 60, processes, tuned, chosen))
+
+
+def do_jobs(
+    planned: Sequence[Job],
+    regimes: Sequence[str],
+    path: Path,
+    work: Path,
+    processes: int,
+    console: Console,
+    clock: "Clock",
+) -> list[Result]:
+    """Do what `path` does not hold yet; returns the results of all planned jobs and of the frozen CLIP."""
+    for regime in regimes:
+        test_frozen(path, work, regime)
+    finished = {result.experiment for result in read_results(path)}
     jobs = [job for job in planned if not expected(job) <= finished]
     with progress(console, "Training and testing", len(jobs)) as finish:
 
         def done(job: Job, of_job: list[Result]) -> None:
             for result in of_job:
-                append_result(results_path, result)
+                append_result(path, result)
             clock.note()
             first = of_job[0]
             finish(f"{job.name}: base {first.base:.1f}, novel {first.novel:.1f}, HM {first.hm:.1f}")
 
         run_jobs(jobs, Setup(work, TEST_SEED, TEST_CLIPS), processes, done)
     wanted = {experiment for job in planned for experiment in expected(job)}
-    results = [r for r in read_results(results_path) if r.method == "frozen" or r.experiment in wanted]
-    return write_report(results, out, notes(clock.note() / 60, processes, tuned, chosen))
+    return [r for r in read_results(path) if r.method == "frozen" or r.experiment in wanted]
 
 
 class Clock:
@@ -354,11 +378,13 @@ class Clock:
         return seconds
 
 
-def tune(path: Path, work: Path, processes: int, console: Console, clock: Clock) -> list[Tuned]:
+def tune(
+    path: Path, work: Path, grids: Mapping[str, tuple[float, ...]], processes: int, console: Console, clock: Clock
+) -> list[Tuned]:
     """Outcomes of all learning rates on the draws that are not reported; those in the file are not done again."""
     tuned = [Tuned(**outcome) for outcome in read_json_lines(path)] if path.exists() else []
     finished = {(outcome.method, outcome.learning_rate, outcome.draw) for outcome in tuned}
-    jobs = [job for job in tuning_jobs() if (job.method, job.learning_rate, job.draw) not in finished]
+    jobs = [job for job in tuning_jobs(grids) if (job.method, job.learning_rate, job.draw) not in finished]
     with progress(console, "Choosing learning rates", len(jobs)) as finish:
 
         def done(job: Job, results: list[Result]) -> None:
@@ -370,7 +396,7 @@ def tune(path: Path, work: Path, processes: int, console: Console, clock: Clock)
             finish(f"{job.name}: HM {outcome.hm:.1f}")
 
         run_jobs(jobs, Setup(work, TUNING_SEED, TUNING_CLIPS, only_last=True), processes, done)
-    wanted = {(job.method, job.learning_rate, job.draw) for job in tuning_jobs()}
+    wanted = {(job.method, job.learning_rate, job.draw) for job in tuning_jobs(grids)}
     return [outcome for outcome in tuned if (outcome.method, outcome.learning_rate, outcome.draw) in wanted]
 
 

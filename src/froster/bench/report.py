@@ -70,7 +70,7 @@ def write_report(results: Sequence[Result], out: Path, notes: str = "") -> list[
             with replace_when_written(plots[-1]) as temporary:
                 figure.savefig(temporary)
     markdown = markdown_report(results, [plot.name for plot in plots], notes)
-    pages = {out / "results.md": markdown, out / "results.html": html_page(markdown, plots)}
+    pages = {out / "results.md": markdown, out / "results.html": html_page(markdown, plots, TITLE)}
     for path, text in pages.items():
         with replace_when_written(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -336,7 +336,7 @@ img {{ display: block; width: 100%; max-width: 50rem; height: auto; margin: 0 au
 """
 
 
-def html_page(markdown: str, plots: Sequence[Path]) -> str:
+def html_page(markdown: str, plots: Sequence[Path], title: str) -> str:
     """The report as one page that needs nothing else: `plots` are inside it."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
@@ -351,7 +351,7 @@ def html_page(markdown: str, plots: Sequence[Path]) -> str:
     body = body.replace("<table>", scroll.format("Table", "<table>")).replace("</table>", "</table>\n</div>")
     body = re.sub(r"<p>(<img [^>]*>)</p>", scroll.format("Plot", r"\1\n</div>"), body)
     body = re.sub(r"(?<=\d) (?=[±%])", "\u00a0", body)
-    return PAGE.format(title=TITLE, body=body)
+    return PAGE.format(title=title, body=body)
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from froster.errors import FrosterError, did_you_mean
+from froster.students import STUDENTS
 
 REGIMES = {
     "hard": "Few classes (10 base), trained hard",
@@ -47,6 +48,10 @@ METHODS = {
     "froster_averaged": "FROSTER, averaged epochs",
     "froster_patched": "FROSTER, averaged and patched (0.5)",
 }
+FROSTER = "_froster"  # behind the name of a student that was trained with the frozen teacher
+STUDENT_METHODS = {name: student.title for name, student in STUDENTS.items()} | {
+    f"{name}{FROSTER}": f"{student.title} + FROSTER" for name, student in STUDENTS.items()
+}
 PATCHED = dict.fromkeys(
     ("fine_tuned_patched", "open_vclip", "no_projector_patched", "plain_patched", "froster_patched"), 0.5
 )  # the share of CLIP at which these methods are compared
@@ -68,15 +73,15 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class Result:
     """Top-1 of one trained and tested network, in per cent, on one draw of the training clips.
 
-    `regime` is a key of `REGIMES`, `method` one of `METHODS`; `ratio` is the share of CLIP in the tested weights;
-    `alpha`, `beta` and `zero_init` keep their defaults where a method has no such setting. `learning_rate` is 0 where
-    nothing was trained. `seconds`: training time.
+    `regime` is a key of `REGIMES`, `method` one of `METHODS` or `STUDENT_METHODS`; `ratio` is the share of CLIP in the
+    tested weights; `alpha`, `beta` and `zero_init` keep their defaults where a method has no such setting.
+    `learning_rate` is 0 where nothing was trained. `seconds`: training time.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     regime: Annotated[str, AfterValidator(known(REGIMES))]
-    method: Annotated[str, AfterValidator(known(METHODS))]
+    method: Annotated[str, AfterValidator(known(METHODS | STUDENT_METHODS))]
     draw: NonNegativeInt
     base: Percent
     novel: Percent

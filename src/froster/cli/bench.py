@@ -21,13 +21,22 @@ def puppets(
     regime: Annotated[
         list[str] | None, typer.Option(help="hard, few (10 base actions) or many (half of them); all by default.")
     ] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of the training clips.")] = 5,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="variants: FROSTER and what its tables compare it with; all: every network, without and with FROSTER; "
+            "or names of networks, with commas."
+        ),
+    ] = "variants",
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Draws of the training clips (5; of the networks 3).", show_default=False)
+    ] = None,
     sweep_draws: Annotated[int, typer.Option(min=0, help="Draws for alpha, beta and zero initialisation.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Training runs side by side.")] = os.cpu_count() or 1,
 ) -> None:
-    """Base-to-novel on drawn puppets: frozen CLIP, fine-tuning, Open-VCLIP, FROSTER and its variants.
+    """Base-to-novel on drawn puppets: frozen CLIP, fine-tuning, Open-VCLIP, FROSTER and its variants, or all networks.
 
-    Two hours on two cores; goes on where it was stopped.
+    One to two hours on two cores; goes on where it was stopped.
     """
     from rich.console import Console
 
@@ -35,18 +44,25 @@ def puppets(
     from froster.bench.puppets import bench as run
     from froster.bench.report import summary_table
     from froster.bench.results import read_results
+    from froster.bench.students import bench_students, named_students
     from froster.errors import FrosterError, did_you_mean
 
     for name in regime or ():
         if name not in BASE:
             raise FrosterError(f"There is no regime {name!r}; {did_you_mean(name, BASE)}")
-    console = Console(highlight=False, soft_wrap=True)
+    students = named_students(methods) if methods != "variants" else []
+    if students and regime:
+        raise FrosterError("--regime is for --methods variants; networks are compared in one, few.")
+    console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
     try:
-        files = run(out, work, regime or list(BASE), draws, sweep_draws, jobs, Console(stderr=True))
+        if students:
+            files = bench_students(students, out, work, draws or 3, jobs, progress)
+        else:
+            files = run(out, work, regime or list(BASE), draws or 5, sweep_draws, jobs, progress)
     except KeyboardInterrupt:
         console.print("Stopped; the same command goes on from here.")
         raise typer.Exit(130) from None
-    for name in regime or BASE:
+    for name in (regime or BASE) if not students else ():
         console.print(summary_table(read_results(out / "results.jsonl"), name))
     for path in files:
         console.print(str(path))

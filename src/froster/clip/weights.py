@@ -1,18 +1,20 @@
 """Every checkpoint format there is, in; our own, out.
 
 Read: OpenAI release files (TorchScript, float16), plain state dicts, OpenCLIP and Hugging Face CLIP safetensors, the
-released FROSTER and Open-VCLIP checkpoints, and our own. Nothing in a file is ever executed: pickles are read with
-`weights_only=True`, TorchScript archives by `torchscript.py`.
+released FROSTER and Open-VCLIP checkpoints, those of other video students, and our own. Nothing in a file is ever
+executed: pickles are read with `weights_only=True`, TorchScript archives by `torchscript.py`.
 """
 
 import argparse
 import functools
 import hashlib
 import json
+import math
 import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from froster.clip.model import Clip, ClipConfig
+from froster.clip.release import fetch_release
 from froster.clip.torchscript import is_torchscript, read_torchscript
 from froster.errors import FrosterWarning, WeightsError
 from froster.files import replace_when_written
@@ -38,6 +41,7 @@ FOLDER_LAYOUTS = (
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )
+RUN_RECIPE = "recipe.json"  # of a training run; its weights come last
 SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth", ".bin")
 DOWNLOAD_AGAIN = "it is truncated or only half downloaded; fetch it again"
 # What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
@@ -45,7 +49,15 @@ TRAINING_ONLY = re.compile(r"^(projector_[vt]\.|raw_model\.)")
 # What a damaged file makes PyTorch and zipfile raise.
 DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError, StopIteration)
 # Numbers and options that training scripts save beside the tensors; building them runs no code of the file.
-HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np.float64(0).__reduce__()[0], *map(type, map(np.dtype, "fdilqb"))]
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    (OrderedDict, "yacs.config.CfgNode"),  # a dictionary with settings as attributes
+    np.dtype,
+    np.float64(0).__reduce__()[0],
+    *map(type, map(np.dtype, "fdilqb")),
+]
+EMBEDDED_PROMPTS = "prompt_learner.complete_text_embeddings"
+RELEASE_SIZES = {(32, 224): "vit-b-32", (16, 224): "vit-b-16", (14, 224): "vit-l-14", (14, 336): "vit-l-14-336"}
 BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|vocab_size)$")
 
 
@@ -79,6 +91,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if "format" in metadata and "config" in metadata:
         return read_own(tensors, metadata, path)
     state = to_clip_names(tensors)
+    add_frozen_text(state, path)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
         some = ", ".join(list(tensors)[:3]) or "no tensors"
         raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
@@ -86,8 +99,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         config = infer_config(state, describe_beside(path, tensors))
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
-    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say.
-    return Checkpoint(state, config, "vclip" if is_released_student(tensors, metadata) else None)
+    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. Tensors beside CLIP's are of others.
+    is_vclip = is_released_student(tensors, metadata) and state.keys() <= clip_names(config)
+    return Checkpoint(state, config, "vclip" if is_vclip else None)
 
 
 def is_released_student(tensors: StateDict, metadata: dict[str, Any]) -> bool:
@@ -100,6 +114,10 @@ def find_weights_file(path: Path) -> Path:
         for candidate in (path / name for name in FOLDER_LAYOUTS):
             if candidate.is_file():
                 return candidate
+        epochs = sorted(path.glob("checkpoints/epoch-*.safetensors"))
+        if (path / RUN_RECIPE).is_file():
+            so_far = f"; its last whole epoch is {epochs[-1]}" if epochs else ""
+            raise WeightsError(f"{path} is an unfinished run: go on with froster train --resume{so_far}.")
         others = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         if len(others) == 1:
             return others[0]
@@ -182,6 +200,8 @@ def refusal(path: Path, error: pickle.UnpicklingError) -> WeightsError:
 # Names. Ours are OpenAI's, with the text encoder under `text.` and every linear layer a plain `nn.Linear`.
 
 OPENAI_NAMES = (
+    (r"^image_encoder\.", "visual."),  # ViFi-CLIP
+    (r"^text_encoder\.", ""),
     (r"^(token_embedding|positional_embedding|transformer|ln_final|text_projection)\b", r"text.\1"),
     (r"\.transformer\.resblocks\.", ".blocks."),
     (r"\.attn\.in_proj_(weight|bias)$", r".attn.in_proj.\1"),
@@ -240,6 +260,33 @@ def fuse_projections(state: StateDict) -> None:
         parts = [key.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
         if all(part in state for part in parts):
             state[key.replace(".q_proj.", ".in_proj.")] = torch.cat([state.pop(part) for part in parts])
+
+
+def add_frozen_text(state: StateDict, path: Path) -> None:
+    """Give a released student, in place, what its file leaves out of the text encoder because it was never trained.
+
+    ViFi-CLIP leaves out the token embedding (it keeps the embedded prompts of its training classes instead), Text4Vis
+    the whole text encoder. Both start from OpenAI's release, which is fetched. Raises `WeightsError` when none has
+    these sizes, or the prompts were embedded by another CLIP.
+    """
+    from_student = EMBEDDED_PROMPTS in state or any(key.startswith("fusion_model.") for key in state)
+    whole_vision = {"visual.conv1.weight", "visual.positional_embedding"} <= state.keys()
+    if not from_student or not whole_vision or TOKEN_TABLE in state:
+        return
+    patch_size = state["visual.conv1.weight"].shape[-1]
+    image_size = patch_size * math.isqrt(len(state["visual.positional_embedding"]) - 1)
+    if (patch_size, image_size) not in RELEASE_SIZES:
+        raise WeightsError(
+            f"{path} leaves its text encoder, or part of it, to the CLIP that it was trained from; OpenAI released "
+            f"none with patches of {patch_size} pixels and images of {image_size}."
+        )
+    name = RELEASE_SIZES[patch_size, image_size]
+    release = to_clip_names(read_tensors(fetch_release(name))[0])
+    start_of_text = release[TOKEN_TABLE][-2]
+    for prompt in state.get(EMBEDDED_PROMPTS, ()):
+        if prompt.shape[1:] != start_of_text.shape or (prompt[0] - start_of_text).abs().max() > 1e-4:  # float16's part
+            raise WeightsError(f"{path} was trained from another CLIP than {name}: its prompts are embedded otherwise.")
+    state |= {key: value for key, value in release.items() if key.startswith("text.") and key not in state}
 
 
 def infer_config(state: StateDict, hints: dict[str, Any] | None = None) -> ClipConfig:

@@ -40,10 +40,10 @@ class VideoStudent(nn.Module):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    trained: ClassVar[str] = ""
-    average: ClassVar[Average] = "logits"
-    templates: ClassVar[tuple[str, ...]] = TEMPLATES
-    unit_classes: ClassVar[bool] = True
+    trained: str = ""
+    average: Average = "logits"
+    templates: tuple[str, ...] = TEMPLATES
+    unit_classes: bool = True
 
     def __init__(self, clip: Clip) -> None:
         super().__init__()
@@ -63,6 +63,11 @@ class VideoStudent(nn.Module):
     def from_released(cls, state: StateDict) -> StateDict:
         """Tensors of the method's released checkpoints under the names here; CLIP's own part has its names already."""
         return state
+
+    @classmethod
+    def options_from(cls, state: StateDict) -> dict[str, Any]:
+        """Options that the method's released tensors show, under the names here; the others keep their defaults."""
+        return {}
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """What the method trains, by name."""

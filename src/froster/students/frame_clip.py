@@ -1,4 +1,4 @@
-"""Per-frame CLIP: no exchange between frames. Frozen CLIP, fine-tuned CLIP and ViFi-CLIP are this network."""
+"""Per-frame CLIP: no exchange between frames. Frozen CLIP and fine-tuned CLIP are this network."""
 
 from froster.students.base import VideoStudent
 

@@ -1,0 +1,78 @@
+"""ActionCLIP (Wang, Xing and Liu, arXiv 2021): per-frame CLIP, then a transformer over the features of the frames.
+
+The paper's temporal head "Transf". With the feature x_t of frame t and a learned position p_t,
+
+    y = x + transformer(x + p),        video feature = mean of y over the frames.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from froster.clip.model import Attention, Block, Clip
+from froster.clip.weights import StateDict
+from froster.students.base import Observation, VideoStudent
+
+LAYERS = 6  # of the released models
+
+
+class TemporalTransformer(nn.Module):
+    """Pre-norm transformer over frame features, added to them: `(B, T, D)` -> `(B, T, D)`.
+
+    The output is near `2 x` at the start, not `x`: the transformer's own residual path carries the features too.
+    """
+
+    def __init__(self, width: int, heads: int, layers: int, frames: int) -> None:
+        super().__init__()
+        self.positional_embedding = nn.Parameter(0.02 * torch.randn(frames, width))
+        self.blocks = nn.Sequential(*(Block(width, heads, "quick_gelu") for _ in range(layers)))
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.blocks(x + self.positions(x.shape[1]))
+
+    def positions(self, frames: int) -> Tensor:
+        """Positions of the first frames, `(T, D)`; of clips longer than the table, it stretched to their length."""
+        table = self.positional_embedding
+        if frames <= len(table):
+            return table[:frames]
+        stretched = F.interpolate(table.T[None].float(), frames, mode="linear", align_corners=True)
+        return stretched[0].T.to(table.dtype)
+
+
+def initialise(module: nn.Module) -> None:
+    """As the authors do it: normal weights, zero biases; their LayerNorm has an epsilon of its own."""
+    if isinstance(module, nn.LayerNorm):
+        module.eps = 1e-12
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, Attention):  # it comes after its layers; PyTorch's own start, which the authors keep
+        nn.init.xavier_uniform_(module.in_proj.weight)
+
+
+class ActionClip(VideoStudent):
+    """CLIP, all of it tuned, with a transformer of six layers over the frames; each frame's output is its feature.
+
+    The heads are as many as the text encoder's, and the positions as many as those of a text (77): longer clips
+    interpolate them.
+    """
+
+    name = "action_clip"
+    title = "ActionCLIP"
+    average = "features"
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__(clip)
+        config = clip.config
+        self.temporal = TemporalTransformer(config.embed_dim, config.text_heads, LAYERS, config.context_length)
+
+    @classmethod
+    def from_released(cls, state: StateDict) -> StateDict:
+        """Tensors of the authors' `fusion_model`; its other forms (LSTM, convolution, class token) are not this one."""
+        table = "fusion_model.frame_position_embeddings.weight"
+        state = {key.replace(table, "temporal.positional_embedding"): value for key, value in state.items()}
+        return {key.replace("fusion_model.", "temporal."): value for key, value in state.items()}
+
+    def observe(self, frames: Tensor) -> Observation:
+        return Observation(self.temporal(self.visual(frames)))

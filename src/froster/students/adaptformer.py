@@ -1,0 +1,68 @@
+"""AdaptFormer (Chen et al., NeurIPS 2022): a small bottleneck beside the MLP of every vision layer; CLIP stays frozen.
+
+With z = x + attn(ln_1(x)) and y = ln_2(z), a layer gives
+
+    z + mlp(y) + 0.5 * up(GELU(down(y)))
+
+No frame sees another: time enters through the average over frames alone.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from froster.clip.model import Block, Clip
+from froster.clip.weights import StateDict
+from froster.students.base import VideoStudent
+
+SCALE = 0.5  # of the adapter beside the MLP
+
+
+class Adapter(nn.Module):
+    """Bottleneck of a quarter of the width, `(..., C)` to `(..., C)`; it starts at zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, width // 4)
+        self.up = nn.Linear(width // 4, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(F.gelu(self.down(x)))
+
+
+class AdaptFormerBlock(Block):
+    """CLIP's block with an adapter beside its MLP, on `(..., N, C)`."""
+
+    def __init__(self, block: Block, width: int) -> None:
+        nn.Module.__init__(self)  # CLIP's part is taken over
+        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        self.mlp_adapter = Adapter(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        y = self.ln_2(x)
+        return x + self.mlp(y) + SCALE * self.mlp_adapter(y)
+
+
+class AdaptFormer(VideoStudent):
+    """CLIP with an adapter beside the MLP of every vision layer; the adapters alone are trained."""
+
+    name = "adaptformer"
+    title = "AdaptFormer"
+    trained = r"_adapter\."
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__(clip)
+        for layer, block in enumerate(self.visual.blocks):
+            assert isinstance(block, Block)
+            self.visual.blocks[layer] = AdaptFormerBlock(block, clip.config.vision_width)
+
+    @classmethod
+    def from_released(cls, state: StateDict) -> StateDict:
+        return {
+            key.replace(".ffn_adapter.adapter.0.", ".mlp_adapter.down.").replace(
+                ".ffn_adapter.adapter.2.", ".mlp_adapter.up."
+            ): value
+            for key, value in state.items()
+        }

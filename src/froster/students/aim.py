@@ -1,0 +1,63 @@
+"""AIM (Yang et al., ICLR 2023): CLIP's own attention looks over time before it looks over space; CLIP stays frozen.
+
+Every vision layer uses its attention twice, followed by adapters, bottlenecks up(GELU(down(x))):
+
+    x = x + time_adapter(attn(ln_1(x)) of one patch across the frames)
+    x = x + y + space_adapter(y),            y = attn(ln_1(x)) of one frame across its patches
+    x = x + mlp(z) + 0.5 * mlp_adapter(z),   z = ln_2(x)
+
+Attention has no sense of order and frames have no positions here: the frames are a set.
+"""
+
+import re
+
+from torch import Tensor, nn
+
+from froster.clip.model import Block, Clip
+from froster.clip.weights import StateDict
+from froster.students.adaptformer import Adapter
+from froster.students.base import VideoStudent
+
+SCALE = 0.5  # of the adapter beside the MLP
+RELEASED = re.compile(r"\.(t|s|ffn)_adapter\.adapter\.(0|2)\.")
+OURS = {"t": "time_adapter", "s": "space_adapter", "ffn": "mlp_adapter", "0": "down", "2": "up"}
+
+
+class AimBlock(Block):
+    """CLIP's block with its attention first over time, then over space, on `(B, T, N, C)`."""
+
+    def __init__(self, block: Block, width: int) -> None:
+        nn.Module.__init__(self)  # CLIP's part is taken over
+        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        self.time_adapter = Adapter(width)
+        self.space_adapter = Adapter(width)
+        self.mlp_adapter = Adapter(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        across_time = self.attn(self.ln_1(x).transpose(1, 2)).transpose(1, 2)
+        x = x + self.time_adapter(across_time)  # no skip around the adapter: nothing at the start
+        y = self.attn(self.ln_1(x))
+        x = x + y + self.space_adapter(y)
+        z = self.ln_2(x)
+        return x + self.mlp(z) + SCALE * self.mlp_adapter(z)
+
+
+class Aim(VideoStudent):
+    """CLIP with three adapters in every vision layer, behind attention over time, over space and beside the MLP.
+
+    The adapters alone are trained.
+    """
+
+    name = "aim"
+    title = "AIM"
+    trained = r"_adapter\."
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__(clip)
+        for layer, block in enumerate(self.visual.blocks):
+            assert isinstance(block, Block)
+            self.visual.blocks[layer] = AimBlock(block, clip.config.vision_width)
+
+    @classmethod
+    def from_released(cls, state: StateDict) -> StateDict:
+        return {RELEASED.sub(lambda name: f".{OURS[name[1]]}.{OURS[name[2]]}.", key): state[key] for key in state}

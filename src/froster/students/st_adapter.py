@@ -1,0 +1,125 @@
+"""ST-Adapter (Pan et al., NeurIPS 2022): a bottleneck with a convolution over time in every vision layer.
+
+Before attention the patch tokens, not the class token, become
+
+    x + up(convolution(down(x)))
+
+where the convolution is depthwise: each channel mixes with its own past and future. CLIP stays frozen.
+"""
+
+import re
+from functools import partial
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from froster.clip.model import Block, Clip, VisionTransformer, run_blocks
+from froster.clip.weights import StateDict
+from froster.errors import FrosterError
+from froster.students.base import VideoStudent
+
+Kernel = Literal["temporal", "spatiotemporal"]
+Before = Literal["attention", "mlp", "attention+mlp"]
+RELEASED = re.compile(r"\.stadapt_(down|up|conv)(?:3d)?_1\.")
+
+
+class StAdapter(nn.Module):
+    """Adds to every patch what a depthwise convolution of 3 frames (`"temporal"`: 3x1x1) sees around it.
+
+    `"spatiotemporal"`: of 3 frames and 3 x 3 patches. Beyond the edges there are zeros. Starts as the identity.
+    """
+
+    def __init__(self, width: int, hidden: int, kernel: Kernel) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.down = nn.Linear(width, hidden)
+        self.conv = (
+            # All patches on one axis: a 2-D convolution is many times faster than a 3-D one.
+            nn.Conv2d(hidden, hidden, (3, 1), padding=(1, 0), groups=hidden)
+            if kernel == "temporal"
+            else nn.Conv3d(hidden, hidden, 3, padding=1, groups=hidden)
+        )
+        self.up = nn.Linear(hidden, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, rows: int) -> Tensor:
+        """`(B, T, N, C)`, class token first, to the same; `rows` of patches in a frame."""
+        patches = self.down(x[:, :, 1:])
+        if self.kernel == "temporal":
+            patches = rearrange(self.conv(rearrange(patches, "b t n c -> b c t n")), "b c t n -> b t n c")
+        else:
+            patches = self.conv(rearrange(patches, "b t (h w) c -> b c t h w", h=rows))
+            patches = rearrange(patches, "b c t h w -> b t (h w) c")
+        return x + F.pad(self.up(patches), (0, 0, 1, 0))  # nothing for the class token
+
+
+class StAdapterBlock(Block):
+    """CLIP's block with an ST-Adapter before its attention, its MLP or both, on `(B, T, N, C)`."""
+
+    def __init__(self, block: Block, width: int, hidden: int, kernel: Kernel, before: Before) -> None:
+        nn.Module.__init__(self)  # CLIP's part is taken over
+        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        self.adapter_before_attn = StAdapter(width, hidden, kernel) if "attention" in before else None
+        self.adapter_before_mlp = StAdapter(width, hidden, kernel) if "mlp" in before else None
+
+    def forward(self, x: Tensor, rows: int) -> Tensor:  # type: ignore[override]
+        if self.adapter_before_attn:
+            x = self.adapter_before_attn(x, rows)
+        x = x + self.attn(self.ln_1(x))
+        if self.adapter_before_mlp:
+            x = self.adapter_before_mlp(x, rows)
+        return x + self.mlp(self.ln_2(x))
+
+
+class StAdapterVision(VisionTransformer):
+    """CLIP's image encoder with `StAdapterBlock`s, which it tells the rows of patches: frames need not be square."""
+
+    def __init__(self, visual: VisionTransformer, hidden: int, kernel: Kernel, before: Before) -> None:
+        vars(self).update(vars(visual))  # all of CLIP's modules and parameters
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            self.blocks[layer] = StAdapterBlock(block, len(self.class_embedding), hidden, kernel, before)
+
+    def encode_tokens(self, frames: Tensor) -> Tensor:
+        x = self.embed(frames)
+        rows = frames.shape[-2] // self.patch_size
+        blocks = [partial(block, rows=rows) for block in self.blocks]
+        return run_blocks(blocks, x, self.checkpointing)  # type: ignore[arg-type]
+
+
+class StAdapterClip(VideoStudent):
+    """CLIP with ST-Adapters of half its width in every vision layer; they alone are trained.
+
+    `kernel`: what the convolution spans, `"temporal"` (3x1x1) or `"spatiotemporal"` (3x3x3). `before`: where adapters
+    stand, before the `"attention"` (FROSTER), the `"mlp"` or both (`"attention+mlp"`, as the authors do for
+    Something-Something). Raises `FrosterError` for other values.
+    """
+
+    name = "st_adapter"
+    title = "ST-Adapter"
+    trained = r"\.adapter_before_"
+
+    def __init__(self, clip: Clip, kernel: Kernel = "temporal", before: Before = "attention") -> None:
+        if kernel not in get_args(Kernel):
+            raise FrosterError(f"st_adapter's kernel is 'temporal' or 'spatiotemporal', not {kernel!r}.")
+        if before not in get_args(Before):
+            raise FrosterError(f"st_adapter stands before 'attention', 'mlp' or 'attention+mlp', not {before!r}.")
+        super().__init__(clip)
+        self.options = {"kernel": kernel, "before": before}
+        self.visual = StAdapterVision(clip.visual, clip.config.vision_width // 2, kernel, before)
+
+    @classmethod
+    def from_released(cls, state: StateDict) -> StateDict:
+        return {RELEASED.sub(r".adapter_before_attn.\1.", key): without_ones(key, state[key]) for key in state}
+
+
+def without_ones(name: str, value: Tensor) -> Tensor:
+    """An adapter's released weight as here: linear layers were 1x1 convolutions, Open-VCLIP's have one more axis."""
+    part = RELEASED.search(name)
+    if part and name.endswith(".weight"):
+        for _ in range(value.ndim - (4 if part[1] == "conv" else 2)):
+            value = value.squeeze(-1)
+    return value

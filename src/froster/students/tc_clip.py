@@ -1,0 +1,334 @@
+"""TC-CLIP (Kim et al., "Leveraging Temporal Contextualization for Video Action Recognition", ECCV 2024).
+
+In every vision layer each frame picks its seeds, the patch tokens that its class token attends to most. The seeds of
+all frames are merged, the most alike first, into context tokens s for the whole clip, to which every frame attends in
+the next layer beside its own tokens z_t:
+
+    z_t' = Attention(queries z_t, keys and values [z_t, s])
+
+The last layer's context also conditions the text (video-conditional prompting). Before the last text layer the learnt
+vectors p in "start p_1 … p_P class name end" read it:
+
+    p' = p + CrossAttention(p, s),   p'' = p' + MLP(p')
+
+Text is causal: in front of the class name, p is the same for every class, and only the end token's feature is needed.
+So the last text layer runs for one query of each video and class, which attends to the class's own tokens as one term
+of its softmax, and to the P vectors, whose keys and values are computed once a video.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from froster.clip.attention import attention
+from froster.clip.model import Attention, Block, Clip, ClipConfig, TextTransformer, VisionTransformer, run_blocks
+from froster.clip.tokenizer import VOCAB_SIZE, tokenize
+from froster.errors import FrosterError
+from froster.scoring import Average, class_similarities
+from froster.students.base import Observation, VideoStudent
+
+MAX_CONTEXT_TOKENS = 4096
+MERGED_PER_ROUND = 100  # as in the authors' code
+BIAS_CHANNELS = 8  # one carries the bias; attention kernels want a multiple of eight
+FIRST_WORDS = "a photo of a"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Vision: temporal contextualization.
+
+
+def merge_tokens(tokens: Tensor, count: int) -> Tensor:
+    """Merge the tokens that are most alike until `count` are left: `(B, S, C)` -> `(B, min(S, count), C)` means.
+
+    Rounds of bipartite matching (ToMe, Bolya et al., ICLR 2023): every token at an even place chooses the one at an odd
+    place with the largest cosine; of these pairs the most alike become one token, the mean of all that it was made of.
+    """
+    sums, sizes = tokens, torch.ones_like(tokens[..., :1])
+    while (left := sums.shape[1]) > count:
+        pairs = min(MERGED_PER_ROUND, left - count, left // 2)
+        with torch.no_grad():
+            unit = F.normalize(sums, dim=-1)
+            likeness, partner = (unit[:, ::2] @ unit[:, 1::2].mT).max(dim=-1)
+            order = likeness.argsort(dim=-1, descending=True, stable=True)
+            joined = partner.gather(1, order[:, :pairs])
+            joins = (torch.arange(left // 2, device=tokens.device)[:, None] == joined[:, None]).to(tokens.dtype)
+        sums, sizes = (merge_pairs(x, order, joins) for x in (sums, sizes))
+    return sums / sizes
+
+
+def merge_pairs(x: Tensor, order: Tensor, joins: Tensor) -> Tensor:
+    """Add the first `pairs` even rows in `order` to odd rows: `(B, N, C)`, `(B, ⌈N/2⌉)`, `(B, ⌊N/2⌋, pairs)`."""
+    even, odd = x[:, ::2].take_along_dim(order[..., None], dim=1), x[:, 1::2]
+    pairs = joins.shape[-1]
+    # A product with zeros and ones, whose sums always come in the same order; atomic additions do not.
+    return torch.cat([even[:, pairs:], odd + joins @ even[:, :pairs]], dim=1)
+
+
+class ContextAttention(nn.Module):
+    """Attention of `(B, T, N, C)` within each frame and to the clip's context `(B, M, C)`, with CLIP's own weights.
+
+    `context_bias`, one number a head, is added to the logits of the context.
+    """
+
+    def __init__(self, attention: Attention, context: bool) -> None:
+        super().__init__()
+        self.heads, self.in_proj, self.out_proj = attention.heads, attention.in_proj, attention.out_proj
+        self.context_bias = nn.Parameter(torch.zeros(self.heads)) if context else None
+
+    def forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the tokens gather, `(B, T, N, C)`, and how much each class token attends to its patches, `(B, T, N-1)`.
+
+        The latter is the mean over the heads, float32, without gradient.
+        """
+        frames, tokens, width = x.shape[1:]
+        q, k, v = self.in_proj(x).chunk(3, dim=-1)
+        if context is not None:
+            of_context = F.linear(context, self.in_proj.weight[width:], self.in_proj.bias[width:])
+            of_context = of_context[:, None].expand(-1, frames, -1, -1)
+            k, v = (torch.cat(both, dim=2) for both in zip((k, v), of_context.chunk(2, dim=-1), strict=True))
+        q, k, v = (rearrange(t, "b t n (h c) -> (b t) h n c", h=self.heads) for t in (q, k, v))
+        if self.context_bias is not None:
+            q, k, v = self.with_bias(q, k, v)
+        with torch.no_grad():
+            of_class = ((q[:, :, :1] @ k.mT).float() * q.shape[-1] ** -0.5).softmax(dim=-1)[:, :, 0, 1:tokens]
+        out = attention(q, k, v)[..., : width // self.heads]
+        out = rearrange(out, "(b t) h n c -> b t n (h c)", t=frames)
+        return self.out_proj(out), of_class.mean(dim=1).unflatten(0, (-1, frames))
+
+    def with_bias(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same with further channels: 1 in the queries and the bias in the context's keys, nothing in the values.
+
+        The fast attention kernels take no bias that is trained.
+        """
+        assert self.context_bias is not None
+        channels, tokens = q.shape[-1], q.shape[2]
+        wide = channels + BIAS_CHANNELS
+        bias = (wide**0.5 * self.context_bias.to(k.dtype))[:, None, None].expand(-1, k.shape[2] - tokens, 1)
+        bias = F.pad(bias, (0, BIAS_CHANNELS - 1, tokens, 0))
+        one = F.pad(q.new_ones(1), (0, BIAS_CHANNELS - 1))
+        q = torch.cat([q * (wide / channels) ** 0.5, one.expand(*q.shape[:3], -1)], dim=-1)
+        return q, torch.cat([k, bias.expand(len(k), -1, -1, -1)], dim=-1), F.pad(v, (0, BIAS_CHANNELS))
+
+
+class ContextBlock(nn.Module):
+    """CLIP's block on the tokens of a clip, and the context tokens that it makes of them for the next."""
+
+    def __init__(self, block: Block, first: bool, context_tokens: int, seed_percent: int) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2, self.mlp = block.ln_1, block.ln_2, block.mlp
+        self.attn = ContextAttention(block.attn, context=not first)
+        self.context_tokens, self.seed_percent = context_tokens, seed_percent
+
+    def forward(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`(B, T, N, C)` and `(B, M, C)`, None before the first layer -> the same behind this layer."""
+        gathered, attended = self.attn(self.ln_1(x), None if context is None else self.ln_1(context))
+        x = x + gathered
+        context = self.summarise(x, attended)
+        return x + self.mlp(self.ln_2(x)), context + self.mlp(self.ln_2(context))
+
+    def summarise(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Context of tokens `(B, T, N, C)`, the patches among which are `attended` `(B, T, N-1)`: `(B, M, C)`."""
+        seeds = max(1, attended.shape[-1] * self.seed_percent // 100)
+        most = attended.topk(seeds, dim=-1).indices[..., None]
+        tokens = x[:, :, 1:].take_along_dim(most, dim=2).flatten(1, 2)
+        # Half precision has no exact counts; and sums of many tokens would lose the later ones.
+        with torch.autocast(x.device.type, enabled=False):
+            return merge_tokens(tokens.float(), self.context_tokens).to(x.dtype)
+
+
+class ContextVision(VisionTransformer):
+    """CLIP's image encoder with context tokens between its layers."""
+
+    def __init__(self, visual: VisionTransformer, context_tokens: int, seed_percent: int) -> None:
+        nn.Module.__init__(self)  # no weights of its own to make
+        self.patch_size, self.grid = visual.patch_size, visual.grid
+        self.conv1, self.class_embedding = visual.conv1, visual.class_embedding
+        self.positional_embedding, self.ln_pre = visual.positional_embedding, visual.ln_pre
+        self.ln_post, self.proj = visual.ln_post, visual.proj
+        self.blocks = nn.ModuleList()
+        for block in visual.blocks:
+            assert isinstance(block, Block)
+            self.blocks.append(ContextBlock(block, not len(self.blocks), context_tokens, seed_percent))
+
+    def encode_tokens(self, frames: Tensor) -> Tensor:
+        return self.encode(frames)[0]
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and context behind the last layer: `(B, T, 3, H, W)` -> `(B, T, N, C)`, `(B, M, C)`."""
+        x, context = self.embed(frames), None
+        for block in self.blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                x, context = checkpoint(block, x, context, use_reentrant=False)
+            else:
+                x, context = block(x, context)
+        assert context is not None
+        return x, context
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Text: video-conditional prompting.
+
+
+class ConditionalText(TextTransformer):
+    """CLIP's text encoder with P learnt vectors before the class's words, its last layer apart from the others.
+
+    A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
+    """
+
+    def __init__(self, text: TextTransformer, prompts: int) -> None:
+        nn.Module.__init__(self)  # no weights of its own to make but the vectors
+        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
+        self.blocks, self.ln_final, self.text_projection = text.blocks, text.ln_final, text.text_projection
+        words = tokenize(FIRST_WORDS)[0, 1:].tolist()
+        words = words[: min(prompts, words.index(VOCAB_SIZE - 1))]
+        table = text.token_embedding.weight.detach()
+        if len(table) != VOCAB_SIZE:  # the words have no vectors there
+            words = []
+        rest = 0.02 * torch.randn(prompts - len(words), table.shape[1])
+        self.prompts = nn.Parameter(torch.cat([table[words], rest]))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Feature at the end-of-text token without a video: `(K, L)` int64 -> `(K, D)`, not normalised."""
+        return self.finish(self.encode_rows(tokens), self.encode_prompts()[None])[0]
+
+    def encode_prompts(self) -> Tensor:
+        """The vectors before the last layer, the same for every class: `(P, C)`."""
+        start = self.token_embedding.weight[-2:-1]  # CLIP's last two tokens are start and end
+        x = torch.cat([start, self.prompts]) + self.positional_embedding[: 1 + len(self.prompts)]
+        return run_blocks(self.blocks[:-1], x[None], self.checkpointing)[0, 1:]
+
+    def encode_rows(self, tokens: Tensor) -> Tensor:
+        """All that the last layer needs of each text: `(K, L)` int64 -> `(K, 2 C + heads)` float32.
+
+        Of the end token: itself, what it gathers from the text's own tokens, and how much weight these have in its
+        softmax, the logarithm of the sum over their exponentials.
+        """
+        prompts, block = len(self.prompts), self.last_block
+        tokens = self.cut(tokens)
+        end = tokens.argmax(dim=1) + prompts
+        words = self.token_embedding(tokens)
+        x = torch.cat([words[:, :1], self.prompts.expand(len(words), -1, -1), words[:, 1:]], dim=1)
+        x = run_blocks(self.blocks[:-1], x + self.positional_embedding[: x.shape[1]], self.checkpointing)
+
+        place = torch.arange(x.shape[1], device=x.device)
+        own = (place <= end[:, None]) & ((place == 0) | (place > prompts))
+        q, k, v = (self.split_heads(t) for t in block.attn.in_proj(block.ln_1(x)).chunk(3, dim=-1))
+        rows = torch.arange(len(x), device=x.device)
+        logits = torch.einsum("khc,klhc->khl", q[rows, end], k).float() * q.shape[-1] ** -0.5
+        logits = logits.masked_fill(~own[:, None], float("-inf"))
+        gathered = torch.einsum("khl,klhc->khc", logits.softmax(dim=-1).to(v.dtype), v)
+        return torch.cat([x[rows, end].float(), gathered.flatten(1).float(), logits.logsumexp(dim=-1)], dim=1)
+
+    def finish(self, rows: Tensor, prompts: Tensor) -> Tensor:
+        """The last layer, for the end token alone: `(K, 2 C + heads)`, vectors `(B, P, C)` -> `(B, K, D)`."""
+        block, dtype = self.last_block, self.text_projection.dtype
+        end, gathered, weight = rows.split([len(self.ln_final.weight)] * 2 + [block.attn.heads], dim=-1)
+        end = end.to(dtype)
+        in_proj = block.attn.in_proj
+        width = end.shape[-1]
+        q = self.split_heads(F.linear(block.ln_1(end), in_proj.weight[:width], in_proj.bias[:width]))
+        of_prompts = F.linear(block.ln_1(prompts), in_proj.weight[width:], in_proj.bias[width:])
+        k, v = (self.split_heads(t) for t in of_prompts.chunk(2, dim=-1))
+        logits = torch.einsum("khc,bphc->bkhp", q, k).float() * q.shape[-1] ** -0.5
+        # One softmax over the text's own tokens, which count as one with their common weight, and the vectors.
+        weights = torch.cat([weight[..., None].expand(len(k), -1, -1, -1), logits], dim=-1).softmax(dim=-1)
+        of_text = weights[..., :1] * self.split_heads(gathered)
+        x = of_text + torch.einsum("bkhp,bphc->bkhc", weights[..., 1:].to(v.dtype), v)
+        x = end + block.attn.out_proj(x.flatten(-2).to(dtype))
+        return self.ln_final(x + block.mlp(block.ln_2(x))) @ self.text_projection
+
+    def cut(self, tokens: Tensor) -> Tensor:
+        """Texts that leave room for the vectors: `(K, L)` -> `(K, min(L, room))`, each with its end token."""
+        room = len(self.positional_embedding) - len(self.prompts)
+        end = tokens.argmax(dim=1, keepdim=True).clamp(max=room - 1)
+        return tokens[:, :room].scatter(1, end, tokens.amax(dim=1, keepdim=True))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.last_block.attn.heads, -1))
+
+    @property
+    def last_block(self) -> Block:
+        block = self.blocks[-1]
+        assert isinstance(block, Block)
+        return block
+
+
+class PromptReader(nn.Module):
+    """Transformer block in which vectors of the text attend to the context of a video; the identity at the start."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        width, self.heads = config.text_width, config.text_heads
+        self.ln_1, self.ln_context, self.ln_2 = (nn.LayerNorm(n) for n in (width, config.embed_dim, width))
+        self.q_proj, self.kv_proj = nn.Linear(width, width), nn.Linear(config.embed_dim, 2 * width)
+        self.out_proj = nn.Linear(width, width)
+        self.mlp = Block(width, config.text_heads, config.activation).mlp
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias") or name.startswith(("out_proj", "mlp.2")):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim == 2:
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, prompts: Tensor, context: Tensor) -> Tensor:
+        """Vectors `(P, C)` as each of the videos changes them, whose context is `(B, M, D)`: `(B, P, C)`."""
+        q = self.q_proj(self.ln_1(prompts)).expand(len(context), -1, -1)
+        k, v = self.kv_proj(self.ln_context(context)).chunk(2, dim=-1)
+        q, k, v = (rearrange(t, "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
+        x = prompts + self.out_proj(rearrange(attention(q, k, v), "b h n c -> b n (h c)"))
+        return x + self.mlp(self.ln_2(x))
+
+
+class TcClip(VideoStudent):
+    """CLIP with `context_tokens` for the whole clip in every vision layer, and `prompts` vectors in its text.
+
+    `seed_percent`: the share of its patches that a frame offers for the context. Where all frames together offer fewer
+    than `context_tokens`, these are the context. The vectors start as the words "a photo of a", further ones at random.
+    Without context tokens it is per-frame CLIP, without vectors its text is CLIP's. Raises `FrosterError` when a number
+    is out of range.
+    """
+
+    name = "tc_clip"
+    title = "TC-CLIP"
+    average = "features"
+    templates = ()
+    unit_classes = False
+    text: ConditionalText
+
+    def __init__(self, clip: Clip, context_tokens: int = 96, seed_percent: int = 30, prompts: int = 4) -> None:
+        for option, value, least, most in (
+            ("context_tokens", context_tokens, 0, MAX_CONTEXT_TOKENS),
+            ("seed_percent", seed_percent, 1, 100),
+            ("prompts", prompts, 0, clip.config.context_length - 3),
+        ):
+            if not isinstance(value, int) or not least <= value <= most:
+                raise FrosterError(f"tc_clip's {option} is a whole number, {least} to {most}; not {value!r}.")
+        super().__init__(clip)
+        self.options = {"context_tokens": context_tokens, "seed_percent": seed_percent, "prompts": prompts}
+        if context_tokens:
+            self.visual = ContextVision(clip.visual, context_tokens, seed_percent)
+        self.text = ConditionalText(clip.text, prompts)
+        self.prompt_reader = PromptReader(clip.config) if context_tokens and prompts else None
+
+    def observe(self, frames: Tensor) -> Observation:
+        if not isinstance(self.visual, ContextVision):
+            return Observation(self.visual(frames))
+        tokens, context = self.visual.encode(frames)
+        # The text side does not train the video's: the authors stop its gradient.
+        seen = self.visual.project(context[:, :, None]).detach() if self.prompt_reader else None
+        return Observation(self.visual.project(tokens), seen)
+
+    def encode_prompts(self, tokens: Tensor) -> Tensor:
+        return self.text.encode_rows(tokens)
+
+    def class_features(self, classes: Tensor) -> Tensor:
+        return self.text.finish(classes, self.text.encode_prompts()[None])[0]
+
+    def similarities(self, observation: Observation, classes: Tensor, average: Average | None = None) -> Tensor:
+        prompts = self.text.encode_prompts()[None]
+        if self.prompt_reader and observation.context is not None:
+            prompts = self.prompt_reader(prompts[0], observation.context)
+        features = self.text.finish(classes, prompts).float()
+        features = F.normalize(features, dim=-1).expand(len(observation.features), -1, -1)
+        return class_similarities(observation.features, features, average or self.average)

@@ -1,0 +1,145 @@
+"""Vita-CLIP (Wasim et al., "Vita-CLIP: Video and text adaptive CLIP via Multimodal Prompting", CVPR 2023).
+
+Both encoders of CLIP stay frozen. In every vision layer, the tokens of frame t are joined by prompts, to which they
+attend, and which are dropped behind the attention:
+
+    z_t' = z_t + Attention(LN([z_t, G, L_1 + p_1 … L_T + p_T, S_t])),   p_t = W (class token of frame t)
+    S = p + SummaryAttention(LN(p))
+
+G are global prompts, the same for every frame; L local ones, one for each frame of the clip; S_t is the summary token,
+from an attention over the class tokens of all frames. On the text side, learnt vectors stand before the class name.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from froster.clip.model import Attention, Block, Clip, ClipConfig
+from froster.errors import FrosterError
+from froster.students.base import VideoStudent
+from froster.students.vpt import TABLE_FRAMES, PromptedText, frame_rows
+
+MAX_GLOBAL_PROMPTS = 256
+
+
+class SummaryToken(nn.Module):
+    """What each frame's class token makes of those of all frames: `(B, T, C)` -> `(B, T, C)`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        for weight in (*self.attn.in_proj.weight.chunk(3), self.attn.out_proj.weight):
+            nn.init.xavier_uniform_(weight)
+        nn.init.zeros_(self.attn.in_proj.bias)
+        nn.init.zeros_(self.attn.out_proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.attn(self.ln(x))
+
+
+class LayerPrompts(nn.Module):
+    """The prompts of one vision layer."""
+
+    def __init__(self, config: ClipConfig, global_prompts: int, local_prompts: bool, summary: bool) -> None:
+        super().__init__()
+        width = config.vision_width
+        bound = (6 / (3 * config.patch_size**2 + width)) ** 0.5  # Xavier's, of the patch embedding
+
+        def table(rows: int) -> nn.Parameter | None:
+            return nn.Parameter(torch.empty(rows, width).uniform_(-bound, bound)) if rows else None
+
+        self.global_prompts = table(global_prompts)
+        self.local_prompts = table(TABLE_FRAMES if local_prompts else 0)
+        self.class_projection = nn.Linear(width, width) if local_prompts or summary else None
+        self.summary = SummaryToken(width, config.vision_heads) if summary else None
+
+    def forward(self, class_tokens: Tensor) -> list[Tensor]:
+        """Tokens `(B, T, …, C)` that join those of each frame, from the class tokens `(B, T, C)` of all frames."""
+        frames = class_tokens.shape[1]
+        prompts = []
+        if self.global_prompts is not None:
+            prompts.append(self.global_prompts.expand(*class_tokens.shape[:2], -1, -1))
+        if self.class_projection is not None:
+            projected = self.class_projection(class_tokens)
+            if self.local_prompts is not None:
+                local = projected + frame_rows(self.local_prompts, frames)
+                prompts.append(local[:, None].expand(-1, frames, -1, -1))
+            if self.summary is not None:
+                prompts.append(self.summary(projected)[:, :, None])
+        return prompts
+
+
+class PromptedBlock(Block):
+    """CLIP's block on `(B, T, N, C)`, whose tokens attend to prompts too. The prompts themselves attend to nothing."""
+
+    def __init__(self, block: Block, prompts: LayerPrompts) -> None:
+        nn.Module.__init__(self)  # no weights of its own to make
+        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        self.prompts = prompts
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.ln_1(torch.cat([x, *self.prompts(x[:, :, 0])], dim=2))
+        q, k, v = self.attn.in_proj(tokens).chunk(3, dim=-1)
+        # Prompts are dropped behind the attention, so what they would ask is never needed.
+        x = x + self.attn.out_proj(self.attn.attend(q[:, :, : x.shape[2]], k, v))
+        return x + self.mlp(self.ln_2(x))
+
+
+class FrameNorm(nn.LayerNorm):
+    """CLIP's first LayerNorm, before which the tokens `(B, T, N, C)` take on positions in time; zero at the start."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__(norm.normalized_shape, norm.eps)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.frame_positions = nn.Parameter(torch.zeros(TABLE_FRAMES, len(norm.weight)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + frame_rows(self.frame_positions, x.shape[1])[:, None])
+
+
+class VitaClip(VideoStudent):
+    """Frozen CLIP with prompts in every vision layer, and `context` learnt vectors before the class name.
+
+    `global_prompts`: their number; `local_prompts` and `summary`: whether there are any (true or false). Raises
+    `FrosterError` when a number is out of range.
+    """
+
+    name = "vita_clip"
+    title = "Vita-CLIP"
+    trained = r"^visual\.blocks\.\d+\.prompts\.|^visual\.ln_pre\.frame_positions$|^text\.context$"
+    average = "features"
+    templates = ()
+
+    def __init__(
+        self, clip: Clip, global_prompts: int = 8, local_prompts: bool = True, summary: bool = True, context: int = 8
+    ) -> None:
+        if not isinstance(global_prompts, int) or not 0 <= global_prompts <= MAX_GLOBAL_PROMPTS:
+            raise FrosterError(f"vita_clip's global_prompts are 0 to {MAX_GLOBAL_PROMPTS}, not {global_prompts!r}.")
+        longest = clip.config.context_length - 3
+        if not isinstance(context, int) or not 0 <= context <= longest:
+            raise FrosterError(f"vita_clip's context is the number of text vectors, 0 to {longest}; not {context!r}.")
+        local_prompts = parse_switch("local_prompts", local_prompts)
+        summary = parse_switch("summary", summary)
+        super().__init__(clip)
+        self.options = {
+            "global_prompts": global_prompts,
+            "local_prompts": local_prompts,
+            "summary": summary,
+            "context": context,
+        }
+        self.visual.ln_pre = FrameNorm(self.visual.ln_pre)
+        for number, block in enumerate(self.visual.blocks):
+            assert isinstance(block, Block)
+            prompts = LayerPrompts(clip.config, global_prompts, local_prompts, summary)
+            self.visual.blocks[number] = PromptedBlock(block, prompts)
+        if context:
+            self.text = PromptedText(clip.text, before=context, after=0, std=0.02)
+
+
+def parse_switch(option: str, value: object) -> bool:
+    """True or false, also as they are typed: `true`, `false`, 1, 0."""
+    if value in (True, "true"):
+        return True
+    if value in (False, "false"):
+        return False
+    raise FrosterError(f"vita_clip's {option} is true or false, not {value!r}.")

@@ -1,0 +1,117 @@
+"""VPT (Ju et al., "Prompting Visual-Language Models for Efficient Video Understanding", ECCV 2022).
+
+Both encoders of CLIP stay frozen. What is learned is what they are asked, vectors before and after the class name in
+place of a hand-written template, and a light transformer that lets the features f of the frames see each other:
+
+    class = TextEncoder([start, a_1 … a_k, name, a_k+1 … a_2k, end])
+    video = mean over t of (f + Transformer(f + positions))_t
+
+where the transformer gives what its blocks add, nothing at the start.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from froster.clip.model import Block, Clip, ClipConfig, TextTransformer, run_blocks
+from froster.errors import FrosterError
+from froster.students.base import Observation, VideoStudent
+
+TABLE_FRAMES = 16  # as in the authors' code
+MAX_LAYERS = 12
+
+
+class PromptedText(TextTransformer):
+    """CLIP's text encoder with learnt vectors between the start token and the text, and between text and end token.
+
+    A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
+    """
+
+    def __init__(self, text: TextTransformer, before: int, after: int, std: float) -> None:
+        nn.Module.__init__(self)  # no weights to make but the vectors
+        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
+        self.blocks, self.ln_final, self.text_projection = text.blocks, text.ln_final, text.text_projection
+        self.before, self.after = before, after
+        self.context = nn.Parameter(std * torch.randn(before + after, text.positional_embedding.shape[1]))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalised."""
+        tokens = self.cut(tokens)
+        x = self.insert_context(tokens)
+        x = run_blocks(self.blocks, x + self.positional_embedding[: x.shape[1]], self.checkpointing)
+        end = tokens.argmax(dim=1) + len(self.context)
+        return self.ln_final(x[torch.arange(len(x), device=x.device), end]) @ self.text_projection
+
+    def cut(self, tokens: Tensor) -> Tensor:
+        """Texts that leave room for the context: `(K, L)` -> `(K, min(L, room))`, each with its end token."""
+        room = len(self.positional_embedding) - len(self.context)
+        end = tokens.argmax(dim=1, keepdim=True).clamp(max=room - 1)
+        return tokens[:, :room].scatter(1, end, tokens.amax(dim=1, keepdim=True))
+
+    def insert_context(self, tokens: Tensor) -> Tensor:
+        """Embedded texts with the vectors in their places, `(K, L)` -> `(K, L + before + after, C)`."""
+        position = torch.arange(tokens.shape[1] + len(self.context), device=tokens.device)
+        end = tokens.argmax(dim=1, keepdim=True) + self.before  # the end token's place, before `after` push it on
+        # How many vectors stand before a position: the number of the vector itself, where there is one.
+        passed = (position - 1).clamp(0, self.before) + (position - end).clamp(0, self.after)
+        is_context = (position > 0) & (position <= self.before) | (position >= end) & (position < end + self.after)
+        words = self.token_embedding(tokens.gather(1, position - passed))
+        context = F.embedding(passed.clamp(max=len(self.context) - 1), self.context)
+        return torch.where(is_context[..., None], context, words)
+
+
+def frame_rows(table: Tensor, frames: int) -> Tensor:
+    """Rows of a table for the first frames, `(M, C)` -> `(T, C)`; stretched linearly where there are more than M."""
+    if frames <= len(table):
+        return table[:frames]
+    stretched = F.interpolate(table.T[None].float(), size=frames, mode="linear", align_corners=True)
+    return stretched[0].T.to(table.dtype)
+
+
+class TemporalTransformer(nn.Module):
+    """Transformer over the features of the frames, `(B, T, D)` -> `(B, T, D)`; the identity at the start."""
+
+    def __init__(self, config: ClipConfig, layers: int) -> None:
+        super().__init__()
+        width = config.embed_dim
+        heads = width // 64 if width % 64 == 0 else 1
+        self.positions = nn.Parameter(0.01 * torch.randn(TABLE_FRAMES, width))
+        self.blocks = nn.Sequential(*(Block(width, heads, config.activation) for _ in range(layers)))
+        for name, parameter in self.blocks.named_parameters():
+            if "out_proj" in name or "mlp.2" in name:
+                nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features + frame_rows(self.positions, features.shape[1])
+        return features + (self.blocks(x) - x)  # the positions steer the blocks, and are no part of the feature
+
+
+class Vpt(VideoStudent):
+    """Frozen CLIP with `context` learnt vectors on each side of the class name and `layers` of temporal transformer.
+
+    A text keeps `context_length - 2 context` tokens, 45 with the default, and is cut behind them. Raises
+    `FrosterError` when `context` leaves no room for a word, or `layers` is out of range.
+    """
+
+    name = "vpt"
+    title = "VPT"
+    trained = r"^text\.context$|^temporal\."
+    average = "features"
+    templates = ()
+
+    def __init__(self, clip: Clip, context: int = 16, layers: int = 2) -> None:
+        longest = (clip.config.context_length - 3) // 2
+        if not isinstance(context, int) or not 0 <= context <= longest:
+            raise FrosterError(f"vpt's context is the number of vectors on each side, 0 to {longest}; not {context!r}.")
+        if not isinstance(layers, int) or not 0 <= layers <= MAX_LAYERS:
+            raise FrosterError(
+                f"vpt's layers is the depth of the temporal transformer, 0 to {MAX_LAYERS}; not {layers!r}."
+            )
+        super().__init__(clip)
+        self.options = {"context": context, "layers": layers}
+        if context:
+            self.text = PromptedText(clip.text, before=context, after=context, std=0.01)
+        self.temporal = TemporalTransformer(clip.config, layers) if layers else nn.Identity()
+
+    def observe(self, frames: Tensor) -> Observation:
+        return Observation(self.temporal(self.visual(frames)))
