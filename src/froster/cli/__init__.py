@@ -13,6 +13,7 @@ from froster.cli.bench import app as bench
 from froster.cli.classes import classes
 from froster.cli.demo import demo
 from froster.cli.evaluate import evaluate
+from froster.cli.methods import methods
 from froster.cli.patch import patch
 from froster.cli.predict import predict
 from froster.cli.pretrain import pretrain
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, train, evaluate, average, patch, classes, demo, puppets, pretrain):
+for command in (predict, train, evaluate, average, patch, classes, methods, demo, puppets, pretrain):
     app.command()(command)
 app.add_typer(bench)
 

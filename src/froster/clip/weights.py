@@ -25,6 +25,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.release import fetch_release
@@ -467,7 +468,20 @@ def clip_digest(state: StateDict, config: ClipConfig) -> str:
     return digest.hexdigest()
 
 
+class Uninitialised(TorchFunctionMode):
+    """Inside, modules are built without values: their memory is not even touched.
+
+    On the meta device, random values would make PyTorch import its compiler, which takes a second.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+
+
 def build_clip(config: ClipConfig) -> Clip:
-    """A `Clip` without storage, to be filled by `load_into`."""
-    with torch.device("meta"):
+    """A `Clip` without values, to be filled by `load_into`."""
+    with Uninitialised():
         return Clip(config)

@@ -1,0 +1,141 @@
+"""The project's networks side by side: their size, what a clip costs, and what drawn puppets say of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from froster.bench.results import (
+    FROSTER,
+    METHODS,
+    REGIMES,
+    STUDENT_METHODS,
+    Cell,
+    Result,
+    aggregate,
+    read_results,
+    select,
+)
+from froster.clip.model import ClipConfig
+from froster.clip.weights import build_clip, read_checkpoint
+from froster.errors import FrosterError, did_you_mean
+from froster.flops import Cost, count_cost
+from froster.models import PUPPETS, puppets_weights
+from froster.published import base_to_novel, cross_dataset
+from froster.students import STUDENTS, build_student
+
+RELEASE_SIZES = {
+    "vit-b-32": ClipConfig(224, 32, 768, 12, 12, 512, 12, 8, 512),
+    "vit-b-16": ClipConfig(224, 16, 768, 12, 12, 512, 12, 8, 512),
+    "vit-l-14": ClipConfig(224, 14, 1024, 24, 16, 768, 12, 12, 768),
+    "vit-l-14-336": ClipConfig(336, 14, 1024, 24, 16, 768, 12, 12, 768),
+}
+PUPPETS_STUDENTS = {  # networks of the methods that the bench on puppets compares; of FROSTER's variants not all
+    "frozen": "frame_clip",
+    "fine_tuned": "vclip",
+    "open_vclip": "vclip",
+    "residual": "vclip",
+    "froster_averaged": "vclip",
+} | {f"{name}{suffix}": name for name in STUDENTS for suffix in ("", FROSTER)}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A student network with default options: its parameters, those that its method trains, and what a clip costs."""
+
+    name: str
+    title: str
+    parameters: int
+    trained: int
+    flops: Cost
+
+
+@dataclass(frozen=True)
+class PuppetsScores:
+    """Top-1 in per cent of a method on drawn puppets, over draws of the training clips; `student` is its network."""
+
+    student: str
+    method: str
+    regime: str
+    base: Cell
+    novel: Cell
+    hm: Cell
+
+
+def model_sizes(name: str) -> ClipConfig:
+    """Sizes of a release of OpenAI's CLIP or of the small model in the package; no weights are fetched.
+
+    Raises `FrosterError` for an unknown name; it names the nearest.
+    """
+    if name == PUPPETS:
+        return read_checkpoint(puppets_weights()).config
+    if name not in RELEASE_SIZES:
+        raise FrosterError(f"There is no model {name!r}; {did_you_mean(name, [PUPPETS, *RELEASE_SIZES])}")
+    return RELEASE_SIZES[name]
+
+
+def all_networks(config: ClipConfig, frames: int = 8) -> list[Network]:
+    """Every network of `froster.students.STUDENTS` on a CLIP of these sizes, for clips of so many frames.
+
+    Raises `FrosterError` where a network cannot take so many frames.
+    """
+    return [describe(name, config, frames) for name in STUDENTS]
+
+
+def describe(name: str, config: ClipConfig, frames: int) -> Network:
+    """A network with default options, built of tensors that have a shape but no content."""
+    with torch.device("meta"):
+        student = build_student(name, build_clip(config))
+    with FakeTensorMode(allow_non_fake_inputs=True):  # device "meta" knows no autocast
+        cost = count_cost(student.to_empty(device="cpu"), frames)
+    parameters, trained = student.parameters(), student.trained_parameters().values()
+    return Network(name, student.title, count(parameters), count(trained), cost)
+
+
+def count(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def read_puppets_scores(path: Path, students: Mapping[str, str] = PUPPETS_STUDENTS) -> list[PuppetsScores]:
+    """What the bench on puppets has measured; `students` are the networks of its methods.
+
+    Raises `FrosterError` when there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise FrosterError(f"There is no file {path}; `froster bench puppets` writes results.jsonl or students.jsonl.")
+    return puppets_scores(read_results(path), students)
+
+
+def puppets_scores(results: Sequence[Result], students: Mapping[str, str] = PUPPETS_STUDENTS) -> list[PuppetsScores]:
+    """Means over the draws, of every method in `students` and every regime that has results."""
+    titles = METHODS | STUDENT_METHODS
+    scores = []
+    for method, student in students.items():
+        for regime in REGIMES:
+            if chosen := select(results, regime, method):
+                base, novel, hm = (aggregate(chosen, score) for score in ("base", "novel", "hm"))
+                scores.append(PuppetsScores(student, titles[method], regime, base, novel, hm))
+    return scores
+
+
+def methods_to_json(networks: Sequence[Network], puppets: Sequence[PuppetsScores]) -> dict[str, Any]:
+    """Everything, with what the papers report, in plain types; a deviation of one draw is None."""
+    return {
+        "networks": [asdict(network) for network in networks],
+        "published": {
+            "base_to_novel": [asdict(row) for row in base_to_novel()],
+            "cross_dataset": [asdict(row) for row in cross_dataset()],
+        },
+        "puppets": [finite(asdict(scores)) for scores in puppets],
+    }
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not isfinite(value) else value

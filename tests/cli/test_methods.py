@@ -1,0 +1,68 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from froster.bench.results import Result, append_result
+from froster.methods import describe, model_sizes
+from froster.published import base_to_novel, cross_dataset
+from froster.students import STUDENTS
+
+FROSTER = Path(sys.executable).with_name("froster")
+
+
+def methods(*arguments: object, columns: int = 80) -> subprocess.CompletedProcess[str]:
+    command = [FROSTER, "methods", "--model", "puppets", "--frames", "2", *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": str(columns), "PYTHONUTF8": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, encoding="utf-8")
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_tables_fit_and_name_every_network_and_method(tmp_path: Path, columns: int) -> None:
+    append_result(tmp_path / "r.jsonl", Result("few", "froster_averaged", 0, base=91.25, novel=72.5))
+    result = methods("--results", tmp_path / "r.jsonl", columns=columns)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert all(len(line.rstrip()) <= columns for line in lines if str(tmp_path) not in line)
+    table = [line.split() for line in lines]
+    for name in STUDENTS:
+        network = describe(name, model_sizes("puppets"), 2)
+        (row,) = (words for words in table if words[:1] == [name] and len(words) == 6)
+        assert row[1] == network.title
+        assert float(row[2]) == pytest.approx(network.parameters / 1e6, rel=0.01)
+        assert float(row[3]) == pytest.approx(network.trained / 1e6, rel=0.01)
+        assert float(row[4]) == pytest.approx(network.flops.clip / 1e9, rel=0.01)
+    for published in (*base_to_novel(), *cross_dataset()):
+        assert any(line.startswith(published.method) for line in lines)
+        for scores in published.scores.values():
+            assert f"{next(iter(scores.values())):.1f}" in result.stdout
+    assert "77.8 64.3 70.4  74.1 58.0 65.1  95.3 80.0 87.0  18.3 12.2 14.6" in result.stdout
+    assert "91.2 72.5 80.8" in result.stdout
+
+
+def test_json(tmp_path: Path) -> None:
+    result = methods("--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    content = json.loads(result.stdout)
+    assert (content["model"], content["frames"], content["size"], content["puppets"]) == ("puppets", 2, 64, [])
+    assert [network["name"] for network in content["networks"]] == [*STUDENTS]
+    (froster,) = (row for row in content["published"]["cross_dataset"] if row["method"] == "FROSTER")
+    assert froster["scores"]["K-600"] == {"mean": 74.8, "deviation": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vit-b-61"], "did you mean 'vit-b-16'?"),
+        (["--results", "none.jsonl"], "There is no file none.jsonl"),
+        (["--frames", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(arguments: list[str], message: str) -> None:
+    result = methods(*arguments)
+    assert result.returncode == 2
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
