@@ -45,11 +45,12 @@ STYLES = {
     "video_only": ("#56b4e9", "P"),
     "text_only": ("#999933", "X"),
     "froster_averaged": ("#117733", ">"),
-    "froster_patched": ("#332288", "h"),
 }
-PLOTTED = tuple(STYLES)  # against each other; the averaged and patched weights of the others stand in the tables
-for last in ("fine_tuned", "no_projector", "plain"):
-    STYLES |= {f"{last}_averaged": STYLES[last], f"{last}_patched": STYLES[last]}
+HOLLOW = {"fine_tuned_patched": "fine_tuned", "no_projector_patched": "no_projector", "plain_patched": "plain"}
+HOLLOW["froster_patched"] = "froster_averaged"
+STYLES |= {patched: STYLES[method] for patched, method in HOLLOW.items()}
+PLOTTED = tuple(STYLES)  # against each other; the averaged epochs of the compared methods stand in the tables
+STYLES |= {f"{method}_averaged": STYLES[method] for method in ("fine_tuned", "no_projector", "plain")}
 PLOT_NAMES = METHODS | {"residual": "FROSTER"}
 SCORE_STYLES = {"base": ("#555555", "^", 1.4), "hm": (STYLES["residual"][0], "o", 2.4), "novel": ("#888888", "v", 1.4)}
 INK, GREY, FAINT = "#222222", "#767676", "#e3e3e3"
@@ -100,7 +101,9 @@ def markdown_report(results: Sequence[Result], plots: Sequence[str], notes: str)
     parts = [f"# {TITLE}", *(headline(results, regime) for regime in regimes), notes.strip(), LEGEND]
     for regime in regimes:
         parts += [f"## {REGIMES[regime]}", main_table(results, regime)]
-    parts.append(link(plots, "base-novel", "Base against novel top-1 of every method"))
+    parts.append(
+        link(plots, "base-novel", "Base against novel top-1: each method, and what averaging and patching make of it")
+    )
 
     def of_methods(names: dict[str, str]) -> Callable[[str], list[Choice]]:
         return lambda regime: method_choices(results, regime, names)
@@ -393,9 +396,14 @@ def draw_base_novel(results: Sequence[Result]) -> Figure | None:
                 base.mean, novel.mean, up, across, color=colour, elinewidth=1.1, alpha=0.55, fmt="none", zorder=2
             )
             size = 10 if ours else 7.5
-            axis.plot(base.mean, novel.mean, marker, color=colour, markersize=size, markeredgecolor="white", zorder=3)
+            face, edge = ("white", colour) if method in HOLLOW else (colour, "white")
+            axis.plot(base.mean, novel.mean, marker, color=face, markersize=size, markeredgecolor=edge, zorder=3)
             labels[-1].append(Label(base.mean, novel.mean, PLOT_NAMES[method], colour, 9.5, bold=ours))
-    footnote(figure, "Bars: standard deviation over the draws of training clips. Grey curves: equal harmonic mean, HM.")
+    footnote(
+        figure,
+        "Hollow: averaged and patched. Bars: standard deviation over the draws of training clips.\n"
+        "Grey curves: equal harmonic mean, HM. Averaged epochs of the compared methods: see the table.",
+    )
     freeze_layout(figure)
     for axis, names, avoided in zip(axes, labels, lines, strict=True):
         place_labels(axis, names, avoided)
