@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluated(data: Path, *arguments: object) -> dict[str, Any]:
     result = froster("evaluate", "puppets", "--data", "manifest.csv", "--json", *arguments, cwd=data)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr  # one video cannot be read
     assert result.stderr == ""
     return json.loads(result.stdout)
 
@@ -79,7 +79,7 @@ def test_base_and_novel_of_a_run_folder_as_tables_in_a_pipe(data: Path, tmp_path
     out = tmp_path / "report.json"
     split = ["--base", ", ".join(BASE), "--novel", "novel.txt", "--student", "vclip:window=2", "--out", out]
     result = froster("evaluate", run, "--data", "manifest.csv", *split, cwd=data)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr  # after all that follows
     content = json.loads(out.read_text(encoding="utf-8"))
     base, novel, mean = content["base"]["top1"], content["novel"]["top1"], content["harmonic_mean"]
     assert mean == pytest.approx(2 * base * novel / (base + novel))
@@ -109,7 +109,7 @@ def test_bars_and_progress_in_a_terminal(data: Path) -> None:
             shown += chunk
     except OSError:  # Linux says so when the other end has closed
         pass
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) == 1
     text = shown.decode()
     assert "Loading puppets and reading 6 labels" in text
     assert "13/13" in text
@@ -122,6 +122,16 @@ def test_labels_in_a_wider_vocabulary(data: Path) -> None:
     assert content["all"]["classes"] > 40
     assert len(content["all"]["per_class"]) == 6
     assert (content["views"], content["frames"]) == (1, 4)
+
+
+def test_status_is_0_where_every_video_is_read_and_help_says_so(data: Path) -> None:
+    (data / "readable.csv").write_text("path, label\njuggling-balls/40.mp4, juggling balls\n")
+    command = ["--data", "readable.csv", "--labels", ", ".join(BASE), "--views", 1, "--frames", 4]
+    result = froster("evaluate", "puppets", *command, cwd=data)
+    assert result.returncode == 0, result.stderr
+    assert "could not be read" not in result.stdout
+    shown = " ".join(froster("evaluate", "--help", cwd=data).stdout.split())
+    assert "where there are any, the exit status is 1" in shown
 
 
 def test_long_tables_show_the_worst() -> None:
@@ -171,6 +181,11 @@ def test_full_disk_does_not_cost_the_result(data: Path) -> None:
         (["--base", "juggling balls, riding a bicycle", "--novel", "novel.txt"], "'throwing a ball'"),
         (["--base", "a, a", "--novel", "novel.txt"], "--base: the label 'a' is given twice"),
         (["--labels", "walking"], "not among the 1 classes, 'juggling balls'"),
+        (
+            ["--labels", "Walking, Juggling_Balls"],
+            "'juggling balls' (did you mean 'Juggling_Balls'?), 'riding a bicycle',",
+        ),
+        (["--labels", "puppet"], "did you mean the vocabulary 'puppets'"),
         (["--student", "vklip"], "did you mean 'vclip'"),
     ],
 )

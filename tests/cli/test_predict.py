@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from froster.clip.weights import save_checkpoint
 from froster.data.puppets import write_videos
 from froster.data.vocabularies import read_vocabulary
+from froster.models import load_model
 
 LABELS = "juggling balls, riding a bicycle, playing guitar"
 FROSTER = Path(sys.executable).with_name("froster")
@@ -183,6 +185,10 @@ def test_batch_goes_on_and_ends_with_a_list(videos: Path, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["clip.mp4"], "--labels-file FILE"),
+        (["clip.mp4", "--model", "puppets"], "--labels-file FILE"),
+        (["clip.mp4", "--model", "vit-b-16"], "--labels-file FILE"),
+        (["clip.mp4", "--model", "folder"], "folder holds no weights"),
+        (["clip.mp4", "--labels", "kinetics-40"], "did you mean the vocabulary 'kinetics-400'"),
         (["clip.mp4", "--labels", "a", "--labels-file", "b"], "either --labels"),
         (["clip.mp4", "--labels", ","], "No action names"),
         (["clip.mp4", "--labels-file", "none.txt"], "none.txt cannot be read"),
@@ -206,6 +212,36 @@ def test_user_errors_are_one_line(videos: Path, tmp_path: Path, arguments: list[
     assert message in line
 
 
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder whose weights say what they were trained on."""
+    labels = {"walking": "", "juggling balls": "throwing balls up in turn"}
+    save_checkpoint(load_model("puppets"), tmp_path / "run" / "model.safetensors", labels=json.dumps(labels))
+    return tmp_path / "run"
+
+
+def test_labels_of_a_run_by_default(videos: Path, run: Path) -> None:
+    video = videos / "juggling-balls" / "5.mp4"
+    result = froster("predict", video, "--model", run)
+    assert result.returncode == 0, result.stderr
+    assert "Using the 2 labels the model was trained on." in result.stderr.splitlines()
+    described = run / "labels.json"
+    described.write_text('{"walking": "", "juggling balls": "throwing balls up in turn"}')
+    assert result.stdout == froster("predict", video, "--model", run, "--labels-file", described).stdout
+    other = froster("predict", video, "--model", run, "--labels", "fencing, walking")
+    assert {entry["label"] for entry in json.loads(other.stdout)["predictions"]} == {"fencing", "walking"}
+    assert "was trained on" not in other.stderr
+
+
+def test_matplotlib_is_loaded_for_pictures_only(videos: Path, run: Path) -> None:
+    script = "import sys; from froster.cli import app; app(sys.argv[1:], standalone_mode=False); "
+    script += "print('matplotlib' in sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", script, "predict", videos / "juggling-balls" / "5.mp4", "--model", run]
+    for picture, loaded in (([], "False"), (["--picture", run / "out.png"], "True")):
+        result = subprocess.run([*command, *picture], capture_output=True, text=True, timeout=120)
+        assert result.stderr.splitlines()[-1] == loaded
+
+
 def test_second_run_reads_the_class_matrix_from_the_cache(videos: Path, own_cache: Path) -> None:
     arguments = ("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS, "--model", "puppets")
     first = froster(*arguments)
@@ -218,6 +254,7 @@ def test_second_run_reads_the_class_matrix_from_the_cache(videos: Path, own_cach
 
 def test_help_is_quick_and_classes_are_listed() -> None:
     assert "predict" in froster("--help").stdout
+    assert "a run's folder" in " ".join(froster("predict", "--help").stdout.replace("│", " ").split())
     assert "kinetics-400   400 classes" in froster("classes").stdout
     assert froster("classes", "ucf-101").stdout.splitlines()[0] == "apply eye makeup"
     assert "did you mean 'ssv2'" in froster("classes", "ssv").stderr

@@ -1,5 +1,6 @@
 """Manifests as people write them: read back exactly, and every mistake named in one sentence."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,8 +64,10 @@ def test_puppets_write_a_manifest_that_is_read(tmp_path: Path) -> None:
         b"path,label\r\na.mp4,kicking\r\n\r\n",
         b"id,label,fold,path\n7,kicking,,a.mp4\n",
         b'path,label\na.mp4," kicking "',
+        b"label, path\nkicking, a.mp4\n",
+        b'path , label\na.mp4 , "kicking"\n',
     ],
-    ids=["byte order mark", "Windows", "other columns", "spaces"],
+    ids=["byte order mark", "Windows", "other columns", "spaces", "spaces behind commas", "spaces around commas"],
 )
 def test_forms_of_a_manifest(manifest: Path, content: bytes) -> None:
     assert read_manifest(write(manifest, content)) == [LabelledVideo(manifest.parent / "a.mp4", "kicking")]
@@ -74,7 +77,14 @@ def test_forms_of_a_manifest(manifest: Path, content: bytes) -> None:
     ("content", "message"),
     [
         ("", "lacks the columns `path` and `label`"),
-        ("path,name\na.mp4,kicking\n", "lacks the column `label`; its first line is 'path,name"),
+        ("path,name\na.mp4,kicking\n", "lacks the column `label`; its first line is 'path,name'."),
+        (
+            "path;label\nown/a.mp4;kicking\n",
+            "its first line is 'path;label', but columns are separated by commas here.",
+        ),
+        ("path\tlabel\na.mp4\tkicking\n", r"'path\tlabel', but columns are separated by commas here."),
+        ("name; note,id\n", "its first line is 'name; note,id'."),
+        ("x" * 1000, f"its first line is '{'x' * 80}…'."),
         ("a.mp4,kicking\n", "lacks the columns `path` and `label`; its first line is 'a.mp4,kicking"),
         ("path,label\n", "lists no videos"),
         (b"path,label\na.mp4,\xff\n", "cannot be read: it is not UTF-8"),
@@ -110,7 +120,27 @@ def test_class_indices() -> None:
     with pytest.raises(FrosterError, match=r"m\.csv: 2 rows have labels .* among the 1 classes, 'waving'; add"):
         class_indices(videos, ["bowing"], Path("m.csv"))
     with pytest.raises(FrosterError, match=r"m\.csv: 1 row has a label .* among the 2 classes, 'bowing'; add"):
-        class_indices(videos, ["waving", "Bowing"], Path("m.csv"))
+        class_indices(videos, ["waving", "pushing"], Path("m.csv"))
     many = [LabelledVideo(Path("a.mp4"), str(number)) for number in range(8)]
     with pytest.raises(FrosterError, match=r"8 rows .*, '0', '1', '2', '3', '4' and 3 more; add"):
         class_indices(many, ["bowing"], Path("m.csv"))
+
+
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [
+        ("Kicking", "kicking"),
+        ("KICK-ING", "kicking"),
+        ("PlayingGuitar", "playing the guitar"),
+        ("brushing_teeth", "Brushing Teeth"),
+        ("kiking", "kicking"),
+        ("ÜBUNGEN", "Übungen"),
+        ("fencing", None),
+        ("跳舞", None),
+    ],
+)
+def test_a_label_that_is_no_class_is_shown_the_one_that_is_near(label: str, meant: str | None) -> None:
+    names = ["playing the guitar", "Brushing Teeth", "kicking", "Übungen", "跑步"]
+    hint = f" (did you mean {meant!r}?)" if meant else ""
+    with pytest.raises(FrosterError, match=re.escape(f"among the 5 classes, {label!r}{hint}; add them")):
+        class_indices([LabelledVideo(Path("a.mp4"), label)], names, Path("m.csv"))

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from froster.data.vocabularies import VOCABULARIES, read_vocabulary
 from froster.errors import FrosterError
 from froster.text.labels import parse_labels, read_labels
 
@@ -9,6 +10,31 @@ from froster.text.labels import parse_labels, read_labels
 def test_names_from_the_command_line() -> None:
     assert parse_labels(" juggling,brushing teeth , ") == {"juggling": "", "brushing teeth": ""}
     assert len(parse_labels("UCF-101")) == 101
+
+
+@pytest.mark.parametrize(
+    ("text", "vocabulary"),
+    [
+        ("kinetics-40", "kinetics-400"),
+        ("Kinetics_60", "kinetics-600"),
+        ("ucf", "ucf-101"),
+        ("hmdb", "hmdb-51"),
+        ("SSv", "ssv2"),
+        ("puppet", "puppets"),
+    ],
+)
+def test_nearly_the_name_of_a_vocabulary_is_no_action(text: str, vocabulary: str) -> None:
+    with pytest.raises(FrosterError, match=f"did you mean the vocabulary '{vocabulary}', or '{text},' for an action"):
+        parse_labels(text)
+    assert parse_labels(f"{text},") == {text: ""}
+
+
+def test_a_single_action_is_not_taken_for_a_vocabulary() -> None:
+    names = {name for vocabulary in VOCABULARIES for name in read_vocabulary(vocabulary)} - {"using puppets"}
+    alone = {name for name in names if "," not in name}
+    assert len(alone) > 900
+    for name in alone:
+        assert parse_labels(name) == {name: ""}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +91,10 @@ def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
 def test_csv_with_a_column_of_names(tmp_path: Path, shared: Path) -> None:
     assert len(read_labels(shared / "splits" / "vifi" / "labels" / "kinetics_600_labels.csv")) == 600
     (tmp_path / "clips.csv").write_text("path,label\na.avi,7\n")
-    with pytest.raises(FrosterError, match="needs a column `name`"):
+    with pytest.raises(FrosterError, match=r"needs a column `name`; its first line is 'path,label'\.$"):
+        read_labels(tmp_path / "clips.csv")
+    (tmp_path / "clips.csv").write_text("id;name\n0;walking\n")
+    with pytest.raises(FrosterError, match="its first line is 'id;name', but columns are separated by commas here"):
         read_labels(tmp_path / "clips.csv")
 
 

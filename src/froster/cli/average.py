@@ -8,13 +8,17 @@ import typer
 
 
 def average(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints of one network, of any format, or folders.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="Checkpoints of one network, of any format; of a folder, all .safetensors files in it."),
+    ],
     out: Annotated[Path, typer.Option(help="The checkpoint to write (.safetensors).")] = Path("average.safetensors"),
 ) -> None:
     """Average the weights of checkpoints, such as the epochs of a run; every tensor is kept.
 
-    Example: froster average runs/first/checkpoints/*.safetensors --out averaged.safetensors
+    Example: froster average runs/first/checkpoints --out averaged.safetensors
     """
+    from froster.cli.checkpoints import check_not_among, check_output_name, common_labels, weights_file
     from froster.clip.weights import save_checkpoint
     from froster.errors import FrosterError
     from froster.interpolation import StateDict, average_states
@@ -25,6 +29,15 @@ def average(
         options = ",".join(f"{key}={value}" for key, value in student.options.items())
         return f"{student.name}:{options}" if options else student.name
 
+    check_output_name(out)
+    checkpoints = [file for path in checkpoints for file in checkpoints_in(path)]
+    files = [weights_file(path) for path in checkpoints]
+    if len(files) == 1:
+        raise FrosterError(
+            f"There is nothing to average {files[0]} with; name more checkpoints, or a folder of them, "
+            "such as the checkpoints of a run."
+        )
+    check_not_among(out, files)
     model = load_model(checkpoints[0])
 
     def states() -> Iterator[StateDict]:
@@ -39,5 +52,11 @@ def average(
             yield other.state_dict()
 
     model.load_state_dict(average_states(states()))
-    save_checkpoint(model, out, average_of=", ".join(map(str, checkpoints)))
+    save_checkpoint(model, out, None, average_of=", ".join(map(str, checkpoints)), **common_labels(files))
     print(out)
+
+
+def checkpoints_in(path: Path) -> list[Path]:
+    """All .safetensors files of a folder, in the order of their names; any other path as it is."""
+    found = sorted(file for file in path.glob("*.safetensors") if not file.name.startswith("."))
+    return found or [path]

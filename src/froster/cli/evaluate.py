@@ -62,6 +62,8 @@ def evaluate(
 
     With --base and --novel, as in the papers: clips of either kind among their own classes, and the harmonic mean.
 
+    Videos that cannot be read are listed below the result; where there are any, the exit status is 1.
+
     Example: froster evaluate runs/first --data clips.csv --base base.txt --novel novel.txt
     """
     ways = (labels is not None) + (labels_file is not None) + (base is not None or novel is not None)
@@ -128,6 +130,8 @@ def evaluate(
             print(text, flush=True)
         else:
             show(report, Console(highlight=False, markup=False))
+    if report.unreadable:
+        raise typer.Exit(1)
 
 
 def names_or_file(text: str, option: str) -> "Labels":

@@ -16,11 +16,15 @@ def patch(
 
     Example: froster patch vit-b-16 runs/first --ratio 0.5 --out patched.safetensors
     """
+    from froster.cli.checkpoints import check_not_among, check_output_name, common_labels, weights_file
     from froster.clip.weights import save_checkpoint
     from froster.interpolation import patch_states
     from froster.models import load_clip, load_model
 
+    check_output_name(out)
+    file = weights_file(student)
+    check_not_among(out, [weights_file(clip), file])
     model = load_model(student)
     model.load_state_dict(patch_states(load_clip(clip).state_dict(), model.state_dict(), ratio))
-    save_checkpoint(model, out, patched_with=f"{ratio:g} of {clip}")
+    save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}", **common_labels([file]))
     print(out)

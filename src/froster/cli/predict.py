@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from froster.recognizer import Prediction
+    from froster.text.labels import Labels
+
+
+WHICH_ACTIONS = 'Say which actions to look for: either --labels "a, b, c" or --labels-file FILE.'
 
 
 class Precision(StrEnum):
@@ -36,7 +40,10 @@ def predict(
         list[str], typer.Argument(help="Videos, folders of them, globs; a folder of pictures is a video.")
     ],
     labels: Annotated[
-        str | None, typer.Option(help='Action names, "a, b, c", or a vocabulary (see `froster classes`).')
+        str | None,
+        typer.Option(
+            help='Action names, "a, b, c", or a vocabulary (see `froster classes`); by default those of the run.'
+        ),
     ] = None,
     labels_file: Annotated[
         str | None,
@@ -44,7 +51,9 @@ def predict(
     ] = None,
     model: Annotated[
         str,
-        typer.Option(help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, or a checkpoint file."),
+        typer.Option(
+            help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint file or a run's folder."
+        ),
     ] = "auto",
     student: Annotated[
         str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
@@ -68,8 +77,8 @@ def predict(
 
     Example: froster predict clip.mp4 --labels "juggling, brushing teeth, fencing"
     """
-    if (labels is None) == (labels_file is None):
-        raise FrosterError('Say which actions to look for: either --labels "a, b, c" or --labels-file FILE.')
+    if labels is not None and labels_file is not None:
+        raise FrosterError(WHICH_ACTIONS)
     if as_json and as_csv:
         raise FrosterError("Choose one of --json and --csv.")
 
@@ -77,13 +86,17 @@ def predict(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from froster.models import default_model, load_model
-    from froster.picture import check_picture_path, save_picture
     from froster.recognizer import Recognizer
     from froster.text.labels import parse_labels, read_labels
 
     if picture is not None:
+        from froster.picture import check_picture_path, save_picture
+
         check_picture_path(picture)
-    wanted = read_labels(labels_file) if labels_file is not None else parse_labels(labels or "")
+    if labels_file is not None:
+        wanted = read_labels(labels_file)
+    else:
+        wanted = parse_labels(labels) if labels is not None else labels_of(model)
     paths, failures = find_all(videos)
 
     as_table = sys.stdout.isatty() and not as_json and not as_csv
@@ -106,6 +119,8 @@ def predict(
         if not as_table and not as_csv:
             show_json_error(video, error)
 
+    if labels is None and labels_file is None:
+        messages.print(f"Using the {len(wanted)} label{'s' * (len(wanted) > 1)} the model was trained on.")
     for name, missing in list(failures.items()):
         fail(name, missing)
     predictions: list[Prediction] = []
@@ -147,6 +162,17 @@ def predict(
             for failure in failures.values():
                 messages.print(f"  {failure}")
         raise typer.Exit(1)
+
+
+def labels_of(model: str) -> "Labels":
+    """The labels the model was trained on. Raises `FrosterError` when it does not say."""
+    from froster.cli.checkpoints import trained_labels, weights_file
+
+    # Releases know no labels, and must not be fetched in vain.
+    found = trained_labels(weights_file(model)) if model != "auto" and Path(model).exists() else None
+    if found is None:
+        raise FrosterError(WHICH_ACTIONS)
+    return found
 
 
 def find_all(names: list[str]) -> tuple[list[Path], dict[str, VideoError]]:

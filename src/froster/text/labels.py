@@ -1,11 +1,13 @@
 """Action names, with descriptions where there are any, from the command line or a file."""
 
 import csv
+import difflib
 import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from froster.data.manifests import describe_header
 from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, squeeze
 from froster.errors import FrosterError
 
@@ -15,12 +17,17 @@ Labels = dict[str, str]  # action name -> description, "" where there is none
 def parse_labels(text: str) -> Labels:
     """Labels from `"juggling, brushing teeth"` or the name of a vocabulary, such as `"ucf-101"`.
 
-    Raises `FrosterError` when there are none, or one comes twice.
+    Raises `FrosterError` when there are none, one comes twice, or the only one is nearly the name of a vocabulary.
     """
     if squeeze(text) in VOCABULARY_SPELLINGS:
         return check_labels(read_vocabulary(text))
     if "," not in text and Path(text).is_file():
         raise FrosterError(f"--labels {text!r} is a file: give it with --labels-file.")
+    if "," not in text and (near := difflib.get_close_matches(squeeze(text), VOCABULARY_SPELLINGS, n=1, cutoff=0.65)):
+        raise FrosterError(
+            f"There is no vocabulary {text!r}; did you mean the vocabulary {VOCABULARY_SPELLINGS[near[0]]!r}, "
+            f"or {f'{text},'!r} for an action of that name?"
+        )
     return check_labels([name for name in text.split(",") if name.strip()], "--labels")
 
 
@@ -38,7 +45,7 @@ def read_labels(path: str | Path) -> Labels:
     if Path(path).suffix.lower() == ".csv":
         rows = csv.DictReader(io.StringIO(text))
         if "name" not in (rows.fieldnames or ()):
-            raise FrosterError(f"The labels file {path} needs a column `name`; its first line is {text[:60]!r}.")
+            raise FrosterError(f"The labels file {path} needs a column `name`; {describe_header(text)}.")
         return check_labels([row["name"] for row in rows], path)
     if not looks_like_json(text):
         lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]

@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from froster import load_model
+from froster.cli.average import average
+from froster.cli.checkpoints import trained_labels
+from froster.clip.weights import save_checkpoint
+from froster.errors import FrosterError
+
+LABELS = {"walking": "", "bowing": "a bend from the hips"}
+
+
+@pytest.fixture
+def epochs(tmp_path: Path) -> Path:
+    """A folder with two checkpoints, which differ in one tensor, and other files."""
+    folder = tmp_path / "epochs"
+    folder.mkdir()
+    model = load_model("puppets", "vclip")
+    for number in (2, 1):
+        model.logit_scale.data.fill_(number)
+        save_checkpoint(model, folder / f"epoch-{number}.safetensors", labels=json.dumps(LABELS))
+    (folder / ".epoch-3.0a0a.partial.safetensors").write_text("half")
+    (folder / "notes.txt").write_text("notes")
+    return folder
+
+
+def test_a_folder_is_all_its_checkpoints_and_labels_are_kept(epochs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mean.safetensors"
+    average([epochs], out)
+    mean = load_model(out)
+    assert mean.logit_scale.item() == pytest.approx(1.5)
+    assert torch.equal(mean.visual.proj, load_model(epochs / "epoch-1.safetensors").visual.proj)
+    assert trained_labels(out) == LABELS
+
+    third = tmp_path / "third.safetensors"
+    mean.logit_scale.data.fill_(6)
+    save_checkpoint(mean, third, labels=json.dumps({"walking": ""}))
+    average([epochs, third], out)
+    assert load_model(out).logit_scale.item() == pytest.approx(3)
+    assert trained_labels(out) is None
+
+
+def test_one_checkpoint_has_nothing_to_average_with(epochs: Path, tmp_path: Path) -> None:
+    (epochs / "epoch-1.safetensors").unlink()
+    for one in (epochs, epochs / "epoch-2.safetensors"):
+        with pytest.raises(FrosterError, match=r"nothing to average .*epoch-2\.safetensors with; name more"):
+            average([one], tmp_path / "mean.safetensors")
+    assert not (tmp_path / "mean.safetensors").exists()
+
+
+def test_inputs_are_not_overwritten(epochs: Path) -> None:
+    out = epochs / "epoch-2.safetensors"
+    before = out.read_bytes()
+    with pytest.raises(FrosterError, match=r"epoch-2\.safetensors is one of the checkpoints to read"):
+        average([epochs], out)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "message"), [("epochs", "is a folder"), ("mean.pt", r"must end in \.safetensors")])
+def test_other_outputs_are_refused_before_the_work(tmp_path: Path, epochs: Path, name: str, message: str) -> None:
+    with pytest.raises(FrosterError, match=message):
+        average([epochs], tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["epochs"]

@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from froster.cli.checkpoints import (
+    check_not_among,
+    check_output_name,
+    common_labels,
+    trained_labels,
+    weights_file,
+)
+from froster.clip.weights import FORMAT
+from froster.errors import FrosterError, WeightsError
+from froster.models import puppets_weights
+
+
+def labelled(path: Path, labels: str | None, form: str = FORMAT) -> Path:
+    metadata = {"format": form} | ({"labels": labels} if labels is not None else {})
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata)
+    return path
+
+
+def test_labels_of_a_run_and_of_what_has_none(tmp_path: Path) -> None:
+    labels = {"walking": "", "bowing": "a bend from the hips"}
+    assert trained_labels(labelled(tmp_path / "a.safetensors", json.dumps(labels))) == labels
+    assert trained_labels(labelled(tmp_path / "b.safetensors", None)) is None
+    assert trained_labels(labelled(tmp_path / "c.safetensors", "cats and dogs", form="pt")) is None
+    torch.save({"a": torch.zeros(1)}, tmp_path / "d.pt")
+    assert trained_labels(tmp_path / "d.pt") is None
+    for damaged in ("{", "7"):
+        with pytest.raises(WeightsError, match=r"e\.safetensors is a damaged froster checkpoint"):
+            trained_labels(labelled(tmp_path / "e.safetensors", damaged))
+
+
+def test_common_labels_are_those_on_which_all_agree(tmp_path: Path) -> None:
+    first = labelled(tmp_path / "first.safetensors", '{"walking": "", "bowing": ""}')
+    same = labelled(tmp_path / "same.safetensors", '{"bowing": "", "walking": ""}')
+    other = labelled(tmp_path / "other.safetensors", '{"walking": ""}')
+    without = labelled(tmp_path / "without.safetensors", None)
+    assert common_labels([without, first, same]) == {"labels": '{"walking": "", "bowing": ""}'}
+    assert common_labels([first, other]) == {}
+    assert common_labels([without]) == {}
+
+
+def test_weights_file_of_names_folders_and_files(tmp_path: Path) -> None:
+    model = labelled(tmp_path / "model.safetensors", None)
+    assert weights_file("puppets") == puppets_weights()
+    assert weights_file(tmp_path) == weights_file(model) == model
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+        weights_file(tmp_path / "none.safetensors")
+
+
+def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
+    model = labelled(tmp_path / "model.safetensors", None)
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(model)
+    for out in (model, link, tmp_path / ".." / tmp_path.name / "model.safetensors"):
+        with pytest.raises(FrosterError, match="is one of the checkpoints to read"):
+            check_not_among(out, [puppets_weights(), model])
+    check_not_among(tmp_path / "new.safetensors", [model])
+    check_not_among(labelled(tmp_path / "old.safetensors", None), [model])
+
+    (tmp_path / "folder.safetensors").mkdir()
+    for folder in (tmp_path, tmp_path / "folder.safetensors"):
+        with pytest.raises(FrosterError, match=r"is a folder; name a \.safetensors file in it"):
+            check_output_name(folder)
+    with pytest.raises(FrosterError, match=r"mean\.pt must end in \.safetensors"):
+        check_output_name(tmp_path / "mean.pt")
+    check_output_name(tmp_path / "MEAN.SAFETENSORS")

@@ -1,0 +1,48 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from froster import load_model
+from froster.cli.checkpoints import trained_labels
+from froster.cli.patch import patch
+from froster.clip.weights import save_checkpoint
+from froster.errors import FrosterError
+from froster.models import puppets_weights
+
+LABELS = {"walking": "", "bowing": "a bend from the hips"}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder with weights that differ from CLIP's in one tensor."""
+    model = load_model("puppets", "vclip")
+    model.logit_scale.data += 1
+    save_checkpoint(model, tmp_path / "run" / "model.safetensors", labels=json.dumps(LABELS))
+    return tmp_path / "run"
+
+
+def test_labels_of_the_run_are_kept(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "patched.safetensors"
+    patch("puppets", run, 0.25, out)
+    own = load_model("puppets").logit_scale.item()
+    assert load_model(out).logit_scale.item() == pytest.approx(own + 0.75)
+    assert trained_labels(out) == LABELS
+
+
+def test_inputs_are_not_overwritten(run: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.safetensors"
+    shutil.copy(puppets_weights(), clip)
+    for out in (clip, run / "model.safetensors"):
+        before = out.read_bytes()
+        with pytest.raises(FrosterError, match="is one of the checkpoints to read"):
+            patch(str(clip), run, 0.5, out)
+        assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "message"), [("run", "is a folder"), ("patched.pt", r"must end in \.safetensors")])
+def test_other_outputs_are_refused(run: Path, tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(FrosterError, match=message):
+        patch("puppets", run, 0.5, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
