@@ -36,6 +36,7 @@ def prepare(folder: Path, cache: Path) -> None:
     write_videos(folder / "videos", ["walking", "running"], videos=1, frames=12, size=64)
     (folder / "clip.mp4").write_bytes((folder / "videos" / "running" / "0.mp4").read_bytes())
     (folder / "my-clips.csv").write_text("path,label\nvideos/running/0.mp4,running\nvideos/walking/0.mp4,walking\n")
+    (folder / "my-test-clips.csv").write_text("path,label\nclip.mp4,running\n")
     (folder / "labels.json").write_text(json.dumps({"running": "moving fast on foot", "fencing": ""}))
     torch.manual_seed(0)
     torch.save({"model_state": released_names(Clip(TINY), "model.")}, folder / "froster.pyth")

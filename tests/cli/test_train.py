@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,37 @@ def test_the_run_predicts_and_is_evaluated(trained: Path) -> None:
     evaluated = froster("evaluate", "run", "--data", "clips/manifest.csv", "--json", cwd=trained)
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["student"] == "vclip"
+
+
+def test_a_finished_run_is_only_said_to_be_finished(trained: Path) -> None:
+    again = froster("train", "run/recipe.json", "--resume", cwd=trained)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines() == ["run/model.safetensors"]
+    assert "The run in run is finished already." in again.stderr and "epoch" not in again.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sigterm_ends_as_ctrl_c_does(trained: Path, workers: int) -> None:
+    """A scheduler sends the signal to all processes of a job, workers too."""
+    out = trained / f"stopped-{workers}"
+    changes = ["optimizer.epochs=1000", "data.in_memory=false", f"data.workers={workers}", f"out={out}"]
+    process = subprocess.Popen(
+        [FROSTER, "train", "run/recipe.json", *changes],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=trained,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "state.pt").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert errors.endswith("Stopped; go on with --resume.\n") and "Traceback" not in errors
+    assert torch.load(out / "state.pt", weights_only=True)["step"] >= 1
+    assert not list(out.rglob("*.partial.*"))
 
 
 def test_average_and_patch_write_what_loads_like_any_other(trained: Path) -> None:

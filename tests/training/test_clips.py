@@ -1,5 +1,6 @@
 """Training clips against a search through every crop there can be, and batches in an order that nothing disturbs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from froster.data.manifests import LabelledVideo
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError
-from froster.training.clips import Batch, BatchKeys, Key, Sample, TrainingClips, collate, training_loader
+from froster.training.clips import Batch, BatchKeys, Key, Sample, TrainingClips, check_videos, collate, training_loader
 from froster.training.recipe import DataSettings
 from froster.video import decode, decode_frames
 
@@ -158,6 +159,42 @@ def test_what_cannot_be_read_is_reported_and_left_out(videos: list[LabelledVideo
         assert len(nothing.frames) == len(nothing.targets) == 0
 
 
+def test_a_clip_that_breaks_off_is_taken_and_named(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(4):
+        Image.new("RGB", (52, 44)).save(pictures / f"{number}.png")
+    (pictures / "4.png").write_bytes(b"no picture")
+    for in_memory in (False, True):
+        clips = TrainingClips([videos[0], LabelledVideo(pictures, "a")], [0, 1], settings(in_memory=in_memory), 32, 0)
+        batch = collate([clips[0, 0], clips[0, 1]])
+        assert batch.targets.tolist() == [0, 1] and not batch.unreadable
+        assert list(batch.partial) == [str(pictures)]
+        assert "1 of 5 pictures cannot be read" in batch.partial[str(pictures)]
+
+
+def test_missing_videos_are_counted_at_once(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    gone = [LabelledVideo(tmp_path / f"{number}.mp4", "a") for number in range(4)]
+    named = f"{gone[0].path}, {gone[1].path}, {gone[2].path}, …; relative"
+    with pytest.raises(FrosterError, match=re.escape("4 of the 10 training clips of train.csv do not exist")) as error:
+        check_videos(videos + gone, settings())
+    assert named in str(error.value) and str(gone[3].path) not in str(error.value)
+    with pytest.raises(FrosterError, match=re.escape(f"allows: {gone[0].path}; relative")):
+        check_videos(videos + gone[:1], settings())
+    allowed = check_videos(videos + gone, settings(max_unreadable=0.4))
+    assert list(allowed) == [str(video.path) for video in gone]
+    assert check_videos(videos, settings(max_unreadable=0)) == {}
+
+
+def test_labels_that_teach_nothing_or_contradict_each_other_are_refused(videos: list[LabelledVideo]) -> None:
+    with pytest.raises(FrosterError, match=r"All clips of train\.csv have the label 'action 0'"):
+        check_videos([videos[0], videos[3]], settings())
+    twice = [*videos, LabelledVideo(videos[2].path, "other")]
+    with pytest.raises(FrosterError, match=r"lists \S*2\.mp4 as 'action 2' and as 'other'; a clip has one label"):
+        check_videos(twice, settings())
+    assert check_videos([*videos, videos[0]], settings()) == {}
+
+
 def test_workers_change_nothing(videos: list[LabelledVideo]) -> None:
     runs: list[list[Batch]] = []
     before = torch.random.get_rng_state()
@@ -220,9 +257,9 @@ def test_workers_do_not_wait_for_threads_of_the_main_process(videos: list[Labell
 
 def test_the_loader_pins_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *device: tensor + 1)
-    pinned = pin_memory(Batch(torch.zeros(2), torch.tensor([4, 5]), {"a.mp4": "broken"}))
+    pinned = pin_memory(Batch(torch.zeros(2), torch.tensor([4, 5]), {"a.mp4": "broken"}, {"b.mp4": "breaks off"}))
     assert pinned.frames.tolist() == [1, 1] and pinned.targets.tolist() == [5, 6]
-    assert pinned.unreadable == {"a.mp4": "broken"}
+    assert (pinned.unreadable, pinned.partial) == ({"a.mp4": "broken"}, {"b.mp4": "breaks off"})
 
 
 def test_an_epoch_is_a_random_order_without_its_incomplete_batch() -> None:

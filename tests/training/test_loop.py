@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch.amp import GradScaler
 
@@ -17,8 +19,10 @@ from froster.data.puppets import write_videos
 from froster.errors import FrosterError
 from froster.interpolation import average_states, patch_states
 from froster.models import load_clip
-from froster.training import loop
+from froster.training import checkpoint, loop
+from froster.training.checkpoint import RunFolder
 from froster.training.recipe import TrainRecipe
+from froster.video import decode_frames
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "froster-puppets.yaml"
@@ -109,10 +113,18 @@ def test_training_learns_and_writes_what_it_should(manifest: Path, tmp_path: Pat
     ]
     assert_equal_weights(path, recipe.out / "checkpoints" / "epoch-006.safetensors")
     assert list((recipe.out / "tensorboard").glob("events.out.tfevents.*"))
-    assert not (recipe.out / "unreadable.json").exists()
+    assert sorted(p.name for p in recipe.out.iterdir() if not p.name.startswith(".")) == [
+        "checkpoints",
+        "log.jsonl",
+        "model.safetensors",
+        "recipe.json",
+        "tensorboard",
+    ]
     with safe_open(path, "pt") as file:
         saved = set(file.keys())
         assert TrainRecipe(**json.loads(file.metadata()["recipe"])) == recipe
+    with safe_open(recipe.out / "checkpoints" / "epoch-006.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["labels"]).keys() == set(ACTIONS)
     expected = set(load_model("puppets", student="vclip").state_dict()) | {"text.token_embedding.rows"}
     assert saved == expected  # no projector, nothing of the teacher
 
@@ -142,7 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, p
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken.out / "model.safetensors").exists()
-    with pytest.raises(FrosterError, match="go on with --resume"):
+    with pytest.raises(FrosterError, match="holds a run already: go on with --resume"):
         loop.train(broken)
     resumed = run_process(broken, "--resume")
     _, errors = resumed.communicate(timeout=120)
@@ -294,22 +306,74 @@ def test_unreadable_clips_are_skipped_and_listed(manifest: Path, tmp_path: Path)
     assert list(listed) == [str(broken)]
     assert sum(step["clips"] for step in log(recipe.out)) == 3 * 11
     strict = short_recipe(folder / "manifest.csv", tmp_path / "strict", "data.max_unreadable=0.05")
-    with pytest.raises(FrosterError, match=r"1 of 12 training clips cannot be decoded, more than .* \(5 %\).*1.mp4"):
+    with pytest.raises(FrosterError, match=r"At least 1 of 12 .*\(5 %\) allows; see \S*strict/unreadable.json. The"):
         loop.train(strict)
+    assert list(json.loads((strict.out / "unreadable.json").read_text())) == [str(broken)]
+    write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
+    loop.train(strict)
+    assert not (strict.out / "unreadable.json").exists()
+
+
+def test_missing_clips_stop_before_anything_loads_or_are_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
+    gone = folder / "walking" / "1.mp4"
+    gone.unlink()
+    with pytest.raises(FrosterError, match=rf"1 of the 12 training clips .* do not exist, .* \(5 %\).*{gone}"):
+        loop.train(short_recipe(folder / "manifest.csv", tmp_path / "run", "model=none.pt"))
+    recipe = short_recipe(folder / "manifest.csv", tmp_path / "run", "data.max_unreadable=0.1", "optimizer.epochs=2")
+    loop.train(recipe)
+    assert list(json.loads((recipe.out / "unreadable.json").read_text())) == [str(gone)]
+
+
+def test_clips_read_only_in_part_are_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
+    short = folder / "walking" / "1.mp4"
+    pictures = decode_frames(short).frames[:4]
+    short.unlink()
+    short.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(short / f"{number}.png")
+    (short / "4.png").write_bytes(b"no picture")
+    recipe = short_recipe(folder / "manifest.csv", tmp_path / "run", "optimizer.epochs=2")
+    loop.train(recipe)
+    listed = json.loads((recipe.out / "partial.json").read_text())
+    assert list(listed) == [str(short)] and "1 of 5 pictures" in listed[str(short)]
+    assert not (recipe.out / "unreadable.json").exists()
+    assert sum(step["clips"] for step in log(recipe.out)) == 2 * 12
 
 
 def test_a_run_is_not_overwritten_nor_mixed_with_another(manifest: Path, tmp_path: Path) -> None:
     recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2")
     finished = loop.train(recipe)
-    with pytest.raises(FrosterError, match="holds a run already"):
+    assert not (recipe.out / "state.pt").exists()
+    with pytest.raises(FrosterError, match="holds a finished run already: choose another out"):
         loop.train(recipe)
-    other = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "distillation.alpha=0.5")
-    with pytest.raises(FrosterError, match=r"another recipe \(distillation.alpha"):
-        loop.train(other, resume=True)
-    before = weights(finished)
-    loop.train(short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "keep=1"), resume=True)
-    assert all(torch.equal(value, before[key]) for key, value in weights(finished).items())
-    assert len(log(recipe.out)) == 6
+    for changes, said in (
+        (["distillation.alpha=0.5"], r"another recipe \(distillation.alpha differs\)"),
+        (["distillation.alpha=0.5", "seed=1"], r"another recipe \(seed, distillation.alpha differ\)"),
+    ):
+        with pytest.raises(FrosterError, match=said):
+            loop.train(short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", *changes), resume=True)
+    before = {path: path.stat().st_mtime_ns for path in recipe.out.rglob("*")}
+    again = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "keep=1")
+    assert loop.train(again, resume=True) == finished
+    assert {path: path.stat().st_mtime_ns for path in recipe.out.rglob("*")} == before
+
+
+def test_a_folder_has_one_run_at_a_time(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=1000")
+    first = run_process(recipe)
+    wait_for(recipe.out / "recipe.json", first)
+    monkeypatch.setattr(checkpoint, "LOCK_PATIENCE", 0.1)
+    with pytest.raises(FrosterError, match=r"Another process is training in .*run; choose another out"):
+        loop.train(recipe, resume=True)
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    with RunFolder(recipe.out).lock():
+        pass
 
 
 @pytest.mark.parametrize(
@@ -341,25 +405,38 @@ def test_drawn_puppets_are_drawn_when_missing_and_never_taken_for_others(tmp_pat
     loop.train(recipe("first", 1))
     assert len(read_manifest(tmp_path / "drawn" / "manifest.csv")) == 10
     loop.train(recipe("second", 1))
-    with pytest.raises(FrosterError, match="holds other videos than"):
+    (tmp_path / "third" / "videos").mkdir(parents=True)
+    with pytest.raises(FrosterError, match="holds other videos than") as error:
         loop.train(recipe("third", 2))
+    (typed,) = re.findall(r"type (\S+) to draw", str(error.value))
+    assert typed == f"data.manifest={tmp_path}/third/videos-2/manifest.csv"
+    changes = [f"out={tmp_path / 'third'}", "data.puppets.videos=2", typed, "optimizer.epochs=2"]
+    loop.train(TrainRecipe.read(RECIPE, [*SHORT, *changes]))
+    assert len(read_manifest(tmp_path / "third" / "videos-2" / "manifest.csv")) == 20
 
 
-def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(manifest: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = tmp_path / "clips.csv"
     rows = manifest.read_text().splitlines()
     rows[1:] = [f"{manifest.parent}/{line}" for line in rows[1:]]
     own.write_text("\n".join(rows) + "\n")
     recipe = short_recipe(own, tmp_path / "run", "optimizer.epochs=2", "precision=float32")
-    loop.train(recipe)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop, "tested_student", lambda run: signal.raise_signal(signal.SIGINT))
+        loop.train(recipe)
     own.write_text("\n".join(rows[:-1]) + "\n")
-    with pytest.raises(FrosterError, match="cannot go on with other clips"):
+    with pytest.raises(FrosterError, match=r"cannot go on with other clips \(12 rows before, 11 rows now\); go back"):
+        loop.train(recipe, resume=True)
+    own.write_text("\n".join([*rows[:-1], rows[1]]) + "\n")
+    with pytest.raises(FrosterError, match=r"cannot go on with other clips than before; go back"):
         loop.train(recipe, resume=True)
     own.write_text("\n".join(rows) + "\n")
     state = torch.load(recipe.out / "state.pt", weights_only=True)
-    state["fingerprint"]["precision"] = "torch.float16"
+    state["fingerprint"]["precision"] = ("float16", "")
     torch.save(state, recipe.out / "state.pt")
-    with pytest.raises(FrosterError, match=r"other precision \(torch.float16, now torch.float32\)"):
+    with pytest.raises(FrosterError, match=r"other precision \(float16 before, float32 now\)"):
         loop.train(recipe, resume=True)
 
 

@@ -1,11 +1,22 @@
+import json
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from froster.errors import FrosterError
+from froster.shipped import existing_recipe
 from froster.training.pretrain import PretrainRecipe
+from froster.training.recipe import TrainRecipe, section_of
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "clip-puppets.yaml"
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "clip-puppets.yaml"
+PUPPETS = ROOT / "recipes" / "froster-puppets.yaml"
+PAGE = ROOT / "docs" / "recipes.md"
+BEGIN, END = "<!-- keys -->\n", "<!-- end of keys -->"
 
 
 def test_shipped_recipe_and_overrides() -> None:
@@ -50,3 +61,94 @@ def test_wrong_files(tmp_path: Path) -> None:
     (tmp_path / "short.yaml").write_text("seed: 1")
     with pytest.raises(FrosterError, match="photos: field required"):
         PretrainRecipe.read(tmp_path / "short.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.epochs=2", ("warmup_epochs=2 and average_from=2", "optimizer.warmup_epochs=1 average_from=1")),
+        ("optimizer.epochs=1", ("warmup_epochs=2 and average_from=2", "optimizer.warmup_epochs=0 average_from=0")),
+        ("optimizer.warmup_epochs=13.5", ("optimizer.warmup_epochs=13.5 must", "type for example optimizer")),
+        ("freeze_clip_epochs=12", ("freeze_clip_epochs=12 must be below optimizer.epochs=12", "freeze_clip_epochs=6")),
+    ],
+)
+def test_all_that_does_not_fit_into_the_epochs_is_said_at_once_with_what_to_type(
+    override: str, message: tuple[str, str]
+) -> None:
+    with pytest.raises(FrosterError) as error:
+        TrainRecipe.read(PUPPETS, [override])
+    assert all(part in str(error.value) for part in message)
+    typed = re.findall(r"[a-z_.]+=\d+", str(error.value).split("for example")[1])
+    assert TrainRecipe.read(PUPPETS, [override, *typed]).optimizer.epochs in (1, 2, 12)
+
+
+def words(schema: dict[str, Any]) -> str:
+    """The type of a key, from JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(words(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "array":
+        few = schema.get("prefixItems")
+        return f"[{', '.join(map(words, few))}]" if few else f"list of {words(schema['items'])}s"
+    if schema.get("format") == "path":
+        return "path"
+    name = {"integer": "whole number", "number": "number", "boolean": "true, false", "string": "text", "null": "null"}
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {schema[bound]:g}" for bound, sign in signs.items() if bound in schema]
+    return " ".join([name[schema["type"]], " and ".join(bounds)]).strip()
+
+
+def key_tables(section: type[BaseModel] = TrainRecipe, name: str = "") -> str:
+    """The page's reference: a table of the recipe's own keys, then one of each section."""
+    schema, prefix = section.model_json_schema()["properties"], f"{name}." if name else ""
+    lines = [f"### {name or 'The recipe'}", "", plain(section.__doc__), ""]
+    lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    sections = ""
+    for key, field in section.model_fields.items():
+        part = section_of(field.annotation)
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            kind = f"[section](#{(prefix + key).replace('.', '')})"
+            sections += "\n" + key_tables(part, prefix + key)
+        else:
+            kind = words(schema[key])
+        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        lines.append(f"| `{prefix}{key}` | {kind} | {default} | {plain(field.description)} |")
+    return "\n".join(lines) + "\n" + sections
+
+
+def plain(text: str | None) -> str:
+    assert text, "every key and section has an explanation"
+    return " ".join(text.split())
+
+
+def test_the_page_of_recipes_has_every_key_as_it_is() -> None:
+    current = PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    assert current == key_tables(), "docs/recipes.md is not as recipe.py: run python tests/training/test_recipe.py"
+    for row in (
+        "| `keep` | whole number > 0 | `3` | How many epochs' checkpoints stay. |",
+        "| `data.short_side` | [whole number > 0, whole number > 0] | `[224, 256]` | Smallest",
+        "| `data.puppets.videos` | whole number > 0 | required | Videos of each action. |",
+        '| `trained` | `default`, `all`, `vision` | `"default"` |',
+    ):
+        assert f"\n{row}" in current
+
+
+def test_the_examples_of_the_page_are_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = PAGE.read_text(encoding="utf-8").replace("\\\n", "")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    files = re.findall(r"^```yaml\n# (\S+\.yaml)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    for name, content in files:
+        Path(name).write_text(content)
+        TrainRecipe.read(name)
+    commands = re.findall(r"^froster train (.*?)(?: +#.*)?$", page, flags=re.MULTILINE)
+    assert len(files) == 2 and len(commands) >= 4
+    for command in commands:
+        recipe, *changes = [word for word in shlex.split(command) if word != "--resume"]
+        TrainRecipe.read(existing_recipe(Path(recipe)), changes)
+
+
+if __name__ == "__main__":
+    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    PAGE.write_text(before + BEGIN + key_tables() + END + rest.split(END)[1], encoding="utf-8")

@@ -1,10 +1,15 @@
 """`froster train`: from a recipe to a fine-tuned student."""
 
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from froster.training.checkpoint import RunFolder
 
 
 def train(
@@ -16,33 +21,51 @@ def train(
 ) -> None:
     """Fine-tune a video student of CLIP. On several GPUs: accelerate launch -m froster train RECIPE.
 
+    docs/recipes.md explains recipes and all their keys.
+
     Example: froster train recipes/froster-puppets.yaml out=runs/first
     """
     from froster.shipped import existing_recipe
+    from froster.training.checkpoint import RunFolder
     from froster.training.loop import train as run
     from froster.training.processes import find_processes
     from froster.training.recipe import TrainRecipe
 
     settings = TrainRecipe.read(existing_recipe(recipe), changes or ())
+    folder = RunFolder(settings.out)
+    finished = folder.model.exists()
     processes = find_processes()
+    signal.signal(signal.SIGTERM, stop)
     try:
-        checkpoint = run(settings, resume)
+        run(settings, resume)
         if processes.is_main_process:
-            report(checkpoint)
-    except KeyboardInterrupt:
+            if finished:
+                print(f"The run in {folder.path} is finished already.", file=sys.stderr)
+            report(folder)
+    except KeyboardInterrupt as interrupt:
         if processes.is_main_process:
             print("Stopped; go on with --resume.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from None
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         processes.destroy_process_group()
 
 
-def report(checkpoint: Path) -> None:
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does; a second signal ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt(number)
+
+
+def report(folder: "RunFolder") -> None:
     import json
 
-    skipped = checkpoint.with_name("unreadable.json")
-    if skipped.exists():
-        number = len(json.loads(skipped.read_text(encoding="utf-8")))
-        print(f"{number} clips could not be decoded and were skipped: see {skipped}", file=sys.stderr)
-    print(f"{checkpoint}")
-    print(f'Try it: froster predict VIDEO --model {checkpoint.parent} --labels "..."', file=sys.stderr)
+    for listed, what in (
+        (folder.unreadable, "could not be read and were skipped"),
+        (folder.partial, "could be read only in part"),
+    ):
+        if listed.exists():
+            number = len(json.loads(listed.read_text(encoding="utf-8")))
+            print(f"{number} clip{'s' * (number > 1)} {what}: see {listed}", file=sys.stderr)
+    print(f"{folder.model}")
+    print(f'Try it: froster predict VIDEO --model {folder.path} --labels "..."', file=sys.stderr)

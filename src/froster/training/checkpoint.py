@@ -3,10 +3,13 @@
 import hashlib
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from froster.errors import FrosterError
 from froster.files import replace_when_written
@@ -19,6 +22,9 @@ FREE_KEYS: dict[str, Any] = {
     "tensorboard": True,
     "data": {"workers", "in_memory", "max_unreadable", "puppets"},
 }
+LOCK_PATIENCE = 8.0  # seconds: the workers of a killed run hold its lock until they notice, which takes up to 5
+
+Fingerprint = dict[str, tuple[str, str]]  # of what a recipe only names: in words, and a hash
 
 
 def own_recipe(recipe: TrainRecipe) -> str:
@@ -26,19 +32,55 @@ def own_recipe(recipe: TrainRecipe) -> str:
 
 
 class RunFolder:
-    """The files of a run: `state.pt`, `checkpoints/epoch-N.safetensors`, `model.safetensors`, `log.jsonl`, …"""
+    """The files of a run: `state.pt` until it is finished, `checkpoints/epoch-N.safetensors`, `log.jsonl`, …
+
+    `model.safetensors` is written last: where it lies, the run is finished.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state, self.model = path / "state.pt", path / "model.safetensors"
-        self.log, self.unreadable, self.recipe = path / "log.jsonl", path / "unreadable.json", path / "recipe.json"
+        self.log, self.recipe = path / "log.jsonl", path / "recipe.json"
+        self.unreadable, self.partial = path / "unreadable.json", path / "partial.json"
 
-    def check_free(self) -> None:
-        """Raises `FrosterError` when the folder holds a run, which must not be overwritten."""
-        if self.state.exists() or self.model.exists():
-            raise FrosterError(f"{self.path} holds a run already: go on with --resume, or choose another out=FOLDER.")
+    def is_finished(self, recipe: TrainRecipe, resume: bool) -> bool:
+        """Whether there is nothing left to do.
 
-    def load_state(self, recipe: TrainRecipe, fingerprint: dict[str, str]) -> dict[str, Any] | None:
+        Raises `FrosterError` when the folder holds a run and `resume` is not given, or a finished one of another
+        recipe.
+        """
+        finished = self.model.exists()
+        if not resume and (finished or self.state.exists()):
+            what = "a finished run already:" if finished else "a run already: go on with --resume, or"
+            raise FrosterError(f"{self.path} holds {what} choose another out=FOLDER.")
+        if finished:
+            self.check_recipe(own_recipe(TrainRecipe.read(self.recipe)), recipe)
+        return finished
+
+    def check_recipe(self, of_run: str, recipe: TrainRecipe) -> None:
+        """Raises `FrosterError` when the run's own recipe and this one would not give the same result."""
+        if of_run != own_recipe(recipe):
+            changed = differences(json.loads(of_run), json.loads(own_recipe(recipe)))
+            raise FrosterError(
+                f"{self.path} holds a run of another recipe ({', '.join(changed)} differ{'s' * (len(changed) == 1)}); "
+                "choose another out=, or change nothing."
+            )
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training in the folder. Raises `FrosterError` when one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=LOCK_PATIENCE)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise FrosterError(f"Another process is training in {self.path}; choose another out=FOLDER.") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def load_state(self, recipe: TrainRecipe, fingerprint: Fingerprint) -> dict[str, Any] | None:
         """The state to go on from, on the CPU, if the run came so far.
 
         Raises `FrosterError` if it is damaged, or belongs to a run of another recipe, on other clips, labels or in
@@ -51,15 +93,13 @@ class RunFolder:
             saved_recipe, had = saved["recipe"], saved["fingerprint"]
         except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise FrosterError(f"{self.state} is damaged and cannot be resumed from; start anew with out=.") from error
-        if saved_recipe != own_recipe(recipe):
-            changed = ", ".join(differences(json.loads(saved_recipe), json.loads(own_recipe(recipe))))
-            raise FrosterError(
-                f"{self.path} holds a run of another recipe ({changed} differ); choose another out=, or change nothing."
-            )
-        for what, value in fingerprint.items():
-            if had[what] != value:
+        self.check_recipe(saved_recipe, recipe)
+        for what, now in fingerprint.items():
+            if had[what] != now:
+                (words_before, _), (words, _) = had[what], now
+                how = "than before" if words == words_before else f"({words_before} before, {words} now)"
                 raise FrosterError(
-                    f"The run in {self.path} cannot go on with other {what} ({had[what]}, now {value}); "
+                    f"The run in {self.path} cannot go on with other {what} {how}; "
                     "go back to what it had, or choose another out=."
                 )
         return saved
@@ -67,6 +107,18 @@ class RunFolder:
     def save_state(self, recipe: TrainRecipe, state: dict[str, Any]) -> None:
         with replace_when_written(self.state) as temporary:
             torch.save({**state, "recipe": own_recipe(recipe)}, temporary)
+
+    def finish(self) -> None:
+        """Remove what was only there to go on from."""
+        self.state.unlink(missing_ok=True)
+
+    def list_unusable(self, unreadable: dict[str, str], partial: dict[str, str]) -> None:
+        """List the clips that could not be read, or only in part, with the reasons; no file where there are none."""
+        for path, reasons in ((self.unreadable, unreadable), (self.partial, partial)):
+            if reasons:
+                write_json(path, reasons)
+            else:
+                path.unlink(missing_ok=True)
 
     def epoch(self, number: int) -> Path:
         return self.path / "checkpoints" / f"epoch-{number:03d}.safetensors"

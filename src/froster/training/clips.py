@@ -2,8 +2,10 @@
 
 import copy
 import gc
+import os
+import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from froster.video.transforms import random_crop
 
 Key = tuple[int, int]  # epoch, index of the video
 
+MISSING_NAMED = 3  # missing clips that an error names
 ORDERS, CLIPS = 0, 1  # streams of random numbers: a generator is seeded with (seed, stream, ...)
 
 
@@ -33,6 +36,7 @@ class Sample:
     target: int
     frames: Tensor | None  # (T, 3, S, S) uint8
     error: str | None
+    warning: str | None = None  # where only part of the file could be decoded
 
 
 @dataclass
@@ -42,9 +46,37 @@ class Batch:
     frames: Tensor  # (b, T, 3, S, S) uint8; (0,) where b is 0
     targets: Tensor  # (b,) int64
     unreadable: dict[str, str]  # path -> error of the clips left out
+    partial: dict[str, str] = field(default_factory=dict)  # path -> warning of the clips that were read only in part
 
     def pin_memory(self) -> "Batch":
-        return Batch(self.frames.pin_memory(), self.targets.pin_memory(), self.unreadable)
+        return replace(self, frames=self.frames.pin_memory(), targets=self.targets.pin_memory())
+
+
+def check_videos(videos: Sequence[LabelledVideo], data: DataSettings) -> dict[str, str]:
+    """The videos that do not exist, as `Batch.unreadable` names them.
+
+    Raises `FrosterError` where they are more than `data.max_unreadable` allows, where all videos have one label, and
+    where one has two.
+    """
+    labels = {video.path: video.label for video in videos}
+    if len(set(labels.values())) == 1:
+        raise FrosterError(
+            f"All clips of {data.manifest} have the label {videos[0].label!r}: to tell actions apart takes two or more."
+        )
+    for video in videos:
+        if video.label != labels[video.path]:
+            raise FrosterError(
+                f"The manifest {data.manifest} lists {video.path} as {video.label!r} and as {labels[video.path]!r}; "
+                "a clip has one label."
+            )
+    missing = [str(path) for path in labels if not path.exists()]
+    if len(missing) > data.max_unreadable * len(videos):
+        raise FrosterError(
+            f"{len(missing)} of the {len(videos)} training clips of {data.manifest} do not exist, more than "
+            f"data.max_unreadable ({100 * data.max_unreadable:g} %) allows: {', '.join(missing[:MISSING_NAMED])}"
+            f"{', …' if len(missing) > MISSING_NAMED else ''}; relative paths start at the manifest's folder."
+        )
+    return {path: f"{path}: no such file." for path in missing}
 
 
 class TrainingClips(Dataset[Sample]):
@@ -91,7 +123,7 @@ class TrainingClips(Dataset[Sample]):
         except VideoError as error:
             return Sample(video, target, None, str(error))
         frames = torch.stack([reading.kept[number] for number in reading.indices.tolist()])
-        return Sample(video, target, frames, None)
+        return Sample(video, target, frames, None, reading.warning)
 
     def from_memory(self, path: Path, choose: Choose, keep: Keep[Tensor]) -> Reading[Tensor]:
         """What `decode.read` gives, from all frames of the video, which are decoded only once."""
@@ -110,6 +142,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.stack(frames) if frames else torch.empty(0, dtype=torch.uint8),
         torch.tensor([sample.target for sample in samples if sample.frames is not None], dtype=torch.int64),
         {str(sample.video.path): sample.error for sample in samples if sample.error is not None},
+        {str(sample.video.path): sample.warning for sample in samples if sample.warning is not None},
     )
 
 
@@ -167,14 +200,16 @@ def training_loader(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> 
         collate_fn=collate,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=keep_inherited_objects,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # a loader draws from the global one otherwise, once more where a run resumes
     )
 
 
-def keep_inherited_objects(worker: int) -> None:
-    """Start a worker: what the main process left to its garbage collector is not freed here.
+def start_worker(worker: int) -> None:
+    """What the main process left to its garbage collector is not freed here, and SIGTERM is no failure.
 
-    A decoder or converter with threads would wait for threads that a fork does not copy, for ever.
+    A decoder or converter with threads would wait for threads that a fork does not copy, for ever. Where a scheduler
+    sends the signal to all processes, a worker killed by it would be an error in the main process, which ends anyhow.
     """
     gc.freeze()
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

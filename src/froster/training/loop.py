@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -29,8 +30,8 @@ from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
 from froster.text.labels import Labels, check_labels, read_labels
 from froster.text.prompts import TEMPLATES
-from froster.training.checkpoint import RunFolder, digest, write_json
-from froster.training.clips import Batch, BatchKeys, TrainingClips, training_loader
+from froster.training.checkpoint import Fingerprint, RunFolder, digest, write_json
+from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, training_loader
 from froster.training.journal import Journal, check_tensorboard
 from froster.training.objective import MicroBatch, Objective
 from froster.training.processes import find_processes
@@ -46,18 +47,21 @@ class Run:
     """All that a run needs from step to step, and all that changes."""
 
     recipe: TrainRecipe
+    labels: Labels
     folder: RunFolder
     keys: BatchKeys  # which clips this process sees
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     parameters: list[nn.Parameter]
-    fingerprint: dict[str, str]  # of what a recipe only names
+    fingerprint: Fingerprint
     clip: dict[str, Tensor]  # CLIP's own values, float32, of the trained parameters that it has too
     average: WeightAverage = field(default_factory=WeightAverage)
     step: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)  # by all processes, up to the last epoch
+    partial: dict[str, str] = field(default_factory=dict)  # likewise, read only in part
     new_unreadable: dict[str, str] = field(default_factory=dict)  # by this process, since then
+    new_partial: dict[str, str] = field(default_factory=dict)
 
     @property
     def student(self) -> VideoStudent:
@@ -89,6 +93,7 @@ class Run:
             "average": (self.average.count, self.average.mean),
             "step": self.step,
             "unreadable": self.unreadable,
+            "partial": self.partial,
             "fingerprint": self.fingerprint,
         }
 
@@ -101,7 +106,7 @@ class Run:
         count, mean = state["average"]
         device = self.student.logit_scale.device
         self.average.count, self.average.mean = count, {key: value.to(device) for key, value in mean.items()}
-        self.step, self.unreadable = state["step"], state["unreadable"]
+        self.step, self.unreadable, self.partial = state["step"], state["unreadable"], state["partial"]
         self.keys.start_step = self.step
 
 
@@ -109,34 +114,52 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     """Fine-tune a student as the recipe says; returns the checkpoint with the tested weights, `out/model.safetensors`.
 
     With `resume` an interrupted run goes on from its last whole epoch and ends, on the CPU, with the same bits as if it
-    had never stopped; where there is nothing to go on from, it begins. Under `torchrun` or `accelerate launch` every
-    process takes a share of each batch and of the class texts. `show` draws a progress bar on standard error.
+    had never stopped; where there is nothing to go on from, it begins; a finished one stays as it is. Under `torchrun`
+    or `accelerate launch` every process takes a share of each batch and of the class texts. `show` draws a progress bar
+    on standard error.
 
-    Raises `FrosterError`: something that the recipe names cannot be used, `out` holds another run, the loss is not a
-    number, or too many clips cannot be decoded.
+    Raises `FrosterError`: something that the recipe names cannot be used, `out` holds another run or another process
+    trains in it, the loss is not a number, or too many clips cannot be decoded.
     """
     processes = find_processes()
     folder = RunFolder(recipe.out)
-    if not resume:
-        folder.check_free()
+    if folder.is_finished(recipe, resume):
+        return folder.model
     with processes.main_process_first():
         draw_missing_puppets(recipe)
     videos = read_manifest(recipe.data.manifest)
+    missing = check_videos(videos, recipe.data)
     named = check_labels(sorted({video.label for video in videos}), recipe.data.manifest)
     labels = read_labels(recipe.data.labels) if recipe.data.labels else named
     targets = class_indices(videos, list(labels), recipe.data.manifest)
 
     run = prepare(recipe, folder, labels, len(videos), processes)
-    run.fingerprint["clips"] = digest([(str(video.path), video.label) for video in videos])
-    run.fingerprint["labels"] = digest(labels)
-    if saved := folder.load_state(recipe, run.fingerprint):
-        run.restore(saved)
+    run.fingerprint["clips"] = (f"{len(videos)} rows", digest([(str(video.path), video.label) for video in videos]))
+    run.fingerprint["labels"] = (f"{len(labels)} classes", digest(labels))
     clips = TrainingClips(videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
+    with folder.lock() if processes.is_main_process else nullcontext():
+        processes.wait_for_everyone()  # nobody looks into the folder before it is locked
+        if not folder.is_finished(recipe, resume):  # by another process, while this one waited for the lock
+            if saved := folder.load_state(recipe, run.fingerprint):
+                run.restore(saved)
+            run.unreadable |= missing
+            take_steps(run, clips, processes, show)
+            if processes.is_main_process:
+                save(run, tested_student(run), folder.model)
+                folder.finish()
+            processes.wait_for_everyone()
+    return folder.model
+
+
+def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bool) -> None:
+    """All steps that are left, with what the run's folder holds of them."""
+    recipe, folder = run.recipe, run.folder
     batches = iter(training_loader(clips, run.keys, pin_memory=processes.device.type == "cuda"))
     processes.wait_for_everyone()  # nobody may still look for what the main process now writes
     if processes.is_main_process:
         write_json(folder.recipe, recipe.model_dump(mode="json"))
         folder.tidy(run.step, recipe.keep)
+        folder.list_unusable(run.unreadable, run.partial)
     epochs, steps = recipe.optimizer.epochs, recipe.optimizer.epochs * run.steps_per_epoch
     journal = (
         Journal(folder.path, steps, epochs, run.step, recipe.tensorboard, show) if processes.is_main_process else None
@@ -155,10 +178,6 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
                 journal.write(taken)
             if run.step % run.steps_per_epoch == 0:
                 end_epoch(run, processes)
-    if processes.is_main_process:
-        save_checkpoint(tested_student(run), folder.model, recipe=recipe.model_dump_json(), labels=json.dumps(labels))
-    processes.wait_for_everyone()
-    return folder.model
 
 
 def draw_missing_puppets(recipe: TrainRecipe) -> None:
@@ -171,9 +190,14 @@ def draw_missing_puppets(recipe: TrainRecipe) -> None:
         write_videos(manifest.parent, **puppets.model_dump())
         write_json(settings, drawn)
     elif not settings.exists() or json.loads(settings.read_text(encoding="utf-8")) != drawn:
+        free, number = recipe.out / "videos", 1
+        while free.exists():
+            number += 1
+            free = recipe.out / f"videos-{number}"
         raise FrosterError(
-            f"{manifest.parent} holds other videos than data.puppets asks for; choose another data.manifest, "
-            "or say data.puppets=null to train on these."
+            f"{manifest.parent} holds other videos than data.puppets asks for; "
+            f"type {shlex.quote(f'data.manifest={free / manifest.name}')} to draw them there, "
+            "or data.puppets=null to train on these."
         )
 
 
@@ -231,8 +255,8 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         rank=processes.process_index,
         processes=processes.num_processes,
     )
-    fingerprint = {"precision": str(autocast or torch.float32)}
-    return Run(recipe, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
+    fingerprint = {"precision": (str(autocast or torch.float32).removeprefix("torch."), "")}
+    return Run(recipe, labels, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
 
 
 def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Clip:
@@ -351,16 +375,28 @@ def count_clips(run: Run, batch: list[Batch]) -> int:
     """Clips in the step's batches of all processes. Raises `FrosterError` when too many could not be decoded."""
     for micro in batch:
         run.new_unreadable |= {path: why for path, why in micro.unreadable.items() if path not in run.unreadable}
+        run.new_partial |= micro.partial
     counts = [sum(len(micro.targets) for micro in batch), len(run.new_unreadable)]
     clips, new = reduce(torch.tensor(counts, device=run.student.logit_scale.device), "sum").tolist()
     unreadable, allowed = len(run.unreadable) + new, run.recipe.data.max_unreadable
     if unreadable > allowed * run.keys.clips:
-        first = next(iter((run.unreadable | run.new_unreadable).values()), "found by another process")
+        gather_unusable(run)
         raise FrosterError(
-            f"{unreadable} of {run.keys.clips} training clips cannot be decoded, more than data.max_unreadable "
-            f"({100 * allowed:g} %) allows. The first: {first}"
+            f"At least {unreadable} of {run.keys.clips} training clips cannot be decoded, more than "
+            f"data.max_unreadable ({100 * allowed:g} %) allows; see {run.folder.unreadable}. "
+            f"The first: {next(iter(run.unreadable.values()))}"
         )
     return clips
+
+
+def gather_unusable(run: Run) -> None:
+    """Bring together what the processes could not read, or only in part, and list it in the run's folder."""
+    for unreadable, partial in gather_object([(run.new_unreadable, run.new_partial)]):
+        run.unreadable |= unreadable
+        run.partial |= partial
+    run.new_unreadable, run.new_partial = {}, {}
+    if find_processes().is_main_process:
+        run.folder.list_unusable(run.unreadable, run.partial)
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
@@ -378,15 +414,16 @@ def end_epoch(run: Run, processes: PartialState) -> None:
     epoch, recipe, folder = run.step // run.steps_per_epoch, run.recipe, run.folder
     if recipe.average_from is not None and epoch > recipe.average_from:
         run.average.update(run.student.state_dict())
-    for found in gather_object([run.new_unreadable]):
-        run.unreadable |= found
-    run.new_unreadable = {}
+    gather_unusable(run)
     if processes.is_main_process:
-        save_checkpoint(run.student, folder.epoch(epoch), recipe=recipe.model_dump_json())
-        if run.unreadable:
-            write_json(folder.unreadable, run.unreadable)
+        save(run, run.student, folder.epoch(epoch))
         folder.save_state(recipe, run.state())
         folder.keep_last(recipe.keep)
+
+
+def save(run: Run, student: VideoStudent, path: Path) -> None:
+    """Write a student with the recipe it comes from and the classes it was trained on."""
+    save_checkpoint(student, path, recipe=run.recipe.model_dump_json(), labels=json.dumps(run.labels))
 
 
 def tested_student(run: Run) -> VideoStudent:

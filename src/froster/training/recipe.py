@@ -31,9 +31,12 @@ PLAIN_TEXT = ("out", "manifest", "labels", "model", "teacher", "student")
 
 
 class Section(BaseModel):
-    """Base of every recipe and of its parts: unknown keys are errors, values are final."""
+    """Base of every recipe and of its parts: unknown keys are errors, values are final.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The text below a key is its explanation, in `docs/recipes.md` too.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Recipe(Section):
@@ -56,36 +59,46 @@ class Recipe(Section):
 
 
 class PuppetSettings(Section):
-    """Videos to draw where the manifest does not exist yet: `videos` of each action, from `seed` on."""
+    """Videos to draw where `data.manifest` does not exist yet."""
 
     actions: list[str] = Field(min_length=1)
+    """Which of the puppets' 45 actions to draw (`froster puppets` draws them all)."""
     videos: PositiveInt
+    """Videos of each action."""
     seed: NonNegativeInt
+    """Seed of each action's first video; the others count up. Other seeds give other videos."""
     gap: str = "default"
+    """How far the videos are from the photos that the small CLIP knows: `easy`, `default` or `hard`."""
     frames: PositiveInt = 16
+    """Frames of a video."""
     size: PositiveInt = 72
+    """Width and height in pixels, even."""
 
 
 class DataSettings(Section):
-    """The training clips: `manifest` lists videos and labels; `labels` holds the classes with their descriptions.
-
-    Without `labels` the classes are the manifest's. A clip has `frames` frames of the model's own size, cut at random
-    from pictures whose short side is drawn from `short_side` pixels; `flip` mirrors half of the clips. `sampling`:
-    "uniform" takes one random frame of each of T segments of the video, "release" a random window of one frame in 16 at
-    30 a second, as the authors do. Training stops where more than `max_unreadable` of the clips cannot be decoded.
-    `in_memory` keeps every video as it was decoded, in each worker: for few, small videos.
-    """
+    """The training clips."""
 
     manifest: Path
+    """CSV file with the columns `path` and `label`; relative paths start at its folder."""
     labels: Path | None = None
+    """File with the classes and, if you like, their descriptions; without it the classes are the manifest's."""
     puppets: PuppetSettings | None = None
+    """Videos to draw where the manifest does not exist yet."""
     frames: PositiveInt = 8
+    """Frames of a clip, all cut alike to the model's picture size."""
     sampling: Literal["uniform", "release"] = "uniform"
+    """`uniform`: a random frame of each of as many equal segments of the video; `release`: a random window of one frame
+    in 16 at 30 a second, as the authors do."""
     short_side: tuple[PositiveInt, PositiveInt] = (224, 256)
+    """Smallest and largest short side, in pixels, of the pictures that a clip is cut from."""
     flip: bool = True
+    """Mirror half of the clips. Not for actions that differ in left and right."""
     workers: NonNegativeInt = 2
+    """Processes that decode ahead, for each process that trains."""
     in_memory: bool = False
+    """Keep every video as it was decoded, in each worker: for few, small videos."""
     max_unreadable: Share = 0.05
+    """Training stops where more than this share of the clips is missing or cannot be decoded; fewer are skipped."""
 
     @model_validator(mode="after")
     def check_short_side(self) -> Self:
@@ -95,15 +108,22 @@ class DataSettings(Section):
 
 
 class DistillationSettings(Section):
-    """What the frozen CLIP teaches: FROSTER Eq. 6 and 7, and the variants of its Fig. 3 and Tables 4 to 7."""
+    """What the frozen CLIP teaches: FROSTER Eq. 6 to 8, and the variants of its Fig. 3 and Tables 4 to 7."""
 
     projector: Projection = "residual"
+    """What the student's features pass before they are compared: `residual` (Eq. 6), `plain`, or `none`."""
     video: bool = True
+    """Compare the features of the frames."""
     text: bool = True
+    """Compare the features of the classes, where the student trains its text encoder."""
     distance: Distance = "cosine"
+    """`cosine`, as in the released code; `l2_sum`, Eq. 7 of the paper; or its mean, `l2_mean`."""
     alpha: PositiveFloat = 0.1
+    """Weight of the residual projector's new part."""
     beta: NonNegativeFloat = 2.0
+    """Weight of distillation beside the cross entropy (Eq. 8)."""
     zero_init: bool = True
+    """Let the residual projector begin as the identity."""
 
     @model_validator(mode="after")
     def check_choice(self) -> Self:
@@ -113,73 +133,104 @@ class DistillationSettings(Section):
 
 
 class InterpolationSettings(Section):
-    """Open-VCLIP's regularisation (Eq. 7-9): a loss at weights between the student and CLIP, with this weight.
-
-    Each step draws the share of CLIP from 0 to `max_ratio`.
-    """
+    """Open-VCLIP's regularisation (Eq. 7-9): a second loss, at weights between the student's and CLIP's."""
 
     max_ratio: Share = 0.6
+    """Each step draws the share of CLIP from 0 to this."""
     weight: PositiveFloat = 0.5
+    """Weight of the second loss."""
 
 
 class OptimizerSettings(Section):
-    """AdamW with linear warm-up, then cosine, both per step; 1-D parameters are not decayed."""
+    """AdamW with linear warm-up, then cosine, both per step."""
 
     epochs: PositiveInt
+    """How often every clip is seen."""
     warmup_epochs: NonNegativeFloat = 0
+    """Epochs in which the learning rate rises."""
     learning_rate: PositiveFloat
+    """The highest learning rate, at the end of the warm-up."""
     warmup_start: NonNegativeFloat = 0
+    """The learning rate of the first step, where there is a warm-up."""
     final_learning_rate: NonNegativeFloat = 0
+    """The learning rate that the cosine ends at."""
     batch_size: PositiveInt
+    """Clips of a step, over all processes. An epoch leaves out clips that do not fill a batch."""
     accumulate: PositiveInt = 1
+    """Parts that a step's batch is computed in: the result is the same, the memory less."""
     weight_decay: NonNegativeFloat = 0.01
+    """Decay of all parameters but the 1-D ones."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """AdamW's decay of the gradients' mean and variance."""
     clip_norm: PositiveFloat = 1.0
+    """Largest norm of the gradient; a longer one is cut to it."""
 
     @model_validator(mode="after")
-    def check_epochs(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
+    def check_batch(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of accumulate ({self.accumulate})")
         return self
 
 
 class TrainRecipe(Recipe):
-    """Everything that decides the result of a training run.
-
-    `model`: where the student starts, what `load_model` takes; `teacher`: the frozen CLIP, by default `model` itself.
-    `trained`: by default what the student's method trains; or all parameters, or those of the image encoder alone.
-    `freeze_clip_epochs`: so many epochs train nothing but what the student adds to CLIP. `average_from`: the tested
-    weights are the mean of the epochs' ends after that epoch; without it they are the last ones. `patch_ratio`: the
-    share of CLIP that is mixed into them (Open-VCLIP). `keep`: how many epochs' checkpoints stay.
-    """
+    """Everything that decides the result of a training run."""
 
     out: Path
+    """Folder of the run: checkpoints, log, and the trained model."""
     seed: NonNegativeInt = 0
+    """Seed of everything random; the same seed gives the same model."""
     model: str
+    """Where the student starts: `vit-b-16` and the like, `puppets`, a checkpoint, or the folder of another run."""
     student: str = "vclip"
+    """The video network, with options if you like: `vclip`, `aim`, `vclip:window=2`."""
     teacher: str | None = None
+    """The frozen CLIP, by default `model` itself."""
     trained: Literal["default", "all", "vision"] = "default"
+    """`default`: what the student's method trains; `all`: every parameter; `vision`: those of the image encoder."""
     freeze_clip_epochs: NonNegativeInt = 0
+    """So many epochs train nothing but what the student adds to CLIP."""
     data: DataSettings
+    """The training clips."""
     distillation: DistillationSettings | None = None
+    """What the frozen CLIP teaches; without it nothing."""
     interpolation: InterpolationSettings | None = None
+    """Open-VCLIP's regularisation."""
     weight_distance: NonNegativeFloat = 0
+    """Weight of the squared distance between the student's weights and CLIP's, as a part of the loss."""
     optimizer: OptimizerSettings
+    """Epochs, batches and learning rate."""
     average_from: NonNegativeInt | None = None
+    """The model is the mean of the weights at the epochs' ends after this epoch; without it, the last weights."""
     patch_ratio: Share = 0
+    """Share of CLIP that is mixed into the model at the end (Open-VCLIP)."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the networks compute in; `auto` takes bfloat16 where the hardware has it, else float16 on a GPU."""
     activation_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, about a fifth more time."""
     keep: PositiveInt = 3
+    """How many epochs' checkpoints stay."""
     tensorboard: bool = False
+    """Also log for TensorBoard (the extra `froster[track]`)."""
+
+    @model_validator(mode="after")
+    def check_epochs(self) -> Self:
+        epochs = self.optimizer.epochs
+        beginnings = {
+            "optimizer.warmup_epochs": self.optimizer.warmup_epochs,
+            "freeze_clip_epochs": self.freeze_clip_epochs,
+            "average_from": self.average_from or 0,
+        }
+        too_long = [key for key, value in beginnings.items() if value >= epochs]
+        if too_long:
+            values = " and ".join(f"{key}={beginnings[key]:g}" for key in too_long)
+            raise ValueError(
+                f"{values} must be below optimizer.epochs={epochs}; "
+                f"type for example {' '.join(f'{key}={epochs // 2}' for key in too_long)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
-        if self.freeze_clip_epochs >= self.optimizer.epochs:
-            raise ValueError(f"freeze_clip_epochs ({self.freeze_clip_epochs}) leaves no epoch that trains CLIP")
-        if self.average_from is not None and self.average_from >= self.optimizer.epochs:
-            raise ValueError(f"average_from ({self.average_from}) leaves no epoch of {self.optimizer.epochs}")
         if self.data.puppets and self.data.manifest.name != "manifest.csv":
             raise ValueError(f"data.manifest of drawn puppets must be FOLDER/manifest.csv, not {self.data.manifest}")
         if self.distillation and self.trained == "vision" and not self.distillation.video:
