@@ -224,7 +224,7 @@ def result_pair(draws: int, **novel: tuple[float, float]) -> list[Result]:
         ),
         (
             result_pair(1, frozen=(60, 0), fine_tuned=(63, 0), residual=(62, 0)),
-            "gains 3.0 points on novel ones (60.0 to 63.0 %); **FROSTER loses another 1.0 points** (62.0 %, more than",
+            "gains 3.0 points on novel ones (60.0 to 63.0 %); **FROSTER gives back 1.0 points** (62.0 %, more than",
         ),
         (result_pair(1, frozen=(60, 0), fine_tuned=(50, 0)), "on novel ones (60.0 to 50.0 %).\n"),
     ],
@@ -396,7 +396,7 @@ def test_unfinished_bench(results: list[Result], tmp_path: Path) -> None:
 @pytest.mark.parametrize("accuracy", [(0.0, 0.0), (100.0, 100.0), (100.0, 0.0), (0.5, 99.5)])
 def test_extreme_accuracies(accuracy: tuple[float, float], tmp_path: Path) -> None:
     results = [Result("few", "frozen", 0, *accuracy)]
-    results += [Result("few", "plain", draw, *accuracy, ratio=ratio) for draw in (0, 1) for ratio in (0.0, 0.5)]
+    results += [Result("few", "plain", draw, *accuracy, ratio=ratio) for draw in (0, 1) for ratio in (0.0, 0.3, 0.5)]
     assert [path.name for path in write_report(results, tmp_path)][2:] == ["base-novel.png", "ratios.png"]
 
 

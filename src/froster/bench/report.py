@@ -152,7 +152,8 @@ def headline(results: Sequence[Result], regime: str) -> str:
     )
     if froster:
         against = paired_difference(froster, tuned, "novel")
-        verb = ("wins back" if lost else "gains another") if against[0] > 0 else "loses another"
+        gained = against[0] > 0
+        verb = ("wins back" if lost else "gains another") if gained else ("loses another" if lost else "gives back")
         base, novel = (aggregate(froster, score).mean for score in ("base", "novel"))
         above = ", more than the frozen CLIP" if novel > start["novel"] else ""
         sentence += f"; **FROSTER {verb} {points_text(against)}** ({novel:.1f} %{above}), at {base:.1f} % on base ones"
@@ -247,13 +248,13 @@ def on_common_draws(choices: dict[float, list[Result]]) -> dict[float, list[Resu
 
 
 def ratio_curves(results: Sequence[Result], regime: str) -> dict[str, dict[float, list[Result]]]:
-    """By method and ratio, from 0 up, on common draws; only methods tested at several, and each ends in CLIP itself."""
+    """By method and ratio, from 0 up, on common draws; methods tested at three or more, and each ends in CLIP itself."""
     frozen = select(results, regime, "frozen")
     curves = {}
     for method in METHODS:
         ratios = sorted({r.ratio for r in results if (r.regime, r.method) == (regime, method)})
         curve = {ratio: chosen for ratio in ratios if (chosen := select(results, regime, method, ratio=ratio))}
-        if method != "frozen" and len(curve) > 1:
+        if method != "frozen" and len(curve) > 2:
             curves[method] = on_common_draws(curve) | ({1.0: frozen} if frozen else {})
     return curves
 
