@@ -31,7 +31,7 @@ def vit_b_16(own_cache: Path) -> Path:
     ],
 )
 def test_names_of_releases(vit_b_16: Path, name: str, student: str | None) -> None:
-    assert resolve(name) == (student, vit_b_16)
+    assert resolve(name) == (student, "vit-b-16", vit_b_16)
     assert load_model(name).name == (student or "frame_clip")
 
 

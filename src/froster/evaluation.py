@@ -152,8 +152,8 @@ def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Eva
 def video_scores(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
     """Cosine of videos with every class, averaged over views, in several vocabularies; `exp(logit_scale)` makes logits.
 
-    `(N, V, T, 3, S, S)`, CLIP-normalised float32 or raw uint8, and class matrices `(K, D)` -> `(N, K)` float32 each, on
-    the CPU; N V clips go through the network together, on its device and in its precision.
+    `(N, V, T, 3, S, S)`, CLIP-normalised float32 or raw uint8, and class matrices of `encode_classes`, `(K, …)` ->
+    `(N, K)` float32 each, on the CPU; N V clips go through the network together, on its device and in its precision.
     """
     parameter = model.visual.get_parameter("proj")
     if clips.dtype == torch.uint8:
@@ -285,7 +285,7 @@ def evaluate_model(
     truths = find_classes(videos, vocabularies, manifest)
     where = pick_device(device)
     dtype = pick_precision(precision, where)
-    network = load_model(model, student).to(where, dtype)
+    network = load_model(model, student, seed=0).to(where, dtype)
     warn_of_unknown_labels(network, [name for labels in vocabularies.values() for name in labels])
     classes = {part: load_or_encode_classes(network, labels) for part, labels in vocabularies.items()}
 

@@ -2,9 +2,10 @@
 
 import os
 import re
+from contextlib import nullcontext
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,6 +18,7 @@ from froster.clip.weights import (
     build_clip,
     clip_digest,
     clip_names,
+    find_weights_file,
     load_into,
     read_checkpoint,
 )
@@ -26,7 +28,9 @@ from froster.students import STUDENTS, VideoStudent, build_student, parse_studen
 PUPPETS = "puppets"
 
 
-def load_model(path_or_name: str | Path, student: str | None = None, **options: Any) -> VideoStudent:
+def load_model(
+    path_or_name: str | Path, student: str | None = None, *, seed: int | None = None, **options: Any
+) -> VideoStudent:
     """Load a video model, in float32, on the CPU, in evaluation mode.
 
     `path_or_name`: `vit-b-32`, `vit-b-16`, `vit-l-14`, `vit-l-14-336` (OpenAI's release, fetched once), the same with a
@@ -34,18 +38,27 @@ def load_model(path_or_name: str | Path, student: str | None = None, **options: 
     Hugging Face, released FROSTER and Open-VCLIP, or our own, a file or its folder.
     `student`: a name in `froster.students.STUDENTS`, with options if need be (`"vclip:window=2"`). By default it is the
     one the checkpoint was made with: `vclip` for released FROSTER and Open-VCLIP files, `frame_clip` for a plain CLIP.
+    `seed`: of what a student adds to a plain CLIP; without it PyTorch's own generator draws that.
 
     Raises `WeightsError` for a name that is unknown or a file that cannot be used, `FrosterError` for a student that
     does not exist.
     """
-    named, path = resolve(path_or_name)
+    found = resolve(path_or_name)
+    path = find_weights_file(found.path)
     checkpoint = read_checkpoint(path)
     if checkpoint.clip_source:
         checkpoint.state |= source_state(checkpoint.clip_source, path)
-    return student_from(checkpoint, path, student or named, options)
+    with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        model = student_from(checkpoint, path, student or found.student, options)
+    if checkpoint.is_plain:
+        model.clip_name = found.name
+    return model
 
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
+    """The student with the weights of `checkpoint`; `options` go before those of `spec`, and these before its own."""
     spec = spec or checkpoint.student or recognised_student(checkpoint) or "frame_clip"
     name, from_spec = parse_student(spec)
     own = name == checkpoint.student
@@ -74,7 +87,7 @@ def recognised_student(checkpoint: Checkpoint) -> str | None:
     for name, student in STUDENTS.items():
         state = student.from_released(checkpoint.state)
         try:
-            with torch.device("meta"):
+            with torch.device("meta"):  # slower than without values, but safe with whatever a constructor does
                 model = build_student(name, build_clip(checkpoint.config), **student.options_from(state))
         except FrosterError:  # this CLIP is too small for it
             continue
@@ -84,23 +97,22 @@ def recognised_student(checkpoint: Checkpoint) -> str | None:
 
 
 def source_state(source: ClipSource, path: Path) -> StateDict:
-    """The tensors of the CLIP that the checkpoint `path` of adapters belongs to.
+    """The tensors of the CLIP that the checkpoint `path` of adapters belongs to: where it was, or beside `path`.
 
-    A file that has moved is looked for beside `path`. Raises `WeightsError` when it is not found, or is another.
+    Raises `WeightsError` when it is in neither place.
     """
-    try:
-        clip = load_clip(source.name)
-    except WeightsError as error:
-        beside = path.with_name(Path(source.name).name)
-        if not beside.is_file():
-            raise WeightsError(f"{path} holds adapters of the CLIP {source.name}. {error}") from error
-        clip = load_clip(beside)
-    state = clip.state_dict()
-    if clip_digest(state, clip.config) != source.sha256:
-        raise WeightsError(
-            f"{path} holds adapters of another CLIP than {source.name} is now; put the one it was trained from there."
-        )
-    return state
+    errors = []
+    for place in (source.name, path.with_name(Path(source.name).name)):
+        try:
+            clip = load_clip(place)
+        except WeightsError as error:
+            errors.append(str(error))
+            continue
+        state = clip.state_dict()
+        if clip_digest(state, clip.config) == source.sha256:
+            return state
+        errors.append(f"{place} is another CLIP.")
+    raise WeightsError(f"{path} holds adapters alone; the CLIP they were trained on is missing. {errors[0]}")
 
 
 def load_clip(path_or_name: str | Path) -> Clip:
@@ -108,7 +120,7 @@ def load_clip(path_or_name: str | Path) -> Clip:
 
     Raises `WeightsError` for an unknown name, a file that cannot be used, or one that holds a fine-tuned student.
     """
-    _, path = resolve(path_or_name)
+    path = resolve(path_or_name).path
     checkpoint = read_checkpoint(path)
     if checkpoint.student:
         raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain CLIP is needed here.")
@@ -117,19 +129,27 @@ def load_clip(path_or_name: str | Path) -> Clip:
     return clip.eval()
 
 
-def resolve(path_or_name: str | Path) -> tuple[str | None, Path]:
-    """Student named in front, if any, and the weights file; release files are fetched."""
+class Found(NamedTuple):
+    """What the user named: the student in front, if any, a name that holds in every folder, and the weights file."""
+
+    student: str | None
+    name: str
+    path: Path
+
+
+def resolve(path_or_name: str | Path) -> Found:
+    """Find a model by its name or path; release files are fetched. Raises `WeightsError` for an unknown name."""
     text = str(path_or_name)
     name = re.sub(r"[/@_]", "-", text.lower()).removesuffix("px")  # also as OpenAI spells it: ViT-L/14@336px
     if name == PUPPETS:
-        return None, puppets_weights()
+        return Found(None, PUPPETS, puppets_weights())
     for student in (None, *STUDENTS):
         release = name.removeprefix(f"{student.replace('_', '-')}-") if student else name
         if release in RELEASES:
-            return student, fetch_release(release)
+            return Found(student, release, fetch_release(release))
     path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     if path.exists() or path.suffix or len(path.parts) > 1:
-        return None, path
+        return Found(None, str(path.absolute()), path)
     hint = did_you_mean(name, [PUPPETS, *RELEASES], otherwise="names are")
     raise WeightsError(f"There is no model or file {text!r}; {hint}")
 

@@ -80,7 +80,7 @@ class Recognizer:
         self.device = pick_device(device)
         self.dtype = pick_precision(precision, self.device)
         # A copy: the caller's model keeps its precision and device.
-        student = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model)
+        student = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model, seed=0)
         self.temperature = student.logit_scale.detach().float().exp().item()
         self.model = student.to(self.device, self.dtype).eval()
         if unknown := unknown_labels(student, self.labels):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from froster import load_model
 from froster.cli.average import average
 from froster.cli.checkpoints import trained_labels
-from froster.clip.weights import save_checkpoint
+from froster.clip.weights import ClipSource, clip_digest, save_checkpoint
 from froster.errors import FrosterError
 
 LABELS = {"walking": "", "bowing": "a bend from the hips"}
@@ -64,3 +65,20 @@ def test_other_outputs_are_refused_before_the_work(tmp_path: Path, epochs: Path,
     with pytest.raises(FrosterError, match=message):
         average([epochs], tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["epochs"]
+
+
+def test_adapters_of_different_clips_become_a_whole_checkpoint(tmp_path: Path) -> None:
+    adapters, whole = load_model("puppets", "adaptformer", seed=0), load_model("puppets", "adaptformer", seed=1)
+    adapters.clip_source = ClipSource("puppets", clip_digest(adapters.state_dict(), adapters.config))
+    whole.visual.proj.data += 1
+    paths = [tmp_path / "adapters.safetensors", tmp_path / "whole.safetensors"]
+    for student, path in zip((adapters, whole), paths, strict=True):
+        save_checkpoint(student, path)
+    assert paths[0].stat().st_size < 0.1 * paths[1].stat().st_size
+    for number, order in enumerate((paths, paths[::-1])):
+        average(order, tmp_path / f"{number}.safetensors")
+        mean = load_model(tmp_path / f"{number}.safetensors").state_dict()
+        for key, value in mean.items():
+            torch.testing.assert_close(value, (adapters.state_dict()[key] + whole.state_dict()[key]) / 2)
+    average([paths[0], shutil.copy(paths[0], tmp_path / "copy.safetensors")], tmp_path / "small.safetensors")
+    assert (tmp_path / "small.safetensors").stat().st_size < 2 * paths[0].stat().st_size

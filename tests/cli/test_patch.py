@@ -7,7 +7,7 @@ import pytest
 from froster import load_model
 from froster.cli.checkpoints import trained_labels
 from froster.cli.patch import patch
-from froster.clip.weights import save_checkpoint
+from froster.clip.weights import ClipSource, clip_digest, save_checkpoint
 from froster.errors import FrosterError
 from froster.models import puppets_weights
 
@@ -46,3 +46,11 @@ def test_other_outputs_are_refused(run: Path, tmp_path: Path, name: str, message
     with pytest.raises(FrosterError, match=message):
         patch("puppets", run, 0.5, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_adapters_are_nothing_to_patch(tmp_path: Path) -> None:
+    model = load_model("puppets", "adaptformer")
+    model.clip_source = ClipSource("puppets", clip_digest(model.state_dict(), model.config))
+    save_checkpoint(model, tmp_path / "adapters.safetensors")
+    with pytest.raises(FrosterError, match="adapters beside a CLIP that was not trained"):
+        patch("puppets", tmp_path / "adapters.safetensors", 0.5, tmp_path / "patched.safetensors")

@@ -10,15 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from froster.clip.model import Clip, ClipConfig
+from froster.clip.tokenizer import tokenize
 from froster.clip.weights import ClipSource, clip_digest, clip_names, save_checkpoint
 from froster.distillation import Distillation
-from froster.errors import WeightsError
+from froster.errors import FrosterError, WeightsError
 from froster.models import load_model
+from froster.shipped import find_recipe
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
-from froster.text.classifier import encode_classes
-from froster.text.prompts import TEMPLATES
+from froster.text.classifier import cache_key, encode_classes
+from froster.text.prompts import TEMPLATES, class_prompts
+from froster.training.loop import choose_trained
 from froster.training.objective import MicroBatch, Objective
+from froster.training.recipe import TrainRecipe
 from froster.training.texts import ClassTexts, FrozenClasses
 
 SMALL = ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)
@@ -60,9 +64,6 @@ def similarities(student: VideoStudent, frames: Tensor) -> Tensor:
 
 def objective(student: VideoStudent) -> Objective:
     """FROSTER on the student, whatever it trains."""
-    chosen = student.trained_parameters().keys()
-    for name, parameter in student.named_parameters():
-        parameter.requires_grad_(name in chosen)
     teacher = FrameClip(small_clip()).requires_grad_(False)
     texts = ClassTexts(LABELS, student.templates)
     text_is_trained = any(p.requires_grad for p in student.text.parameters())
@@ -76,13 +77,16 @@ def objective(student: VideoStudent) -> Objective:
     )
 
 
-def backward(student: VideoStudent, checkpointing: bool = False) -> dict[str, Tensor]:
+def backward(
+    student: VideoStudent, checkpointing: bool = False, autocast: torch.dtype | None = None
+) -> dict[str, Tensor]:
     """Terms of one training step's loss; the gradients are in the parameters."""
     student.train()
     student.visual.checkpointing = student.text.checkpointing = checkpointing
     frames = torch.randint(0, 256, (3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     torch.manual_seed(3)
     step = objective(student)
+    step.autocast = autocast
     no_scaler = torch.amp.GradScaler("cpu", enabled=False)
     return step.backward([MicroBatch(frames, torch.tensor([0, 1, 3]))], 5, 3, no_scaler)
 
@@ -127,7 +131,7 @@ def test_starts_as_clip_where_the_method_says_so(name: str) -> None:
 def test_bfloat16_is_near_float32(name: str) -> None:
     exact = similarities(moved_student(name), clips())
     rounded = similarities(moved_student(name).to(torch.bfloat16), clips())
-    assert 0 < (rounded - exact).abs().max() < 0.05
+    assert 0 < (rounded - exact).abs().max() < 0.02
 
 
 @ALL
@@ -135,6 +139,7 @@ def test_what_is_trained_has_gradients_and_nothing_else(name: str) -> None:
     student = moved_student(name)
     if not student.trained:
         assert student.trained_parameters().keys() == dict(student.named_parameters()).keys()
+    choose_trained(student, TrainRecipe.read(find_recipe("puppets/fine-tuned"), [f"student={name}"]))
     terms = backward(student)
     assert all(term.isfinite() for term in terms.values())
     with_gradient = {key for key, p in student.named_parameters() if p.grad is not None and p.grad.any()}
@@ -142,13 +147,26 @@ def test_what_is_trained_has_gradients_and_nothing_else(name: str) -> None:
 
 
 @ALL
-def test_only_what_is_trained_changes(name: str) -> None:
+@pytest.mark.parametrize("trained", ["default", "all", "vision"])
+def test_only_what_is_trained_changes(name: str, trained: str) -> None:
     student = moved_student(name)
+    recipe = TrainRecipe.read(find_recipe("puppets/fine-tuned"), [f"student={name}", f"trained={trained}"])
+    try:
+        choose_trained(student, recipe)
+    except FrosterError as error:
+        assert name in ("vpt", "vita_clip", "tc_clip") and "would leave the prompts" in str(error)
+        return
     before = {key: value.clone() for key, value in student.state_dict().items()}
     backward(student)
-    torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], lr=1e-3).step()
+    torch.optim.AdamW(student.parameters(), lr=1e-3).step()
     changed = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
-    assert changed == student.trained_parameters().keys()
+    of_text = {key for key in before if key.startswith("text.") or key == "logit_scale"}
+    expected = {
+        "default": student.trained_parameters().keys(),
+        "all": dict(student.named_parameters()).keys(),
+        "vision": before.keys() - of_text,
+    }
+    assert changed == expected[trained]
 
 
 @ALL
@@ -163,15 +181,15 @@ def test_activation_checkpointing_gives_the_same_gradients(name: str) -> None:
 
 
 @ALL
-def test_autocast_trains(name: str) -> None:
-    student = moved_student(name)
-    exact = backward(student)
-    step = objective(student)
-    step.autocast = torch.bfloat16
-    frames = torch.randint(0, 256, (3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    no_scaler = torch.amp.GradScaler("cpu", enabled=False)
-    terms = step.backward([MicroBatch(frames, torch.tensor([0, 1, 3]))], 5, 3, no_scaler)
-    assert abs(terms["cross_entropy"] - exact["cross_entropy"]) < 0.2
+def test_autocast_has_nearly_the_same_gradients(name: str) -> None:
+    exact, rounded = moved_student(name), moved_student(name)
+    backward(exact)
+    backward(rounded, autocast=torch.bfloat16)
+    one, other = (
+        torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None])
+        for student in (exact, rounded)
+    )
+    assert 0.99 < F.cosine_similarity(one, other, dim=0) < 1 - 1e-7
 
 
 @ALL
@@ -206,11 +224,12 @@ def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_pat
     assert torch.equal(similarities(load_model(moved), clips()), similarities(student, clips()))
     torch.manual_seed(7)
     save_checkpoint(Clip(SMALL), clip)
-    with pytest.raises(WeightsError, match="adapters of another CLIP than"):
+    assert torch.equal(similarities(load_model(moved), clips()), similarities(student, clips()))
+    (tmp_path / "elsewhere" / "clip.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"adapters alone; .* is missing. .*clip.safetensors is another CLIP"):
         load_model(moved)
     clip.unlink()
-    (tmp_path / "elsewhere" / "clip.safetensors").unlink()
-    with pytest.raises(WeightsError, match="holds adapters of the CLIP"):
+    with pytest.raises(WeightsError, match=r"adapters alone; .* is missing. There is no weights file"):
         load_model(moved)
 
 
@@ -226,9 +245,28 @@ def test_a_plain_clip_becomes_the_student(name: str, tmp_path: Path) -> None:
 
 
 @ALL
-def test_class_features_are_compared_with_the_teachers(name: str) -> None:
+def test_class_features_are_those_of_its_texts(name: str) -> None:
     student = moved_student(name)
+    prompts = {label: class_prompts(label, text, student.templates) for label, text in LABELS.items()}
     with torch.inference_mode():
-        features = student.class_features(encode_classes(student, LABELS))
-    assert features.shape == (len(LABELS), SMALL.embed_dim)
-    assert F.normalize(features, dim=-1).isfinite().all()
+        features = F.normalize(student.class_features(encode_classes(student, LABELS)), dim=-1)
+        for feature, of_class in zip(features, prompts.values(), strict=True):
+            of_prompts = F.normalize(student.encode_text(tokenize(of_class)), dim=-1).mean(dim=0)
+            assert (feature - F.normalize(of_prompts, dim=-1)).abs().max() < 1e-5
+
+
+@ALL
+def test_an_untrained_network_is_the_same_twice(name: str, tmp_path: Path) -> None:
+    save_checkpoint(small_clip(), tmp_path / "clip.safetensors")
+    first, second = (load_model(tmp_path / "clip.safetensors", student=name, seed=3) for _ in range(2))
+    assert torch.equal(similarities(first, clips()), similarities(second, clips()))
+
+
+def test_networks_that_read_text_in_their_own_way_share_no_class_matrix() -> None:
+    students = [new_student("frame_clip"), new_student("vclip"), new_student("vpt"), new_student("tc_clip")]
+    for context in (4, 8):
+        torch.manual_seed(0)
+        students.append(build_student("vpt", small_clip(), context=context))
+    keys = [cache_key(student, LABELS, ()) for student in students]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 5

@@ -217,6 +217,19 @@ def test_text_side_does_not_train_the_video_through_the_context() -> None:
     assert all(parameter.grad.any() for parameter in student.prompt_reader.parameters())
 
 
+def test_activation_checkpointing_computes_the_conditional_text_again() -> None:
+    gradients = []
+    for checkpointing, runs in ((False, 1), (True, 2)):
+        student = tc_clip(moved=True)
+        student.visual.checkpointing = student.text.checkpointing = checkpointing
+        classes, seen = encode_classes(student, LABELS), []
+        student.text.last_block.mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        student.similarities(student.observe(clips()), classes).square().sum().backward()
+        assert len(seen) == runs
+        gradients.append({name: p.grad for name, p in student.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(*gradients)
+
+
 def test_first_step_moves_what_starts_at_zero() -> None:
     student = tc_clip()
     student.similarities(student.observe(clips()), encode_classes(student, LABELS)).square().sum().backward()

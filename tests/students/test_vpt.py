@@ -5,9 +5,10 @@ from torch import Tensor
 
 from froster.clip.model import Clip, ClipConfig, TextTransformer
 from froster.clip.tokenizer import tokenize
-from froster.errors import FrosterError
+from froster.errors import FrosterError, FrosterWarning
 from froster.students import VideoStudent, build_student
-from froster.students.vpt import PromptedText, frame_rows
+from froster.students.vpt import PromptedText
+from froster.text.classifier import encode_texts
 
 END = 99  # end-of-text token of the small vocabulary
 SHORT, LONG, EMPTY = [98, 5, END], [98, 3, 1, 4, 1, 5, 9, END], [98, END]
@@ -69,6 +70,18 @@ def test_real_tokens_of_any_length_with_the_default_context() -> None:
     assert (student.encode_text(tokens[:2, :6]) - features[:2]).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(("context", "room"), [(16, 45), (0, 77)])
+def test_says_how_many_prompts_are_cut(context: int, room: int, recwarn: pytest.WarningsRecorder) -> None:
+    student = build_student("vpt", small_clip(77, 49408), context=context)
+    longest, longer = (" ".join(["run"] * words) for words in (room - 2, room - 1))  # beside start and end
+    encode_texts(student, ["run", longest])
+    assert not recwarn
+    encode_texts(student, ["run", longest, longer])
+    (warning,) = recwarn
+    assert warning.category is FrosterWarning
+    assert str(warning.message) == f"1 of 3 prompts are cut: the text encoder of VPT has room for {room} tokens."
+
+
 @torch.no_grad()
 def test_vision_starts_as_clip_and_text_without_context_is_clip() -> None:
     clip, frames, tokens = small_clip(), torch.randn(2, 5, 3, 32, 32), rows(SHORT, LONG, length=8)
@@ -97,12 +110,6 @@ def test_temporal_transformer_is_the_papers_without_positions_in_the_feature() -
     classes = F.normalize(torch.randn(3, 32), dim=-1)
     scores = F.normalize(observation.features.mean(1), dim=-1) @ classes.T
     torch.testing.assert_close(student.similarities(observation, classes), scores)
-
-
-def test_frame_rows_stretch_beyond_the_table() -> None:
-    table = torch.tensor([[0.0, 3.0], [2.0, 1.0]])
-    assert torch.equal(frame_rows(table, 1), table[:1])
-    torch.testing.assert_close(frame_rows(table, 3), torch.tensor([[0.0, 3.0], [1.0, 2.0], [2.0, 1.0]]))
 
 
 def loss_of(student: VideoStudent) -> Tensor:

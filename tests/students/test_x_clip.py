@@ -169,6 +169,23 @@ def test_prompts_start_along_the_classes() -> None:
     assert (added - 0.1 * classes).norm(dim=-1).max() < 0.02 * classes.norm(dim=-1).min()
 
 
+def test_activation_checkpointing_computes_the_prompts_again() -> None:
+    gradients = []
+    for checkpointing, runs in ((False, 2), (True, 4)):
+        student, seen = small_x_clip(), []
+        student.visual.checkpointing = student.text.checkpointing = checkpointing
+        for layer in student.prompts.layers:
+            layer.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        generator = torch.Generator().manual_seed(0)
+        frames = torch.randn(2, 3, 3, 32, 32, generator=generator)
+        classes = torch.randn(4, student.config.embed_dim, generator=generator)
+        with torch.enable_grad():
+            student.similarities(student.observe(frames), classes).square().sum().backward()
+        assert len(seen) == runs
+        gradients.append({name: p.grad for name, p in student.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(*gradients)
+
+
 def test_text_encoder_stays_frozen() -> None:
     student = small_x_clip()
     left = {name for name, _ in student.named_parameters()} - student.trained_parameters().keys()

@@ -290,9 +290,62 @@ def test_too_little_gpu_memory_is_said_with_what_to_do(
         loop.train(short_recipe(manifest, tmp_path / "run"))
 
 
-def test_nothing_to_train_is_said(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(FrosterError, match="vclip adds nothing to CLIP"):
-        loop.train(short_recipe(manifest, tmp_path / "run", "freeze_clip_epochs=1"))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["freeze_clip_epochs=1"], "vclip adds nothing to CLIP"),
+        (["student=adaptformer", "patch_ratio=0.5"], "adaptformer leaves CLIP's parameters as they are"),
+        (["student=adaptformer", "weight_distance=0.5", "distillation=null"], "adaptformer leaves CLIP's parameters"),
+        (["student=vpt", "trained=vision"], "would leave the prompts of vpt"),
+        (["student=adaptformer", "distillation.video=false"], "adaptformer does not train the text encoder"),
+    ],
+)
+def test_what_has_no_meaning_for_the_student_is_said(
+    manifest: Path, tmp_path: Path, changes: list[str], message: str
+) -> None:
+    with pytest.raises(FrosterError, match=message):
+        loop.train(short_recipe(manifest, tmp_path / "run", *changes))
+
+
+ADAPTERS = ["student=adaptformer", "optimizer.epochs=2", "distillation=null"]
+
+
+def test_adapters_name_their_clip_whatever_lies_in_the_folder(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "puppets").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = loop.train(short_recipe(manifest, tmp_path / "run", *ADAPTERS))
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["clip"])["name"] == "puppets"
+        assert all("adapter" in key for key in file.keys())  # noqa: SIM118
+    clip, student = load_clip("puppets").state_dict(), load_model(tmp_path / "run")
+    assert all(torch.equal(value, student.state_dict()[key]) for key, value in clip.items())
+
+
+def test_adapters_of_a_fine_tuned_clip_hold_it(manifest: Path, tmp_path: Path) -> None:
+    first = short_recipe(manifest, tmp_path / "first", "student=frame_clip", "optimizer.epochs=2", "distillation=null")
+    loop.train(first)
+    path = loop.train(short_recipe(manifest, tmp_path / "second", f"model={first.out}", *ADAPTERS))
+    tuned, student = weights(first.out), weights(path)
+    assert all(torch.equal(value, student[key]) for key, value in tuned.items())
+    assert not torch.equal(tuned["visual.proj"], load_clip("puppets").visual.proj)
+    # A third run goes on with these adapters, and holds the tuned CLIP too.
+    third = weights(loop.train(short_recipe(manifest, tmp_path / "third", f"model={path.parent}", *ADAPTERS)))
+    assert all(torch.equal(value, third[key]) for key, value in tuned.items())
+    assert any(not torch.equal(value, third[key]) for key, value in student.items())
+
+
+def test_clip_is_frozen_at_first_and_trained_later(manifest: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "student=x_clip", "freeze_clip_epochs=1")
+    loop.train(recipe)
+    clip = load_clip("puppets").state_dict()
+    moved = []
+    for epoch in (1, 2):
+        of_epoch = weights(recipe.out / "checkpoints" / f"epoch-{epoch:03d}.safetensors")
+        moved.append([key for key, value in clip.items() if not torch.equal(of_epoch[key], value)])
+    assert not moved[0]
+    assert len(moved[1]) > 20
 
 
 def test_unreadable_clips_are_skipped_and_listed(manifest: Path, tmp_path: Path) -> None:

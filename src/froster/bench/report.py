@@ -248,7 +248,7 @@ def on_common_draws(choices: dict[float, list[Result]]) -> dict[float, list[Resu
 
 
 def ratio_curves(results: Sequence[Result], regime: str) -> dict[str, dict[float, list[Result]]]:
-    """By method and ratio, from 0 up, on common draws; methods tested at three or more, and each ends in CLIP itself."""
+    """By method and ratio, from 0 up, on common draws; methods tested at three or more, each ends in CLIP itself."""
     frozen = select(results, regime, "frozen")
     curves = {}
     for method in METHODS:

@@ -8,10 +8,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from froster.bench.puppets import Clock, Job, Tuned, best_rates, do_jobs, tune
+from froster.bench.puppets import BASE, EPOCHS, TEST_CLIPS, TRAIN_CLIPS, Clock, Job, Tuned, best_rates, do_jobs, tune
 from froster.bench.report import SCORES, difference_text, html_page, score_texts, table_text
 from froster.bench.results import FROSTER, Result, aggregate, paired_difference, select
 from froster.clip.weights import clip_names
+from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError
 from froster.files import replace_when_written
 from froster.models import PUPPETS, load_model
@@ -66,10 +67,10 @@ def write_report(
     markdown = f"""\
 # {TITLE}
 
-`froster bench puppets --methods all` took {minutes:.0f} minutes with {processes} processes. 10 of the 45 actions are
-trained, 16 clips each, 12 epochs; the mean of the epochs after the warm-up is tested on 60 clips an action, base clips
-among the base actions, novel clips among the novel ones. Mean and deviation over the draws of the training clips, which
-are the same for all; the gain with its standard error over the draws.
+`froster bench puppets --methods all` took {minutes:.0f} minutes with {processes} processes. {len(BASE[REGIME])} of the
+{len(ACTIONS)} actions are trained, {TRAIN_CLIPS} clips each, {EPOCHS[REGIME]} epochs; the mean of the epochs after the
+warm-up is tested on {TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
+Mean and deviation over the draws of the training clips, which are the same for all; the gain with its standard error.
 
 {pairs_table(results)}
 

@@ -17,7 +17,7 @@ def weights_file(model: str | Path) -> Path:
     from froster.clip.weights import find_weights_file
     from froster.models import resolve
 
-    return find_weights_file(resolve(model)[1])
+    return find_weights_file(resolve(model).path)
 
 
 def trained_labels(path: Path) -> "Labels | None":

@@ -18,6 +18,7 @@ def patch(
     """
     from froster.cli.checkpoints import check_not_among, check_output_name, common_labels, weights_file
     from froster.clip.weights import save_checkpoint
+    from froster.errors import FrosterError
     from froster.interpolation import patch_states
     from froster.models import load_clip, load_model
 
@@ -25,6 +26,8 @@ def patch(
     file = weights_file(student)
     check_not_among(out, [weights_file(clip), file])
     model = load_model(student)
+    if model.clip_source:
+        raise FrosterError(f"{student} holds adapters beside a CLIP that was not trained: there is nothing to patch.")
     model.load_state_dict(patch_states(load_clip(clip).state_dict(), model.state_dict(), ratio))
     save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}", **common_labels([file]))
     print(out)

@@ -130,7 +130,7 @@ def predict(
             messages.print(why)
         with screen.status(f"Loading {model} and reading {len(wanted)} labels"):
             recognizer = Recognizer(
-                load_model(model, student),
+                load_model(model, student, seed=0),
                 wanted,
                 views=views,
                 frames=frames,

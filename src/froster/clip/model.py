@@ -186,6 +186,11 @@ class TextTransformer(nn.Module):
         self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
+    @property
+    def room(self) -> int:
+        """The most tokens that a text can have, start and end token among them; longer ones are cut."""
+        return len(self.positional_embedding)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalised.
 

@@ -80,6 +80,11 @@ class Checkpoint:
     options: dict[str, Any] = field(default_factory=dict)
     clip_source: ClipSource | None = None  # where CLIP's own tensors are when `state` does not have them
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it holds a CLIP and nothing else."""
+        return self.student is None and self.state.keys() <= clip_names(self.config)
+
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of any supported format; sizes are inferred from the tensors.
@@ -415,12 +420,11 @@ def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None 
     of CLIP's tensors where the student's `clip_source` says that they are elsewhere.
     """
     source: ClipSource | None = getattr(model, "clip_source", None)
+    state = model.state_dict()
+    if source and clip_digest(state, model.config) != source.sha256:
+        source = None  # CLIP's tensors have been changed since
     left_out = clip_names(model.config) if source else frozenset()
-    state = {
-        key: value.detach().to("cpu", dtype).contiguous()
-        for key, value in model.state_dict().items()
-        if key not in left_out
-    }
+    state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items() if key not in left_out}
     if TOKEN_TABLE in state:
         rows = state[TOKEN_TABLE].any(dim=1).nonzero()[:, 0]
         state[TOKEN_TABLE], state[TOKEN_ROWS] = state[TOKEN_TABLE][rows], rows.to(torch.int32)

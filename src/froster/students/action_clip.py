@@ -6,12 +6,12 @@ The paper's temporal head "Transf". With the feature x_t of frame t and a learne
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from froster.clip.model import Attention, Block, Clip
 from froster.clip.weights import StateDict
 from froster.students.base import Observation, VideoStudent
+from froster.students.parts import frame_rows
 
 LAYERS = 6  # of the released models
 
@@ -19,7 +19,8 @@ LAYERS = 6  # of the released models
 class TemporalTransformer(nn.Module):
     """Pre-norm transformer over frame features, added to them: `(B, T, D)` -> `(B, T, D)`.
 
-    The output is near `2 x` at the start, not `x`: the transformer's own residual path carries the features too.
+    The output is near `2 x` at the start, not `x`: the transformer's own residual path carries the features too. Clips
+    longer than the table of positions, of `frames` rows, stretch it to their length.
     """
 
     def __init__(self, width: int, heads: int, layers: int, frames: int) -> None:
@@ -29,15 +30,7 @@ class TemporalTransformer(nn.Module):
         self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.blocks(x + self.positions(x.shape[1]))
-
-    def positions(self, frames: int) -> Tensor:
-        """Positions of the first frames, `(T, D)`; of clips longer than the table, it stretched to their length."""
-        table = self.positional_embedding
-        if frames <= len(table):
-            return table[:frames]
-        stretched = F.interpolate(table.T[None].float(), frames, mode="linear", align_corners=True)
-        return stretched[0].T.to(table.dtype)
+        return x + self.blocks(x + frame_rows(self.positional_embedding, x.shape[1]))
 
 
 def initialise(module: nn.Module) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from froster.clip.model import Block, Clip
 from froster.clip.weights import StateDict
 from froster.students.base import VideoStudent
+from froster.students.parts import TakenOverBlock
 
 SCALE = 0.5  # of the adapter beside the MLP
 
@@ -31,12 +32,11 @@ class Adapter(nn.Module):
         return self.up(F.gelu(self.down(x)))
 
 
-class AdaptFormerBlock(Block):
+class AdaptFormerBlock(TakenOverBlock):
     """CLIP's block with an adapter beside its MLP, on `(..., N, C)`."""
 
     def __init__(self, block: Block, width: int) -> None:
-        nn.Module.__init__(self)  # CLIP's part is taken over
-        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        super().__init__(block)
         self.mlp_adapter = Adapter(width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -11,24 +11,23 @@ Attention has no sense of order and frames have no positions here: the frames ar
 
 import re
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from froster.clip.model import Block, Clip
 from froster.clip.weights import StateDict
-from froster.students.adaptformer import Adapter
+from froster.students.adaptformer import SCALE, Adapter
 from froster.students.base import VideoStudent
+from froster.students.parts import TakenOverBlock
 
-SCALE = 0.5  # of the adapter beside the MLP
 RELEASED = re.compile(r"\.(t|s|ffn)_adapter\.adapter\.(0|2)\.")
 OURS = {"t": "time_adapter", "s": "space_adapter", "ffn": "mlp_adapter", "0": "down", "2": "up"}
 
 
-class AimBlock(Block):
+class AimBlock(TakenOverBlock):
     """CLIP's block with its attention first over time, then over space, on `(B, T, N, C)`."""
 
     def __init__(self, block: Block, width: int) -> None:
-        nn.Module.__init__(self)  # CLIP's part is taken over
-        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        super().__init__(block)
         self.time_adapter = Adapter(width)
         self.space_adapter = Adapter(width)
         self.mlp_adapter = Adapter(width)

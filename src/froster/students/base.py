@@ -49,6 +49,7 @@ class VideoStudent(nn.Module):
         super().__init__()
         self.config: ClipConfig = clip.config
         self.options: dict[str, Any] = {}
+        self.clip_name: str | None = None  # what `load_clip` takes, if a plain CLIP is what this one was loaded from
         self.clip_source: ClipSource | None = None  # where the tensors of CLIP are, if a checkpoint need not hold them
         self.visual = clip.visual
         self.text = clip.text

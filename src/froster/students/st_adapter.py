@@ -19,6 +19,7 @@ from froster.clip.model import Block, Clip, VisionTransformer, run_blocks
 from froster.clip.weights import StateDict
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
+from froster.students.parts import TakenOverBlock
 
 Kernel = Literal["temporal", "spatiotemporal"]
 Before = Literal["attention", "mlp", "attention+mlp"]
@@ -36,7 +37,7 @@ class StAdapter(nn.Module):
         self.kernel = kernel
         self.down = nn.Linear(width, hidden)
         self.conv = (
-            # All patches on one axis: a 2-D convolution is many times faster than a 3-D one.
+            # All patches on one axis: PyTorch's 3-D convolution takes about ten times as long on a CPU.
             nn.Conv2d(hidden, hidden, (3, 1), padding=(1, 0), groups=hidden)
             if kernel == "temporal"
             else nn.Conv3d(hidden, hidden, 3, padding=1, groups=hidden)
@@ -56,12 +57,11 @@ class StAdapter(nn.Module):
         return x + F.pad(self.up(patches), (0, 0, 1, 0))  # nothing for the class token
 
 
-class StAdapterBlock(Block):
+class StAdapterBlock(TakenOverBlock):
     """CLIP's block with an ST-Adapter before its attention, its MLP or both, on `(B, T, N, C)`."""
 
     def __init__(self, block: Block, width: int, hidden: int, kernel: Kernel, before: Before) -> None:
-        nn.Module.__init__(self)  # CLIP's part is taken over
-        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        super().__init__(block)
         self.adapter_before_attn = StAdapter(width, hidden, kernel) if "attention" in before else None
         self.adapter_before_mlp = StAdapter(width, hidden, kernel) if "mlp" in before else None
 

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from froster.clip.attention import attention
 from froster.clip.model import Attention, Block, Clip, ClipConfig, TextTransformer, VisionTransformer, run_blocks
@@ -28,6 +27,7 @@ from froster.clip.tokenizer import VOCAB_SIZE, tokenize
 from froster.errors import FrosterError
 from froster.scoring import Average, class_similarities
 from froster.students.base import Observation, VideoStudent
+from froster.students.parts import TakenOverText, cross_attention, run_block
 
 MAX_CONTEXT_TOKENS = 4096
 MERGED_PER_ROUND = 100  # as in the authors' code
@@ -129,7 +129,10 @@ class ContextBlock(nn.Module):
         return x + self.mlp(self.ln_2(x)), context + self.mlp(self.ln_2(context))
 
     def summarise(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Context of tokens `(B, T, N, C)`, the patches among which are `attended` `(B, T, N-1)`: `(B, M, C)`."""
+        """Context of the tokens `(B, T, N, C)`, the patches among which are `attended` `(B, T, N-1)`: `(B, M, C)`.
+
+        M is `context_tokens`, or T times the seeds of a frame where these are fewer.
+        """
         seeds = max(1, attended.shape[-1] * self.seed_percent // 100)
         most = attended.topk(seeds, dim=-1).indices[..., None]
         tokens = x[:, :, 1:].take_along_dim(most, dim=2).flatten(1, 2)
@@ -159,10 +162,7 @@ class ContextVision(VisionTransformer):
         """Tokens and context behind the last layer: `(B, T, 3, H, W)` -> `(B, T, N, C)`, `(B, M, C)`."""
         x, context = self.embed(frames), None
         for block in self.blocks:
-            if self.checkpointing and torch.is_grad_enabled():
-                x, context = checkpoint(block, x, context, use_reentrant=False)
-            else:
-                x, context = block(x, context)
+            x, context = run_block(block, x, context, checkpointing=self.checkpointing)
         assert context is not None
         return x, context
 
@@ -171,16 +171,14 @@ class ContextVision(VisionTransformer):
 # Text: video-conditional prompting.
 
 
-class ConditionalText(TextTransformer):
+class ConditionalText(TakenOverText):
     """CLIP's text encoder with P learnt vectors before the class's words, its last layer apart from the others.
 
     A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
     """
 
     def __init__(self, text: TextTransformer, prompts: int) -> None:
-        nn.Module.__init__(self)  # no weights of its own to make but the vectors
-        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
-        self.blocks, self.ln_final, self.text_projection = text.blocks, text.ln_final, text.text_projection
+        super().__init__(text, vectors=prompts)
         words = tokenize(FIRST_WORDS)[0, 1:].tolist()
         words = words[: min(prompts, words.index(VOCAB_SIZE - 1))]
         table = text.token_embedding.weight.detach()
@@ -239,12 +237,6 @@ class ConditionalText(TextTransformer):
         x = end + block.attn.out_proj(x.flatten(-2).to(dtype))
         return self.ln_final(x + block.mlp(block.ln_2(x))) @ self.text_projection
 
-    def cut(self, tokens: Tensor) -> Tensor:
-        """Texts that leave room for the vectors: `(K, L)` -> `(K, min(L, room))`, each with its end token."""
-        room = len(self.positional_embedding) - len(self.prompts)
-        end = tokens.argmax(dim=1, keepdim=True).clamp(max=room - 1)
-        return tokens[:, :room].scatter(1, end, tokens.amax(dim=1, keepdim=True))
-
     def split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.last_block.attn.heads, -1))
 
@@ -275,8 +267,7 @@ class PromptReader(nn.Module):
         """Vectors `(P, C)` as each of the videos changes them, whose context is `(B, M, D)`: `(B, P, C)`."""
         q = self.q_proj(self.ln_1(prompts)).expand(len(context), -1, -1)
         k, v = self.kv_proj(self.ln_context(context)).chunk(2, dim=-1)
-        q, k, v = (rearrange(t, "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
-        x = prompts + self.out_proj(rearrange(attention(q, k, v), "b h n c -> b n (h c)"))
+        x = prompts + self.out_proj(cross_attention(q, k, v, self.heads))
         return x + self.mlp(self.ln_2(x))
 
 
@@ -329,6 +320,6 @@ class TcClip(VideoStudent):
         prompts = self.text.encode_prompts()[None]
         if self.prompt_reader and observation.context is not None:
             prompts = self.prompt_reader(prompts[0], observation.context)
-        features = self.text.finish(classes, prompts).float()
+        features = run_block(self.text.finish, classes, prompts, checkpointing=self.text.checkpointing).float()
         features = F.normalize(features, dim=-1).expand(len(observation.features), -1, -1)
         return class_similarities(observation.features, features, average or self.average)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from froster.clip.model import Attention, Block, Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
-from froster.students.vpt import TABLE_FRAMES, PromptedText, frame_rows
+from froster.students.parts import TakenOverBlock, frame_rows
+from froster.students.vpt import TABLE_FRAMES, PromptedText
 
 MAX_GLOBAL_PROMPTS = 256
 
@@ -69,12 +70,11 @@ class LayerPrompts(nn.Module):
         return prompts
 
 
-class PromptedBlock(Block):
+class PromptedBlock(TakenOverBlock):
     """CLIP's block on `(B, T, N, C)`, whose tokens attend to prompts too. The prompts themselves attend to nothing."""
 
     def __init__(self, block: Block, prompts: LayerPrompts) -> None:
-        nn.Module.__init__(self)  # no weights of its own to make
-        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        super().__init__(block)
         self.prompts = prompts
 
     def forward(self, x: Tensor) -> Tensor:

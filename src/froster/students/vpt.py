@@ -16,21 +16,20 @@ from torch import Tensor, nn
 from froster.clip.model import Block, Clip, ClipConfig, TextTransformer, run_blocks
 from froster.errors import FrosterError
 from froster.students.base import Observation, VideoStudent
+from froster.students.parts import TakenOverText, frame_rows
 
 TABLE_FRAMES = 16  # as in the authors' code
 MAX_LAYERS = 12
 
 
-class PromptedText(TextTransformer):
+class PromptedText(TakenOverText):
     """CLIP's text encoder with learnt vectors between the start token and the text, and between text and end token.
 
     A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
     """
 
     def __init__(self, text: TextTransformer, before: int, after: int, std: float) -> None:
-        nn.Module.__init__(self)  # no weights to make but the vectors
-        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
-        self.blocks, self.ln_final, self.text_projection = text.blocks, text.ln_final, text.text_projection
+        super().__init__(text, vectors=before + after)
         self.before, self.after = before, after
         self.context = nn.Parameter(std * torch.randn(before + after, text.positional_embedding.shape[1]))
 
@@ -41,12 +40,6 @@ class PromptedText(TextTransformer):
         x = run_blocks(self.blocks, x + self.positional_embedding[: x.shape[1]], self.checkpointing)
         end = tokens.argmax(dim=1) + len(self.context)
         return self.ln_final(x[torch.arange(len(x), device=x.device), end]) @ self.text_projection
-
-    def cut(self, tokens: Tensor) -> Tensor:
-        """Texts that leave room for the context: `(K, L)` -> `(K, min(L, room))`, each with its end token."""
-        room = len(self.positional_embedding) - len(self.context)
-        end = tokens.argmax(dim=1, keepdim=True).clamp(max=room - 1)
-        return tokens[:, :room].scatter(1, end, tokens.amax(dim=1, keepdim=True))
 
     def insert_context(self, tokens: Tensor) -> Tensor:
         """Embedded texts with the vectors in their places, `(K, L)` -> `(K, L + before + after, C)`."""
@@ -60,16 +53,8 @@ class PromptedText(TextTransformer):
         return torch.where(is_context[..., None], context, words)
 
 
-def frame_rows(table: Tensor, frames: int) -> Tensor:
-    """Rows of a table for the first frames, `(M, C)` -> `(T, C)`; stretched linearly where there are more than M."""
-    if frames <= len(table):
-        return table[:frames]
-    stretched = F.interpolate(table.T[None].float(), size=frames, mode="linear", align_corners=True)
-    return stretched[0].T.to(table.dtype)
-
-
-class TemporalTransformer(nn.Module):
-    """Transformer over the features of the frames, `(B, T, D)` -> `(B, T, D)`; the identity at the start."""
+class TemporalResidual(nn.Module):
+    """Adds what a transformer adds to the frame features, `(B, T, D)` -> `(B, T, D)`; the identity at the start."""
 
     def __init__(self, config: ClipConfig, layers: int) -> None:
         super().__init__()
@@ -111,7 +96,7 @@ class Vpt(VideoStudent):
         self.options = {"context": context, "layers": layers}
         if context:
             self.text = PromptedText(clip.text, before=context, after=context, std=0.01)
-        self.temporal = TemporalTransformer(clip.config, layers) if layers else nn.Identity()
+        self.temporal = TemporalResidual(clip.config, layers) if layers else nn.Identity()
 
     def observe(self, frames: Tensor) -> Observation:
         return Observation(self.temporal(self.visual(frames)))

@@ -15,15 +15,14 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
-from froster.clip.attention import attention
 from froster.clip.model import Attention, Block, Clip, QuickGELU
 from froster.clip.weights import StateDict, fuse_projections
 from froster.errors import FrosterError
 from froster.scoring import Average, class_similarities
 from froster.students.base import Observation, VideoStudent
+from froster.students.parts import TakenOverBlock, cross_attention, run_block
 
 Head = Literal["full", "none"]
 MAX_FRAMES = 1024
@@ -31,7 +30,7 @@ PROMPT_LAYERS = 2
 
 
 class Messages(nn.Module):
-    """What the frames of a clip tell one another: class tokens `(B, T, C)` -> messages `(B, T, C)`."""
+    """What the frames of a clip tell one another: their class tokens `(B, T, C)` -> a message each, `(B, T, C)`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -47,12 +46,11 @@ class Messages(nn.Module):
         return messages + self.attn(self.ln(messages))
 
 
-class MessageBlock(nn.Module):
+class MessageBlock(TakenOverBlock):
     """A block of CLIP on `(B, T, N, C)` in which the tokens of a frame also attend to the frame's message."""
 
     def __init__(self, block: Block) -> None:
-        super().__init__()
-        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+        super().__init__(block)
         self.message = Messages(block.attn.out_proj.out_features, block.attn.heads)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,6 +77,7 @@ class FrameIntegration(nn.Module):
         return features + self.block(features + self.positions_of(features.shape[1]))
 
     def positions_of(self, frames: int) -> Tensor:
+        """The positions of so many frames: `(T, D)`."""
         if frames == len(self.positions):
             return self.positions
         rows = F.interpolate(self.positions.float().T[None], size=frames, mode="linear", align_corners=False)
@@ -86,7 +85,10 @@ class FrameIntegration(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of texts `(B, K, D)` to patches `(B, M, D)`; texts `(1, K, D)` are the same for every video."""
+    """Attention of texts `(B, K, D)` to patches `(B, M, D)`: `(B, K, D)`.
+
+    Texts `(1, K, D)` are the same for every video.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -97,16 +99,12 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, texts: Tensor, patches: Tensor) -> Tensor:
-        queries = self.q_proj(texts).expand(len(patches), -1, -1)
-        q, k, v = (
-            rearrange(t, "b n (h c) -> b h n c", h=self.heads)
-            for t in (queries, self.k_proj(patches), self.v_proj(patches))
-        )
-        return self.out_proj(rearrange(attention(q, k, v), "b h n c -> b n (h c)"))
+        q = self.q_proj(texts).expand(len(patches), -1, -1)
+        return self.out_proj(cross_attention(q, self.k_proj(patches), self.v_proj(patches), self.heads))
 
 
 class PromptLayer(nn.Module):
-    """Pre-norm decoder layer: texts attend to patches, but not to one another."""
+    """Pre-norm decoder layer: texts attend to patches, but not to one another; shapes as in `CrossAttention`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -132,10 +130,10 @@ class VideoPrompts(nn.Module):
         self.alpha = nn.Parameter(torch.full((width,), 0.1))
         self.layers.apply(start_small)
 
-    def forward(self, classes: Tensor, patches: Tensor) -> Tensor:
+    def forward(self, classes: Tensor, patches: Tensor, checkpointing: bool = False) -> Tensor:
         texts, patches = classes[None].to(self.alpha.dtype), self.ln_patches(patches)
         for layer in self.layers:
-            texts = layer(texts, patches)
+            texts = run_block(layer, texts, patches, checkpointing=checkpointing)
         return self.alpha * texts
 
     def patches(self, tokens: Tensor) -> Tensor:
@@ -201,7 +199,7 @@ class XClip(VideoStudent):
 
     def similarities(self, observation: Observation, classes: Tensor, average: Average | None = None) -> Tensor:
         if self.prompts is not None:
-            prompted = classes + self.prompts(classes, observation.context)
+            prompted = classes + self.prompts(classes, observation.context, self.visual.checkpointing)
             classes = F.normalize(prompted.float(), dim=-1)
         return class_similarities(observation.features, classes, average or self.average)
 

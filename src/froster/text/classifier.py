@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
+from froster.clip.model import TextTransformer
 from froster.clip.tokenizer import VOCAB_SIZE, tokenize
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import cache_dir, replace_when_written
@@ -22,19 +23,24 @@ from froster.text.prompts import class_prompts
 TOKENS_PER_BATCH = 2048  # small enough for a CPU to keep the activations in its cache
 
 
-@torch.inference_mode()
 def encode_texts(model: VideoStudent, texts: Sequence[str]) -> Tensor:
-    """Features of prompts: N texts -> `(N, D)` float32 on the CPU, or what else `encode_prompts` gives.
+    """Rows of `encode_prompts`: N texts -> `(N, …)` float32 on the CPU, such as their features `(N, D)`.
+
+    Warns of texts that are too long.
+    """
+    tokens = token_ids(model, texts)
+    warn_of_cut_texts(model, texts, tokens)
+    return encode_tokens(model, tokens)
+
+
+@torch.inference_mode()
+def encode_tokens(model: VideoStudent, tokens: Tensor) -> Tensor:
+    """`encode_texts` of token ids `(N, L)` int64.
 
     Texts go through in batches of similar length, each cut to its longest text. That is exact, since the text
     transformer is causal, and several times less work than 77 positions a text.
     """
     device = next(model.text.parameters()).device
-    tokens = token_ids(model, texts)
-    if cut_off := int((tokens[:, -1] != 0).sum()):
-        warnings.warn(
-            f"{cut_off} prompts reach CLIP's limit of 77 tokens; what is beyond it is cut.", FrosterWarning, 2
-        )
     lengths = tokens.argmax(dim=1) + 1
     order = lengths.argsort(descending=True, stable=True)
     features = []
@@ -56,8 +62,21 @@ def token_ids(model: VideoStudent, texts: Sequence[str]) -> Tensor:
     return tokenize(texts)
 
 
+def warn_of_cut_texts(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> None:
+    """Say how many of N texts, of tokens `(N, L)`, are longer than what the text encoder has room for."""
+    room = model.text.room
+    # Tokens tell no text that just fits from one that was cut there.
+    long = [texts[row] for row in (tokens.argmax(dim=1) >= room - 1).nonzero().flatten().tolist()]
+    if cut := int((tokenize(long, room + 1)[:, -1] != 0).sum()) if long else 0:
+        warnings.warn(
+            f"{cut} of {len(texts)} prompts are cut: the text encoder of {model.title} has room for {room} tokens.",
+            FrosterWarning,
+            stacklevel=3,
+        )
+
+
 def encode_classes(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None) -> Tensor:
-    """Class matrix: for K labels (name -> description, "" for none) the `(K, D)` float32, L2-normalised.
+    """Class matrix of K labels (name -> description, "" for none): `(K, …)` float32, of most models `(K, D)`.
 
     Each prompt's feature is normalised, the prompts of a class are averaged, the mean is normalised again. For a model
     whose `unit_classes` is False it is the plain mean of what `encode_prompts` gives. `templates`: the model's own.
@@ -115,9 +134,13 @@ def store(classes: Tensor, path: Path) -> None:
 def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
     """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
     prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
-    # The text encoders of most students are the same: they share their class matrices.
-    methods = (type(model).encode_prompts, type(model).encode_text, type(model.text))
-    encoder = [*(method.__qualname__ for method in methods), model.unit_classes]
+    # Most students encode text as CLIP does, and share their class matrices.
+    own_way = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
+        VideoStudent.encode_text,
+        VideoStudent.encode_prompts,
+        TextTransformer,
+    )
+    encoder = [model.unit_classes, [type(model).__module__, type(model).__qualname__, model.options] if own_way else []]
     digest = hashlib.sha256(json.dumps([prompts, asdict(model.config), encoder]).encode())
     for name, parameter in model.text.state_dict().items():
         digest.update(name.encode())

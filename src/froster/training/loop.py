@@ -274,28 +274,33 @@ def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Clip:
 
 
 def choose_trained(student: VideoStudent, recipe: TrainRecipe) -> list[nn.Parameter]:
-    """Let the recipe's choice of parameters, and no others, take gradients. Raises `FrosterError` when there are none.
+    """Let the recipe's choice of parameters, and no others, take gradients.
 
-    Where no tensor of CLIP is among them, the checkpoints need not hold CLIP: they name it.
+    Where no tensor of CLIP is among them, the checkpoints need not hold CLIP: they name it. Raises `FrosterError` when
+    nothing is chosen, or the recipe asks for what has no meaning with these parameters.
     """
+    of_clip = clip_names(student.config)
     chosen = student.trained_parameters() if recipe.trained == "default" else dict(student.named_parameters())
     if recipe.trained == "vision":
-        chosen = {name: parameter for name, parameter in chosen.items() if name.startswith("visual.")}
+        chosen = {name: p for name, p in chosen.items() if not name.startswith("text.") and name != "logit_scale"}
+        if any(name.startswith("text.") and name not in of_clip for name, _ in student.named_parameters()):
+            raise FrosterError(f"trained: vision would leave the prompts of {student.name} as they start, at random.")
     if not chosen:
-        raise FrosterError(
-            f"The student {student.name} has nothing to train: it is the frozen CLIP; take trained: all."
-        )
-    if recipe.freeze_clip_epochs and chosen.keys() <= clip_names(student.config):
+        raise FrosterError(f"{student.name} has nothing to train: it is the frozen CLIP; take trained: all.")
+    if recipe.freeze_clip_epochs and chosen.keys() <= of_clip:
         raise FrosterError(f"freeze_clip_epochs: {student.name} adds nothing to CLIP that could be trained alone.")
+    if stays_near_clip(recipe) and not chosen.keys() & of_clip:
+        raise FrosterError(
+            f"{student.name} leaves CLIP's parameters as they are: "
+            "interpolation, weight_distance and patch_ratio have nothing to hold."
+        )
     student.requires_grad_(False)
     for parameter in chosen.values():
         parameter.requires_grad_(True)
-    if chosen.keys() & clip_names(student.config):
+    if chosen.keys() & of_clip:
         student.clip_source = None
-    elif not student.clip_source:
-        path = Path(recipe.model)
-        name = str(path.resolve()) if path.exists() else recipe.model
-        student.clip_source = ClipSource(name, clip_digest(student.state_dict(), student.config))
+    elif student.clip_name:
+        student.clip_source = ClipSource(student.clip_name, clip_digest(student.state_dict(), student.config))
     return list(chosen.values())
 
 
@@ -333,7 +338,8 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     rng = np.random.default_rng((recipe.seed, STEP_STREAM, run.step))
-    template, ratio = int(rng.integers(len(TEMPLATES))), float(rng.random())
+    templates = max(len(TEMPLATES), len(run.student.templates))
+    template, ratio = int(rng.integers(templates)), float(rng.random())
     run.step += 1
     taken = {"step": run.step, "epoch": run.step / run.steps_per_epoch, "clips": clips, "learning_rate": rate}
     if not clips:

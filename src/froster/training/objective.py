@@ -13,7 +13,7 @@ from froster.students import VideoStudent
 from froster.training.texts import ClassTexts
 from froster.video.transforms import clip_normalise
 
-ClassMatrix = Callable[[int], Tensor]  # of a template's number: (K, D) float32
+ClassMatrix = Callable[[int], Tensor]  # of a template's number: (K, …) float32
 
 
 @dataclass

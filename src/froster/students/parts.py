@@ -1,0 +1,61 @@
+"""Parts that several networks are made of."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from froster.clip.attention import attention
+from froster.clip.model import Block, TextTransformer
+
+
+class TakenOverBlock(Block):
+    """A block of CLIP for a method to change or add to: CLIP's own modules under their names, nothing made anew."""
+
+    def __init__(self, block: Block) -> None:
+        nn.Module.__init__(self)
+        self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
+
+
+class TakenOverText(TextTransformer):
+    """CLIP's text encoder for a method that puts `vectors` among the words of every text; nothing is made anew."""
+
+    def __init__(self, text: TextTransformer, vectors: int) -> None:
+        nn.Module.__init__(self)
+        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
+        self.blocks, self.ln_final, self.text_projection = text.blocks, text.ln_final, text.text_projection
+        self.vectors = vectors
+
+    @property
+    def room(self) -> int:
+        return super().room - self.vectors
+
+    def cut(self, tokens: Tensor) -> Tensor:
+        """Texts that leave room for the vectors: `(K, L)` -> `(K, min(L, room))`, each with its end token."""
+        end = tokens.argmax(dim=1, keepdim=True).clamp(max=self.room - 1)
+        return tokens[:, : self.room].scatter(1, end, tokens.amax(dim=1, keepdim=True))
+
+
+def frame_rows(table: Tensor, frames: int) -> Tensor:
+    """Rows of a table for the first frames, `(M, C)` -> `(T, C)`; stretched linearly where there are more than M."""
+    if frames <= len(table):
+        return table[:frames]
+    stretched = F.interpolate(table.T[None].float(), size=frames, mode="linear", align_corners=True)
+    return stretched[0].T.to(table.dtype)
+
+
+def cross_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Softmax attention of queries `(B, N, C)` to keys and values `(B, M, C)`: `(B, N, C)`."""
+    q, k, v = (rearrange(t, "b n (h c) -> b h n c", h=heads) for t in (q, k, v))
+    return rearrange(attention(q, k, v), "b h n c -> b n (h c)")
+
+
+def run_block(block: Callable[..., Any], *inputs: Tensor | None, checkpointing: bool) -> Any:
+    """One block of any inputs; with `checkpointing` a training step keeps these alone and computes the rest again."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
