@@ -64,7 +64,9 @@ def demo(
     for name, model in models.items():
         recognizer = Recognizer(model, ACTIONS)
         seen[name] = [recognizer.predict(video) for video in videos]
-    table = Table("video", *models, title=f"\nAmong all {len(ACTIONS)} labels", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        "video", *models, title=f"\nAmong all {len(ACTIONS)} labels", title_justify="left", box=None, pad_edge=False
+    )
     for row, truth in enumerate(SHOWN):
         labels = [predictions[row].label for predictions in seen.values()]
         table.add_row(truth, *(f"[green]{label}[/]" if label == truth else label for label in labels))
