@@ -64,6 +64,7 @@ def test_it_is_listed_with_its_cost(copy: Path) -> None:
     assert re.search(r"^motion +Motion ", listed, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [[], ["distillation={}"]])
 def test_it_is_trained_without_and_with_froster(copy: Path, changes: list[str]) -> None:
     out = "with" if changes else "without"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from froster.clip.model import Clip, ClipConfig
@@ -47,12 +48,13 @@ def prepare(folder: Path, cache: Path) -> None:
     (folder / ".venv").symlink_to(sys.prefix)
 
 
+@pytest.mark.slow
 def test_commands(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)
     lines = [line for block in blocks("bash") for line in block.splitlines() if not line.startswith("make ")]
     assert sum(line.startswith("froster ") for line in lines) >= 8
     result = subprocess.run(
-        ["bash", "-euo", "pipefail"], input="\n".join(lines), capture_output=True, text=True, cwd=tmp_path, timeout=300
+        ["bash", "-euo", "pipefail"], input="\n".join(lines), capture_output=True, text=True, cwd=tmp_path, timeout=900
     )
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 2

@@ -167,6 +167,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, p
     assert not list(tmp_path.rglob("*.partial*"))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(manifest: Path, tmp_path: Path) -> None:
     """Same losses and weights as one process with the same batches, to 1e-5; three classes do not divide by two."""
     one, two = (short_recipe(manifest, tmp_path / name, "optimizer.learning_rate=1e-4") for name in ("one", "two"))
