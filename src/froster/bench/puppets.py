@@ -31,6 +31,7 @@ from froster.bench.results import FROSTER, STUDENT_METHODS, Result, append_resul
 from froster.bench.results import METHODS as NAMES
 from froster.data.manifests import read_manifest
 from froster.data.puppets import ACTIONS, write_videos
+from froster.data.vocabularies import read_vocabulary
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError
 from froster.evaluation import evaluate, harmonic_mean, video_scores
@@ -47,7 +48,7 @@ from froster.video import decode
 from froster.video.sampling import uniform_indices
 from froster.video.transforms import clip_resize
 
-FEW = tuple(ACTIONS[i * len(ACTIONS) // 10] for i in range(10))
+FEW = read_vocabulary("puppets-base")
 BASE = {"hard": FEW, "few": FEW, "many": tuple(ACTIONS[::2])}
 NOVEL = {regime: tuple(name for name in ACTIONS if name not in base) for regime, base in BASE.items()}
 EPOCHS = {"hard": 12, "few": 12, "many": 5}  # about as many steps

@@ -9,10 +9,10 @@ def classes(
     name: Annotated[str | None, typer.Argument(help="A vocabulary; without it, all of them are listed.")] = None,
 ) -> None:
     """List the known vocabularies, or the class names of one."""
-    from froster.data.vocabularies import VOCABULARIES, read_vocabulary
+    from froster.data.vocabularies import PARTS, VOCABULARIES, read_vocabulary
 
     if name is None:
-        for known, what in VOCABULARIES.items():
-            print(f"{known:<14}{len(read_vocabulary(known)):>4} classes   {what}")
+        for known, what in (VOCABULARIES | PARTS).items():
+            print(f"{known:<22}{len(read_vocabulary(known)):>4} classes   {what}")
     else:
         print("\n".join(read_vocabulary(name)))

@@ -1,6 +1,8 @@
-"""Class names of the field's data sets, in readable words, one text file each."""
+"""Class names of the field's data sets, in readable words, and the parts of them that the papers' protocols use."""
 
 import re
+from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.resources import files
 
 from froster.data.puppets import ACTIONS
@@ -14,6 +16,14 @@ VOCABULARIES: dict[str, str] = {
     "ssv2": "Something-Something V2: what hands do with things",
     "puppets": "the embedded world of drawn figures",
 }
+HALVED = ("ucf-101", "hmdb-51", "kinetics-400", "ssv2", "puppets")
+DRAWS = 3  # of 160 Kinetics-600 classes that Kinetics-400 lacks
+PARTS: dict[str, str] = {
+    **{f"{name}-{part}": f"{part} half of {name}" for name in HALVED for part in ("base", "novel")},
+    **{f"kinetics-600-draw-{draw}": "160 classes that kinetics-400 lacks" for draw in range(1, DRAWS + 1)},
+    "puppets-base": "the 10 puppets that the recipes train",
+    "puppets-novel": "the other 35",
+}
 
 
 def squeeze(name: str) -> str:
@@ -21,17 +31,43 @@ def squeeze(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-VOCABULARY_SPELLINGS = {squeeze(name): name for name in VOCABULARIES} | {"k400": "kinetics-400", "k600": "kinetics-600"}
+VOCABULARY_SPELLINGS = {squeeze(name): name for name in (*VOCABULARIES, *PARTS)} | {
+    "k400": "kinetics-400",
+    "k600": "kinetics-600",
+    "k400base": "kinetics-400-base",
+    "k400novel": "kinetics-400-novel",
+}
 
 
+@cache
 def read_vocabulary(name: str) -> tuple[str, ...]:
-    """Class names of a data set, in the order of the alphabet.
+    """Class names of a data set or of a part of one (`"ucf-101-base"`), in the order of the alphabet.
 
     Raises `FrosterError` for an unknown name; it names the nearest.
     """
     name = VOCABULARY_SPELLINGS.get(squeeze(name), name)
-    if name not in VOCABULARIES:
-        raise FrosterError(f"There is no vocabulary {name!r}; {did_you_mean(name, VOCABULARIES)}")
+    if name not in VOCABULARIES and name not in PARTS:
+        raise FrosterError(f"There is no vocabulary {name!r}; {did_you_mean(name, (*VOCABULARIES, *PARTS))}")
     if name == "puppets":
         return ACTIONS
+    if name == "puppets-base":
+        return tuple(ACTIONS[place * len(ACTIONS) // 10] for place in range(10))
+    if name.endswith("-novel"):
+        whole = name.removesuffix("-novel")
+        base = read_vocabulary(f"{whole}-base")
+        return tuple(action for action in read_vocabulary(whole) if action not in base)
     return tuple((files(__package__) / f"{name}.txt").read_text(encoding="utf-8").splitlines())
+
+
+def readable_name(name: str) -> str:
+    """A class as words: `"ApplyEyeMakeup"`, `"brush_hair"` and `"Holding [something]"` in small letters with spaces."""
+    words = name.replace("[", "").replace("]", "").replace("_", " ")
+    if " " not in words.strip():
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", words)
+    return " ".join(words.lower().split())
+
+
+def canonical_names(names: Iterable[str], vocabulary: Sequence[str]) -> list[str]:
+    """Each name in the vocabulary's spelling where only case and punctuation differ; else as `readable_name` has it."""
+    spellings = {squeeze(name): name for name in vocabulary}
+    return [spellings.get(squeeze(name), readable_name(name)) for name in names]
