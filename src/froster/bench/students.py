@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from froster.bench.puppets import BASE, EPOCHS, TEST_CLIPS, TRAIN_CLIPS, Clock, Job, Tuned, best_rates, do_jobs, tune
-from froster.bench.report import SCORES, difference_text, html_page, score_texts, table_text
+from froster.bench.report import SCORES, difference_text, html_page, score_texts
 from froster.bench.results import FROSTER, Result, aggregate, paired_difference, select
 from froster.clip.weights import clip_names
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError
 from froster.files import replace_when_written
+from froster.markdown import markdown_table
 from froster.models import PUPPETS, load_model
 from froster.students import STUDENTS, parse_student
 
@@ -103,7 +104,7 @@ def pairs_table(results: Sequence[Result]) -> str:
         gain = difference_text(with_it, without)
         rows.append([STUDENTS[name].title, *score_texts(without), *score_texts(with_it), gain, str(len(without))])
     heads = [f"{score}{suffix}" for suffix in ("", ", FROSTER") for score in ("base", "novel", "HM")]
-    return table_text(["network", *heads, "HM gained", "draws"], rows)
+    return markdown_table(["network", *heads, "HM gained", "draws"], rows)
 
 
 def tuning_table(tuned: Sequence[Tuned]) -> str:
@@ -119,7 +120,7 @@ def tuning_table(tuned: Sequence[Tuned]) -> str:
             cells.append(f"{base:.1f} / {novel:.1f} / {shown}" if outcomes else "")
         title = STUDENTS[method.removesuffix(FROSTER)].title
         rows.append([f"{title} + FROSTER" if method.endswith(FROSTER) else title, *cells])
-    return table_text(["network", *(f"{rate:g}" for rate in rates)], rows)
+    return markdown_table(["network", *(f"{rate:g}" for rate in rates)], rows)
 
 
 def draw_gains(results: Sequence[Result]) -> Figure:

@@ -1,10 +1,11 @@
 """`froster pretrain`: a small CLIP of one's own, on puppet photos."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from froster.cli.interrupt import stopped_by_signals
 
 
 def pretrain(
@@ -19,12 +20,8 @@ def pretrain(
     from froster.training.pretrain import pretrain as run
 
     settings = PretrainRecipe.read(recipe, changes or ())
-    try:
+    with stopped_by_signals("Stopped; --resume goes on from the last saved state, if there is one."):
         checkpoint = run(settings, resume)
-    except KeyboardInterrupt:
-        saved = (settings.out / "state.pt").exists()
-        print(f"Stopped; {'go on with --resume' if saved else 'nothing was saved yet'}.", file=sys.stderr)
-        raise typer.Exit(130) from None
     scores = json.loads((checkpoint.parent / "scores.json").read_text(encoding="utf-8"))
     print(f"{checkpoint}: {scores['photos']} % of unseen photos right")
     print(json.dumps(scores, indent=2))

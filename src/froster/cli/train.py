@@ -1,12 +1,12 @@
 """`froster train`: from a recipe to a fine-tuned student."""
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from froster.cli.interrupt import stopped_by_signals
 
 if TYPE_CHECKING:
     from froster.training.checkpoint import RunFolder
@@ -34,27 +34,12 @@ def train(
     settings = TrainRecipe.read(existing_recipe(recipe), changes or ())
     folder = RunFolder(settings.out)
     finished = folder.model.exists()
-    processes = find_processes()
-    signal.signal(signal.SIGTERM, stop)
-    try:
+    with stopped_by_signals("Stopped; go on with --resume."):
         run(settings, resume)
-        if processes.is_main_process:
+        if find_processes().is_main_process:
             if finished:
                 print(f"The run in {folder.path} is finished already.", file=sys.stderr)
             report(folder)
-    except KeyboardInterrupt as interrupt:
-        if processes.is_main_process:
-            print("Stopped; go on with --resume.", file=sys.stderr)
-        raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from None
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        processes.destroy_process_group()
-
-
-def stop(number: int, frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does; a second signal ends at once."""
-    signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt(number)
 
 
 def report(folder: "RunFolder") -> None:

@@ -1,0 +1,34 @@
+"""Long work that can be stopped: by Ctrl-C, or as a scheduler does it, by SIGTERM."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+
+@contextmanager
+def stopped_by_signals(message: str) -> Iterator[None]:
+    """End a block that Ctrl-C or SIGTERM stops with `message` on standard error and the signal's exit status."""
+    from froster.training.processes import find_processes
+
+    processes = find_processes()
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if processes.is_main_process:
+            print(message, file=sys.stderr)
+        raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from None
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        processes.destroy_process_group()
+
+
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does; a second signal ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt(number)
