@@ -184,6 +184,20 @@ def test_clips_come_in_order_and_few_are_decoded_ahead(
         assert torch.equal(clips.frames, load_video(video.path, frames=4, views=3, size=32).frames)
 
 
+def test_segments_are_loaded_as_segments(videos: list[LabelledVideo]) -> None:
+    path = videos[0].path  # 14 frames, 16 a second
+    wanted = [
+        LabelledVideo(path, "a", end=0.25),
+        LabelledVideo(path, "b", start=0.25),
+        LabelledVideo(path, "c", start=9),
+    ]
+    (_, first), (_, second), (_, outside) = load_clips(wanted, frames=2, views=1, size=32)
+    assert isinstance(first, VideoClips) and isinstance(second, VideoClips)
+    assert (first.indices.tolist(), second.indices.tolist()) == ([[1, 3]], [[6, 11]])
+    assert torch.equal(second.frames, load_video(path, frames=2, size=32, start=0.25).frames)
+    assert isinstance(outside, VideoError) and "the video is 0.88 s long" in str(outside)
+
+
 def test_too_little_memory_costs_one_video(videos: list[LabelledVideo], monkeypatch: pytest.MonkeyPatch) -> None:
     def load_or_fail(path: Path, **settings: object) -> VideoClips:
         if path == videos[0].path:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_a_clip_depends_on_seed_epoch_and_index_alone(
     assert not torch.equal(frames(1, (3, 2)), first) and not torch.equal(frames(0, (2, 2)), first)
     read = decode.read
     monkeypatch.setattr(
-        decode, "read", lambda path, choose, keep: read(path, lambda t: (choose(t), choose(t))[1], keep)
+        decode, "read", lambda path, choose, *rest: read(path, lambda t: (choose(t), choose(t))[1], *rest)
     )
     assert torch.equal(frames(0, (3, 2)), first)
 
@@ -193,6 +194,55 @@ def test_labels_that_teach_nothing_or_contradict_each_other_are_refused(videos: 
     with pytest.raises(FrosterError, match=r"lists \S*2\.mp4 as 'action 2' and as 'other'; a clip has one label"):
         check_videos(twice, settings())
     assert check_videos([*videos, videos[0]], settings()) == {}
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "release"])
+def test_clips_come_from_their_segments(videos: list[LabelledVideo], sampling: str) -> None:
+    everything = decode_frames(videos[0].path).frames.transpose(0, 3, 1, 2)
+    listed = [replace(videos[0], start=start, end=end) for start, end in ((None, 0.2), (0.2, 0.4), (0.4, None))]
+    inside = [range(5), range(5, 10), range(10, 13)]  # at 25 frames a second
+    how = {"flip": False, "short_side": (44, 44), "sampling": sampling}
+    from_files = TrainingClips(listed, [0, 1, 2], settings(**how), size=44, seed=0)
+    in_memory = TrainingClips(listed, [0, 1, 2], settings(**how, in_memory=True), size=44, seed=0)
+    for index, numbers in enumerate(inside):
+        taken = set()
+        for epoch in range(8):
+            frames = from_files[epoch, index].frames
+            assert frames is not None and torch.equal(frames, in_memory[epoch, index].frames)
+            windows = sliding_window_view(everything, 44, axis=3).transpose(3, 0, 1, 2, 4)[:, None]
+            same = (windows == frames[None, :, None].numpy()).all((3, 4, 5)).any(0)  # (T, N)
+            taken |= set(same.argmax(1).tolist())
+            assert (same.sum(1) == 1).all()
+        # The window of release sampling is longer than the segment: its first frame, then its last one again and again.
+        assert taken == (set(numbers) if sampling == "uniform" else {numbers[0], numbers[-1]})
+        assert list(in_memory.decoded[listed[index]].kept) == list(numbers)
+
+
+def test_a_file_may_be_listed_with_several_segments(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    path = videos[0].path
+    listed = [LabelledVideo(path, "a", start=0, end=0.2), LabelledVideo(path, "b", start=0.2), LabelledVideo(path, "c")]
+    assert check_videos(listed, settings()) == {}
+    for other in (replace(listed[1], label="c"), replace(listed[0], label="b", start=None), LabelledVideo(path, "d")):
+        with pytest.raises(FrosterError, match=r"0\.mp4.* as '.' and as '.'; a clip has one label"):
+            check_videos([*listed, other], settings())
+    gone = [LabelledVideo(tmp_path / "x.mp4", "a", start=float(n)) for n in range(3)]
+    assert list(check_videos(listed + gone, settings(max_unreadable=0.5))) == [
+        f"{tmp_path / 'x.mp4'}{segment}" for segment in ("", " from 1 s on", " from 2 s on")
+    ]
+    with pytest.raises(FrosterError, match="3 of the 6 training clips"):
+        check_videos(listed + gone, settings(max_unreadable=0.4))
+
+
+def test_segments_outside_of_a_video_are_told_apart(videos: list[LabelledVideo]) -> None:
+    path = videos[0].path
+    listed = [replace(videos[0], start=7.0, end=9.5), replace(videos[0], start=8.0), replace(videos[0], end=1.2)]
+    for in_memory in (False, True):
+        clips = TrainingClips(listed, [0, 0, 0], settings(in_memory=in_memory), size=32, seed=0)
+        batch = collate([clips[0, index] for index in range(3)])
+        assert len(batch.targets) == 1
+        assert list(batch.unreadable) == [f"{path} from 7 s to 9.5 s", f"{path} from 8 s on"]
+        assert all("the video is 0.52 s long" in reason for reason in batch.unreadable.values())
+        assert list(batch.partial) == [f"{path} from 0 s to 1.2 s"]
 
 
 def test_workers_change_nothing(videos: list[LabelledVideo]) -> None:

@@ -62,6 +62,7 @@ FILES = {
         "codec": "libvpx",
         "options": {"deadline": "realtime", "auto-alt-ref": "1", "lag-in-frames": "8"},
     },
+    "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12", "g": "40"}},
     "open_gop.mp4": {"options": OPEN_GOP},
     "open_gop.mkv": {"options": OPEN_GOP},
     "intra_refresh.mp4": {"options": REFRESH},
@@ -86,6 +87,24 @@ def test_every_route_gives_the_same_frames(video, name):
         taken = decode_frames(path, wanted)
         assert taken.warning is None
         np.testing.assert_array_equal(taken.frames, everything[wanted])
+
+
+@pytest.mark.parametrize(
+    "name, how",
+    [
+        *(
+            (name, FILES[name])
+            for name in ("b_frames.mp4", "open_gop.mkv", "b_frames.ts", "av1.mp4", "starts_early.mp4")
+        ),
+        ("moving.gif", {"codec": "gif", "pix_fmt": "rgb8", "rate": 10}),
+        ("alpha.mov", {"codec": "qtrle", "pix_fmt": "argb"}),
+    ],
+)
+def test_a_sound_file_is_opened_once(video, monkeypatch, name, how):
+    path, opened, original = video(name, 200, **how), [], av.open
+    monkeypatch.setattr(av, "open", lambda *args, **options: opened.append(1) or original(*args, **options))
+    decode_frames(path, [1, 20])
+    assert opened == [1]
 
 
 @pytest.mark.parametrize("name", ["b_frames.mp4", "b_frames.mkv", "b_frames.ts", "starts_early.mp4", "vp9.webm"])
@@ -117,6 +136,14 @@ def test_a_long_file_is_not_decoded_whole(video, number_of, decoded, name):
     assert decoded["packets"] < 600
     pictures = decode_frames(path, clips.indices[0].tolist()).frames
     assert [number_of(picture) for picture in pictures] == clips.indices[0].tolist()
+
+
+@pytest.mark.parametrize("name", ["long.mp4", "long.mkv", "long.ts"])
+def test_of_a_segment_only_the_way_from_its_keyframe_is_decoded(video, number_of, decoded, name):
+    path = video(name, 3000, options={"preset": "ultrafast", "bf": "2", "g": "60"})
+    taken = decode_frames(path, start=50.2, end=51.2)
+    assert [number_of(picture) for picture in taken.frames] == list(range(1506, 1536))
+    assert decoded["packets"] < 120
 
 
 def test_pictures_that_nobody_needs_are_skipped(video, decoded):

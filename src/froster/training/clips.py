@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,38 +44,47 @@ class Batch:
 
     frames: Tensor  # (b, T, 3, S, S) uint8; (0,) where b is 0
     targets: Tensor  # (b,) int64
-    unreadable: dict[str, str]  # path -> error of the clips left out
-    partial: dict[str, str] = field(default_factory=dict)  # path -> warning of the clips that were read only in part
+    unreadable: dict[str, str]  # name -> error of the clips left out
+    partial: dict[str, str] = field(default_factory=dict)  # name -> warning of the clips that were read only in part
 
     def pin_memory(self) -> "Batch":
         return replace(self, frames=self.frames.pin_memory(), targets=self.targets.pin_memory())
+
+
+def clip_name(video: LabelledVideo) -> str:
+    """What a clip is listed by: its path, and the segment where it is not the whole file."""
+    if not video.start and video.end is None:
+        return str(video.path)
+    until = "on" if video.end is None else f"to {video.end:.10g} s"
+    return f"{video.path} from {video.start or 0:.10g} s {until}"
 
 
 def check_videos(videos: Sequence[LabelledVideo], data: DataSettings) -> dict[str, str]:
     """The videos that do not exist, as `Batch.unreadable` names them.
 
     Raises `FrosterError` where they are more than `data.max_unreadable` allows, where all videos have one label, and
-    where one has two.
+    where one (the same segment of the same file) has two.
     """
-    labels = {video.path: video.label for video in videos}
-    if len(set(labels.values())) == 1:
+    named = {clip_name(video): video for video in videos}
+    if len({video.label for video in videos}) == 1:
         raise FrosterError(
             f"All clips of {data.manifest} have the label {videos[0].label!r}: to tell actions apart takes two or more."
         )
     for video in videos:
-        if video.label != labels[video.path]:
+        other = named[name := clip_name(video)]
+        if video.label != other.label:
             raise FrosterError(
-                f"The manifest {data.manifest} lists {video.path} as {video.label!r} and as {labels[video.path]!r}; "
+                f"The manifest {data.manifest} lists {name} as {video.label!r} and as {other.label!r}; "
                 "a clip has one label."
             )
-    missing = [str(path) for path in labels if not path.exists()]
+    missing = [name for name, video in named.items() if not video.path.exists()]
     if len(missing) > data.max_unreadable * len(videos):
         raise FrosterError(
             f"{len(missing)} of the {len(videos)} training clips of {data.manifest} do not exist, more than "
             f"data.max_unreadable ({100 * data.max_unreadable:g} %) allows: {', '.join(missing[:MISSING_NAMED])}"
             f"{', …' if len(missing) > MISSING_NAMED else ''}; relative paths start at the manifest's folder."
         )
-    return {path: f"{path}: no such file." for path in missing}
+    return {name: f"{named[name].path}: no such file." for name in missing}
 
 
 class TrainingClips(Dataset[Sample]):
@@ -95,7 +103,7 @@ class TrainingClips(Dataset[Sample]):
                 f"give at least [{size}, {max(size, data.short_side[1])}]."
             )
         self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
-        self.decoded: dict[Path, Reading[NDArray[np.uint8]]] = {}
+        self.decoded: dict[LabelledVideo, Reading[NDArray[np.uint8]]] = {}
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -118,21 +126,28 @@ class TrainingClips(Dataset[Sample]):
             return random_crop(torch.from_numpy(image), self.size, short_side, corner, flip)
 
         try:
-            read = self.from_memory if self.data.in_memory else decode.read
-            reading = read(video.path, choose, keep)
+            if self.data.in_memory:
+                reading = self.from_memory(video, choose, keep)
+            else:
+                reading = decode.read(video.path, choose, keep, video.start, video.end)
         except VideoError as error:
             return Sample(video, target, None, str(error))
         frames = torch.stack([reading.kept[number] for number in reading.indices.tolist()])
         return Sample(video, target, frames, None, reading.warning)
 
-    def from_memory(self, path: Path, choose: Choose, keep: Keep[Tensor]) -> Reading[Tensor]:
+    def from_memory(self, video: LabelledVideo, choose: Choose, keep: Keep[Tensor]) -> Reading[Tensor]:
         """What `decode.read` gives, from all frames of the video, which are decoded only once."""
-        if path not in self.decoded:
-            self.decoded[path] = decode.read(path, lambda timeline: np.arange(len(timeline)), lambda image: image)
-        whole = self.decoded[path]
-        indices = choose(whole.timeline)
+        path, start, end = video.path, video.start, video.end
+        if video not in self.decoded:
+            self.decoded[video] = decode.read(path, all_frames, lambda image: image, start, end)
+        whole = self.decoded[video]
+        indices = decode.within(path, choose, start, end)(whole.timeline)
         kept = {number: keep(whole.kept[number]) for number in np.unique(indices).tolist()}
         return Reading(kept, indices, whole.timeline, whole.warning)
+
+
+def all_frames(timeline: Timeline) -> NDArray[np.int64]:
+    return np.arange(len(timeline))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -141,8 +156,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         torch.stack(frames) if frames else torch.empty(0, dtype=torch.uint8),
         torch.tensor([sample.target for sample in samples if sample.frames is not None], dtype=torch.int64),
-        {str(sample.video.path): sample.error for sample in samples if sample.error is not None},
-        {str(sample.video.path): sample.warning for sample in samples if sample.warning is not None},
+        {clip_name(sample.video): sample.error for sample in samples if sample.error is not None},
+        {clip_name(sample.video): sample.warning for sample in samples if sample.warning is not None},
     )
 
 

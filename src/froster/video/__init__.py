@@ -25,7 +25,7 @@ class VideoClips:
     """What a model sees of one video: V views (clips in time) of T frames each."""
 
     frames: torch.Tensor  # (V, T, 3, S, S) float32, normalised with CLIP's mean and deviation
-    times: NDArray[np.float64]  # (V, T) seconds after the first frame
+    times: NDArray[np.float64]  # (V, T) seconds after the file's first frame
     indices: NDArray[np.int64]  # (V, T) frame numbers in presentation order, counting the frames that decode
     warning: str | None  # one sentence where only part of the file could be decoded
 
@@ -35,7 +35,7 @@ class DecodedFrames:
     """Frames as the file holds them, upright."""
 
     frames: NDArray[np.uint8]  # (N, H, W, 3) RGB
-    times: NDArray[np.float64]  # (N,) seconds after the first frame
+    times: NDArray[np.float64]  # (N,) seconds after the file's first frame
     indices: NDArray[np.int64]  # (N,) frame numbers in presentation order, counting the frames that decode
     warning: str | None  # one sentence where only part of the file could be decoded
 
@@ -48,14 +48,18 @@ def load_video(
     size: int = 224,
     sampling: Sampling = "uniform",
     preprocess: Preprocess | None = None,
+    start: float | None = None,
+    end: float | None = None,
 ) -> VideoClips:
-    """Load a video as a model's input.
+    """Load a video, or a segment of one, as a model's input.
 
     `sampling`: "uniform" covers the whole video evenly, "release" takes the frames of the authors' code.
     `preprocess`: "clip" (bicubic, antialiased) or "release" (bilinear); by default the one that goes with
     `sampling`. A picture is a video of one frame; a folder of pictures is a video of 30 frames a second.
+    `start`, `end`: seconds after the file's first frame; frames appearing in [start, end) count, as if there were
+    no others. A segment that ends behind the video is cut there, with a warning where less than half of it is left.
     Returns `VideoClips` with frames `(views, frames, 3, size, size)` float32. Raises `VideoError`: the file
-    cannot be used, or a count is below 1.
+    cannot be used, the segment holds no frame, or a count is below 1.
     """
     if min(frames, views, size) < 1:
         raise VideoError(f"frames ({frames}), views ({views}) and size ({size}) must be 1 or more.")
@@ -66,12 +70,13 @@ def load_video(
         path,
         lambda timeline: _SAMPLING[sampling](timeline, frames, views),
         lambda image: shrink(torch.from_numpy(image)[None], size)[0],
+        start,
+        end,
     )
-    numbers = sorted(reading.kept)
-    pictures = torch.stack([reading.kept[number] for number in numbers])
+    pictures = torch.stack([reading.kept[number] for number in reading.indices.ravel().tolist()])
     if preprocess == "clip":
         pictures = transforms.clip_normalise(pictures)
-    clips = pictures[torch.from_numpy(np.searchsorted(numbers, reading.indices))]
+    clips = pictures.unflatten(0, reading.indices.shape)
     return VideoClips(clips, reading.timeline.times[reading.indices], reading.indices, reading.warning)
 
 
@@ -92,13 +97,17 @@ def clips_from_array(array: NDArray[np.uint8], *, frames: int = 8, views: int = 
 def decode_frames(
     path: str | os.PathLike[str],
     choose: Sequence[int] | Callable[[Timeline], NDArray[np.int64]] | None = None,
+    *,
+    start: float | None = None,
+    end: float | None = None,
 ) -> DecodedFrames:
     """Decode frames at the file's own resolution.
 
     `choose`: frame numbers (negative ones count from the end), or a function from the file's `Timeline` to
-    frame numbers, or None for every frame. Returns `DecodedFrames` in the order asked for, repeats included;
-    frames of another size than the first are scaled to it. Raises `VideoError`, also for a number past the
-    end.
+    frame numbers, or None for every frame. `start`, `end`: as in `load_video`; `choose` then counts from the
+    segment's first frame, while what is returned has the file's numbers and times. Returns `DecodedFrames` in the
+    order asked for, repeats included; frames of another size than the first are scaled to it. Raises `VideoError`,
+    also for a number past the end.
     """
 
     def numbers(timeline: Timeline) -> NDArray[np.int64]:
@@ -113,7 +122,7 @@ def decode_frames(
             )
         return np.where(chosen < 0, chosen + count, chosen).astype(np.int64).ravel()
 
-    reading = decode.read(path, numbers, lambda image: image)
+    reading = decode.read(path, numbers, lambda image: image, start, end)
     pictures = [reading.kept[number] for number in reading.indices.tolist()]
     stacked = np.stack([_scaled(picture, pictures[0].shape) for picture in pictures])
     return DecodedFrames(stacked, reading.timeline.times[reading.indices], reading.indices, reading.warning)

@@ -17,7 +17,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,29 +37,82 @@ from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
 
 
-def read(path: str | os.PathLike[str], choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
+def read(
+    path: str | os.PathLike[str],
+    choose: Choose,
+    keep: Keep[Kept],
+    start: float | None = None,
+    end: float | None = None,
+) -> Reading[Kept]:
     """Decode the frames that `choose` picks from a file's timeline and keep what `keep` makes of each.
 
     Only one full-size frame is held at a time. `choose` may be called a second time, with the shorter
-    timeline of what can really be decoded. Picture files and folders of pictures count as videos. Raises
-    `VideoError`.
+    timeline of what can really be decoded. Picture files and folders of pictures count as videos. With `start` or
+    `end`, seconds after the file's first frame, `choose` is given that segment alone. Raises `VideoError`.
     """
     path = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     _check_readable(path)
+    choose = within(path, choose, start, end)
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
-        return read_pictures(path, choose, keep)
-    survey = _survey(path)
-    if survey.timeline is not None:
+        reading = read_pictures(path, choose, keep)
+    else:
+        reading = _read_video(path, choose, keep)
+    return replace(reading, warning=reading.warning or _cut_short(path, reading.timeline, start, end))
+
+
+def within(path: Path, choose: Choose, start: float | None, end: float | None) -> Choose:
+    """`choose` for the frames of a file that appear in [start, end) seconds, None for its beginning and its end.
+
+    `choose` is given their own timeline, as if there were no others; the numbers returned are the file's. Raises
+    `VideoError` where the segment makes no sense or holds no frame.
+    """
+    if not start and end is None:
+        return choose
+    begin, stop = start or 0.0, math.inf if end is None else end
+    if not 0 <= begin < stop:
+        raise VideoError(
+            f"{path}: a segment must start at 0 s or later and end after its start, not be {begin:g} s to {stop:g} s."
+        )
+
+    def choose_within(timeline: Timeline) -> NDArray[np.int64]:
+        segment, first = timeline.cut(begin, stop)
+        if not len(segment):
+            until = "on" if end is None else f"to {end:g} s"
+            length = f"the video is {timeline.duration:.2f} s long"
+            raise VideoError(f"{path}: has no frame in the segment from {begin:g} s {until}, {length}.")
+        return first + choose(segment)
+
+    return choose_within
+
+
+def _cut_short(path: Path, timeline: Timeline, start: float | None, end: float | None) -> str | None:
+    """A warning where less than half of a segment is there; many in Kinetics end a little behind their video."""
+    begin = start or 0.0
+    if end is None or timeline.duration - begin >= (end - begin) / 2:
+        return None
+    return (
+        f"{path.name}: the video is {timeline.duration:.2f} s long, less than half of the segment from {begin:g} s "
+        f"to {end:g} s is there; that part is used"
+    )
+
+
+def _read_video(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
+    with _open(path) as (container, stream):
+        survey = _survey(path, container, stream)
+        if survey.timeline is None:
+            return _read_what_decodes(path, survey, choose, keep)
         indices = choose(survey.timeline)
         wanted = survey.timeline.pts[np.unique(indices)]
-        for may_seek in (False,) if survey.counted else (True, False):
-            found = _fetch(path, survey, wanted, keep, may_seek)
-            if len(found) == len(wanted):
-                numbers = np.searchsorted(survey.timeline.pts, list(found))
-                kept = dict(zip(numbers.tolist(), found.values(), strict=True))
-                warning = _warning(path, len(survey.timeline), survey.total) if survey.breaks_off else None
-                return Reading(kept, indices, survey.timeline, warning)
-    return _read_what_decodes(path, survey, choose, keep)
+        found = {} if survey.counted else _fetch(container, stream, survey, _stretches(survey, wanted), keep)
+    if len(found) < len(wanted):
+        with _open(path) as (container, stream):
+            found = _fetch(container, stream, survey, [(None, wanted.tolist())], keep)
+    if len(found) < len(wanted):
+        return _read_what_decodes(path, survey, choose, keep)
+    numbers = np.searchsorted(survey.timeline.pts, list(found))
+    kept = dict(zip(numbers.tolist(), found.values(), strict=True))
+    warning = _warning(path, len(survey.timeline), survey.total) if survey.breaks_off else None
+    return Reading(kept, indices, survey.timeline, warning)
 
 
 def _check_readable(path: Path) -> None:
@@ -101,6 +154,9 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, stream
 
 
+_Stretch = tuple[int | None, list[int]]  # the time to seek to, None in a file just opened, and the wanted times
+
+
 @dataclass(frozen=True)
 class _Survey:
     """A file's packets in decoding order, and the timeline they promise."""
@@ -111,35 +167,35 @@ class _Survey:
     counted: bool  # frames are known by the order in which they come out, not by their times
     tick: Fraction
     rate: Fraction
+    begin: int | None  # when the first frame is shown, if the packets tell
     total: int  # frames that the file should have
     breaks_off: bool  # the packets end before the header says they should
 
 
-def _survey(path: Path) -> _Survey:
+def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Survey:
     pts = list[int | None]()
     keyframe, shown, damaged, end, last_second = list[bool](), list[bool](), False, 0, 0.0
-    with _open(path) as (container, stream):
-        tick = stream.time_base or Fraction(1, 90_000)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-        try:
-            for packet in container.demux():
-                if packet.size == 0:
-                    continue
-                if packet.pts is not None and packet.time_base:
-                    over = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    last_second = max(last_second, over)
-                if packet.stream_index == stream.index:
-                    pts.append(packet.dts if counted else packet.pts)
-                    keyframe.append(packet.is_keyframe)
-                    shown.append(not packet.is_discard)
-                    damaged |= packet.is_corrupt
-                    end = max(end, (pts[-1] or 0) + (packet.duration or 0))
-        except av.FFmpegError:
-            damaged = True
-        promised = (container.duration or 0) / av.time_base
-        seconds = last_second - min(container.start_time or 0, 0) / av.time_base
-        header_frames, header_duration = stream.frames, stream.duration
+    tick = stream.time_base or Fraction(1, 90_000)
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    try:
+        for packet in container.demux():
+            if packet.size == 0:
+                continue
+            if packet.pts is not None and packet.time_base:
+                over = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                last_second = max(last_second, over)
+            if packet.stream_index == stream.index:
+                pts.append(packet.dts if counted else packet.pts)
+                keyframe.append(packet.is_keyframe)
+                shown.append(not packet.is_discard)
+                damaged |= packet.is_corrupt
+                end = max(end, (pts[-1] or 0) + (packet.duration or 0))
+    except av.FFmpegError:
+        damaged = True
+    promised = (container.duration or 0) / av.time_base
+    seconds = last_second - min(container.start_time or 0, 0) / av.time_base
+    header_frames, header_duration = stream.frames, stream.duration
     if not pts:
         raise VideoError(f"{path}: has a video stream without a single frame.")
 
@@ -156,69 +212,70 @@ def _survey(path: Path) -> _Survey:
         if end <= order[-1]:  # the last frame states no duration
             end = int(order[-1]) + max(1, round(1 / (rate * tick)))
         timeline = Timeline(order, end, tick, rate, header_frames or None, header_duration)
-    return _Survey(timed, np.array(keyframe), timeline, counted, tick, rate, total, breaks_off)
+    begin = None if counted else next((p for p, visible in zip(pts, shown, strict=True) if visible), None)
+    return _Survey(timed, np.array(keyframe), timeline, counted, tick, rate, begin, total, breaks_off)
 
 
-def _fetch(path: Path, survey: _Survey, wanted: NDArray[np.int64], keep: Keep[Kept], may_seek: bool) -> dict[int, Kept]:
-    """Decode the frames with the times `wanted` (ascending); one that does not appear is left out."""
+def _fetch(
+    container: InputContainer, stream: VideoStream, survey: _Survey, stretches: list[_Stretch], keep: Keep[Kept]
+) -> dict[int, Kept]:
+    """Decode the frames of the stretches, by their times; one that does not appear is left out."""
     found: dict[int, Kept] = {}
+    context = stream.codec_context
+    context.thread_type = "AUTO"
+    context.thread_count = min(torch.get_num_threads(), 8)  # a data loader's worker has one
+    may_skip = not survey.counted and context.codec.name != "libdav1d"  # which heeds only what was set at its start
+    shown = iter(survey.timeline.pts.tolist() if survey.timeline else ())
     try:
-        with _open(path) as (container, stream):
-            context = stream.codec_context
-            context.thread_type = "AUTO"
-            context.thread_count = min(torch.get_num_threads(), 8)  # a data loader's worker has one
-            shown = iter(survey.timeline.pts.tolist() if survey.timeline else ())
-            for target, stretch in _stretches(survey, wanted, may_seek):
-                missing = set(stretch)
-                if target is not None:
-                    # MPEG streams have no index: a seek lands near the time, so aim a second early.
-                    early = 1 / survey.tick if container.format.name in ("mpegts", "mpeg") else 0
-                    container.seek(target - int(early), stream=stream)
-                landed, last, entry = target is None, -math.inf, None
-                for packet in container.demux(stream):
-                    if not landed:
-                        if not packet.is_keyframe:
-                            continue
-                        if packet.pts is None or packet.pts > stretch[0]:
+        for target, stretch in stretches:
+            missing = set(stretch)
+            if target is not None:
+                # MPEG streams have no index: a seek lands near the time, so aim a second early.
+                early = 1 / survey.tick if container.format.name in ("mpegts", "mpeg") else 0
+                container.seek(target - int(early), stream=stream)
+            landed, last, entry = target is None, -math.inf, None
+            for packet in container.demux(stream):
+                if not landed:
+                    if not packet.is_keyframe:
+                        continue
+                    if packet.pts is None or packet.pts > stretch[0]:
+                        return found
+                    landed, entry = True, packet.pts if packet.pts != survey.pts[0] else None
+                if may_skip:
+                    context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
+                for frame in _decode(packet):
+                    pts = next(shown, None) if survey.counted else frame.pts
+                    if pts is None or pts <= last:  # the container's times are not the decoder's
+                        return {}
+                    last = pts
+                    if entry is not None and pts >= entry:
+                        if frame.pict_type != PictureType.I:  # a gradual refresh: whole only frames later
                             return found
-                        landed, entry = True, packet.pts
-                    if not survey.counted:
-                        context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
-                    for frame in _decode(packet):
-                        pts = next(shown, None) if survey.counted else frame.pts
-                        if pts is None or pts <= last:  # the container's times are not the decoder's
-                            return {}
-                        last = pts
-                        if entry is not None and pts >= entry:
-                            if frame.pict_type != PictureType.I:  # a gradual refresh: whole only frames later
-                                return found
-                            entry = None
-                        if pts in missing:
-                            missing.remove(pts)
-                            found[pts] = keep(_rgb(frame))
-                    if not missing:
-                        break
-                if missing:
-                    return found
+                        entry = None
+                    if pts in missing:
+                        missing.remove(pts)
+                        found[pts] = keep(_rgb(frame))
+                if not missing:
+                    break
+            if missing:
+                return found
     except av.FFmpegError:
         pass
     return found
 
 
-def _stretches(survey: _Survey, wanted: NDArray[np.int64], may_seek: bool) -> list[tuple[int | None, list[int]]]:
-    """Cut the wanted times into runs decoded in one go, each with the time of the keyframe to seek to.
+def _stretches(survey: _Survey, wanted: NDArray[np.int64]) -> list[_Stretch]:
+    """Cut the wanted times into runs decoded in one go.
 
     A frame's keyframe is the last one shown no later than it: pictures shown before a keyframe but stored
     after it may need what precedes it.
     """
-    if not may_seek:
-        return [(None, wanted.tolist())]
     keys = np.flatnonzero(survey.keyframe)
     by_time = keys[np.argsort(survey.pts[keys], kind="stable")]
     order = np.argsort(survey.pts, kind="stable")
     positions = order[np.searchsorted(survey.pts[order], wanted)]
     before = np.searchsorted(survey.pts[by_time], wanted, side="right") - 1
-    stretches: list[tuple[int | None, list[int]]] = [(None, [])]
+    stretches: list[_Stretch] = [(int(survey.pts[0]), [])]
     reached = 0
     for pts, position, key in zip(wanted.tolist(), positions.tolist(), before.tolist(), strict=True):
         if key >= 0 and by_time[key] - reached > SEEK_WORTH:
@@ -232,7 +289,7 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     """Two passes over the whole file by one thread: learn which frames can be had, then take the chosen."""
     damage: list[str] = []
     pts: list[int | None] = []
-    end, tick = 0, 1 / survey.rate
+    end, tick, begin = 0, 1 / survey.rate, survey.begin
     resumed = False
     for frame in _decodable(path, damage):
         pts.append(frame.pts)
@@ -244,8 +301,10 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
         raise VideoError(f"{path}: none of its {survey.total} frames can be decoded ({reason}).")
     times = np.array([p if p is not None else 0 for p in pts], dtype=np.int64)
     if None in pts or (np.diff(times) <= 0).any():  # no usable times: the header's rate stands in
-        tick, times, end = 1 / survey.rate, np.arange(len(pts), dtype=np.int64), len(pts)
-    timeline = Timeline(times, max(end, int(times[-1]) + 1), tick, survey.rate)
+        tick, times, end, begin = 1 / survey.rate, np.arange(len(pts), dtype=np.int64), len(pts), 0
+    if begin is not None:  # seconds count from the file's first frame, even where that one is lost
+        begin = min(begin, int(times[0]))
+    timeline = Timeline(times, max(end, int(times[-1]) + 1), tick, survey.rate, begin=begin)
     indices = choose(timeline)
     wanted, kept = set(np.unique(indices).tolist()), dict[int, Kept]()
     for number, frame in enumerate(_decodable(path, [])):

@@ -13,6 +13,7 @@ from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".apng", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 FOLDER_RATE = Fraction(30)  # a folder states no frame rate; 30 is the rate that the published recipe counts in
+TICKS = 1_000_000  # a second
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
@@ -34,26 +35,31 @@ def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]
     Raises `VideoError` where nothing can be read.
     """
     frames = _folder_frames(path) if path.is_dir() else _file_frames(path)
-    total, warning, kept = len(frames), None, dict[tuple[Path, int], Kept]()
-    while frames:
-        timeline = _timeline([milliseconds for _, _, milliseconds in frames])
+    seconds = np.cumsum([0.0, *(milliseconds / 1000 for _, _, milliseconds in frames)])
+    edges = np.round(seconds * TICKS).astype(np.int64)
+    rate = Fraction(len(frames) / float(seconds[-1])).limit_denominator(1001)
+    readable, warning, kept = np.arange(len(frames)), None, dict[int, Kept]()
+    while len(readable):
+        # The times are those in the whole folder: a picture that cannot be read moves no other.
+        last = int(edges[readable[-1] + 1])
+        timeline = Timeline(edges[readable], last, Fraction(1, TICKS), rate, begin=0)
         indices = choose(timeline)
-        unreadable = set[int]()
-        for number in np.unique(indices):
+        unreadable = list[int]()
+        for number in np.unique(readable[indices]).tolist():
             file, position, _ = frames[number]
-            if (file, position) not in kept:
+            if number not in kept:
                 try:
-                    kept[file, position] = keep(_rgb(file, position))
+                    kept[number] = keep(_rgb(file, position))
                 except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                    unreadable.add(int(number))
+                    unreadable.append(number)
                     warning = f"{path}: {file.name} cannot be read ({error})"
         if not unreadable:
             if warning is not None:
-                lost = total - len(frames)
-                warning = f"{path.name}: {lost} of {total} pictures cannot be read; the others are used"
-            chosen = {int(n): kept[frames[n][:2]] for n in np.unique(indices)}
+                lost = len(frames) - len(readable)
+                warning = f"{path.name}: {lost} of {len(frames)} pictures cannot be read; the others are used"
+            chosen = {place: kept[readable[place]] for place in np.unique(indices).tolist()}
             return Reading(chosen, indices, timeline, warning)
-        frames = [frame for number, frame in enumerate(frames) if number not in unreadable]
+        readable = np.setdiff1d(readable, unreadable)
     raise VideoError(warning or f"{path}: the folder holds no picture.")
 
 
@@ -79,13 +85,6 @@ def _file_frames(file: Path) -> list[tuple[Path, int, float]]:
         if not frames:
             raise VideoError(f"{file}: not a picture that can be read ({error}).") from error
     return frames
-
-
-def _timeline(durations: list[float]) -> Timeline:
-    edges = np.concatenate([[0.0], np.cumsum(durations)])
-    pts = np.round(edges * 1000).astype(np.int64)
-    rate = Fraction(len(durations) * 1000 / float(edges[-1])).limit_denominator(1001)
-    return Timeline(pts[:-1], int(pts[-1]), Fraction(1, 1_000_000), rate)
 
 
 def _rgb(file: Path, position: int) -> NDArray[np.uint8]:

@@ -1,12 +1,15 @@
 """What is known about the frames of a file before any is decoded, and what comes back after."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+HALF_MILLISECOND = 0.0005  # containers and lists round times to milliseconds: a frame this early is on time
 
 Kept = TypeVar("Kept")
 
@@ -17,7 +20,7 @@ class Timeline:
 
     `pts` (N,) int64 ascending, in units of `tick` seconds; `end`: when the last frame disappears, in ticks;
     `rate`: frames a second by the header; `header_frames`, `header_duration` (ticks): what the header says,
-    None if nothing.
+    None if nothing; `begin`: when the file's first frame is shown, for a file whose first frame is not among these.
     """
 
     pts: NDArray[np.int64]
@@ -26,19 +29,41 @@ class Timeline:
     rate: Fraction
     header_frames: int | None = None
     header_duration: int | None = None
+    begin: int | None = None
 
     def __len__(self) -> int:
         return len(self.pts)
 
     @property
+    def zero(self) -> int:
+        """The tick that seconds are counted from: when the file's first frame appears."""
+        return int(self.pts[0]) if self.begin is None else self.begin
+
+    @property
     def times(self) -> NDArray[np.float64]:
-        """(N,) seconds since the first frame appeared."""
-        return np.asarray((self.pts - self.pts[0]) * float(self.tick), dtype=np.float64)
+        """(N,) seconds since the file's first frame appeared."""
+        return np.asarray((self.pts - self.zero) * float(self.tick), dtype=np.float64)
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame's appearance to the last one's disappearance."""
-        return float((self.end - int(self.pts[0])) * self.tick)
+        """Seconds from the appearance of the file's first frame to the last one's disappearance."""
+        return float((self.end - self.zero) * self.tick)
+
+    def cut(self, start: float, end: float) -> tuple["Timeline", int]:
+        """The frames that appear in [start, end) seconds, as if they were a file, and the number of the first of them.
+
+        They move to where the file's own frames begin; the last one disappears at `end` at the latest. May be empty.
+        """
+        first, last = np.searchsorted(self.times, np.array([start, end]) - HALF_MILLISECOND).tolist()
+        pts = self.pts[first:last]
+        if not len(pts):
+            return replace(self, pts=pts), first
+        gone = int(self.pts[last]) if last < len(self) else self.end
+        header = (len(pts), gone - int(pts[0])) if self.header_frames and self.header_duration else (None, None)
+        if end < self.duration:
+            gone = min(gone, self.zero + math.ceil(end / self.tick))
+        shift = int(pts[0]) - self.zero
+        return Timeline(pts - shift, gone - shift, self.tick, self.rate, *header), first
 
 
 Choose = Callable[[Timeline], NDArray[np.int64]]  # frame numbers of any shape, repeats allowed
