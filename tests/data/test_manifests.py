@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from froster.data.manifests import LabelledVideo, class_indices, read_manifest, write_manifest
@@ -23,26 +24,53 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def test_bytes_of_a_written_manifest(manifest: Path) -> None:
-    write_manifest(manifest, [("a/0.mp4", "kicking"), (Path("b") / "1.mp4", 'a "high", kick')])
+    folder = manifest.parent
+    write_manifest(
+        manifest, [LabelledVideo(folder / "a/0.mp4", "kicking"), LabelledVideo(folder / "b/1.mp4", 'a "high", kick')]
+    )
     assert manifest.read_bytes() == b'path,label\na/0.mp4,kicking\nb/1.mp4,"a ""high"", kick"\n'
+    write_manifest(manifest, [LabelledVideo(folder / "a.mp4", "kicking", ("train1", "test2"), 0.0, 7.25)])
+    assert manifest.read_bytes() == b"path,label,split,start,end\na.mp4,kicking,train1 test2,0,7.25\n"
+    write_manifest(manifest, [LabelledVideo(folder / "a.mp4", "kicking", end=10)])
+    assert manifest.read_bytes() == b"path,label,end\na.mp4,kicking,10\n"
 
 
 def test_a_written_manifest_is_read_back(manifest: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere.mp4"
-    write_manifest(manifest, [("a/0.mp4", "fencing"), (elsewhere, "Ballett, im Freien"), ("ü b.mp4", "跳舞")])
-    assert read_manifest(str(manifest)) == [
+    rng = np.random.default_rng(0)
+    starts, lengths = rng.uniform(0, 1e4, 50), rng.exponential(1, 50)
+    videos = [
         LabelledVideo(manifest.parent / "a" / "0.mp4", "fencing"),
-        LabelledVideo(elsewhere, "Ballett, im Freien"),
-        LabelledVideo(manifest.parent / "ü b.mp4", "跳舞"),
+        LabelledVideo(tmp_path / "elsewhere.mp4", "Ballett, im Freien", ("test",)),
+        LabelledVideo(manifest.parent / "ü b.mp4", "跳舞", ("train1", "test2", "train3"), None, 1e-7),
+        *(
+            LabelledVideo(tmp_path / f"{row}.mp4", "long", (), float(start), float(start + length))
+            for row, (start, length) in enumerate(zip(starts, lengths, strict=True))
+        ),
     ]
+    write_manifest(manifest, videos)
+    assert read_manifest(str(manifest)) == videos
+
+
+def test_paths_lead_to_the_same_files_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("videos/a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    write_manifest(Path("lists/m.csv"), [LabelledVideo(Path("videos/a.mp4"), "a")])
+    write_manifest(Path("videos/m.csv"), [LabelledVideo(Path("videos/a.mp4"), "a"), LabelledVideo(Path("b.mp4"), "b")])
+    assert (tmp_path / "videos/m.csv").read_text() == f"path,label\na.mp4,a\n{tmp_path.as_posix()}/b.mp4,b\n"
+    monkeypatch.chdir("/")
+    for manifest, files in (("lists/m.csv", ["videos/a.mp4"]), ("videos/m.csv", ["videos/a.mp4", "b.mp4"])):
+        read = read_manifest(tmp_path / manifest)
+        assert [video.path for video in read] == [tmp_path / file for file in files]
 
 
 def test_an_interrupted_manifest_leaves_the_old_one(manifest: Path) -> None:
-    def breaks_off() -> Iterator[tuple[str, str]]:
-        yield "new.mp4", "bowing"
+    def breaks_off() -> Iterator[LabelledVideo]:
+        yield LabelledVideo(Path("new.mp4"), "bowing")
         raise KeyboardInterrupt
 
-    write_manifest(manifest, [("old.mp4", "bowing")])
+    write_manifest(manifest, [LabelledVideo(manifest.parent / "old.mp4", "bowing")])
     with pytest.raises(KeyboardInterrupt):
         write_manifest(manifest, breaks_off())
     assert manifest.read_bytes() == b"path,label\nold.mp4,bowing\n"
@@ -104,14 +132,43 @@ def test_unreadable_manifests(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+def test_split_and_segment(manifest: Path) -> None:
+    rows = ["label,split,start,end,path", "kicking,test1  train2,1.5,3,a.mp4", "bowing,,,,b.mp4", "bowing,val,,4,c.mp4"]
+    first, second, third = read_manifest(write(manifest, "\n".join(rows)))
+    folder = manifest.parent
+    assert first == LabelledVideo(folder / "a.mp4", "kicking", ("test1", "train2"), 1.5, 3)
+    assert second == LabelledVideo(folder / "b.mp4", "bowing")
+    assert third == LabelledVideo(folder / "c.mp4", "bowing", ("val",), None, 4)
+    assert read_manifest(manifest, "test1") == read_manifest(manifest, split="train2") == [first]
+    with pytest.raises(FrosterError, match="no videos of the split 'train'; its splits are test1, train2, val"):
+        read_manifest(manifest, "train")
+    with pytest.raises(FrosterError, match="no videos of the split 'train'; it has none in a column `split`"):
+        read_manifest(write(manifest, "path,label\na.mp4,kicking\n"), "train")
+
+
 def test_all_bad_rows_are_named_by_their_line(manifest: Path) -> None:
     rows = ["a.mp4,kicking", ",bowing", "b.mp4, ", "", "c.mp4", "d.mp4,pushing, pulling", "e.mp4,waving"]
-    with pytest.raises(FrosterError, match=r"train\.csv needs a path and a label .*: see lines 3, 4, 6, 7\.$"):
+    with pytest.raises(FrosterError) as caught:
         read_manifest(write(manifest, "\n".join(["path,label", *rows])))
-    with pytest.raises(FrosterError, match=r"see lines 2, 3, 4, 5, 6 and 1994 more\.$"):
+    assert str(caught.value) == (
+        f"The manifest {manifest} has rows to mend: no path (line 3); no label (lines 4, 6); more values than columns, "
+        "so put quotes around a value with a comma (line 7)."
+    )
+    with pytest.raises(FrosterError, match=r"no label \(lines 2, 3, 4, 5, 6 and 1994 more\)\.$"):
         read_manifest(write(manifest, "path,label\n" + "a.mp4,\n" * 1999))
-    with pytest.raises(FrosterError, match=r"see line 3\.$"):
+    with pytest.raises(FrosterError, match=r"no path \(line 3\)\.$"):
         read_manifest(write(manifest, 'path,label\na.mp4,kicking\n"",kicking\n'))
+
+
+def test_all_bad_segments_are_named_by_their_line(manifest: Path) -> None:
+    segments = ["1,2", "x,2", "1,nan", "-1,2", "2,2", ",0", "3,1", "inf,", "0:30,1:00", "0.5,0.6"]
+    with pytest.raises(FrosterError) as caught:
+        read_manifest(write(manifest, "path,label,start,end\n" + "".join(f"a.mp4,b,{part}\n" for part in segments)))
+    assert str(caught.value).split("mend: ")[1] == (
+        "start is no number of seconds (lines 3: 'x', 9: 'inf', 10: '0:30'); "
+        "end is no number of seconds (lines 4: 'nan', 10: '1:00'); "
+        "start is below 0 (line 5: -1); end is not after start (lines 6, 7, 8)."
+    )
 
 
 def test_class_indices() -> None:

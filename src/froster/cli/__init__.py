@@ -11,12 +11,16 @@ from froster import __version__
 from froster.cli.average import average
 from froster.cli.bench import app as bench
 from froster.cli.classes import classes
+from froster.cli.data import app as data
 from froster.cli.demo import demo
+from froster.cli.describe import describe
+from froster.cli.distance import distance
 from froster.cli.evaluate import evaluate
 from froster.cli.methods import methods
 from froster.cli.patch import patch
 from froster.cli.predict import predict
 from froster.cli.pretrain import pretrain
+from froster.cli.protocol import app as protocol
 from froster.cli.puppets import puppets
 from froster.cli.train import train
 from froster.errors import FrosterError, FrosterWarning
@@ -27,9 +31,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, train, evaluate, average, patch, classes, methods, demo, puppets, pretrain):
+for command in (
+    predict,
+    train,
+    evaluate,
+    average,
+    patch,
+    classes,
+    methods,
+    describe,
+    distance,
+    demo,
+    puppets,
+    pretrain,
+):
     app.command()(command)
 app.add_typer(bench)
+app.add_typer(data)
+app.add_typer(protocol)
 
 
 def show_version(wanted: bool) -> None:

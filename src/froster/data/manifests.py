@@ -3,72 +3,172 @@
 import csv
 import difflib
 import io
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from froster.errors import FrosterError
 from froster.files import replace_when_written
 
 COLUMNS = ("path", "label")
+OPTIONAL = ("split", "start", "end")
 NAMED = 5  # offenders that an error lists; the others are counted
 SHOWN = 80  # characters of a file's first line that an error shows
+LINES, ENTRIES = ("line", "lines"), ("entry", "entries")
+
+Problems = defaultdict[str, list[str]]  # what is wrong -> the lines where it is
 
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """One row of a manifest."""
+    """One row of a manifest: a video, or the part of it from `start` to `end` seconds, and its class.
+
+    `splits`: the words of the column split, such as `("train1", "test2", "train3")`. Without `start` the part begins
+    with the video, without `end` it ends with it.
+    """
 
     path: Path
     label: str
+    splits: tuple[str, ...] = ()
+    start: float | None = None
+    end: float | None = None
 
 
-def read_manifest(path: str | Path) -> list[LabelledVideo]:
-    """Read a CSV file whose header has the columns path and label; other columns are ignored.
+def read_manifest(path: str | Path, split: str | None = None) -> list[LabelledVideo]:
+    """Read a CSV file whose header has the columns path and label, and may have split, start and end (seconds).
 
-    UTF-8, with or without a byte order mark; spaces around a value do not count. Relative paths start at the manifest's
-    folder; the videos themselves are not looked for. Raises `FrosterError`: the file cannot be read, lacks a column,
-    lists nothing, or has rows without a path or a label or with more values than columns, all of which are named by
-    their line.
+    UTF-8, with or without a byte order mark; spaces around a value do not count, other columns are ignored. Relative
+    paths start at the manifest's folder; the videos themselves are not looked for. With `split`, only the rows that
+    have that word are returned. Raises `FrosterError`: the file cannot be read, lacks a column, lists nothing, lists
+    nothing of `split`, or has rows with something missing or wrong, all of which are named by their line.
     """
     path = Path(path)
+    source = f"The manifest {path}"
+    text = read_text(path, source)
+    columns = read_header(text)
+    missing = [f"`{column}`" for column in COLUMNS if column not in columns]
+    if missing:
+        lacking = f"column{'s' * (len(missing) > 1)} {' and '.join(missing)}"
+        raise FrosterError(f"{source} lacks the {lacking}; {describe_header(text)}.")
+    problems = Problems(list)
+    videos = []
+    for line, row in read_rows(text, source):
+        for column in COLUMNS:
+            if not row[column]:
+                problems[f"no {column}"].append(str(line))
+        note_excess(row, line, problems)
+        segment = read_segment(row.get("start", ""), row.get("end", ""), str(line), problems)
+        videos.append(
+            LabelledVideo(path.parent / row["path"], row["label"], tuple(row.get("split", "").split()), *segment)
+        )
+    raise_problems(problems, source)
+    if not videos:
+        raise FrosterError(f"{source} lists no videos.")
+    return videos if split is None else videos_of_split(videos, split, source)
+
+
+def read_text(path: Path, source: str) -> str:
+    """The text of a UTF-8 file; raises `FrosterError` that begins with `source`."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise FrosterError(f"The manifest {path} cannot be read: {reason}.") from error
+        raise FrosterError(f"{source} cannot be read: {reason}.") from error
+
+
+def read_header(text: str) -> list[str]:
+    """The columns of a CSV text; none where it does not begin like one."""
+    try:
+        return [column.strip() for column in next(csv.reader(io.StringIO(text), skipinitialspace=True), [])]
+    except csv.Error:
+        return []
+
+
+def read_rows(text: str, source: str) -> list[tuple[int, dict[str | None, str]]]:
+    """The rows of a CSV text with a header, each with its line; values without the spaces around them.
+
+    What a row lacks is empty; `None` has what it has too much. Raises `FrosterError` that begins with `source`.
+    """
     # Strict: a quote left open would swallow the rows below it.
     reader = csv.DictReader(io.StringIO(text), strict=True, skipinitialspace=True)
     try:
         reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
-        missing = [f"`{column}`" for column in COLUMNS if column not in reader.fieldnames]
-        if missing:
-            columns = f"column{'s' * (len(missing) > 1)} {' and '.join(missing)}"
-            raise FrosterError(f"The manifest {path} lacks the {columns}; {describe_header(text)}.")
-        rows = [(reader.line_num, row) for row in reader]
+        return [(reader.line_num, {key: "".join(value or ()).strip() for key, value in row.items()}) for row in reader]
     except csv.Error as error:
-        raise FrosterError(f"The manifest {path} is not valid CSV after line {reader.line_num}: {error}.") from error
-    bad = [line for line, row in rows if not all((row[c] or "").strip() for c in COLUMNS) or None in row]
-    if bad:
-        lines = f"line{'s' * (len(bad) > 1)} {listed(map(str, bad))}"
-        raise FrosterError(
-            f"The manifest {path} needs a path and a label in every row, and quotes around a value with a comma: "
-            f"see {lines}."
-        )
-    if not rows:
-        raise FrosterError(f"The manifest {path} lists no videos.")
-    return [LabelledVideo(path.parent / row["path"].strip(), row["label"].strip()) for _, row in rows]
+        raise FrosterError(f"{source} is not valid CSV after line {reader.line_num}: {error}.") from error
 
 
-def write_manifest(path: Path, videos: Iterable[tuple[str | PurePath, str]]) -> None:
-    """Write rows of a path (relative to the manifest's folder) and a label, whole or not at all."""
+def note_excess(row: Mapping[str | None, str], line: int, problems: Problems) -> None:
+    if None in row:
+        problems["more values than columns, so put quotes around a value with a comma"].append(str(line))
+
+
+def read_segment(start: str, end: str, place: str, problems: Problems) -> tuple[float | None, float | None]:
+    """Start and end in seconds, None where there is none; what is wrong with them is added to `problems`."""
+    for key, value in (("start", start), ("end", end)):
+        if value and as_seconds(value) is None:
+            problems[f"{key} is no number of seconds"].append(f"{place}: {value!r}")
+    first, last = as_seconds(start), as_seconds(end)
+    if first is not None and first < 0:
+        problems["start is below 0"].append(f"{place}: {start}")
+    elif last is not None and last <= (first or 0):
+        problems["end is not after start"].append(place)
+    return first, last
+
+
+def as_seconds(value: str) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def raise_problems(problems: Problems, source: str, units: tuple[str, str] = LINES) -> None:
+    """Raises `FrosterError` with every kind of problem and the first of its lines, if there are any."""
+    if problems:
+        described = (f"{problem} ({units[len(places) > 1]} {listed(places)})" for problem, places in problems.items())
+        raise FrosterError(f"{source} has rows to mend: {'; '.join(described)}.")
+
+
+def videos_of_split(videos: Sequence[LabelledVideo], split: str, source: str) -> list[LabelledVideo]:
+    chosen = [video for video in videos if split in video.splits]
+    if not chosen:
+        splits = dict.fromkeys(word for video in videos for word in video.splits)
+        there = f"its splits are {', '.join(splits)}" if splits else "it has none in a column `split`"
+        raise FrosterError(f"{source} has no videos of the split {split!r}; {there}.")
+    return chosen
+
+
+def write_manifest(path: Path, videos: Iterable[LabelledVideo]) -> None:
+    """Write a manifest, whole or not at all; a column that may be missing is written where some row has a value.
+
+    Paths under the manifest's folder are written relative to it, others in full; `read_manifest` finds both.
+    """
+    folder = path.parent.absolute()
+    rows = [cells(video, folder) for video in videos]
+    columns = [*COLUMNS, *(column for column in OPTIONAL if any(row[column] for row in rows))]
     table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    rows.writerows((PurePath(video).as_posix(), label) for video, label in videos)
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     with replace_when_written(path) as temporary:
         temporary.write_text(table.getvalue(), encoding="utf-8", newline="\n")
+
+
+def cells(video: LabelledVideo, folder: Path) -> dict[str, str]:
+    path = video.path.absolute()
+    start, end = ("" if second is None else repr(second).removesuffix(".0") for second in (video.start, video.end))
+    return {
+        "path": (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix(),
+        "label": video.label,
+        "split": " ".join(video.splits),
+        "start": start,
+        "end": end,
+    }
 
 
 def class_indices(videos: Sequence[LabelledVideo], names: Sequence[str], manifest: Path) -> list[int]:
