@@ -16,7 +16,7 @@ from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.models import load_model
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes, unknown_labels
+from froster.text.classifier import load_or_encode_classes, templates_for, unknown_labels
 from froster.text.labels import Labels
 from froster.video import Sampling, VideoClips, load_video
 from froster.video.transforms import clip_normalise
@@ -231,23 +231,32 @@ def load_clips(
 ) -> Iterator[tuple[int, VideoClips | VideoError]]:
     """Decode videos in `workers` threads, a few ahead of the consumer; pairs (index, clips) in the given order.
 
-    A video that cannot be used comes as its `VideoError`; the others go on.
+    A video that has `start` or `end` is that segment. One that cannot be used comes as its `VideoError`; the others
+    go on.
     """
 
-    def load(path: Path) -> VideoClips | VideoError:
+    def load(video: LabelledVideo) -> VideoClips | VideoError:
         try:
-            return load_video(path, frames=frames, views=views, size=size, sampling=sampling)
+            return load_video(
+                video.path,
+                frames=frames,
+                views=views,
+                size=size,
+                sampling=sampling,
+                start=video.start,
+                end=video.end,
+            )
         except VideoError as error:
             return error
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            return VideoError(f"{path}: not enough memory for {views} views of {frames} frames; ask for fewer.")
+            return VideoError(f"{video.path}: not enough memory for {views} views of {frames} frames; ask for fewer.")
 
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[tuple[int, Future[VideoClips | VideoError]]] = deque()
         for index, video in enumerate(videos):
-            waiting.append((index, pool.submit(load, video.path)))
+            waiting.append((index, pool.submit(load, video)))
             if len(waiting) > workers:
                 first, clips = waiting.popleft()
                 yield first, clips.result()
@@ -263,6 +272,7 @@ def evaluate_model(
     manifest: Path,
     *,
     student: str | None = None,
+    templates: tuple[str, ...] | None = None,
     views: int = 3,
     frames: int = 8,
     sampling: Sampling = "uniform",
@@ -274,8 +284,9 @@ def evaluate_model(
     """Evaluate `load_model(model, student)` on the videos of a manifest.
 
     `vocabularies`: labels (name -> description) by name, one vocabulary `"all"`, or `"base"` and `"novel"` as in the
-    papers. A video is compared with the labels of the one vocabulary that holds its class. `seen` is called with the
-    number of videos done so far. The numbers depend neither on `workers` nor on the run.
+    papers. A video is compared with the labels of the one vocabulary that holds its class. `templates`: by default
+    the model's own. `seen` is called with the number of videos done so far. The numbers depend neither on `workers` nor
+    on the run.
 
     Raises `FrosterError` for a label in two vocabularies or in none, a vocabulary without a readable video, counts
     below 1, and a device or precision that cannot be used; `WeightsError` for the model.
@@ -287,7 +298,8 @@ def evaluate_model(
     dtype = pick_precision(precision, where)
     network = load_model(model, student, seed=0).to(where, dtype)
     warn_of_unknown_labels(network, [name for labels in vocabularies.values() for name in labels])
-    classes = {part: load_or_encode_classes(network, labels) for part, labels in vocabularies.items()}
+    prompts = templates_for(network, templates)
+    classes = {part: load_or_encode_classes(network, labels, prompts) for part, labels in vocabularies.items()}
 
     def counted() -> Iterator[tuple[int, VideoClips | VideoError]]:
         size = network.config.image_size
@@ -314,6 +326,8 @@ def evaluate_model(
             "student": network.name,
             "student_options": network.options,
             "manifest": str(manifest),
+            "templates": len(prompts),
+            "descriptions": sum(bool(text) for labels in vocabularies.values() for text in labels.values()),
             "views": views,
             "frames": frames,
             "sampling": sampling,

@@ -19,8 +19,10 @@ from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.models import load_model
 from froster.scoring import Average
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes, unknown_labels
+from froster.text.classifier import load_or_encode_classes, templates_for, unknown_labels
+from froster.text.descriptions import describe_labels
 from froster.text.labels import Labels, check_labels
+from froster.text.prompts import check_templates
 from froster.video import Sampling, VideoClips, clips_from_array, load_video
 
 DECODERS = 2
@@ -49,13 +51,14 @@ class Recognizer:
     """Recognises any actions in any video.
 
     `model`: a `VideoStudent`, or what `load_model` takes. `labels`: names, a mapping name -> description (`""` where
-    there is none), or the name of a vocabulary such as `"ucf-101"`. `views` clips of `frames` frames are taken in time,
-    their logits averaged. `sampling="release"` takes and prepares the frames as the authors' code does. `average`: what
-    of the frames is averaged, `"logits"` or `"features"`; by default what the model's method does.
-    `device`: `"auto"`, `"cpu"`, `"cuda"`, …; `precision`: `"auto"` (bfloat16 where the machine has it), `"float32"`
-    or `"bfloat16"`.
+    there is none), or the name of a vocabulary such as `"ucf-101"`. `descriptions` of the labels: a mapping by name, or
+    a file. `templates` of the prompts, with `{}` for the name: a list, or a file; by default the model's own. `views`
+    clips of `frames` frames are taken in time, their logits averaged. `sampling="release"` takes and prepares the
+    frames as the authors' code does. `average`: what of the frames is averaged, `"logits"` or `"features"`; by default
+    what the model's method does. `device`: `"auto"`, `"cpu"`, `"cuda"`, …; `precision`: `"auto"` (bfloat16 where the
+    machine has it), `"float32"` or `"bfloat16"`.
 
-    The class matrix is computed here, once, and kept in the user's cache. Raises `FrosterError` for labels, devices or
+    The class matrix is computed here, once, and kept in the user's cache. Raises `FrosterError` for words, devices or
     precisions that cannot be used, `WeightsError` for weights that cannot.
     """
 
@@ -64,6 +67,8 @@ class Recognizer:
         model: VideoStudent | str | Path,
         labels: str | Sequence[str] | Mapping[str, str],
         *,
+        descriptions: Mapping[str, str] | str | Path | None = None,
+        templates: Sequence[str] | str | Path | None = None,
         views: int = 3,
         frames: int = 8,
         sampling: Sampling = "uniform",
@@ -77,6 +82,9 @@ class Recognizer:
             if value is not None and value not in known:
                 raise FrosterError(f"There is no {value!r}; choose from {', '.join(known)}.")
         self.labels: Labels = check_labels(labels)
+        if descriptions is not None:
+            self.labels = describe_labels(self.labels, descriptions)
+        words = None if templates is None else check_templates(templates)
         self.device = pick_device(device)
         self.dtype = pick_precision(precision, self.device)
         # A copy: the caller's model keeps its precision and device.
@@ -92,7 +100,7 @@ class Recognizer:
                 stacklevel=2,
             )
         self.views, self.frames, self.sampling, self.average = views, frames, sampling, average
-        self.classes = load_or_encode_classes(self.model, self.labels).to(self.device)
+        self.classes = load_or_encode_classes(self.model, self.labels, templates_for(student, words)).to(self.device)
 
     def predict(self, video: str | Path | NDArray[np.uint8]) -> Prediction:
         """Rank the labels for one video: a file, a folder of pictures, or frames in memory, `(N, H, W, 3)` uint8 RGB.

@@ -1,16 +1,18 @@
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.tokenizer import tokenize
 from froster.clip.weights import infer_config, load_into, to_clip_names
+from froster.errors import FrosterWarning
 from froster.students.frame_clip import FrameClip
 from froster.text import classifier
 from froster.text.classifier import encode_classes, encode_texts, load_or_encode_classes
@@ -125,6 +127,29 @@ def test_cache_depends_on_labels_templates_weights_and_precision(clip: FrameClip
     assert encodes_again()
     clip.to(torch.bfloat16)
     assert encodes_again()
+
+
+def test_cut_prompts_are_told_also_where_the_cache_has_the_classes(clip: FrameClip) -> None:
+    labels = {"short": "", "run": " ".join(["run"] * 67)}
+    counter = Counter(clip)
+    long = sum(int(tokenize(prompt, 78)[0, -1] != 0) for prompt in class_prompts("run", labels["run"]))
+    assert 0 < long < 29
+    told = f"^{long} of 58 prompts are cut: the text encoder of {clip.title} has room for 77 tokens.$"
+    for _ in ("encoded", "from the cache"):
+        with pytest.warns(FrosterWarning, match=told):
+            load_or_encode_classes(counter, labels)
+        assert counter.texts == 58
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in ("encoded", "from the cache"):
+            load_or_encode_classes(counter, {"short": ""})
+
+
+def test_a_cached_matrix_without_the_number_of_cut_prompts_is_made_anew(clip: FrameClip, own_cache: Path) -> None:
+    first = load_or_encode_classes(clip, LABELS)
+    (file,) = (own_cache / "classes").iterdir()
+    save_file({"classes": first + 1}, file)
+    assert torch.equal(load_or_encode_classes(clip, LABELS), first)
 
 
 def test_damaged_cache_is_made_anew(clip: FrameClip, own_cache: Path) -> None:

@@ -104,6 +104,14 @@ def test_file_given_as_labels(tmp_path: Path) -> None:
         parse_labels(str(tmp_path / "labels.txt"))
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "lists/actions.JSON", "k400.csv", " labels.txt "])
+def test_a_file_that_does_not_exist_is_no_action(name: str) -> None:
+    with pytest.raises(FrosterError, match=f"--labels '{name}': this file does not exist; give an existing one"):
+        parse_labels(name)
+    assert parse_labels(f"{name},") == {name.strip(): ""}
+    assert parse_labels("walking.slowly") == {"walking.slowly": ""}
+
+
 def test_missing_and_binary_file(tmp_path: Path) -> None:
     with pytest.raises(FrosterError, match=r"nothing\.txt cannot be read: No such file"):
         read_labels(tmp_path / "nothing.txt")

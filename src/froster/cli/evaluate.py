@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.predict import Precision, SamplingName
+from froster.cli.predict import Precision, SamplingName, templates_of
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def evaluate(
         str, typer.Argument(help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint or a run.")
     ],
     data: Annotated[Path, typer.Option(metavar="MANIFEST", help="CSV with the columns path and label.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only the rows with this word in the column split, such as test.")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -43,6 +46,13 @@ def evaluate(
     ] = None,
     novel: Annotated[
         str | None, typer.Option(help="Classes not seen in training, in the same way; with --base only.")
+    ] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON {name: description}, such as `froster describe` writes.")
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Prompts, one a line, "a video of {}."; by default those of the model.'),
     ] = None,
     student: Annotated[
         str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
@@ -81,9 +91,10 @@ def evaluate(
     from froster.data.manifests import read_manifest
     from froster.evaluation import evaluate_model
     from froster.files import replace_when_written
+    from froster.text.descriptions import describe_labels
     from froster.text.labels import parse_labels, read_labels
 
-    videos = read_manifest(data)
+    videos = read_manifest(data, split)
     vocabularies: dict[str, Labels]
     if base is not None and novel is not None:
         vocabularies = {"base": names_or_file(base, "--base"), "novel": names_or_file(novel, "--novel")}
@@ -93,6 +104,11 @@ def evaluate(
         vocabularies = {"all": parse_labels(labels)}
     else:
         vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
+    if descriptions is not None:
+        together = {name: text for names in vocabularies.values() for name, text in names.items()}
+        described = describe_labels(together, descriptions)
+        vocabularies = {part: {name: described[name] for name in names} for part, names in vocabularies.items()}
+    prompts = templates_of(model, templates)
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -112,6 +128,7 @@ def evaluate(
             vocabularies,
             data,
             student=student,
+            templates=prompts,
             views=views,
             frames=frames,
             sampling=sampling.value,

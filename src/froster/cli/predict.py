@@ -49,6 +49,13 @@ def predict(
         str | None,
         typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
     ] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON {name: description}, such as `froster describe` writes.")
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Prompts, one a line, "a video of {}."; by default those of the model.'),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -87,6 +94,7 @@ def predict(
 
     from froster.models import default_model, load_model
     from froster.recognizer import Recognizer
+    from froster.text.descriptions import describe_labels
     from froster.text.labels import parse_labels, read_labels
 
     if picture is not None:
@@ -97,6 +105,9 @@ def predict(
         wanted = read_labels(labels_file)
     else:
         wanted = parse_labels(labels) if labels is not None else labels_of(model)
+    if descriptions is not None:
+        wanted = describe_labels(wanted, descriptions)
+    prompts = templates_of(model, templates)
     paths, failures = find_all(videos)
 
     as_table = sys.stdout.isatty() and not as_json and not as_csv
@@ -132,6 +143,7 @@ def predict(
             recognizer = Recognizer(
                 load_model(model, student, seed=0),
                 wanted,
+                templates=prompts,
                 views=views,
                 frames=frames,
                 sampling=sampling.value,
@@ -173,6 +185,46 @@ def labels_of(model: str) -> "Labels":
     if found is None:
         raise FrosterError(WHICH_ACTIONS)
     return found
+
+
+def templates_of(model: str, file: Path | None) -> "tuple[str, ...] | None":
+    """The templates of the file; without one, those that the model was trained with, None for the usual ones."""
+    import warnings
+
+    from froster.cli.checkpoints import weights_file
+    from froster.errors import FrosterWarning
+    from froster.text.prompts import read_templates
+
+    if file is not None:
+        return read_templates(file)
+    trained = trained_templates(weights_file(model)) if model != "auto" and Path(model).exists() else None
+    if trained is None:
+        return None
+    if not trained.is_file():
+        warnings.warn(
+            f"{model} was trained with the templates in {trained}, which is not there: give them with --templates.",
+            FrosterWarning,
+            stacklevel=2,
+        )
+        return None
+    print(f"Using the templates in {trained}, which the model was trained with.", file=sys.stderr)
+    return read_templates(trained)
+
+
+def trained_templates(path: Path) -> Path | None:
+    """The file of templates that the recipe of a run's weights names, if any."""
+    from safetensors import SafetensorError, safe_open
+
+    from froster.clip.weights import FORMAT
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        recipe = json.loads(metadata.get("recipe", "{}")) if metadata.get("format") == FORMAT else {}
+    except (SafetensorError, ValueError):  # another format, or damaged, which is found when it is loaded
+        return None
+    name = recipe.get("data", {}).get("templates")
+    return Path(name) if name else None
 
 
 def find_all(names: list[str]) -> tuple[list[Path], dict[str, VideoError]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from froster.clip.model import TextTransformer
@@ -64,12 +64,21 @@ def token_ids(model: VideoStudent, texts: Sequence[str]) -> Tensor:
 
 def warn_of_cut_texts(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> None:
     """Say how many of N texts, of tokens `(N, L)`, are longer than what the text encoder has room for."""
+    warn_of_cut(model, count_cut(model, texts, tokens), len(texts))
+
+
+def count_cut(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> int:
     room = model.text.room
     # Tokens tell no text that just fits from one that was cut there.
     long = [texts[row] for row in (tokens.argmax(dim=1) >= room - 1).nonzero().flatten().tolist()]
-    if cut := int((tokenize(long, room + 1)[:, -1] != 0).sum()) if long else 0:
+    return int((tokenize(long, room + 1)[:, -1] != 0).sum()) if long else 0
+
+
+def warn_of_cut(model: VideoStudent, cut: int, prompts: int) -> None:
+    if cut:
         warnings.warn(
-            f"{cut} of {len(texts)} prompts are cut: the text encoder of {model.title} has room for {room} tokens.",
+            f"{cut} of {prompts} prompts are cut: the text encoder of {model.title} has room for "
+            f"{model.text.room} tokens.",
             FrosterWarning,
             stacklevel=3,
         )
@@ -82,9 +91,20 @@ def encode_classes(model: VideoStudent, labels: Mapping[str, str], templates: tu
     whose `unit_classes` is False it is the plain mean of what `encode_prompts` gives. `templates`: the model's own.
     """
     templates = model.templates if templates is None else templates
+    classes, cut = encode_and_count_cut(model, labels, templates)
+    warn_of_cut(model, cut, len(labels) * (len(templates) + 1))
+    return classes
+
+
+def encode_and_count_cut(
+    model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]
+) -> tuple[Tensor, int]:
+    """The class matrix, and how many of its prompts are too long."""
     prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
-    features = encode_texts(model, [prompt for of_class in prompts for prompt in of_class])
-    return average_prompts(model, features.unflatten(0, (len(prompts), -1)).transpose(0, 1))
+    texts = [prompt for of_class in prompts for prompt in of_class]
+    tokens = token_ids(model, texts)
+    features = encode_tokens(model, tokens).unflatten(0, (len(prompts), -1)).transpose(0, 1)
+    return average_prompts(model, features), count_cut(model, texts, tokens)
 
 
 def average_prompts(model: VideoStudent, features: Tensor) -> Tensor:
@@ -92,6 +112,22 @@ def average_prompts(model: VideoStudent, features: Tensor) -> Tensor:
     if not model.unit_classes:
         return features.float().mean(dim=0)
     return F.normalize(F.normalize(features.float(), dim=-1).mean(dim=0), dim=-1)
+
+
+def templates_for(model: VideoStudent, given: tuple[str, ...] | None, warn: bool = True) -> tuple[str, ...]:
+    """The templates to encode classes with: those given, or the model's own.
+
+    A model that learns the words around the names has no use for them: it keeps its own, none, with a warning.
+    """
+    if given is None or not model.templates:
+        if given is not None and warn:
+            warnings.warn(
+                f"{model.title} learns the words around the names: the templates are not used.",
+                FrosterWarning,
+                stacklevel=3,
+            )
+        return model.templates
+    return given
 
 
 def unknown_labels(model: VideoStudent, labels: Iterable[str]) -> list[str]:
@@ -112,20 +148,30 @@ def load_or_encode_classes(
     """`encode_classes`, kept in the user's cache under the content of labels, templates and text weights."""
     templates = model.templates if templates is None else templates
     path = cache_dir() / "classes" / f"{cache_key(model, labels, templates)}.safetensors"
-    if path.is_file():
-        try:
-            return safetensors.torch.load_file(path)["classes"]
-        except (SafetensorError, KeyError, OSError):
-            path.unlink(missing_ok=True)
-    classes = encode_classes(model, labels, templates)
-    store(classes, path)
+    if (kept := load(path)) is None:
+        kept = encode_and_count_cut(model, labels, templates)
+        store(*kept, path)
+    classes, cut = kept
+    warn_of_cut(model, cut, len(labels) * (len(templates) + 1))
     return classes
 
 
-def store(classes: Tensor, path: Path) -> None:
+def load(path: Path) -> tuple[Tensor, int] | None:
+    """A class matrix and the number of its cut prompts; None where the cache has none, or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return file.get_tensor("classes"), int(file.metadata()["cut"])
+    except (SafetensorError, KeyError, TypeError, OSError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def store(classes: Tensor, cut: int, path: Path) -> None:
     try:
         with replace_when_written(path) as temporary:
-            safetensors.torch.save_file({"classes": classes}, temporary)
+            safetensors.torch.save_file({"classes": classes}, temporary, metadata={"cut": str(cut)})
     except OSError:
         # A read-only or full disk costs the next run some time, not this run its result.
         return

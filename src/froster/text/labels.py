@@ -6,23 +6,32 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from froster.data.manifests import describe_header
+from froster.data.manifests import describe_header, read_text
 from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, squeeze
 from froster.errors import FrosterError
 
 Labels = dict[str, str]  # action name -> description, "" where there is none
 
+FILES = (".txt", ".json", ".csv")  # how the names of labels files end
+
 
 def parse_labels(text: str) -> Labels:
     """Labels from `"juggling, brushing teeth"` or the name of a vocabulary, such as `"ucf-101"`.
 
-    Raises `FrosterError` when there are none, one comes twice, or the only one is nearly the name of a vocabulary.
+    Raises `FrosterError` when there are none, one comes twice, or the only one is nearly the name of a vocabulary or
+    that of a file.
     """
     if squeeze(text) in VOCABULARY_SPELLINGS:
         return check_labels(read_vocabulary(text))
     if "," not in text and Path(text).is_file():
         raise FrosterError(f"--labels {text!r} is a file: give it with --labels-file.")
+    if "," not in text and Path(text.strip()).suffix.lower() in FILES:
+        raise FrosterError(
+            f"--labels {text!r}: this file does not exist; give an existing one with --labels-file, "
+            f"or {f'{text},'!r} for an action of that name."
+        )
     if "," not in text and (near := difflib.get_close_matches(squeeze(text), VOCABULARY_SPELLINGS, n=1, cutoff=0.65)):
         raise FrosterError(
             f"There is no vocabulary {text!r}; did you mean the vocabulary {VOCABULARY_SPELLINGS[near[0]]!r}, "
@@ -37,11 +46,7 @@ def read_labels(path: str | Path) -> Labels:
 
     Raises `FrosterError` when the file is missing, not of these forms, empty, or names an action twice.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise FrosterError(f"The labels file {path} cannot be read: {reason}.") from error
+    text = read_text(Path(path), f"The labels file {path}")
     if Path(path).suffix.lower() == ".csv":
         rows = csv.DictReader(io.StringIO(text))
         if "name" not in (rows.fieldnames or ()):
@@ -50,16 +55,27 @@ def read_labels(path: str | Path) -> Labels:
     if not looks_like_json(text):
         lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         return check_labels(lines, path)
+    content = load_json(text, f"The labels file {path}")
+    return check_labels(content, path) if text.lstrip().startswith("[") else check_pairs(named_pairs(content), path)
+
+
+def load_json(text: str, source: str) -> list[Any]:
+    """JSON, its objects as lists of pairs, so that a name that comes twice is not lost.
+
+    Raises `FrosterError` that begins with `source`.
+    """
     try:
-        content = json.loads(text, object_pairs_hook=list)
+        return json.loads(text, object_pairs_hook=list)
     except (json.JSONDecodeError, RecursionError) as error:
         where = f"line {error.lineno}, {error.msg}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise FrosterError(f"The labels file {path} is not valid JSON: {where}.") from error
-    if text.lstrip().startswith("["):
-        return check_labels(content, path)
-    if content and all(key.isdecimal() for key, _ in content) and all(isinstance(line, str) for _, line in content):
-        content = [line.partition(":")[::2] for _, line in sorted(content, key=lambda pair: int(pair[0]))]
-    return check_pairs(content, path)
+        raise FrosterError(f"{source} is not valid JSON: {where}.") from error
+
+
+def named_pairs(content: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Pairs (name, description), in the order of the numbers where they are `("0", "name: description")`."""
+    if all(key.isdecimal() and isinstance(line, str) for key, line in content):
+        return [line.partition(":")[::2] for _, line in sorted(content, key=lambda pair: int(pair[0]))]
+    return content
 
 
 def looks_like_json(text: str) -> bool:

@@ -28,8 +28,10 @@ from froster.interpolation import WeightAverage, interpolated_weights, patch_sta
 from froster.models import load_clip, load_model
 from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
+from froster.text.classifier import templates_for
+from froster.text.descriptions import describe_labels
 from froster.text.labels import Labels, check_labels, read_labels
-from froster.text.prompts import TEMPLATES
+from froster.text.prompts import TEMPLATES, read_templates
 from froster.training.checkpoint import Fingerprint, RunFolder, digest, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, training_loader
 from froster.training.journal import Journal, check_tensorboard
@@ -127,10 +129,12 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
         return folder.model
     with processes.main_process_first():
         draw_missing_puppets(recipe)
-    videos = read_manifest(recipe.data.manifest)
+    videos = read_manifest(recipe.data.manifest, recipe.data.split)
     missing = check_videos(videos, recipe.data)
     named = check_labels(sorted({video.label for video in videos}), recipe.data.manifest)
     labels = read_labels(recipe.data.labels) if recipe.data.labels else named
+    if recipe.data.descriptions:
+        labels = describe_labels(labels, recipe.data.descriptions, warn=processes.is_main_process)
     targets = class_indices(videos, list(labels), recipe.data.manifest)
 
     run = prepare(recipe, folder, labels, len(videos), processes)
@@ -205,6 +209,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
     """Student, frozen teacher and optimizer on their device, as they are before the first step."""
     device, settings = processes.device, recipe.optimizer
     autocast = pick_autocast(recipe.precision, device)
+    given = read_templates(recipe.data.templates) if recipe.data.templates else None
     torch.manual_seed(recipe.seed)
     if recipe.tensorboard:
         check_tensorboard()
@@ -223,7 +228,8 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         if not options["video"] and not options["text"]:
             raise FrosterError(f"{student.name} does not train the text encoder: there is no text to distil into it.")
         distillation = Distillation(student.config.embed_dim, **options).to(device)
-    texts = ClassTexts(labels, student.templates)
+    templates = templates_for(student, given, warn=processes.is_main_process)
+    texts = ClassTexts(labels, templates)
     teacher = None
     if clip and distillation:
         teacher = FrameClip(clip.requires_grad_(False).to(device, autocast or torch.float32))
@@ -233,7 +239,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         autocast=autocast,
         distillation=distillation,
         teacher=teacher,
-        teacher_classes=FrozenClasses(teacher, ClassTexts(labels, teacher.templates)) if teacher else None,
+        teacher_classes=FrozenClasses(teacher, ClassTexts(labels, templates or teacher.templates)) if teacher else None,
         frozen_classes=None if text_is_trained else FrozenClasses(student, texts),
         rank=processes.process_index,
         processes=processes.num_processes,
@@ -256,6 +262,8 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         processes=processes.num_processes,
     )
     fingerprint = {"precision": (str(autocast or torch.float32).removeprefix("torch."), "")}
+    if given:
+        fingerprint["templates"] = (f"{len(given)} of them", digest(given))
     return Run(recipe, labels, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
 
 
@@ -338,7 +346,8 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     rng = np.random.default_rng((recipe.seed, STEP_STREAM, run.step))
-    templates = max(len(TEMPLATES), len(run.student.templates))
+    # A student without templates draws too: for the teacher, which takes the usual ones.
+    templates = len(objective.texts.prompts) - 1 or len(TEMPLATES)
     template, ratio = int(rng.integers(templates)), float(rng.random())
     run.step += 1
     taken = {"step": run.step, "epoch": run.step / run.steps_per_epoch, "clips": clips, "learning_rate": rate}

@@ -27,7 +27,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-PLAIN_TEXT = ("out", "manifest", "labels", "model", "teacher", "student")
+PLAIN_TEXT = ("out", "manifest", "split", "labels", "descriptions", "templates", "model", "teacher", "student")
 
 
 class Section(BaseModel):
@@ -80,8 +80,14 @@ class DataSettings(Section):
 
     manifest: Path
     """CSV file with the columns `path` and `label`; relative paths start at its folder."""
+    split: str | None = None
+    """Train only on rows that have this word in the column `split`, such as `train`."""
     labels: Path | None = None
     """File with the classes and, if you like, their descriptions; without it the classes are the manifest's."""
+    descriptions: Path | None = None
+    """File with descriptions of the classes, JSON, as `froster predict --descriptions` takes it."""
+    templates: Path | None = None
+    """File with templates of the prompts, one a line with `{}` for the name, in place of the student's own."""
     puppets: PuppetSettings | None = None
     """Videos to draw where the manifest does not exist yet."""
     frames: PositiveInt = 8

@@ -1,0 +1,137 @@
+"""`froster describe`: action names in, a description of each out."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from froster.errors import FrosterError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from froster.text.descriptions import Answer, Server
+
+LISTED = 20  # actions without a description
+
+
+def describe(
+    labels: Annotated[
+        str, typer.Argument(help='Action names, "a, b, c", a labels file, or a vocabulary (see `froster classes`).')
+    ],
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A server of OpenAI's chat protocol, such as http://localhost:11434/v1."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The language model to ask there.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The descriptions, JSON for --descriptions.")] = Path(
+        "descriptions.json"
+    ),
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|TEXT", help="Another question than ours, with {} where the name goes."),
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Questions asked at a time.")] = 4,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="No server: phrases made of froster's own templates and the name alone.")
+    ] = False,
+) -> None:
+    """Describe actions with a language model, for `froster predict --descriptions` and its like.
+
+    Every answer is kept as it comes and never paid for twice: stopped, the same command goes on. A key is read from the
+    environment variable OPENAI_API_KEY; local servers need none. Where an action gets no good description, the exit
+    status is 1.
+
+    Example: froster describe ucf-101 --endpoint http://localhost:11434/v1 --model llama3.2
+    """
+    if plain and (endpoint or model or prompt):
+        raise FrosterError("--plain asks no server: leave out --endpoint, --model and --prompt.")
+    if not plain and not (endpoint and model):
+        raise FrosterError("Name a server and its model, --endpoint URL --model NAME, or take --plain phrases.")
+    if out.is_dir():
+        raise FrosterError(f"--out {out} is a folder; name a file in it.")
+
+    from froster.cli.evaluate import names_or_file
+    from froster.text.descriptions import PROMPT, Server, plain_description
+
+    names = list(names_or_file(labels, "LABELS"))
+    if endpoint and model:
+        question = PROMPT if prompt is None else read_prompt(prompt)
+        server = Server(endpoint, model, os.environ.get("OPENAI_API_KEY", "").strip())
+        answers = ask(names, server, question, parallel)
+        descriptions = {answer.name: answer.description for answer in answers if answer.description}
+    else:
+        descriptions = {name: plain_description(name) for name in names}
+        print(
+            f"{len(names)} phrases made of froster's own templates and the names: no descriptions by a language model.",
+            file=sys.stderr,
+        )
+    if descriptions:
+        write(descriptions, out)
+        print(out)
+    if len(descriptions) < len(names):
+        raise typer.Exit(1)
+
+
+def read_prompt(text: str) -> str:
+    """The question itself, or the one in a file."""
+    from froster.data.manifests import read_text
+
+    return (
+        text if "{}" in text else read_text(Path(text), f"--prompt {text} has no {{}} for the name, and as a file it")
+    )
+
+
+def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list[Answer]":
+    """Ask for the descriptions, showing how many there are and what they cost."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from froster.cli.interrupt import stopped_by_signals
+    from froster.text.descriptions import ask_descriptions
+
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    answers: list[Answer] = []
+    with (
+        stopped_by_signals("Stopped; the same command goes on with the other actions."),
+        Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar,
+    ):
+        task = bar.add_task(f"Asking {server.model}", total=len(names))
+
+        def seen(answer: "Answer") -> None:
+            answers.append(answer)
+            paid = sum(answer.tokens for answer in answers)
+            bar.update(task, advance=1, description=f"Asking {server.model} ({paid:,} tokens)")
+
+        try:
+            return ask_descriptions(names, server, prompt, parallel=parallel, seen=seen)
+        finally:
+            bar.stop()
+            if answers:
+                report(answers, len(names), server.model, errors)
+
+
+def report(answers: "list[Answer]", actions: int, model: str, screen: "Console") -> None:
+    """How many actions have a description, what was paid for them, and which ones have none."""
+    good = [answer for answer in answers if answer.description]
+    cached = sum(answer.cached for answer in good)
+    kept = f", {cached} of them from the cache" if cached else ""
+    paid, uncounted = (sum(getattr(answer, what) for answer in answers) for what in ("tokens", "uncounted"))
+    unknown = f"; of {uncounted} answers the server does not say" if uncounted else ""
+    screen.print(f"{len(good)} of {actions} actions described by {model}{kept}; {paid:,} tokens paid{unknown}.")
+    bad = [answer for answer in answers if answer.reason]
+    for answer in bad[:LISTED]:
+        screen.print(f"  {answer.name}: {answer.reason}")
+    if len(bad) > LISTED:
+        screen.print(f"  … and {len(bad) - LISTED} more")
+
+
+def write(descriptions: dict[str, str], out: Path) -> None:
+    from froster.files import replace_when_written
+
+    with replace_when_written(out) as temporary:
+        temporary.write_text(json.dumps(descriptions, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
