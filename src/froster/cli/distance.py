@@ -1,0 +1,155 @@
+"""`froster distance`: how near the classes of vocabularies are to those of another."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from froster.text.distance import Comparison, Match
+
+LEGEND = (
+    "Cosines of class names, 1 is the same name. A to B: the best cosine of that class of A which is farthest from all "
+    "of B; B to A likewise. Hausdorff: the smaller of the two. Mean of max: what the authors' code prints, the mean "
+    "over the classes of B of their best cosine. Shared: classes of B that A has under the same name."
+)
+TITLE_LETTERS = 22
+
+
+def distance(
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help='Classes of the training: a vocabulary (see `froster classes`), names, "a, b, c", or a labels file.',
+        ),
+    ],
+    others: Annotated[list[str], typer.Argument(metavar="B", help="Classes of one test or more, likewise.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint file or a run's folder."
+        ),
+    ] = "auto",
+    prompts: Annotated[
+        bool,
+        typer.Option(
+            "--prompts", help="Read classes as for recognition, with the 28 templates and descriptions, not bare names."
+        ),
+    ] = False,
+    remove_shared: Annotated[
+        bool, typer.Option("--remove-shared", help="Leave out of each B the classes that A has under the same name.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many of the nearest and farthest classes to show.")] = 10,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also draw all cosines into this file (.png, .jpg, .svg, .pdf).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, of every class, as JSON.")] = False,
+) -> None:
+    """Compare vocabularies: how near the classes of tests are to those of a training, nearest first.
+
+    Example: froster distance kinetics-400 ucf-101 hmdb-51 --model vit-b-16
+    """
+    from rich.console import Console
+
+    from froster.cli.evaluate import names_or_file
+    from froster.files import replace_when_written
+    from froster.models import default_model, load_model
+    from froster.text.distance import (
+        compare,
+        draw_heat_map,
+        hausdorff_similarity,
+        read_by_model,
+        shortened,
+        without_shared,
+    )
+
+    if picture is not None:
+        from froster.picture import check_picture_path
+
+        check_picture_path(picture)
+    labels = names_or_file(a, "A")
+    labels_of_others = [names_or_file(text, "B") for text in others]
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if model == "auto":
+        model, why = default_model()
+        errors.print(why)
+    with errors.status(f"Loading {model} and reading {len(labels) + sum(map(len, labels_of_others))} labels"):
+        network = load_model(model, seed=0)
+        training = read_by_model(network, a, labels, prompts)
+        tests = [
+            read_by_model(network, text, of_other, prompts)
+            for text, of_other in zip(others, labels_of_others, strict=True)
+        ]
+    if remove_shared:
+        tests = [without_shared(test, training) for test in tests]
+    tests.sort(key=lambda test: -hausdorff_similarity(training.features, test.features))
+    comparisons = [compare(training, test) for test in tests]
+    if as_json:
+        settings = {"model": model, "prompts": prompts, "remove_shared": remove_shared}
+        content = settings | {"a": a, "classes": len(labels), "b": [found.to_json() for found in comparisons]}
+        print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+    else:
+        screen = Console(highlight=False, markup=False)
+        how = f"({len(labels)}), {'read as for recognition' if prompts else 'bare names'}, {model}"
+        screen.print(f"A: {shortened(a)} {how}", style="bold", soft_wrap=True)
+        show(comparisons, top, screen)
+    if picture is not None:
+        with replace_when_written(picture) as temporary:
+            draw_heat_map(training, tests).savefig(temporary)
+        errors.print(f"See {picture}")
+
+
+def show(comparisons: Sequence["Comparison"], top: int, screen: "Console") -> None:
+    from rich.text import Text
+
+    from froster.cli.evaluate import plain_table
+    from froster.cli.methods import show_note
+    from froster.text.distance import shortened
+
+    table = plain_table(["B", "classes", "shared", "Hausdorff", "A to B", "B to A", "mean of max"])
+    for found in comparisons:
+        table.add_row(
+            Text(shortened(found.b, TITLE_LETTERS)),
+            str(len(found.b_matches)),
+            str(len(found.shared)),
+            Text(f"{found.hausdorff:.3f}", style="bold green"),
+            *(f"{similarity:.3f}" for similarity in (found.a_to_b, found.b_to_a, found.release.mean)),
+        )
+    screen.print(table)
+    show_note(LEGEND, screen)
+    for found in comparisons:
+        show_classes(found, top, screen)
+
+
+def show_classes(found: "Comparison", top: int, screen: "Console") -> None:
+    """The classes of B that are nearest to A under another name, and the farthest ones of either vocabulary."""
+    from froster.text.distance import shortened
+
+    a, b = shortened(found.a, TITLE_LETTERS), shortened(found.b, TITLE_LETTERS)
+    others = [match for match in found.b_matches if match.name not in found.shared]
+    besides = f", besides the {len(found.shared)} shared" if found.shared else ""
+    if len(others) <= 2 * top:
+        show_matches(f"Classes of {b}, nearest to {a} first{besides}", others, a, screen)
+    else:
+        show_matches(f"Classes of {b} nearest to {a}{besides}", others[:top], a, screen)
+        show_matches(f"Classes of {b} farthest from {a}", others[: -top - 1 : -1], a, screen)
+    show_matches(f"Class of {a} farthest from {b}", found.a_matches[-1:], b, screen)
+
+
+def show_matches(title: str, matches: Sequence["Match"], other: str, screen: "Console") -> None:
+    from rich.text import Text
+
+    from froster.cli.evaluate import plain_table
+
+    if not matches:
+        return
+    table = plain_table(["", f"nearest of {other}", "cosine"], texts=2)
+    for match in matches:
+        table.add_row(Text(match.name), Text(match.nearest), f"{match.similarity:.3f}")
+    screen.print(f"\n{title}", style="bold", soft_wrap=True)
+    screen.print(table)

@@ -1,0 +1,365 @@
+"""`froster protocol`: the papers' tables, a row with one command."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from froster.cli.interrupt import stopped_by_signals
+from froster.cli.predict import Precision, SamplingName
+from froster.errors import FrosterError
+
+if TYPE_CHECKING:
+    from froster.protocols.models import Given, Trained
+    from froster.protocols.results import Report
+    from froster.protocols.scores import TestSettings
+    from froster.text.labels import Labels
+
+app = typer.Typer(
+    name="protocol", help="Train and test as the papers do, and write their tables.", no_args_is_help=True
+)
+
+Changes = Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: student=aim optimizer.epochs=6.")]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="The recipe that trains the student; froster-vit-b-16 unless --model is given.", show_default=False
+    ),
+]
+ModelOption = Annotated[str | None, typer.Option(help="Test this model as it is, without training.")]
+Student = Annotated[str | None, typer.Option(help="The video network for --model: frame_clip, vclip:window=2.")]
+Manifests = Annotated[Path, typer.Option(help="Folder of the manifests NAME.csv that `froster data check` writes.")]
+Compare = Annotated[
+    str | None,
+    typer.Option(help="The published method to compare with; by default that of the network.", show_default=False),
+]
+Descriptions = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[NAME=]FILE", help="Descriptions of the classes, of all data sets or of NAME alone."),
+]
+Templates = Annotated[Path | None, typer.Option(help="Prompt templates, one a line; the papers' 28 by default.")]
+Views = Annotated[int, typer.Option(min=1, help="Clips taken from each video.")]
+Frames = Annotated[int, typer.Option(min=1, help="Frames a clip.")]
+SamplingOption = Annotated[SamplingName, typer.Option(help="release: the frames of the authors' code; or uniform.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")]
+Workers = Annotated[int, typer.Option(min=1, help="Videos decoded at a time.")]
+
+STOPPED = "Stopped; the same command goes on from here."
+
+
+@app.callback()
+def protocol() -> None:
+    """Train and test as the papers do, and write their tables."""
+
+
+@app.command()
+def base_to_novel(
+    dataset: Annotated[
+        str, typer.Option(help="ucf-101, hmdb-51, kinetics-400, ssv2, or a manifest's name; with commas.")
+    ],
+    changes: Changes = None,
+    recipe: RecipeOption = None,
+    model: ModelOption = None,
+    student: Student = None,
+    manifests: Manifests = Path("manifests"),
+    shots: Annotated[int, typer.Option(min=1, help="Training clips of each base class.")] = 16,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of these clips; each trains a student.")] = 3,
+    train_list: Annotated[
+        list[Path] | None, typer.Option(help="A published list to train on instead, one a draw (repeat the option).")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="The class names of --train-list, where it has numbers.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base classes of a data set of your own: names or a file.")] = None,
+    novel: Annotated[str | None, typer.Option(help="Its novel classes.")] = None,
+    descriptions: Descriptions = None,
+    templates: Templates = None,
+    views: Views = 3,
+    frames: Frames = 8,
+    sampling: SamplingOption = SamplingName.release,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+    workers: Workers = 2,
+    compare: Compare = None,
+    out: Annotated[Path, typer.Option(help="Folder for runs, scores and the report.")] = Path("runs/base-to-novel"),
+) -> None:
+    """FROSTER's Table 1: train on a few clips of each base class, test on base and on novel classes.
+
+    The classes of the known data sets are halved as published; of your own, the frequent half is base. Stopped, the
+    same command goes on.
+
+    Example: froster protocol base-to-novel --dataset ucf-101 --shots 16 --draws 3
+    """
+    from dataclasses import replace
+
+    from froster.cli.evaluate import names_or_file
+    from froster.protocols.base_to_novel import (
+        TrainingLists,
+        base_to_novel,
+        draw_training_lists,
+        halves_of,
+        named_halves,
+        published_lists,
+    )
+    from froster.protocols.data import load_data
+    from froster.protocols.models import Given
+    from froster.protocols.results import Measured, Report, find_reference, named_reference
+    from froster.published import base_to_novel as published
+
+    names = names_of(dataset)
+    if (base is None) != (novel is None):
+        raise FrosterError("--base and --novel go together.")
+    if len(names) > 1 and (base is not None or train_list):
+        raise FrosterError("--base, --novel and --train-list are of one data set; name only one with --dataset.")
+    source = pick_source(recipe, changes, model, student)
+    rows = published()
+    reference = named_reference(rows, compare) if compare else find_reference(rows, *source.published_as)
+    settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
+    data = [load_data(name, manifests) for name in names]
+    measured = Measured()
+    with stopped_by_signals(STOPPED):
+        for of in data:
+            if base is not None and novel is not None:
+                halves = named_halves(names_or_file(base, "--base"), names_or_file(novel, "--novel"), of)
+            else:
+                halves = halves_of(of)
+            halves = replace(
+                halves,
+                base=described(halves.base, descriptions, of.name),
+                novel=described(halves.novel, descriptions, of.name),
+            )
+            if isinstance(source, Given):
+                measured.add(base_to_novel(of, halves, source, TrainingLists([]), out, settings, watch))
+                continue
+            if train_list:
+                lists = published_lists(train_list, classes, of)
+            else:
+                lists = draw_training_lists(of, list(halves.base), shots, draws)
+            trained = with_descriptions(source, descriptions, of.name)
+            measured.add(base_to_novel(of, halves, trained, lists, out, settings, watch))
+        about = {"tested": source.describe(), "settings": describe_settings(settings)}
+        show(Report("Base to novel", about, measured, rows, ("base", "novel", "hm"), reference), out)
+
+
+@app.command()
+def cross_dataset(
+    test: Annotated[str, typer.Option(help="ucf-101, hmdb-51, kinetics-600, or manifests' names; with commas.")],
+    changes: Changes = None,
+    train: Annotated[str, typer.Option(help="The data set to train on.")] = "kinetics-400",
+    recipe: RecipeOption = None,
+    model: ModelOption = None,
+    student: Student = None,
+    manifests: Manifests = Path("manifests"),
+    half: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A published half of NAME's classes for EP1 (repeat the option)."),
+    ] = None,
+    descriptions: Descriptions = None,
+    templates: Templates = None,
+    views: Views = 3,
+    frames: Frames = 8,
+    sampling: SamplingOption = SamplingName.release,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+    workers: Workers = 2,
+    compare: Compare = None,
+    out: Annotated[Path, typer.Option(help="Folder for the run, scores and the report.")] = Path("runs/cross-dataset"),
+) -> None:
+    """FROSTER's Table 2: train on one data set, test on the classes of others (EP1, EP2, EP3; draws of Kinetics-600).
+
+    Stopped, the same command goes on.
+
+    Example: froster protocol cross-dataset --train kinetics-400 --test ucf-101,hmdb-51,kinetics-600
+    """
+    from froster.protocols.cross_dataset import classes_of, load_test_data, measure, read_half
+    from froster.protocols.data import load_data
+    from froster.protocols.models import Given
+    from froster.protocols.results import Measured, Report, find_reference, named_reference
+    from froster.published import cross_dataset as published
+
+    source = pick_source(recipe, changes, model, student)
+    rows = published()
+    reference = named_reference(rows, compare) if compare else find_reference(rows, *source.published_as)
+    settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
+    tested = [load_test_data(name, manifests) for name in names_of(test)]
+    halves = {of.name: [read_half(Path(path), of) for path in files_for(half, of.name)] for of in tested}
+    measured = Measured()
+    with stopped_by_signals(STOPPED):
+        if isinstance(source, Given):
+            network = source.network
+        else:
+            data = load_data(train, manifests)
+            videos = data.split(data.train_split)
+            measured.notes.append(f"Trained on {len(videos)} clips of {data.manifest}.")
+            network = with_descriptions(source, descriptions, data.name).model(out, videos)
+        for of in tested:
+            labels = described(dict.fromkeys(classes_of(of), ""), descriptions, of.name)
+            measured.add(measure(of, network, labels, out, settings, watch, halves[of.name]))
+        about = {"tested": source.describe(), "settings": describe_settings(settings)}
+        show(Report("Cross-dataset", about, measured, rows, ("mean", "top-5"), reference), out)
+
+
+@app.command()
+def trade_off(
+    model: Annotated[str, typer.Argument(help="A fine-tuned student: a checkpoint or a run's folder.")],
+    clip: Annotated[str, typer.Argument(help="The CLIP that it started from.")],
+    test: Annotated[str, typer.Option(help="Data sets that it was not trained on; with commas.")],
+    closed: Annotated[str, typer.Option(help="The data set that it was trained on.")] = "kinetics-400",
+    ratio: Annotated[list[float] | None, typer.Option(min=0, max=1, help="Shares of CLIP (repeat the option).")] = None,
+    manifests: Manifests = Path("manifests"),
+    descriptions: Descriptions = None,
+    templates: Templates = None,
+    views: Views = 3,
+    frames: Frames = 8,
+    sampling: SamplingOption = SamplingName.release,
+    device: Device = "auto",
+    precision: PrecisionOption = Precision.auto,
+    workers: Workers = 2,
+    out: Annotated[Path, typer.Option(help="Folder for scores, table and plot.")] = Path("runs/trade-off"),
+) -> None:
+    """Open-VCLIP's Fig. 2: accuracy on the trained classes against others, as CLIP's share in the weights grows.
+
+    Every video is decoded once for all ratios. Stopped, the same command goes on.
+
+    Example: froster protocol trade-off runs/k400 vit-b-16 --closed kinetics-400 --test ucf-101,hmdb-51
+    """
+    from froster.models import load_clip, load_model
+    from froster.protocols.cross_dataset import classes_of
+    from froster.protocols.data import load_data
+    from froster.protocols.trade_off import RATIOS, measure_trade_off, patched_models, write_trade_off
+
+    settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
+    data = [load_data(name, manifests) for name in (closed, *names_of(test))]
+    ratios = sorted(set(ratio or RATIOS))
+    models = patched_models(load_model(model), load_clip(clip), ratios)
+    with stopped_by_signals(STOPPED):
+        labels = {of.name: described(dict.fromkeys(classes_of(of), ""), descriptions, of.name) for of in data}
+        measured = measure_trade_off(models, ratios, data[0], data[1:], labels, out, settings, watch)
+        for path in write_trade_off(measured, out):
+            print(path)
+
+
+def names_of(text: str) -> list[str]:
+    """Names with commas, each once."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise FrosterError("Name at least one data set.")
+    return names
+
+
+def pick_source(
+    recipe: Path | None, changes: list[str] | None, model: str | None, student: str | None
+) -> "Trained | Given":
+    """What is tested. Raises `FrosterError` for both a recipe and a model."""
+    from froster.protocols.models import Given, Trained
+    from froster.shipped import existing_recipe
+
+    if model is None:
+        if student is not None:
+            raise FrosterError("--student is for --model; a recipe has its own: type student=NAME.")
+        return Trained(existing_recipe(recipe or Path("froster-vit-b-16")), tuple(changes or ()))
+    if recipe is not None or changes:
+        raise FrosterError("Give either --recipe, to train a student, or --model, to test one as it is.")
+    return Given(model, student)
+
+
+def pick_settings(
+    views: int,
+    frames: int,
+    sampling: SamplingName,
+    device: str,
+    precision: Precision,
+    workers: int,
+    templates: Path | None,
+) -> "TestSettings":
+    from froster.protocols.scores import TestSettings
+    from froster.text.prompts import read_templates
+
+    chosen = None if templates is None else read_templates(templates)
+    return TestSettings(views, frames, sampling.value, device, precision.value, workers, chosen)
+
+
+def describe_settings(settings: "TestSettings") -> dict[str, object]:
+    templates = {} if settings.templates is None else {"templates": len(settings.templates)}
+    return {"views": settings.views, "frames": settings.frames, "sampling": settings.sampling, **templates}
+
+
+def files_for(given: list[str] | None, name: str) -> list[str]:
+    """The files of `NAME=FILE` entries. Raises `FrosterError` for one of another form."""
+    for entry in given or ():
+        if "=" not in entry:
+            raise FrosterError(f"{entry!r} is not of the form NAME=FILE.")
+    return [entry.partition("=")[2] for entry in given or () if entry.partition("=")[0] == name]
+
+
+def descriptions_file(given: list[str] | None, name: str) -> str | None:
+    """The file for a data set: `NAME=FILE`, or the one that is for all."""
+    for entry in given or ():
+        of, equals, path = entry.partition("=")
+        if equals and of == name:
+            return path
+    return next((entry for entry in given or () if "=" not in entry), None)
+
+
+def described(labels: "Labels", given: list[str] | None, name: str) -> "Labels":
+    file = descriptions_file(given, name)
+    if file is None:
+        return labels
+
+    from froster.text.descriptions import describe_labels, read_descriptions
+
+    return describe_labels(labels, read_descriptions(file), file)
+
+
+def with_descriptions(source: "Trained", given: list[str] | None, name: str) -> "Trained":
+    """The recipe trains with the descriptions that the data set is tested with."""
+    from dataclasses import replace
+
+    file = descriptions_file(given, name)
+    if file is None:
+        return source
+    return replace(source, changes=(*source.changes, f"data.descriptions={file}"))
+
+
+@contextmanager
+def watch(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error while videos are tested, in the main process."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from froster.training.processes import find_processes
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = console.is_terminal and find_processes().is_main_process
+    bar = Progress(*columns, console=console, transient=True, disable=not shown)
+    with bar:
+        task = bar.add_task(f"Testing {what}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def show(report: "Report", out: Path) -> None:
+    """Write the report and print its table, in the main process."""
+    from rich.console import Console
+
+    from froster.cli.evaluate import plain_table
+    from froster.training.processes import find_processes
+
+    if not find_processes().is_main_process:
+        return
+    files = report.write(out)
+    header, rows = report.table()
+    table = plain_table(header)
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0] == "this run" else "")
+    screen = Console(highlight=False, markup=False)
+    screen.print(table)
+    for note in report.measured.notes:
+        screen.print(note, soft_wrap=True)
+    if report.measured.unreadable:
+        screen.print(
+            f"{len(report.measured.unreadable)} videos could not be read; {files[1]} lists them.", soft_wrap=True
+        )
+    for path in files:
+        print(path)

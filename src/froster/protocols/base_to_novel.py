@@ -1,0 +1,125 @@
+"""Base-to-novel (FROSTER Table 1): trained on a few clips of each base class, tested on base and on novel classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from froster.data.manifests import LabelledVideo, listed
+from froster.data.vocabularies import canonical_names, read_vocabulary
+from froster.errors import FrosterError
+from froster.evaluation import harmonic_mean
+from froster.protocols.data import ProtocolData, has_halves, read_training_list
+from froster.protocols.models import Given, Trained, Watch, unwatched
+from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, of_parts, spread
+from froster.protocols.results import Measured, Number
+from froster.protocols.scores import TestSettings, score_data_set
+from froster.text.labels import Labels
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The classes of a data set that are trained, and those that are not; with descriptions ("" for none)."""
+
+    base: Labels
+    novel: Labels
+
+    def __post_init__(self) -> None:
+        if both := sorted(self.base.keys() & self.novel.keys()):
+            raise FrosterError(f"{both[0]!r} is both a base and a novel class; leave it out of one.")
+
+
+@dataclass(frozen=True)
+class TrainingLists:
+    """What each draw is trained on, and what there is to say about it."""
+
+    draws: list[list[LabelledVideo]]
+    notes: list[str] = field(default_factory=list)
+
+
+def halves_of(data: ProtocolData) -> Halves:
+    """The published halves; of a data set of one's own the classes with more training clips are base."""
+    if has_halves(data.name):
+        base, novel = read_vocabulary(f"{data.name}-base"), read_vocabulary(f"{data.name}-novel")
+    else:
+        base, novel = frequent_half(data.split(data.train_split))
+    return Halves(dict.fromkeys(base, ""), dict.fromkeys(novel, ""))
+
+
+def draw_training_lists(data: ProtocolData, base: Sequence[str], shots: int, draws: int) -> TrainingLists:
+    """`shots` clips of each base class at random for each draw, from the training split.
+
+    Raises `FrosterError` where a base class has none.
+    """
+    videos = data.split(data.train_split)
+    lists = TrainingLists([])
+    for draw in range(1, draws + 1):
+        chosen, short = draw_shots(videos, base, shots, draw)
+        if empty := [name for name, count in short.items() if not count]:
+            raise FrosterError(
+                f"The manifest {data.manifest} has no clip of the base class {empty[0]!r} in the split "
+                f"{data.train_split!r}" + (f", nor of {len(empty) - 1} others" if len(empty) > 1 else "") + "."
+            )
+        lists.draws.append(chosen)
+    lists.notes.append(f"{data.title}: {shots} clips of each base class, drawn from its split {data.train_split}.")
+    if short:
+        lists.notes.append(f"{len(short)} base classes of {data.title} have fewer than {shots} training clips.")
+    return lists
+
+
+def published_lists(paths: Sequence[Path], classes: Path | None, data: ProtocolData) -> TrainingLists:
+    """Lists of others, one a draw, such as ViFi-CLIP's or FROSTER's. Raises `FrosterError` as `read_training_list`."""
+    lists = TrainingLists([])
+    for path in paths:
+        published = read_training_list(path, classes, data)
+        lists.draws.append(published.videos)
+        lists.notes.append(f"Trained on {len(published.videos)} clips of {path}.")
+        if missing := published.missing:
+            lists.notes.append(f"{len(missing)} clips of {path} are missing: {listed(missing)}.")
+        if relabelled := published.relabelled:
+            lists.notes.append(f"{len(relabelled)} clips of {path} have their own class, not the list's.")
+    return lists
+
+
+def base_to_novel(
+    data: ProtocolData,
+    halves: Halves,
+    source: Trained | Given,
+    lists: TrainingLists,
+    out: Path,
+    settings: TestSettings,
+    watch: Watch = unwatched,
+) -> Measured:
+    """Train and test every draw; of a model as it is, only test it. What is done in `out` is not done again.
+
+    HM is the harmonic mean of the mean base and the mean novel accuracy; its deviation is that of the draws'. Raises
+    `FrosterError` as training and testing do, and where base or novel classes have no test video.
+    """
+    parts = [Part("base", tuple(halves.base), data.test_split), Part("novel", tuple(halves.novel), data.test_split)]
+    test = of_parts(data.videos, parts)
+    for part in parts:
+        if not any(part.holds(video) for video in test):
+            raise FrosterError(f"{data.manifest} has no video of {part.name} classes in the split {data.test_split!r}.")
+    measured = Measured(notes=list(lists.notes))
+    numbers: dict[str, list[float]] = {"base": [], "novel": [], "hm": []}
+    for draw, training in enumerate(lists.draws if isinstance(source, Trained) else [[]], start=1):
+        folder = out / data.name / f"draw-{draw}"
+        model = source.model(folder, training, draw - 1) if isinstance(source, Trained) else source.network
+        with watch(f"{data.title}, draw {draw}" if isinstance(source, Trained) else data.title) as seen:
+            [scores] = score_data_set([model], halves.base | halves.novel, test, folder / "scores", settings, seen)
+        measured.unreadable += scores.unreadable
+        found = {part.name: evaluate_part(scores, part) for part in parts}
+        for name, evaluation in found.items():
+            measured.numbers.append(Number(data.title, f"draw {draw}", name, evaluation, len(training)))
+            numbers[name].append(100 * evaluation.top1)
+        numbers["hm"].append(100 * harmonic_mean(found["base"].top1, found["novel"].top1))
+    of_data = {key: spread(values) for key, values in numbers.items()}
+    mean = harmonic_mean(of_data["base"].mean, of_data["novel"].mean)
+    measured.scores[data.title] = of_data | {"hm": of_data["hm"].with_mean(mean)}
+    return measured
+
+
+def named_halves(base: Labels, novel: Labels, data: ProtocolData) -> Halves:
+    """Halves of one's own, in the spelling of the data set."""
+    there = sorted({video.label for video in data.videos})
+    base, novel = (dict(zip(canonical_names(labels, there), labels.values(), strict=True)) for labels in (base, novel))
+    return Halves(base, novel)

@@ -1,0 +1,87 @@
+"""Who is tested in a protocol: a student that a recipe trains, or a model as it is."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from froster.data.manifests import LabelledVideo, write_manifest
+from froster.models import load_model
+from froster.protocols.results import FROZEN
+from froster.students import VideoStudent
+from froster.training.loop import train
+from froster.training.processes import find_processes
+from froster.training.recipe import TrainRecipe
+
+Seen = Callable[[int, int], None]  # videos done, of all
+Watch = Callable[[str], AbstractContextManager[Seen | None]]  # shows the progress of what it is given the name of
+
+
+def unwatched(what: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A student that a recipe trains, with `changes` to it (`"key=value"`)."""
+
+    recipe: Path
+    changes: tuple[str, ...] = ()
+
+    def read(self, *more: str) -> TrainRecipe:
+        return TrainRecipe.read(self.recipe, [*self.changes, *more])
+
+    def model(self, folder: Path, videos: list[LabelledVideo], number: int = 0, *more: str) -> VideoStudent:
+        """The student trained on `videos`, the `number`-th of several; a run in `folder` is gone on with.
+
+        Its seed is the recipe's, plus `number`. Raises `FrosterError` as `train` does.
+        """
+        manifest = folder / "train.csv"
+        with find_processes().main_process_first():
+            if find_processes().is_main_process:
+                write_manifest(manifest, videos)
+        recipe = self.read(
+            *more,
+            f"out={folder / 'run'}",
+            f"data.manifest={manifest}",
+            "data.puppets=null",
+            "data.split=null",
+            f"seed={self.read().seed + number}",
+        )
+        return load_model(train(recipe, resume=True))
+
+    def describe(self) -> dict[str, Any]:
+        recipe = self.read()
+        return {"recipe": str(self.recipe), "changes": list(self.changes), "student": recipe.student}
+
+    @property
+    def published_as(self) -> tuple[str, str | None]:
+        """The student's name and, where one network has several rows, the method in the papers' tables."""
+        recipe = self.read()
+        student = recipe.student.partition(":")[0].replace("-", "_")
+        if student != "vclip":
+            return student, None
+        return student, "FROSTER" if recipe.distillation else "Open-VCLIP"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A model that is tested as it is: a name, a checkpoint or a run's folder."""
+
+    name: str
+    student: str | None = None
+
+    @cached_property
+    def network(self) -> VideoStudent:
+        return load_model(self.name, self.student, seed=0)
+
+    def describe(self) -> dict[str, Any]:
+        return {"model": self.name, "student": self.network.name}
+
+    @property
+    def published_as(self) -> tuple[str, str | None]:
+        """A plain CLIP is frozen CLIP; of a checkpoint the method is unknown."""
+        is_clip = self.network.clip_name is not None and self.network.name == "frame_clip"
+        return self.network.name, FROZEN if is_clip else None

@@ -1,0 +1,97 @@
+"""What a number in the papers' tables is of: some classes, and the videos of these classes in some split."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import isnan, nan
+
+import numpy as np
+import torch
+
+from froster.data.manifests import LabelledVideo
+from froster.errors import FrosterError
+from froster.evaluation import Evaluation, evaluate
+from froster.protocols.scores import Scores
+
+HALVES = 10  # draws of EP1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Videos of `classes`, in `split` or in any, each compared with these classes."""
+
+    name: str
+    classes: tuple[str, ...]
+    split: str | None = None
+
+    def holds(self, video: LabelledVideo) -> bool:
+        return video.label in self.classes and (self.split is None or self.split in video.splits)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, and sample standard deviation (n - 1), NaN of a single number."""
+
+    mean: float
+    deviation: float
+    numbers: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        deviation = None if isnan(self.deviation) else self.deviation
+        return {"mean": self.mean, "deviation": deviation, "numbers": self.numbers}
+
+    def with_mean(self, mean: float) -> "Spread":
+        return replace(self, mean=mean)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else nan, len(values))
+
+
+def evaluate_part(scores: Scores, part: Part) -> Evaluation:
+    """Top-1, top-5 and confusions of one part. Raises `FrosterError` where it has no video that can be read."""
+    rows = [row for row, video in enumerate(scores.videos) if part.holds(video)]
+    if not rows:
+        where = f" in the split {part.split!r}" if part.split else ""
+        raise FrosterError(f"There is no readable video of the {len(part.classes)} classes of {part.name}{where}.")
+    columns = [scores.labels.index(name) for name in part.classes]
+    targets = torch.tensor([part.classes.index(scores.videos[row].label) for row in rows])
+    return evaluate(scores.values[rows][:, columns], targets, part.classes)
+
+
+def of_parts(videos: Iterable[LabelledVideo], parts: Sequence[Part]) -> list[LabelledVideo]:
+    """The videos that some part needs."""
+    return [video for video in videos if any(part.holds(video) for part in parts)]
+
+
+def half_of(classes: Sequence[str], draw: int) -> tuple[str, ...]:
+    """EP1: half of the classes at random, 50 of 101 and 25 of 51; the same in every run."""
+    chosen = np.random.default_rng((0, draw)).permutation(len(classes))[: len(classes) // 2]
+    return tuple(classes[place] for place in sorted(chosen.tolist()))
+
+
+def draw_shots(
+    videos: Sequence[LabelledVideo], classes: Sequence[str], shots: int, draw: int
+) -> tuple[list[LabelledVideo], dict[str, int]]:
+    """`shots` videos of each class at random, the same in every run whatever the order of `videos`.
+
+    Also returns the classes that have fewer, with how many they have; all of those are taken.
+    """
+    chosen, short = list[LabelledVideo](), dict[str, int]()
+    for place, name in enumerate(classes):
+        own = sorted((video for video in videos if video.label == name), key=lambda v: (str(v.path), v.start or 0.0))
+        if len(own) < shots:
+            short[name] = len(own)
+        order = np.random.default_rng((1, draw, place)).permutation(len(own))[:shots]
+        chosen += [own[index] for index in sorted(order.tolist())]
+    return chosen, short
+
+
+def frequent_half(videos: Iterable[LabelledVideo]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Base and novel classes of a data set of one's own: the frequent half and the rest, each in alphabetical order."""
+    counts: dict[str, int] = {}
+    for video in videos:
+        counts[video.label] = counts.get(video.label, 0) + 1
+    ordered = sorted(counts, key=lambda name: (-counts[name], name))
+    half = -(-len(ordered) // 2)
+    return tuple(sorted(ordered[:half])), tuple(sorted(ordered[half:]))

@@ -1,0 +1,191 @@
+"""What a protocol measured, beside what the papers report: tables as theirs, and JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from froster.errors import FrosterError, did_you_mean
+from froster.evaluation import Evaluation
+from froster.files import replace_when_written
+from froster.markdown import markdown_table
+from froster.protocols.parts import Spread
+from froster.published import Published
+
+FROZEN = "Frozen CLIP"
+COLUMNS = {"Kinetics-400": "K-400", "Kinetics-600": "K-600"}  # in the papers' tables, by our titles
+KEYS = {"base": ["base"], "novel": ["novel"], "hm": ["HM"], "mean": [], "top-5": ["top-5"]}  # behind them
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number before any mean is taken: of which data, which draw or split, and which part of the classes."""
+
+    data: str
+    draw: str
+    part: str
+    evaluation: Evaluation
+    trained_clips: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        trained = {} if self.trained_clips is None else {"trained_clips": self.trained_clips}
+        return {"data": self.data, "draw": self.draw, "part": self.part, **trained, **self.evaluation.to_json()}
+
+
+@dataclass
+class Measured:
+    """Per cent by data set and key, as `published` has them (`scores["UCF-101"]["base"]`), and all numbers behind."""
+
+    scores: dict[str, dict[str, Spread]] = field(default_factory=dict)
+    numbers: list[Number] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: "Measured") -> None:
+        self.scores |= other.scores
+        self.numbers += other.numbers
+        self.unreadable += [video for video in other.unreadable if video not in self.unreadable]
+        self.notes += other.notes
+
+
+@dataclass(frozen=True)
+class Report:
+    """A protocol's outcome: `about` says what was tested and how; `published` are the rows of the papers' table.
+
+    `keys`: the columns of a data set, such as base, novel and hm. `reference`: the row to compare with, if any.
+    """
+
+    protocol: str
+    about: dict[str, Any]
+    measured: Measured
+    published: Sequence[Published]
+    keys: tuple[str, ...]
+    reference: Published | None
+
+    def columns(self) -> list[tuple[str, str]]:
+        return [(data, key) for data, found in self.measured.scores.items() for key in self.keys if key in found]
+
+    def differences(self) -> dict[str, dict[str, float]]:
+        """Measured less published, in points, where the reference has the number."""
+        found: dict[str, dict[str, float]] = {}
+        for data, key in self.columns():
+            theirs = self.reference.scores.get(column_of(data), {}).get(key) if self.reference else None
+            if theirs is not None:
+                found.setdefault(data, {})[key] = self.measured.scores[data][key].mean - theirs
+        return found
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: the published methods, then this one, then what separates it from the reference."""
+        columns = self.columns()
+        heads = [" ".join([column_of(data), *KEYS[key]]) for data, key in columns]
+        rows = []
+        for row in self.published:
+            cells = [published_cell(row, data, key) for data, key in columns]
+            if any(cell != "–" for cell in cells):
+                rows.append([row.method, *cells])
+        rows.append(["this run", *(measured_cell(self.measured.scores[data][key]) for data, key in columns)])
+        if differences := self.differences():
+            signed = [differences.get(data, {}).get(key) for data, key in columns]
+            assert self.reference
+            cells = ["–" if value is None else f"{value:+.1f}".replace("-", "−") for value in signed]
+            rows.append([f"less {self.reference.method}", *cells])
+        return ["method", *heads], rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything in plain types; percentages."""
+        return {
+            "protocol": self.protocol,
+            **self.about,
+            "scores": {
+                data: {key: score.to_json() for key, score in of.items()} for data, of in self.measured.scores.items()
+            },
+            "reference": self.reference
+            and {"method": self.reference.method, "source": self.reference.source, "scores": self.reference.scores},
+            "differences": self.differences(),
+            "numbers": [number.to_json() for number in self.measured.numbers],
+            "notes": self.measured.notes,
+            "unreadable": [{"video": video, "reason": reason} for video, reason in self.measured.unreadable],
+        }
+
+    def markdown(self) -> str:
+        header, rows = self.table()
+        sources = list(dict.fromkeys(row.source for row in self.published if any(row.method == r[0] for r in rows)))
+        lines = [f"# {self.protocol}", "", *(f"- {key}: {plain(value)}" for key, value in self.about.items()), ""]
+        lines += [markdown_table(header, rows), ""]
+        if sources:
+            lines += [f"Published: {'; '.join(sources)}.", ""]
+        lines += [f"- {note}" for note in self.measured.notes]
+        if self.measured.unreadable:
+            lines.append(f"- {len(self.measured.unreadable)} videos could not be read; report.json lists them.")
+        top5 = [n for n in self.measured.numbers if n.evaluation.top5 is not None]
+        lines += [
+            "",
+            "## Numbers behind the means",
+            "",
+            markdown_table(*number_table(self.measured.numbers, bool(top5))),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def write(self, out: Path) -> list[Path]:
+        """Write `report.md` and `report.json` into `out`, whole or not at all; returns them."""
+        texts = {
+            out / "report.md": self.markdown(),
+            out / "report.json": json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        }
+        for path, text in texts.items():
+            with replace_when_written(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        return list(texts)
+
+
+def column_of(data: str) -> str:
+    return COLUMNS.get(data, data)
+
+
+def measured_cell(score: Spread) -> str:
+    return f"{score.mean:.1f}" if isnan(score.deviation) else f"{score.mean:.1f} ± {score.deviation:.1f}"
+
+
+def published_cell(row: Published, data: str, key: str) -> str:
+    found = row.scores.get(column_of(data), {})
+    if key not in found:
+        return "–"
+    return f"{found[key]:.1f} ± {found['deviation']:.1f}" if "deviation" in found else f"{found[key]:.1f}"
+
+
+def number_table(numbers: Sequence[Number], top5: bool) -> tuple[list[str], list[list[str]]]:
+    header = ["data", "", "classes", "number of classes", "clips", "top-1", *(["top-5"] if top5 else [])]
+    rows = []
+    for number in numbers:
+        found = number.evaluation
+        fifth = "–" if found.top5 is None else f"{100 * found.top5:.1f}"
+        rows.append(
+            [number.data, number.draw, number.part, str(found.classes), str(found.clips), f"{100 * found.top1:.1f}"]
+            + ([fifth] if top5 else [])
+        )
+    return header, rows
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(v)}" for key, v in value.items() if v is not None)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def find_reference(published: Sequence[Published], student: str, method: str | None) -> Published | None:
+    """The row to compare with: that method of that network, or else the first one that trains this network."""
+    rows = [row for row in published if row.student == student and row.method == (method or row.method)]
+    trained = [row for row in rows if method or row.method != FROZEN]
+    return trained[0] if trained else None
+
+
+def named_reference(published: Sequence[Published], method: str) -> Published:
+    """The row of that method. Raises `FrosterError` that names the nearest where there is none."""
+    for row in published:
+        if row.method.lower() == method.lower():
+            return row
+    raise FrosterError(
+        f"The papers' table has no {method!r}; {did_you_mean(method, [row.method for row in published])}"
+    )

@@ -1,0 +1,153 @@
+"""Scores of a data set's videos, kept on disk as they come: an interrupted test goes on where it stopped."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from froster.data.manifests import LabelledVideo
+from froster.device import pick_device, pick_precision
+from froster.errors import FrosterError, VideoError
+from froster.evaluation import load_clips, score_videos, warn_of_unknown_labels
+from froster.files import replace_when_written
+from froster.students import VideoStudent
+from froster.text.classifier import load_or_encode_classes
+from froster.text.labels import Labels
+from froster.training.processes import find_processes
+from froster.video import Sampling, VideoClips
+
+CHUNK = 256  # videos that a kill may cost
+
+Loaded = Iterator[tuple[int, VideoClips | VideoError]]
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """How videos are tested: `views` clips of `frames` frames each; `templates`: those of the model."""
+
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    views: int = 3
+    frames: int = 8
+    sampling: Sampling = "release"
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 2
+    templates: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Cosine of N videos with K classes.
+
+    `values` `(N, K)` float32, a row for each of `videos`, a column for each of `labels`. `unreadable` videos have no
+    row; those read in `partial` have. Both are pairs (path, reason).
+    """
+
+    values: Tensor
+    videos: list[LabelledVideo]
+    labels: list[str]
+    unreadable: list[tuple[str, str]]
+    partial: list[tuple[str, str]]
+
+
+def score_data_set(
+    models: Sequence[VideoStudent],
+    labels: Labels,
+    videos: Sequence[LabelledVideo],
+    folder: Path,
+    settings: TestSettings,
+    seen: Callable[[int, int], None] | None = None,
+) -> list[Scores]:
+    """Scores of all videos with all labels, for each of some models of one image size; each video is decoded once.
+
+    What is done is kept in `folder`, under a hash of models, labels, videos and settings, and not done again. Under
+    `accelerate launch` every process does a share. `seen` is called with the number of videos done and of all. Raises
+    `FrosterError` for a device or precision that cannot be used, and where no video can be read.
+    """
+    processes = find_processes()
+    where = processes.device if processes.num_processes > 1 else pick_device(settings.device)
+    dtype = pick_precision(settings.precision, where)
+    networks = [model.to(where, dtype).eval() for model in models]
+    warn_of_unknown_labels(networks[0], list(labels))
+    classes = [load_or_encode_classes(network, labels, settings.templates) for network in networks]
+    folder /= scores_key(networks, labels, videos, settings)
+    starts = range(0, len(videos), CHUNK)
+    for number, start in enumerate(starts):
+        chunk = folder / f"{start:07d}.safetensors"
+        if number % processes.num_processes == processes.process_index and not chunk.exists():
+            rows = videos[start : start + CHUNK]
+            size = networks[0].config.image_size
+            clips = load_clips(
+                rows,
+                frames=settings.frames,
+                views=settings.views,
+                size=size,
+                sampling=settings.sampling,
+                workers=settings.workers,
+            )
+            scored = score_videos(
+                [(network, [matrix]) for network, matrix in zip(networks, classes, strict=True)],
+                counted(clips, start, len(videos), seen),
+            )
+            tensors = {str(place): of_model[0] for place, of_model in enumerate(scored.scores)}
+            tensors["indices"] = torch.tensor(scored.indices, dtype=torch.int64) + start
+            reasons = {
+                "unreadable": json.dumps({start + index: reason for index, reason in scored.unreadable.items()}),
+                "partial": json.dumps({start + index: reason for index, reason in scored.partial.items()}),
+            }
+            with replace_when_written(chunk) as temporary:
+                safetensors.torch.save_file(tensors, temporary, reasons)
+    processes.wait_for_everyone()
+    return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(networks), labels, videos)
+
+
+def counted(clips: Loaded, start: int, total: int, seen: Callable[[int, int], None] | None) -> Loaded:
+    for index, loaded in clips:
+        yield index, loaded
+        if seen is not None:
+            seen(start + index + 1, total)
+
+
+def scores_key(
+    networks: Sequence[VideoStudent], labels: Labels, videos: Sequence[LabelledVideo], settings: TestSettings
+) -> str:
+    """Hash of all that the scores depend on."""
+    what = {
+        "labels": list(labels.items()),
+        "videos": [(str(video.path), video.start, video.end) for video in videos],
+        "settings": {key: value for key, value in asdict(settings).items() if key not in ("device", "workers")},
+        "networks": [[network.name, network.options, str(network.logit_scale.dtype)] for network in networks],
+    }
+    digest = hashlib.sha256(json.dumps(what).encode())
+    for network in networks:
+        for name, tensor in network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def read_scores(
+    chunks: Sequence[Path], models: int, labels: Mapping[str, str], videos: Sequence[LabelledVideo]
+) -> list[Scores]:
+    values: list[list[Tensor]] = [[] for _ in range(models)]
+    indices, unreadable, partial = list[int](), dict[str, str](), dict[str, str]()
+    for chunk in chunks:
+        with safetensors.safe_open(chunk, "pt") as file:
+            for place in range(models):
+                values[place].append(file.get_tensor(str(place)))
+            indices += file.get_tensor("indices").tolist()
+            unreadable |= json.loads(file.metadata()["unreadable"])
+            partial |= json.loads(file.metadata()["partial"])
+    if not indices:
+        first = next(iter(unreadable.values()))
+        raise FrosterError(f"None of the {len(videos)} videos can be read; the first of them: {first}")
+    readable = [videos[index] for index in indices]
+    reasons = [[(str(videos[int(i)].path), why) for i, why in found.items()] for found in (unreadable, partial)]
+    return [Scores(torch.cat(of_model), readable, list(labels), *reasons) for of_model in values]

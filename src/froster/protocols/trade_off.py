@@ -1,0 +1,113 @@
+"""Closed-set against zero-shot accuracy as CLIP's share in the weights grows (Open-VCLIP Fig. 2)."""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from froster.clip.model import Clip
+from froster.errors import FrosterError
+from froster.files import replace_when_written
+from froster.interpolation import patch_states
+from froster.markdown import markdown_table
+from froster.protocols.cross_dataset import classes_of
+from froster.protocols.data import ProtocolData
+from froster.protocols.models import Watch, unwatched
+from froster.protocols.parts import Part, evaluate_part, of_parts
+from froster.protocols.scores import TestSettings, score_data_set
+from froster.students import VideoStudent
+from froster.text.labels import Labels
+
+RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # those of the figure
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Top-1 in per cent of each data set at each ratio, the share of CLIP in the weights."""
+
+    closed: str
+    ratios: list[float]
+    top1: dict[str, list[float]]
+    unreadable: list[tuple[str, str]]
+
+
+def patched_models(model: VideoStudent, clip: Clip, ratios: Sequence[float]) -> list[VideoStudent]:
+    """The student at each ratio. Raises `FrosterError` when CLIP and student are of different networks."""
+    if model.clip_source:
+        raise FrosterError("This student holds adapters beside a CLIP that was not trained: there is nothing to patch.")
+    states = [patch_states(clip.state_dict(), model.state_dict(), ratio) for ratio in ratios]
+    models = [copy.deepcopy(model) for _ in ratios]
+    for patched, state in zip(models, states, strict=True):
+        patched.load_state_dict(state)
+    return models
+
+
+def measure_trade_off(
+    models: Sequence[VideoStudent],
+    ratios: Sequence[float],
+    closed: ProtocolData,
+    others: Sequence[ProtocolData],
+    descriptions: dict[str, Labels],
+    out: Path,
+    settings: TestSettings,
+    watch: Watch = unwatched,
+) -> TradeOff:
+    """Test all models on the test split of every data set; each video is decoded once for all of them."""
+    trade_off = TradeOff(closed.title, list(ratios), {}, [])
+    for data in (closed, *others):
+        part = Part(data.title, classes_of(data), data.test_split)
+        labels = {name: descriptions.get(data.name, {}).get(name, "") for name in part.classes}
+        videos = of_parts(data.split(data.test_split), [part])
+        with watch(data.title) as seen:
+            scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, seen)
+        trade_off.top1[data.title] = [100 * evaluate_part(of_model, part).top1 for of_model in scores]
+        trade_off.unreadable.extend(scores[0].unreadable)
+    return trade_off
+
+
+def draw_trade_off(trade_off: TradeOff) -> Figure:
+    """A line for each data set that was not trained on: its accuracy against that of the trained one."""
+    figure = Figure(figsize=(7.0, 5.0), dpi=150, facecolor="white", layout="constrained")
+    axis = figure.add_subplot()
+    closed = trade_off.top1[trade_off.closed]
+    for name, open_set in trade_off.top1.items():
+        if name == trade_off.closed:
+            continue
+        ordered = sorted(zip(trade_off.ratios, closed, open_set, strict=True))
+        _, x, y = zip(*ordered, strict=True)
+        [line] = axis.plot(x, y, marker="o", markersize=5, linewidth=1.8, label=name)
+        for ratio, at, up in ordered:
+            axis.annotate(
+                f"{ratio:g}", (at, up), textcoords="offset points", xytext=(5, 4), fontsize=8, color=line.get_color()
+            )
+    axis.set_xlabel(f"closed set: top-1 on {trade_off.closed}, %")
+    axis.set_ylabel("zero-shot: top-1, %")
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    axis.set_title("Share of CLIP in the weights, at each point", loc="left", fontsize=10, color="#555555")
+    return figure
+
+
+def write_trade_off(trade_off: TradeOff, out: Path) -> list[Path]:
+    """Write `trade-off.md`, `.json` and `.png` into `out`, each whole or not at all; returns them."""
+    header = ["share of CLIP", *trade_off.top1]
+    rows = [
+        [f"{ratio:g}", *(f"{values[place]:.1f}" for values in trade_off.top1.values())]
+        for place, ratio in enumerate(trade_off.ratios)
+    ]
+    texts = {
+        out
+        / "trade-off.md": f"# Closed set ({trade_off.closed}) against zero-shot\n\n{markdown_table(header, rows)}\n",
+        out / "trade-off.json": json.dumps(asdict(trade_off), indent=2, ensure_ascii=False) + "\n",
+    }
+    for path, text in texts.items():
+        with replace_when_written(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    plot = out / "trade-off.png"
+    with replace_when_written(plot) as temporary:
+        draw_trade_off(trade_off).savefig(temporary)
+    return [*texts, plot]

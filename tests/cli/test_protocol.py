@@ -1,0 +1,126 @@
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from froster.data.manifests import read_manifest, write_manifest
+from froster.data.puppets import write_videos
+
+FROSTER = Path(sys.executable).with_name("froster")
+ACTIONS = ("fishing", "kicking", "painting a wall", "running")
+QUICK = (
+    "optimizer.epochs=1",
+    "optimizer.warmup_epochs=0",
+    "average_from=null",
+    "optimizer.batch_size=4",
+    "data.frames=4",
+)
+
+
+def froster(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with manifests of puppets: `mine`, and `hmdb-51` with its labels and three splits."""
+    folder = tmp_path_factory.mktemp("place")
+    rows = []
+    for split, videos, seed in (("train", 2, 10), ("test", 1, 1000)):
+        drawn = write_videos(folder / split, ACTIONS, videos, frames=10, size=64, seed=seed)
+        rows += [replace(video, splits=(split,)) for video in read_manifest(drawn)]
+    write_manifest(folder / "manifests" / "mine.csv", rows)
+    labels = dict(zip(ACTIONS, ("pullup", "pour", "brush_hair", "cartwheel"), strict=True))  # two base, two novel
+    splits = {"train": ("train1", "test2", "test3"), "test": ("test1", "train2", "train3")}
+    rows = [replace(row, label=labels[row.label], splits=splits[row.splits[0]]) for row in rows]
+    write_manifest(folder / "manifests" / "hmdb-51.csv", rows)
+    return folder
+
+
+def test_base_to_novel_trains_tests_and_compares(place: Path) -> None:
+    command = (
+        *("protocol", "base-to-novel", "--dataset", "mine", "--recipe", "froster-puppets", *QUICK),
+        *("--shots", 2, "--draws", 2, "--views", 1, "--frames", 4, "--out", "b2n"),
+    )
+    first = froster(*command, cwd=place)
+    assert first.returncode == 0, first.stderr
+    report = json.loads((place / "b2n" / "report.json").read_text(encoding="utf-8"))
+    assert report["scores"]["mine"]["base"]["numbers"] == 2
+    assert [n["clips"] for n in report["numbers"]] == [2, 2, 2, 2]
+    assert "this run" in first.stdout
+    assert "epoch 1/1" in first.stderr
+    again = froster(*command, cwd=place)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert "epoch" not in again.stderr
+    changed = froster(*command, "seed=7", cwd=place)
+    assert changed.returncode == 2
+    assert "holds a run of another recipe (seed differs)" in changed.stderr
+
+
+def test_published_numbers_beside_those_of_frozen_clip(place: Path) -> None:
+    out = ("--views", 1, "--frames", 4, "--model", "puppets")
+    result = froster("protocol", "base-to-novel", "--dataset", "hmdb-51", *out, "--out", "frozen", cwd=place)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert any(line.split() == ["Frozen", "CLIP", "53.3", "46.8", "49.8"] for line in lines)
+    assert any(line.startswith("less Frozen CLIP") for line in lines)
+    assert "never shown words" in result.stderr
+    other = ("--compare", "froster")
+    result = froster("protocol", "cross-dataset", "--test", "hmdb-51,mine", *out, *other, "--out", "cross", cwd=place)
+    assert result.returncode == 0, result.stderr
+    header = result.stdout.splitlines()[0].split("  ")
+    assert [name.strip() for name in header if name.strip()] == [
+        *("method", "HMDB EP1", "HMDB*", "HMDB", "mine EP1", "mine*", "mine")
+    ]
+    report = json.loads((place / "cross" / "report.json").read_text(encoding="utf-8"))
+    assert any(re.fullmatch(r"HMDB EP1: \d of 10 parts have no video\.", note) for note in report["notes"])
+    assert report["reference"]["method"] == "FROSTER"
+    assert report["differences"]["HMDB*"]["mean"] == pytest.approx(report["scores"]["HMDB*"]["mean"]["mean"] - 54.5)
+    assert [n["part"] for n in report["numbers"] if n["data"] == "HMDB"] == ["test1", "test2", "test3"]
+
+
+def test_cross_dataset_trains_on_one_and_tests_on_another(place: Path) -> None:
+    command = (
+        *("protocol", "cross-dataset", "--train", "mine", "--test", "hmdb-51", "--recipe", "froster-puppets", *QUICK),
+        *("--views", 1, "--frames", 4, "--out", "trained"),
+    )
+    result = froster(*command, cwd=place)
+    assert result.returncode == 0, result.stderr
+    recipe = json.loads((place / "trained" / "run" / "recipe.json").read_text(encoding="utf-8"))
+    assert len(read_manifest(Path(place / recipe["data"]["manifest"]))) == 8, "the training split alone"
+    assert "Trained on 8 clips of manifests/mine.csv" in result.stdout
+
+    result = froster(
+        *("protocol", "trade-off", "trained/run", "puppets", "--closed", "mine", "--test", "mine,hmdb-51"),
+        *("--ratio", 0, "--ratio", 0.5, "--ratio", 1, "--views", 1, "--frames", 4),
+        cwd=place,
+    )
+    assert result.returncode == 0, result.stderr
+    assert [Path(line).name for line in result.stdout.split()] == ["trade-off.md", "trade-off.json", "trade-off.png"]
+    found = json.loads((place / "runs" / "trade-off" / "trade-off.json").read_text(encoding="utf-8"))
+    assert found["ratios"] == [0, 0.5, 1]
+    assert set(found["top1"]) == {"mine", "HMDB-51"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["base-to-novel", "--dataset", "yours"], "no manifest manifests/yours.csv; write it with `froster data check"),
+        (["base-to-novel", "--dataset", "mine", "--model", "puppets", "seed=1"], "either --recipe.*or --model"),
+        (["base-to-novel", "--dataset", "mine", "--student", "aim"], "--student is for --model"),
+        (["base-to-novel", "--dataset", "mine", "--base", "running"], "--base and --novel go together"),
+        (["base-to-novel", "--dataset", "mine", "--model", "puppets", "--compare", "FROSTR"], "did you mean 'FROSTER'"),
+        (["cross-dataset", "--test", ","], "Name at least one data set"),
+        (["base-to-novel", "--dataset", "mine", "--recipe", "nothing"], "recipe nothing does not exist"),
+    ],
+)
+def test_errors_are_one_line(place: Path, arguments: list[str], message: str) -> None:
+    result = froster("protocol", *arguments, cwd=place)
+    assert result.returncode == 2
+    assert result.stderr.startswith("froster: ")
+    assert result.stderr.count("\n") == 1
+    assert re.search(message, result.stderr), result.stderr

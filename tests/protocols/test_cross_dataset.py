@@ -1,0 +1,96 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from froster.data.manifests import read_manifest, write_manifest
+from froster.data.vocabularies import read_vocabulary
+from froster.errors import FrosterError
+from froster.evaluation import evaluate_model
+from froster.models import load_model
+from froster.protocols.cross_dataset import classes_of, load_test_data, measure, parts_of, read_half
+from froster.protocols.data import load_data
+from froster.protocols.parts import half_of
+from froster.protocols.scores import TestSettings
+
+SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
+
+
+def with_labels(manifests: Path, path: Path, labels: list[str], splits: list[tuple[str, ...]]) -> None:
+    rows = read_manifest(manifests / "mine.csv")[:8]
+    rows = [
+        replace(row, label=labels[place % len(labels)], splits=splits[place % len(splits)])
+        for place, row in enumerate(rows)
+    ]
+    write_manifest(path, rows)
+
+
+def test_ucf_has_ten_halves_all_videos_and_three_splits(manifests: Path, tmp_path: Path) -> None:
+    splits = [("test1", "train2", "train3"), ("train1", "test2", "train3"), ("train1", "train2", "test3"), ("train1",)]
+    with_labels(manifests, tmp_path / "ucf-101.csv", ["YoYo", "Archery", "TaiChi"], splits)
+    columns = parts_of(load_test_data("ucf-101", tmp_path))
+    assert {column: len(parts) for column, parts in columns.items()} == {"UCF EP1": 10, "UCF*": 1, "UCF": 3}
+    assert [part.classes for part in columns["UCF EP1"]] == [
+        half_of(read_vocabulary("ucf-101"), draw) for draw in range(1, 11)
+    ]
+    assert [(part.split, len(part.classes)) for part in columns["UCF"]] == [
+        ("test1", 101),
+        ("test2", 101),
+        ("test3", 101),
+    ]
+    assert columns["UCF*"][0].split is None
+
+
+def test_published_halves(manifests: Path, tmp_path: Path, shared: Path) -> None:
+    with_labels(manifests, tmp_path / "ucf-101.csv", ["YoYo", "Archery", "TaiChi"], [()])
+    data = load_test_data("ucf-101", tmp_path)
+    folder = shared / "splits" / "froster_csv" / "ucf101_half"
+    halves = [read_half(folder / f"{draw}_ucf101-index2cls.json", data) for draw in (1, 2)]
+    assert [part.classes for part in parts_of(data, halves)["UCF EP1"]] == halves
+    assert [len(half) for half in halves] == [50, 50]
+    assert all(set(half) <= set(read_vocabulary("ucf-101")) for half in halves)
+    (tmp_path / "half.txt").write_text("archery\nswimming\n", encoding="utf-8")
+    with pytest.raises(FrosterError, match=r"half\.txt: swimming are no classes of UCF-101"):
+        read_half(tmp_path / "half.txt", data)
+
+
+def test_kinetics_600_has_three_draws_of_its_own_lists_if_there_are_any(manifests: Path, tmp_path: Path) -> None:
+    first, second, third = (read_vocabulary(f"kinetics-600-draw-{draw}") for draw in (1, 2, 3))
+    common = sorted(set(first) & set(second) & set(third))[:2]
+    with_labels(manifests, tmp_path / "kinetics-600.csv", [*common, "abseiling"], [("val",), ("train",)])
+    data = load_test_data("kinetics-600", tmp_path)
+    [(column, parts)] = parts_of(data).items()
+    assert column == "Kinetics-600"
+    assert [(part.classes, part.split) for part in parts] == [(first, "val"), (second, "val"), (third, "val")]
+
+    for draw in (1, 2, 3):
+        with_labels(manifests, tmp_path / f"kinetics-600-draw-{draw}.csv", common[: 1 + draw // 2], [()])
+    data = load_test_data("kinetics-600", tmp_path)
+    assert len(data.videos) == 8, "a video of several lists is tested once"
+    parts = parts_of(data)["Kinetics-600"]
+    assert [part.split for part in parts] == ["draw-1", "draw-2", "draw-3"]
+    measured = measure(data, load_model("puppets"), {}, tmp_path, SETTINGS)
+    assert [number.evaluation.clips for number in measured.numbers] == [8, 8, 8]
+    assert measured.scores["Kinetics-600"]["mean"].numbers == 3
+    assert measured.scores["Kinetics-600"]["top-5"].mean >= measured.scores["Kinetics-600"]["mean"].mean
+
+
+def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) -> None:
+    data = load_data("mine", manifests)
+    measured = measure(data, load_model("puppets"), {}, tmp_path, SETTINGS)
+    vocabulary = dict.fromkeys(classes_of(data), "")
+    for column, split in (("mine*", None), ("mine", "test")):
+        report = evaluate_model(
+            "puppets",
+            read_manifest(data.manifest, split),
+            {"all": vocabulary},
+            data.manifest,
+            views=1,
+            frames=4,
+            precision="float32",
+        )
+        assert measured.scores[column]["mean"].mean == pytest.approx(100 * report.parts["all"].top1)
+    halves = [number for number in measured.numbers if number.data == "mine EP1"]
+    assert [number.evaluation.classes for number in halves] == [3] * 10
+    # Fewer classes are easier: on average over the draws, each class is right at least as often as among all.
+    assert measured.scores["mine EP1"]["mean"].mean >= measured.scores["mine*"]["mean"].mean

@@ -1,0 +1,92 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from froster.data.manifests import LabelledVideo, read_manifest
+from froster.errors import FrosterError
+from froster.evaluation import load_clips, video_scores
+from froster.models import load_model
+from froster.protocols import scores as module
+from froster.protocols.scores import TestSettings, score_data_set
+from froster.text.classifier import encode_classes
+
+SETTINGS = TestSettings(views=2, frames=4, sampling="uniform", precision="float32", workers=1)
+LABELS = {"kicking": "", "running": ""}
+
+
+@pytest.fixture
+def videos(manifests: Path) -> list[LabelledVideo]:
+    return read_manifest(manifests / "mine.csv", "test")[:5]
+
+
+def test_scores_are_those_of_the_model_whatever_the_chunks(
+    videos: list[LabelledVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [load_model("puppets"), load_model("puppets", "vclip")]
+    monkeypatch.setattr(module, "CHUNK", 2)
+    seen: list[tuple[int, int]] = []
+    found = score_data_set(models, LABELS, videos, tmp_path, SETTINGS, lambda *done: seen.append(done))
+    assert seen == [(number, 5) for number in range(1, 6)]
+    for model, scores in zip(models, found, strict=True):
+        loaded = load_clips(videos, frames=4, views=2, size=model.config.image_size, workers=1)
+        clips = torch.stack([of_video.frames for _, of_video in loaded])  # type: ignore[union-attr]
+        expected = video_scores(model, clips, [encode_classes(model, LABELS)])[0]
+        torch.testing.assert_close(scores.values, expected, atol=1e-5, rtol=0)
+        assert scores.videos == videos
+        assert scores.labels == list(LABELS)
+
+
+def test_what_is_scored_is_not_decoded_again(
+    videos: list[LabelledVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 2)
+    model, decoded = load_model("puppets"), list[str]()
+    real, patience = module.load_clips, 9
+
+    def counting(rows, **settings):  # type: ignore[no-untyped-def]
+        if len(decoded) >= patience:
+            raise KeyboardInterrupt
+        decoded.extend(row.path.name for row in rows)
+        return real(rows, **settings)
+
+    monkeypatch.setattr(module, "load_clips", counting)
+    whole = score_data_set([model], LABELS, videos, tmp_path / "whole", SETTINGS)[0]
+    assert len(decoded) == 5
+    decoded.clear()
+    patience = 2
+    with pytest.raises(KeyboardInterrupt):  # in the second chunk: the first one is kept
+        score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+    patience = 9
+    decoded.clear()
+    again = score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)[0]
+    assert decoded == [video.path.name for video in videos[2:]]
+    assert torch.equal(again.values, whole.values)
+    decoded.clear()
+    score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+    assert decoded == []
+    # Anything that changes the scores makes them anew.
+    for labels, settings in (
+        ({"kicking": "with a leg", "running": ""}, SETTINGS),
+        (LABELS, replace(SETTINGS, views=1)),
+    ):
+        decoded.clear()
+        score_data_set([model], labels, videos, tmp_path / "stopped", settings)
+        assert len(decoded) == 5
+    decoded.clear()
+    with torch.no_grad():
+        model.logit_scale += 1
+    score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+    assert len(decoded) == 5
+
+
+def test_unreadable_videos_have_no_row(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    rows = [videos[0], LabelledVideo(broken, "running"), videos[1]]
+    [scores] = score_data_set([load_model("puppets")], LABELS, rows, tmp_path, SETTINGS)
+    assert scores.videos == [videos[0], videos[1]]
+    assert [path for path, _ in scores.unreadable] == [str(broken)]
+    with pytest.raises(FrosterError, match="None of the 1 videos can be read"):
+        score_data_set([load_model("puppets")], LABELS, rows[1:2], tmp_path, SETTINGS)

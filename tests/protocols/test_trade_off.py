@@ -1,0 +1,65 @@
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from froster.errors import FrosterError
+from froster.models import load_clip, load_model
+from froster.protocols.data import load_data
+from froster.protocols.scores import TestSettings
+from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, patched_models, write_trade_off
+
+SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
+
+
+def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp_path: Path) -> None:
+    clip = load_clip("puppets")
+    student = load_model("puppets", "frame_clip")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    models = patched_models(student, clip, [0.0, 0.25, 1.0])
+    name = (
+        "visual.blocks.0.mlp.c_fc.weight" if "visual.blocks.0.mlp.c_fc.weight" in clip.state_dict() else "visual.proj"
+    )
+    own, original = student.state_dict()[name], clip.state_dict()[name]
+    for ratio, model in zip((0.0, 0.25, 1.0), models, strict=True):
+        torch.testing.assert_close(model.state_dict()[name], ratio * original + (1 - ratio) * own, atol=1e-6, rtol=0)
+
+    closed = load_data("mine", manifests)
+    other = replace(closed, name="other", title="other", videos=closed.videos[::2])
+    found = measure_trade_off(models, [0.0, 0.25, 1.0], closed, [other], {}, tmp_path, SETTINGS)
+    alone = measure_trade_off([load_model("puppets")], [1.0], closed, [], {}, tmp_path / "clip", SETTINGS)
+    assert found.top1["mine"][2] == alone.top1["mine"][0]
+    assert set(found.top1) == {"mine", "other"}
+    assert len(found.top1["other"]) == 3
+
+    files = write_trade_off(found, tmp_path)
+    assert json.loads(files[1].read_text(encoding="utf-8"))["top1"] == found.top1
+    assert f"| 0.25 | {found.top1['mine'][1]:.1f} | {found.top1['other'][1]:.1f} |" in files[0].read_text(
+        encoding="utf-8"
+    )
+    assert Image.open(files[2]).size[0] > 500
+
+
+def test_the_plot_has_a_line_for_each_other_data_set() -> None:
+    measured = TradeOff(
+        "K-400", [0.0, 0.5, 1.0], {"K-400": [80, 79, 60], "UCF": [70, 80, 75], "HMDB": [40, 50, 45]}, []
+    )
+    figure = draw_trade_off(measured)
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].get_lines()}
+    assert lines == {"UCF": [[80, 70], [79, 80], [60, 75]], "HMDB": [[80, 40], [79, 50], [60, 45]]}
+    assert {text.get_text() for text in figure.axes[0].texts} == {"0", "0.5", "1"}
+    figure.savefig(io.BytesIO())
+
+
+def test_adapters_cannot_be_patched(tmp_path: Path) -> None:
+    student = load_model("puppets", "adaptformer", seed=0)
+    student.clip_source = object()  # type: ignore[assignment]
+    with pytest.raises(FrosterError, match="adapters"):
+        patched_models(student, load_clip("puppets"), [0.5])
