@@ -255,7 +255,7 @@ def test_second_run_reads_the_class_matrix_from_the_cache(videos: Path, own_cach
 def test_help_is_quick_and_classes_are_listed() -> None:
     assert "predict" in froster("--help").stdout
     assert "a run's folder" in " ".join(froster("predict", "--help").stdout.replace("│", " ").split())
-    assert "kinetics-400   400 classes" in froster("classes").stdout
+    assert "kinetics-400           400 classes" in froster("classes").stdout
     assert froster("classes", "ucf-101").stdout.splitlines()[0] == "apply eye makeup"
     assert "did you mean 'ssv2'" in froster("classes", "ssv").stderr
     loaded = subprocess.run(

@@ -17,7 +17,7 @@ from froster.errors import FrosterError, VideoError
 from froster.evaluation import load_clips, score_videos, warn_of_unknown_labels
 from froster.files import replace_when_written
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes
+from froster.text.classifier import load_or_encode_classes, templates_for
 from froster.text.labels import Labels
 from froster.training.processes import find_processes
 from froster.video import Sampling, VideoClips
@@ -76,7 +76,10 @@ def score_data_set(
     dtype = pick_precision(settings.precision, where)
     networks = [model.to(where, dtype).eval() for model in models]
     warn_of_unknown_labels(networks[0], list(labels))
-    classes = [load_or_encode_classes(network, labels, settings.templates) for network in networks]
+    templates = [templates_for(network, settings.templates) for network in networks]
+    classes = [
+        load_or_encode_classes(network, labels, chosen) for network, chosen in zip(networks, templates, strict=True)
+    ]
     folder /= scores_key(networks, labels, videos, settings)
     starts = range(0, len(videos), CHUNK)
     for number, start in enumerate(starts):

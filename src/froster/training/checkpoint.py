@@ -59,8 +59,7 @@ class RunFolder:
 
     def check_recipe(self, of_run: str, recipe: TrainRecipe) -> None:
         """Raises `FrosterError` when the run's own recipe and this one would not give the same result."""
-        if of_run != own_recipe(recipe):
-            changed = differences(json.loads(of_run), json.loads(own_recipe(recipe)))
+        if changed := differences(json.loads(of_run), json.loads(own_recipe(recipe))):
             raise FrosterError(
                 f"{self.path} holds a run of another recipe ({', '.join(changed)} differ{'s' * (len(changed) == 1)}); "
                 "choose another out=, or change nothing."
