@@ -12,6 +12,8 @@ import torch
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.release import RELEASES, mark_official
 from froster.data.puppets import write_videos
+from froster.data.vocabularies import read_vocabulary
+from standins import put_text, put_video
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,8 +38,10 @@ def prepare(folder: Path, cache: Path) -> None:
     """A clip, a folder of clips, labels, and small random checkpoints where the README names real ones."""
     write_videos(folder / "videos", ["walking", "running"], videos=1, frames=12, size=64)
     (folder / "clip.mp4").write_bytes((folder / "videos" / "running" / "0.mp4").read_bytes())
-    (folder / "my-clips.csv").write_text("path,label\nvideos/running/0.mp4,running\nvideos/walking/0.mp4,walking\n")
-    (folder / "my-test-clips.csv").write_text("path,label\nclip.mp4,running\n")
+    for action in ("running", "walking"):
+        for number in range(2):
+            put_video(folder / "my-clips" / action / f"{number}.mp4", frames=12)
+    make_hmdb(folder / "HMDB-51")
     (folder / "labels.json").write_text(json.dumps({"running": "moving fast on foot", "fencing": ""}))
     torch.manual_seed(0)
     torch.save({"model_state": released_names(Clip(TINY), "model.")}, folder / "froster.pyth")
@@ -46,6 +50,17 @@ def prepare(folder: Path, cache: Path) -> None:
     mark_official(cache / "clip" / "ViT-B-16.pt", RELEASES["vit-b-16"][0])
     (folder / "recipes").symlink_to(ROOT / "recipes")
     (folder / ".venv").symlink_to(sys.prefix)
+
+
+def make_hmdb(folder: Path) -> None:
+    """A video to train and one to test of each class in every split, as the archives unpack."""
+    for name in read_vocabulary("hmdb-51"):
+        of_class = name.replace(" ", "_")
+        for part in (1, 2):  # as the lists call training and testing
+            put_video(folder / of_class / f"{name}_{part}.avi")
+        for split in (1, 2, 3):
+            lists = folder / "testTrainMulti_7030_splits" / f"{of_class}_test_split{split}.txt"
+            put_text(lists, [f"{name}_{part}.avi {part} " for part in (1, 2)])
 
 
 @pytest.mark.slow
@@ -63,6 +78,12 @@ def test_commands(tmp_path: Path, own_cache: Path) -> None:
     assert (tmp_path / "runs" / "try" / "clip.safetensors").is_file()
     assert (tmp_path / "runs" / "froster-vit-b-16" / "model.safetensors").is_file()
     assert (tmp_path / "patched.safetensors").is_file()
+    row = json.loads((tmp_path / "runs" / "base-to-novel" / "report.json").read_text(encoding="utf-8"))
+    assert row["scores"]["HMDB-51"]["hm"]["numbers"] == 3
+    assert [(n["part"], n["clips"], n["trained_clips"]) for n in row["numbers"][:2]] == [
+        ("base", 26, 26),
+        ("novel", 25, 26),
+    ]
 
 
 def test_make_commands_are_the_ones_that_ci_runs() -> None:
