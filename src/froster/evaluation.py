@@ -1,6 +1,5 @@
 """How often a model is right: clips through the network once, then top-1, top-5 and confusions in any vocabulary."""
 
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from froster.data.manifests import LabelledVideo, class_indices
 from froster.device import pick_device, pick_precision
-from froster.errors import FrosterError, FrosterWarning, VideoError
+from froster.errors import FrosterError, VideoError
 from froster.models import load_model
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes, templates_for, unknown_labels
+from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
 from froster.video import Sampling, VideoClips, load_video
 from froster.video.transforms import clip_normalise
@@ -356,14 +355,3 @@ def find_classes(
         if not any(of_video == part for of_video, _ in truths):
             raise FrosterError(f"The manifest {manifest} has no video of the {part} classes; there must be some.")
     return truths
-
-
-def warn_of_unknown_labels(model: VideoStudent, names: Sequence[str]) -> None:
-    if unknown := unknown_labels(model, names):
-        some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        warnings.warn(
-            f"This model was never shown words of {len(unknown)} of the {len(names)} labels ({some}): "
-            "it cannot recognise them.",
-            FrosterWarning,
-            stacklevel=3,
-        )

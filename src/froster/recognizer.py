@@ -1,7 +1,6 @@
 """The front door: videos and action names in, ranked actions out."""
 
 import copy
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.device import pick_device, pick_precision
-from froster.errors import FrosterError, FrosterWarning, VideoError
+from froster.errors import FrosterError, VideoError
 from froster.models import load_model
 from froster.scoring import Average
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes, templates_for, unknown_labels
+from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.descriptions import describe_labels
 from froster.text.labels import Labels, check_labels
 from froster.text.prompts import check_templates
@@ -91,14 +90,7 @@ class Recognizer:
         student = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model, seed=0)
         self.temperature = student.logit_scale.detach().float().exp().item()
         self.model = student.to(self.device, self.dtype).eval()
-        if unknown := unknown_labels(student, self.labels):
-            some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
-            warnings.warn(
-                f"This model was never shown words of {len(unknown)} of the {len(self.labels)} labels ({some}): "
-                "it cannot recognise them.",
-                FrosterWarning,
-                stacklevel=2,
-            )
+        warn_of_unknown_labels(student, list(self.labels))
         self.views, self.frames, self.sampling, self.average = views, frames, sampling, average
         self.classes = load_or_encode_classes(self.model, self.labels, templates_for(student, words)).to(self.device)
 

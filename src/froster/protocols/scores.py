@@ -14,10 +14,10 @@ from torch import Tensor
 from froster.data.manifests import LabelledVideo
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
-from froster.evaluation import load_clips, score_videos, warn_of_unknown_labels
+from froster.evaluation import load_clips, score_videos
 from froster.files import replace_when_written
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes, templates_for
+from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
 from froster.training.processes import find_processes
 from froster.video import Sampling, VideoClips
