@@ -17,9 +17,9 @@ from froster.data.vocabularies import read_vocabulary
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
 from froster.models import load_model
-from froster.protocols.base_to_novel import Halves, base_to_novel, draw_training_lists
+from froster.protocols.base_to_novel import Halves, TrainingLists, base_to_novel, draw_training_lists
 from froster.protocols.data import load_data
-from froster.protocols.models import Trained
+from froster.protocols.models import Given, Trained
 from froster.protocols.results import Measured, measured_cell
 from froster.protocols.scores import TestSettings
 from froster.shipped import find_recipe
@@ -54,12 +54,25 @@ def main() -> None:
         recipe = Trained(find_recipe("froster-puppets"), (*arguments.changes, *changes))
         lists = draw_training_lists(data, list(halves.base), SHOTS, arguments.draws)
         out = work / (file.stem if file else "names")
-        measured = base_to_novel(data, halves, recipe, lists, out, TestSettings(views=1, sampling="uniform"))
+        settings = TestSettings(views=1, sampling="uniform")
+        measured = base_to_novel(data, halves, recipe, lists, out, settings)
+        frozen = base_to_novel(data, halves, Given("puppets"), TrainingLists([]), out / "frozen", settings)
         without = without or measured
         gained = measured.scores[data.title]["hm"].mean - without.scores[data.title]["hm"].mean
-        rows.append([title, *(measured_cell(measured.scores[data.title][key]) for key in KEYS), f"{gained:+.1f}"])
+        cells = [measured_cell(of.scores[data.title][key]) for of in (frozen, measured) for key in KEYS]
+        rows.append([title, *cells, f"{gained:+.1f}"])
         print(" | ".join(rows[-1]))
-    print("\n" + markdown_table(["a class is", "base", "novel", "HM", "HM gained"], rows))
+    print(
+        "\n"
+        + markdown_table(
+            [
+                "a class is",
+                *(f"{who} {key}" for who in ("frozen", "FROSTER") for key in ("base", "novel", "HM")),
+                "HM gained",
+            ],
+            rows,
+        )
+    )
 
 
 def draw_manifest(work: Path, draws: int) -> None:
