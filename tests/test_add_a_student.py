@@ -59,6 +59,10 @@ def test_the_tests_of_every_student_take_it(copy: Path) -> None:
     run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/students/test_base.py", "-k", "motion")
 
 
+def test_the_tests_of_the_list_take_it(copy: Path) -> None:
+    run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/cli/test_methods.py", "-k", "tables_fit and 80")
+
+
 def test_it_is_listed_with_its_cost(copy: Path) -> None:
     listed = run(copy, "froster", "methods", "--model", "puppets")
     assert re.search(r"^motion +Motion ", listed, re.MULTILINE)

@@ -42,6 +42,13 @@ def test_own_checkpoint_keeps_its_options_when_its_student_is_named(tmp_path: Pa
     assert load_model(tmp_path / "own.safetensors", student="frame_clip").options == {}
 
 
+@pytest.mark.parametrize(("made", "asked"), [("adaptformer", "aim"), ("tc_clip", "vclip"), ("aim", "frame_clip")])
+def test_a_checkpoint_of_another_student_is_named(tmp_path: Path, vit_b_16: Path, made: str, asked: str) -> None:
+    save_checkpoint(load_model(vit_b_16, student=made), tmp_path / "own.safetensors")
+    with pytest.raises(WeightsError, match=rf"holds {made} and cannot be loaded as {asked}: leave out"):
+        load_model(tmp_path / "own.safetensors", student=asked)
+
+
 def test_student_named_apart_wins(vit_b_16: Path) -> None:
     model = load_model("vit-b-16", student="vclip:window=2", boundary="masked")
     assert model.options == {"window": 2, "boundary": "masked"}

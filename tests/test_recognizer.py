@@ -167,6 +167,16 @@ def test_labels_that_the_small_model_cannot_know_are_named() -> None:
         Recognizer("puppets", "puppets")
 
 
+def test_an_untrained_network_of_random_parts_is_named_and_answers_the_same_twice() -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    predictions = []
+    for _ in range(2):
+        with pytest.warns(FrosterWarning, match=r"^VPT is not trained: .* drawn at random\. Train it first"):
+            recognizer = Recognizer(load_model("puppets", "vpt", seed=0), ["running", "fishing"])
+        predictions.append(recognizer.predict(clips).similarities)
+    assert predictions[0] == predictions[1]
+
+
 def test_small_model_is_a_clip_of_the_original_architecture() -> None:
     model = load_model("puppets")
     parameters = sum(p.numel() for name, p in model.named_parameters() if "token_embedding" not in name)

@@ -13,7 +13,7 @@ from torch import Tensor
 from froster.data.manifests import LabelledVideo, class_indices
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
-from froster.models import load_model
+from froster.models import load_model, warn_of_random_start
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
@@ -109,6 +109,30 @@ class ModelReport:
             "unreadable": [{"video": video, "reason": reason} for video, reason in self.unreadable],
             "partial": [{"video": video, "reason": reason} for video, reason in self.partial],
         }
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """How a model scored the videos of one vocabulary: `scores` `(N, K)` float32 cosines, the right classes `targets`
+    `(N,)` int64, and `indices`, which video of the manifest each row is.
+    """
+
+    scores: Tensor
+    targets: Tensor
+    indices: list[int]
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model, its scores by the name of the vocabulary, and the evaluation that they give.
+
+    Softmax of `temperature` times the cosines is the labels' shares.
+    """
+
+    network: VideoStudent
+    temperature: float
+    parts: dict[str, ScoredPart]
+    report: ModelReport
 
 
 def harmonic_mean(base: float, novel: float) -> float:
@@ -290,12 +314,49 @@ def evaluate_model(
     Raises `FrosterError` for a label in two vocabularies or in none, a vocabulary without a readable video, counts
     below 1, and a device or precision that cannot be used; `WeightsError` for the model.
     """
+    return score_model(
+        model,
+        videos,
+        vocabularies,
+        manifest,
+        student=student,
+        templates=templates,
+        views=views,
+        frames=frames,
+        sampling=sampling,
+        device=device,
+        precision=precision,
+        workers=workers,
+        seen=seen,
+    ).report
+
+
+def score_model(
+    model: str | Path,
+    videos: Sequence[LabelledVideo],
+    vocabularies: Mapping[str, Labels],
+    manifest: Path,
+    *,
+    student: str | None = None,
+    templates: tuple[str, ...] | None = None,
+    views: int = 3,
+    frames: int = 8,
+    sampling: Sampling = "uniform",
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int = 2,
+    seen: Callable[[int], None] | None = None,
+) -> ScoredModel:
+    """`evaluate_model`, with the network and the score of every video."""
     if min(views, frames, workers) < 1:
         raise FrosterError(f"views ({views}), frames ({frames}) and workers ({workers}) must be 1 or more.")
     truths = find_classes(videos, vocabularies, manifest)
     where = pick_device(device)
     dtype = pick_precision(precision, where)
-    network = load_model(model, student, seed=0).to(where, dtype)
+    network = load_model(model, student, seed=0)
+    warn_of_random_start(network)
+    temperature = network.logit_scale.detach().float().exp().item()
+    network = network.to(where, dtype)
     warn_of_unknown_labels(network, [name for labels in vocabularies.values() for name in labels])
     prompts = templates_for(network, templates)
     classes = {part: load_or_encode_classes(network, labels, prompts) for part, labels in vocabularies.items()}
@@ -310,7 +371,7 @@ def evaluate_model(
                 seen(index + 1)
 
     scored = score_videos([(network, list(classes.values()))], counted())
-    parts = {}
+    scored_parts, parts = {}, {}
     for (part, labels), scores in zip(vocabularies.items(), scored.scores[0], strict=True):
         rows = [row for row, index in enumerate(scored.indices) if truths[index][0] == part]
         if not rows:
@@ -318,8 +379,9 @@ def evaluate_model(
             which = "" if part == "all" else f" of {part} classes"
             raise FrosterError(f"{manifest}: no video{which} can be read; the first of them: {error}")
         targets = torch.tensor([truths[scored.indices[row]][1] for row in rows])
+        scored_parts[part] = ScoredPart(scores[rows], targets, [scored.indices[row] for row in rows])
         parts[part] = evaluate(scores[rows], targets, list(labels))
-    return ModelReport(
+    report = ModelReport(
         settings={
             "model": str(model),
             "student": network.name,
@@ -337,6 +399,7 @@ def evaluate_model(
         unreadable=[(str(videos[index].path), reason) for index, reason in scored.unreadable.items()],
         partial=[(str(videos[index].path), reason) for index, reason in scored.partial.items()],
     )
+    return ScoredModel(network, temperature, scored_parts, report)
 
 
 def find_classes(

@@ -18,6 +18,7 @@ from froster.bench.results import (
     Cell,
     Result,
     aggregate,
+    begins_with_result,
     read_results,
     select,
 )
@@ -106,8 +107,11 @@ def read_puppets_scores(path: Path, students: Mapping[str, str] = PUPPETS_STUDEN
 
     Raises `FrosterError` when there is no such file, or it holds something else.
     """
+    written = "`froster bench puppets` writes results.jsonl or students.jsonl"
     if not path.is_file():
-        raise FrosterError(f"There is no file {path}; `froster bench puppets` writes results.jsonl or students.jsonl.")
+        raise FrosterError(f"There is no file {path}; {written}.")
+    if not begins_with_result(path):
+        raise FrosterError(f"{path} is not a file of results; {written}, take one of these.")
     return puppets_scores(read_results(path), students)
 
 

@@ -1,8 +1,11 @@
 """`load_model`: from a name or a file to a network that is ready to look at videos."""
 
+import copy
 import os
 import re
+import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +24,9 @@ from froster.clip.weights import (
     find_weights_file,
     load_into,
     read_checkpoint,
+    tensors_digest,
 )
-from froster.errors import FrosterError, WeightsError, did_you_mean
+from froster.errors import FrosterError, FrosterWarning, WeightsError, did_you_mean
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 
 PUPPETS = "puppets"
@@ -74,9 +78,54 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
     model = build_student(spec, clip, **options)
     # From a plain CLIP, what the student adds starts as its constructor says.
     if own or state.keys() - of_clip:
-        load_into(model, state, path)
+        try:
+            load_into(model, state, path)
+        except WeightsError as error:
+            if own or not checkpoint.student:
+                raise
+            raise WeightsError(
+                f"{path} holds {checkpoint.student} and cannot be loaded as {name}: leave out --student, "
+                f"or say {checkpoint.student}."
+            ) from error
         model.clip_source = checkpoint.clip_source
+    elif model.state_dict().keys() - of_clip and starts_at_random(model):
+        model.random_start = added_digest(model)
     return model.eval()
+
+
+def starts_at_random(student: VideoStudent) -> bool:
+    """Whether an untrained network's answers hang on what was drawn: asked of two draws, on a CLIP of few layers."""
+    config = student.config
+    layers = {key: min(2, getattr(config, key)) for key in ("vision_layers", "text_layers")}
+    start, end = config.vocab_size - 2, config.vocab_size - 1
+    tokens = torch.tensor([[start, 1, 2, end], [start, 3, 4, end]])
+    answers = []
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        clip = Clip(replace(config, image_size=2 * config.patch_size, **layers))
+        frames = torch.randn(1, 3, 3, clip.config.image_size, clip.config.image_size)
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            drawn = type(student)(copy.deepcopy(clip), **student.options).eval()
+            answers.append(drawn.similarities(drawn.observe(frames), drawn.encode_prompts(tokens)))
+    return bool((answers[0] - answers[1]).abs().max() > 1e-5)
+
+
+def warn_of_random_start(model: VideoStudent) -> None:
+    """Warn where answers hang on parts of the network that are as they were drawn at random."""
+    if model.random_start and model.random_start == added_digest(model):
+        warnings.warn(
+            f"{model.title} is not trained: its answers hang on parts that were drawn at random. "
+            "Train it first (froster train), or name a checkpoint of it.",
+            FrosterWarning,
+            stacklevel=3,
+        )
+
+
+def added_digest(model: VideoStudent) -> str:
+    """SHA-256 of the tensors that a student has beside CLIP's."""
+    state = model.state_dict()
+    return tensors_digest(state, state.keys() - clip_names(model.config))
 
 
 def recognised_student(checkpoint: Checkpoint) -> str | None:
@@ -97,7 +146,7 @@ def recognised_student(checkpoint: Checkpoint) -> str | None:
 
 
 def source_state(source: ClipSource, path: Path) -> StateDict:
-    """The tensors of the CLIP that the checkpoint `path` of adapters belongs to: where it was, or beside `path`.
+    """The tensors of the CLIP beside which the checkpoint `path` was trained: where it was, or beside `path`.
 
     Raises `WeightsError` when it is in neither place.
     """
@@ -112,7 +161,10 @@ def source_state(source: ClipSource, path: Path) -> StateDict:
         if clip_digest(state, clip.config) == source.sha256:
             return state
         errors.append(f"{place} is another CLIP.")
-    raise WeightsError(f"{path} holds adapters alone; the CLIP they were trained on is missing. {errors[0]}")
+    raise WeightsError(
+        f"{path} holds what was trained beside CLIP, and that CLIP is missing: {errors[0]} "
+        f"A copy of it beside the checkpoint, named {Path(source.name).name}, is found too."
+    )
 
 
 def load_clip(path_or_name: str | Path) -> Clip:

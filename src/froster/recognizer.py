@@ -15,7 +15,7 @@ from torch import Tensor
 
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
-from froster.models import load_model
+from froster.models import load_model, warn_of_random_start
 from froster.scoring import Average
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
@@ -88,6 +88,7 @@ class Recognizer:
         self.dtype = pick_precision(precision, self.device)
         # A copy: the caller's model keeps its precision and device.
         student = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model, seed=0)
+        warn_of_random_start(student)
         self.temperature = student.logit_scale.detach().float().exp().item()
         self.model = student.to(self.device, self.dtype).eval()
         warn_of_unknown_labels(student, list(self.labels))

@@ -10,11 +10,7 @@ FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recip
 
 def find_recipe(name: str) -> Path:
     """The recipe of that name, such as `"puppets/fine-tuned"`. Raises `FrosterError` that names the nearest."""
-    shipped = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for folder in FOLDERS
-        for path in sorted(folder.rglob("*.yaml"))
-    }
+    shipped = shipped_recipes()
     if name not in shipped:
         raise FrosterError(f"froster has no recipe {name!r}; {did_you_mean(name, shipped)}")
     return shipped[name]
@@ -24,7 +20,17 @@ def existing_recipe(path: Path) -> Path:
     """The file itself, or the recipe of froster that its name stands for (`recipes/NAME.yaml`, `NAME`)."""
     if path.exists():
         return path
-    try:
-        return find_recipe(path.with_suffix("").as_posix().removeprefix("recipes/"))
-    except FrosterError as error:
-        raise FrosterError(f"The recipe {path} does not exist. {error}") from error
+    name, shipped = path.with_suffix("").as_posix().removeprefix("recipes/"), shipped_recipes()
+    if name not in shipped:
+        hint = did_you_mean(name, shipped)
+        raise FrosterError(f"There is no recipe {path}, neither as a file nor among froster's own; {hint}")
+    return shipped[name]
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """All recipes that come with froster, by their names."""
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in FOLDERS
+        for path in sorted(folder.rglob("*.yaml"))
+    }

@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,18 @@ def test_test_clips_are_what_evaluation_sees(tmp_path: Path) -> None:
     classes = torch.eye(model.config.embed_dim)[:7]
     (scores,) = video_scores(model, torch.from_numpy(clips.frames[:4].copy())[:, None], [classes])
     assert scores.shape == (4, 7)
+
+
+def test_without_a_terminal_a_line_says_that_work_begins() -> None:
+    written = io.StringIO()
+    with bench.progress(Console(file=written, width=40), "Choosing learning rates", 6) as finish:
+        begin = "Choosing learning rates: 6 training runs, after their clips are drawn\n"
+        assert written.getvalue() == begin
+        finish("the first of them")
+        assert written.getvalue() == f"{begin}the first of them\n"
+    nothing_left = io.StringIO()
+    with bench.progress(Console(file=nothing_left), "Choosing learning rates", 0):
+        assert not nothing_left.getvalue()
 
 
 @pytest.fixture

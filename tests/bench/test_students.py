@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +8,14 @@ from PIL import Image
 from rich.console import Console
 
 from froster.bench import puppets, students
-from froster.bench.puppets import PAIRS, Job, Tuned
+from froster.bench.puppets import PAIRS, Job, Tuned, best_rates
 from froster.bench.results import FROSTER, Result, read_results
 from froster.errors import FrosterError
 from froster.shipped import find_recipe
 from froster.students import STUDENTS
 from froster.training.recipe import TrainRecipe
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 OF_THE_PAPERS = (
     *("frame_clip", "vifi_clip", "action_clip", "vclip", "x_clip", "adaptformer"),
     *("aim", "st_adapter", "vpt", "vita_clip", "text4vis", "tc_clip"),
@@ -34,10 +36,40 @@ def test_the_two_of_a_pair_differ_in_distillation_alone(name: str, tmp_path: Pat
 def test_each_network_has_its_recipes_without_and_with_froster(name: str) -> None:
     recipes = [TrainRecipe.read(find_recipe(f"puppets/{name.replace('_', '-')}{end}")) for end in ("", "-froster")]
     without, with_it = (recipe.model_dump() for recipe in recipes)
-    assert {key for key in without if without[key] != with_it[key]} == {"out", "distillation"}
+    assert {key for key in without if without[key] != with_it[key]} - {"optimizer"} == {"out", "distillation"}
     assert without["distillation"] is None
     published = TrainRecipe.read(find_recipe("puppets/residual")).distillation
     assert recipes[1].distillation == published
+
+
+def test_recipes_train_what_the_published_table_reports(tmp_path: Path) -> None:
+    lines = (RESULTS / "students-tuning.jsonl").read_text(encoding="utf-8").splitlines()
+    rates = best_rates([Tuned(**json.loads(line)) for line in lines])
+    reported = {(result.method, result.learning_rate) for result in read_results(RESULTS / "students.jsonl")}
+    assert set(rates) == {f"{name}{end}" for name in OF_THE_PAPERS for end in ("", FROSTER)}
+    assert set(rates.items()) == reported - {("frozen", 0)}
+    where_and_how_clips_are_kept = {"out", "data", "keep"}
+    for method, rate in rates.items():
+        recipe = TrainRecipe.read(find_recipe(f"puppets/{method.replace('_', '-')}")).model_dump()
+        of_bench = Job("few", method, 0, rate).recipe(tmp_path).model_dump()
+        assert {key for key in recipe if recipe[key] != of_bench[key]} <= where_and_how_clips_are_kept, method
+        data, drawn = recipe["data"], recipe["data"]["puppets"]
+        assert {key for key in data if data[key] != of_bench["data"][key]} == {"manifest", "puppets"}
+        assert (drawn["seed"], drawn["videos"]) == (puppets.TRAIN_SEED, puppets.TRAIN_CLIPS)
+        assert tuple(drawn["actions"]) == puppets.BASE["few"]
+
+
+def test_rates_at_the_edge_of_their_grid_are_marked() -> None:
+    hms = {"vclip": (60, 70, 65), "aim": (70, 60, 50), f"aim{FROSTER}": (50, 60, 70)}
+    tuned = [
+        Tuned(method, rate, 100, hm, hm)
+        for method, of_method in hms.items()
+        for rate, hm in zip((1e-4, 2e-4, 4e-4) if method == "vclip" else (1e-3, 2e-3, 4e-3), of_method, strict=True)
+    ]
+    rows = {line.split(" | ")[0].strip("| "): line for line in students.tuning_table(tuned).splitlines()[2:]}
+    assert "edge" not in rows["VCLIP"]
+    assert "70.0 / 70.0 / **70.0** (edge) | 60.0" in rows["AIM"] and rows["AIM"].count("edge") == 1
+    assert rows["AIM + FROSTER"].endswith("| 70.0 / 70.0 / **70.0** (edge) |")
 
 
 def test_names_of_networks() -> None:
@@ -90,7 +122,7 @@ def test_the_report_is_written(tmp_path: Path) -> None:
     assert [path.name for path in files] == ["students.md", "students.html", "students.png"]
     report = files[0].read_text()
     assert "took 12 minutes with 2 processes" in report
-    assert "| VCLIP + FROSTER | 80.0 / 60.0 / 68.6 | 80.0 / 60.0 / **68.6** |" in report
+    assert "| VCLIP + FROSTER | 80.0 / 60.0 / 68.6 | 80.0 / 60.0 / **68.6** (edge) |" in report
     assert students.TITLE in files[1].read_text()
     assert "data:image/png;base64" in files[1].read_text()
     assert Image.open(files[2]).width > 800

@@ -52,6 +52,13 @@ def test_one_checkpoint_has_nothing_to_average_with(epochs: Path, tmp_path: Path
     assert not (tmp_path / "mean.safetensors").exists()
 
 
+def test_networks_of_two_kinds_are_named(epochs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(load_model("puppets", "adaptformer"), other)
+    with pytest.raises(FrosterError, match=r"other\.safetensors holds adaptformer, .*epoch-1.* holds vclip:window=1"):
+        average([epochs, other], tmp_path / "mean.safetensors")
+
+
 def test_inputs_are_not_overwritten(epochs: Path) -> None:
     out = epochs / "epoch-2.safetensors"
     before = out.read_bytes()

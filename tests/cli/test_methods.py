@@ -20,13 +20,29 @@ def methods(*arguments: object, columns: int = 80) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, encoding="utf-8")
 
 
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_names_and_cells_stay_whole_at_any_width(tmp_path: Path, columns: int) -> None:
+    for draw in (0, 1):
+        append_result(tmp_path / "r.jsonl", Result("few", "aim_froster", draw, base=91.0 + draw, novel=72.0 + draw))
+    result = methods("--results", tmp_path / "r.jsonl", columns=columns)
+    lines = result.stdout.splitlines()
+    assert all(len(line.rstrip()) <= columns for line in lines if line[:1] in ("", " "))
+    for published in (*base_to_novel(), *cross_dataset()):
+        assert any(line.startswith(published.method) for line in lines), published.method
+    for name, student in STUDENTS.items():
+        assert any(line.startswith(name) and student.title in line for line in lines)
+    for cells in ("77.8 64.3 70.4", "74.1 58.0 65.1", "95.3 80.0 87.0", "18.3 12.2 14.6", "74.8 ± 0.9"):
+        assert any(line.startswith("FROSTER") and cells in line for line in lines), cells
+    assert any(line.startswith("AIM + FROSTER") and "91.5 ± 0.7  72.5 ± 0.7" in line for line in lines)
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_tables_fit_and_name_every_network_and_method(tmp_path: Path, columns: int) -> None:
     append_result(tmp_path / "r.jsonl", Result("few", "froster_averaged", 0, base=91.25, novel=72.5))
     result = methods("--results", tmp_path / "r.jsonl", columns=columns)
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert all(len(line.rstrip()) <= columns for line in lines if str(tmp_path) not in line)
+    assert all(len(line.rstrip()) <= columns for line in lines if not line.startswith(("Drawn puppets", "few:")))
     table = [line.split() for line in lines]
     for name in STUDENTS:
         network = describe(name, model_sizes("puppets"), 2)
@@ -40,7 +56,9 @@ def test_tables_fit_and_name_every_network_and_method(tmp_path: Path, columns: i
         for scores in published.scores.values():
             assert f"{next(iter(scores.values())):.1f}" in result.stdout
     assert "77.8 64.3 70.4  74.1 58.0 65.1  95.3 80.0 87.0  18.3 12.2 14.6" in result.stdout
-    assert "91.2 72.5 80.8" in result.stdout
+    (row,) = (words for words in table if words[:3] == ["FROSTER,", "averaged", "epochs"] and len(words) == 7)
+    assert row[3:] == ["91.2", "72.5", "80.8", "1"]
+    assert any(line.startswith("few: Few classes (10 base), each method at its best learning rate") for line in lines)
 
 
 def test_json(tmp_path: Path) -> None:
@@ -58,6 +76,7 @@ def test_json(tmp_path: Path) -> None:
     [
         (["--model", "vit-b-61"], "did you mean 'vit-b-16'?"),
         (["--results", "none.jsonl"], "There is no file none.jsonl"),
+        (["--results", __file__], "test_methods.py is not a file of results; `froster bench puppets` writes"),
         (["--frames", "0"], "greater than or equal to 1"),
     ],
 )

@@ -52,5 +52,5 @@ def test_adapters_are_nothing_to_patch(tmp_path: Path) -> None:
     model = load_model("puppets", "adaptformer")
     model.clip_source = ClipSource("puppets", clip_digest(model.state_dict(), model.config))
     save_checkpoint(model, tmp_path / "adapters.safetensors")
-    with pytest.raises(FrosterError, match="adapters beside a CLIP that was not trained"):
+    with pytest.raises(FrosterError, match="what was trained beside CLIP, not CLIP itself"):
         patch("puppets", tmp_path / "adapters.safetensors", 0.5, tmp_path / "patched.safetensors")

@@ -115,7 +115,7 @@ def test_cross_dataset_trains_on_one_and_tests_on_another(place: Path) -> None:
         (["base-to-novel", "--dataset", "mine", "--base", "running"], "--base and --novel go together"),
         (["base-to-novel", "--dataset", "mine", "--model", "puppets", "--compare", "FROSTR"], "did you mean 'FROSTER'"),
         (["cross-dataset", "--test", ","], "Name at least one data set"),
-        (["base-to-novel", "--dataset", "mine", "--recipe", "nothing"], "recipe nothing does not exist"),
+        (["base-to-novel", "--dataset", "mine", "--recipe", "nothing"], "There is no recipe nothing, neither"),
     ],
 )
 def test_errors_are_one_line(place: Path, arguments: list[str], message: str) -> None:

@@ -1,6 +1,8 @@
 """What every student network must do, whatever its method."""
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from froster.clip.tokenizer import tokenize
 from froster.clip.weights import ClipSource, clip_digest, clip_names, save_checkpoint
 from froster.distillation import Distillation
 from froster.errors import FrosterError, WeightsError
-from froster.models import load_model
+from froster.models import load_model, warn_of_random_start
 from froster.shipped import find_recipe
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
@@ -211,6 +213,7 @@ def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_pat
         pytest.skip("trains CLIP's own parameters")
     clip, path = tmp_path / "clip.safetensors", tmp_path / "adapters.safetensors"
     save_checkpoint(small_clip(), clip)
+    shutil.copy(clip, tmp_path / "moved.safetensors")
     student.clip_source = ClipSource(str(clip), clip_digest(student.state_dict(), SMALL))
     save_checkpoint(student, path)
     with safetensors.safe_open(path, "pt") as file:
@@ -226,11 +229,13 @@ def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_pat
     save_checkpoint(Clip(SMALL), clip)
     assert torch.equal(similarities(load_model(moved), clips()), similarities(student, clips()))
     (tmp_path / "elsewhere" / "clip.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"adapters alone; .* is missing. .*clip.safetensors is another CLIP"):
+    with pytest.raises(WeightsError, match=r"beside CLIP, .* is missing: .*clip.safetensors is another CLIP"):
         load_model(moved)
     clip.unlink()
-    with pytest.raises(WeightsError, match=r"adapters alone; .* is missing. There is no weights file"):
+    with pytest.raises(WeightsError, match=r"is missing: There is no weights file .* named clip.safetensors, is found"):
         load_model(moved)
+    shutil.copy(tmp_path / "moved.safetensors", tmp_path / "elsewhere" / "clip.safetensors")
+    assert torch.equal(similarities(load_model(moved), clips()), similarities(student, clips()))
 
 
 @ALL
@@ -260,6 +265,32 @@ def test_an_untrained_network_is_the_same_twice(name: str, tmp_path: Path) -> No
     save_checkpoint(small_clip(), tmp_path / "clip.safetensors")
     first, second = (load_model(tmp_path / "clip.safetensors", student=name, seed=3) for _ in range(2))
     assert torch.equal(similarities(first, clips()), similarities(second, clips()))
+
+
+@ALL
+def test_an_untrained_network_that_hangs_on_chance_says_so(name: str, tmp_path: Path) -> None:
+    save_checkpoint(small_clip(), tmp_path / "clip.safetensors")
+    first, second = (load_model(tmp_path / "clip.safetensors", student=name, seed=seed) for seed in (3, 4))
+    differs = (similarities(first, clips()) - similarities(second, clips())).abs().max() > 1e-5
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_random_start(first)
+    said = [f"{first.title} is not trained: its answers hang on parts that were drawn at random."] * bool(differs)
+    assert [str(warning.message).split(" Train")[0] for warning in caught] == said
+    assert differs == (name in ("vpt", "vita_clip", "action_clip", "x_clip"))
+
+
+def test_a_network_that_has_been_trained_hangs_on_chance_no_more(tmp_path: Path) -> None:
+    save_checkpoint(small_clip(), tmp_path / "clip.safetensors")
+    student = load_model(tmp_path / "clip.safetensors", student="vpt")
+    save_checkpoint(student, tmp_path / "vpt.safetensors")
+    with torch.no_grad():
+        student.text.context.add_(1e-3)
+    assert load_model(tmp_path / "clip.safetensors", student="vpt", context=0).random_start is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_random_start(student)
+        warn_of_random_start(load_model(tmp_path / "vpt.safetensors"))
 
 
 def test_networks_that_read_text_in_their_own_way_share_no_class_matrix() -> None:

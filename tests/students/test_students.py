@@ -1,9 +1,11 @@
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from froster import students
 from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.models import load_model
@@ -88,6 +90,7 @@ def test_masked_vclip_on_one_frame_is_clip() -> None:
         ("vclip:windw=2", "no option 'windw'; it takes window, boundary"),
         ("vclip:window", "has no value"),
         ("vclip:window=0", "1 to 64; not 0"),
+        ("vclip:window=-1", "1 to 64; not -1\\."),
         ("vclip:window=99999999999", "1 to 64"),
         ("vclip:boundary=mirror", "'zero' or 'masked'"),
         ("frame_clip:window=2", "it takes none"),
@@ -96,6 +99,28 @@ def test_masked_vclip_on_one_frame_is_clip() -> None:
 def test_wrong_student_is_named(spec: str, message: str) -> None:
     with pytest.raises(FrosterError, match=message):
         build_student(spec, small_clip())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("class Mine(FrameClip):\n    title = 'Mine'\n", "mine.py: the student Mine needs a name of its own"),
+        ("class Mine(FrameClip):\n    name = 'mine'\n", "mine.py: the student Mine needs a title of its own"),
+        ("class Mine(VideoStudent):\n    title = 'Mine'\n", "mine.py: the student Mine needs a name of its own"),
+        ("class Mine(FrameClip):\n    name, title = 'aim', 'Mine'\n", "aim.py has a student 'aim' too; choose another"),
+    ],
+)
+def test_a_new_file_without_a_name_of_its_own_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
+) -> None:
+    imports = "from froster.students.base import VideoStudent\nfrom froster.students.frame_clip import FrameClip\n\n\n"
+    (tmp_path / "mine.py").write_text(imports + body)
+    monkeypatch.setattr(students, "__path__", [*students.__path__, str(tmp_path)])
+    try:
+        with pytest.raises(FrosterError, match=message):
+            students.find_students()
+    finally:
+        sys.modules.pop("froster.students.mine")
 
 
 def test_vclip_does_not_know_before_from_after() -> None:

@@ -19,6 +19,7 @@ from froster.data.puppets import write_videos
 from froster.errors import FrosterError
 from froster.interpolation import average_states, patch_states
 from froster.models import load_clip
+from froster.shipped import find_recipe
 from froster.training import checkpoint, loop
 from froster.training.checkpoint import RunFolder
 from froster.training.recipe import TrainRecipe
@@ -298,7 +299,7 @@ def test_too_little_gpu_memory_is_said_with_what_to_do(
         (["student=adaptformer", "patch_ratio=0.5"], "adaptformer leaves CLIP's parameters as they are"),
         (["student=adaptformer", "weight_distance=0.5", "distillation=null"], "adaptformer leaves CLIP's parameters"),
         (["student=vpt", "trained=vision"], "would leave the prompts of vpt"),
-        (["student=adaptformer", "distillation.video=false"], "adaptformer does not train the text encoder"),
+        (["student=adaptformer", "distillation.video=false"], "adaptformer trains nothing on the text side"),
     ],
 )
 def test_what_has_no_meaning_for_the_student_is_said(
@@ -306,6 +307,17 @@ def test_what_has_no_meaning_for_the_student_is_said(
 ) -> None:
     with pytest.raises(FrosterError, match=message):
         loop.train(short_recipe(manifest, tmp_path / "run", *changes))
+
+
+def test_a_pattern_that_matches_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = TrainRecipe.read(find_recipe("puppets/adaptformer"))
+    student = load_model("puppets", "adaptformer")
+    monkeypatch.setattr(type(student), "trained", r"^motion\.")
+    with pytest.raises(FrosterError, match=r"trained = '\^motion.*' matches none .* \(it adds visual\.blocks"):
+        loop.choose_trained(student, recipe)
+    nothing_added = load_model("puppets", "vpt", context=0, layers=0)
+    with pytest.raises(FrosterError, match="it is the frozen CLIP; take trained: all"):
+        loop.choose_trained(nothing_added, recipe)
 
 
 ADAPTERS = ["student=adaptformer", "optimizer.epochs=2", "distillation=null"]

@@ -423,7 +423,12 @@ def expected(job: Job) -> set[Result]:
 
 @contextmanager
 def progress(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left; what it gives is called with a line for each finished job."""
+    """A bar with the time left; what it gives is called with a line for each finished job.
+
+    Where there is no terminal for a bar, a line says that work begins: the first job takes minutes.
+    """
+    if total and not console.is_terminal:
+        console.print(f"{what}: {total} training runs, after their clips are drawn", highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(True))
     with Progress(*columns, console=console, transient=True, disable=not total) as bar:
         task = bar.add_task(what, total=total)

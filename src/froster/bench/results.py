@@ -146,6 +146,19 @@ def read_results(path: Path) -> list[Result]:
     return list(results.values())
 
 
+def begins_with_result(path: Path) -> bool:
+    """Whether the first line of a file is a result, or there is none."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+    except OSError as error:
+        raise FrosterError(f"The results {path} cannot be read: {error.strerror}.") from error
+    try:
+        return not first.strip() or LINE.validate_json(first) is not None
+    except ValidationError:
+        return False
+
+
 def append_result(path: Path, result: Result) -> None:
     """Add a line that is on the disk when this returns; a line that a kill cut short makes place for it.
 

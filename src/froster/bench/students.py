@@ -8,7 +8,19 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from froster.bench.puppets import BASE, EPOCHS, TEST_CLIPS, TRAIN_CLIPS, Clock, Job, Tuned, best_rates, do_jobs, tune
+from froster.bench.puppets import (
+    BASE,
+    EPOCHS,
+    TEST_CLIPS,
+    TEST_SEED,
+    TRAIN_CLIPS,
+    Clock,
+    Job,
+    Tuned,
+    best_rates,
+    do_jobs,
+    tune,
+)
 from froster.bench.report import SCORES, difference_text, html_page, score_texts
 from froster.bench.results import FROSTER, Result, aggregate, paired_difference, select
 from froster.clip.weights import clip_names
@@ -75,12 +87,26 @@ Mean and deviation over the draws of the training clips, which are the same for 
 
 {pairs_table(results)}
 
+To make a row anew, from the choice of its rates to a page of its own, takes about ten minutes on two cores:
+
+    froster bench puppets --methods adaptformer --out runs/adaptformer-bench
+
+`recipes/puppets/` has two recipes for every network, `NAME.yaml` and `NAME-froster.yaml`, with the rates below and
+averaged epochs; they train what is reported of the first draw (the recipes of variants there, `fine-tuned`, `residual`
+and so on, have the high rate of the regime "hard"):
+
+    froster train recipes/puppets/adaptformer.yaml
+    froster puppets runs/puppets/test --videos {TEST_CLIPS} --size 72 --frames 16 --seed {TEST_SEED}
+    froster evaluate runs/puppets/adaptformer --data runs/puppets/test/manifest.csv --views 1 \\
+      --base puppets-base --novel puppets-novel
+
 ![What FROSTER adds to the harmonic mean of every network, in per cent of it]({plot.name})
 
 ## Learning rates
 
 Each network has, without FROSTER and with it, the rate with the best HM on a draw and on test clips that are not
-reported. Base / novel / HM:
+reported. Base / novel / HM; (edge): the best is the lowest or the highest rate that was tried, and one beyond it might
+be better still.
 
 {tuning_table(tuned)}
 """
@@ -118,6 +144,9 @@ def tuning_table(tuned: Sequence[Tuned]) -> str:
             base, novel, hm = (statistics.fmean(getattr(o, s) for o in outcomes) if outcomes else 0.0 for s in SCORES)
             shown = f"**{hm:.1f}**" if rate == best else f"{hm:.1f}"
             cells.append(f"{base:.1f} / {novel:.1f} / {shown}" if outcomes else "")
+        tried = [outcome.learning_rate for outcome in tuned if outcome.method == method]
+        if len(set(tried)) > 1 and best in (min(tried), max(tried)):
+            cells[rates.index(best)] += " (edge)"
         title = STUDENTS[method.removesuffix(FROSTER)].title
         rows.append([f"{title} + FROSTER" if method.endswith(FROSTER) else title, *cells])
     return markdown_table(["network", *(f"{rate:g}" for rate in rates)], rows)

@@ -46,7 +46,7 @@ def average(
             other = load_model(path)
             if (other.name, other.options) != (model.name, model.options):
                 raise FrosterError(
-                    f"{path} is a {describe(other)}, {checkpoints[0]} a {describe(model)}: "
+                    f"{path} holds {describe(other)}, {checkpoints[0]} holds {describe(model)}: "
                     "only checkpoints of one network can be averaged."
                 )
             yield other.state_dict()

@@ -1,6 +1,7 @@
 """`froster methods`: the student networks side by side."""
 
 import json
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,14 +16,22 @@ if TYPE_CHECKING:
     from froster.published import Published
 
 COST = (
-    "Networks with their default options; parameters in millions, those of the text encoder included. GFLOPs: "
-    "multiplications and additions (a multiply-add is two) of matrix products, convolutions and attention for a clip; "
-    "MFLOPs: for each class that it is compared with. Texts are encoded once for all clips and not counted."
+    "Networks with their default options, which a recipe may change; parameters in millions, those of the text encoder "
+    "included. GFLOPs: multiplications and additions (a multiply-add is two) of matrix products, convolutions and "
+    "attention for a clip; MFLOPs: for each class that it is compared with. Texts are encoded once for all clips and "
+    "not counted."
 )
 LEGEND = (
     "ViT-B/16 where no note says otherwise. UCF*, HMDB*: all videos; UCF, HMDB: three test splits; K-600: three draws "
     "of 160 classes. A dash: not found in a table of the authors. Frozen CLIP is frame_clip without training, "
     "Open-VCLIP and FROSTER are ways to train vclip."
+)
+PUPPETS_LEGEND = (
+    "Top-1 in per cent, mean ± standard deviation over the draws of training clips; HM is the harmonic mean of base "
+    "and novel. Frozen CLIP has no training clips and is tested once. Best learning rate: of a grid, on a draw and on "
+    "test clips that are not shown; trained hard: five to ten times that. Tested is the mean of the epochs after the "
+    "warm-up for averaged epochs, Open-VCLIP (half mixed with CLIP) and the networks of students.jsonl, else the last "
+    "epoch."
 )
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -65,22 +74,42 @@ def methods(
 
 
 def show_networks(networks: Sequence["Network"], title: str, screen: "Console") -> None:
-    from froster.cli.evaluate import plain_table
-
-    table = plain_table(["", "", "parameters", "trained", "GFLOPs", "MFLOPs a class"], texts=2)
+    rows = []
     for network in networks:
         of_clip, of_class = network.flops.clip / 1e9, network.flops.each_class / 1e6
         numbers = (network.parameters / 1e6, network.trained / 1e6, of_clip, of_class)
-        table.add_row(network.name, network.title, *map(short, numbers))
+        rows.append([network.name, network.title, *map(short, numbers)])
     screen.print(title, style="bold", soft_wrap=True)
-    screen.print(table)
+    show_table(["", "", "parameters", "trained", "GFLOPs", "MFLOPs a class"], rows, screen, texts=2)
     show_note(COST, screen)
 
 
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: "Console", texts: int = 1) -> None:
+    """A table, names and cells in one piece; columns of numbers that the screen has no room for follow below.
+
+    The first `texts` columns are words, and stand in front of all parts.
+    """
+    from froster.cli.evaluate import plain_table
+
+    widths = [max(map(len, cells)) + 2 for cells in zip(columns, *rows, strict=True)]
+    parts: list[list[int]] = [[]]
+    for place in range(texts, len(columns)):
+        if parts[-1] and sum(widths[p] for p in (*range(texts), *parts[-1], place)) - 2 > screen.width:
+            parts.append([])
+        parts[-1].append(place)
+    for part in parts:
+        places = [*range(texts), *part]
+        table = plain_table([columns[place] for place in places], texts)
+        for row in rows:
+            table.add_row(*(row[place] for place in places))
+        screen.print(table)
+
+
 def short(number: float) -> str:
-    if number < 0.001:
-        return "<0.001"
-    return f"{number:.{1 if number >= 10 else 2 if number >= 1 else 3}f}"
+    """Three digits, or one behind the point where there are more before it."""
+    if number >= 10:
+        return f"{number:.1f}"
+    return f"{number:.{2 - math.floor(math.log10(number))}f}" if number else "0"
 
 
 def show_published(networks: Sequence["Network"], screen: "Console") -> None:
@@ -109,20 +138,18 @@ def show_scores(
     screen: "Console",
 ) -> None:
     """A table of the papers, its sources below; networks that are not in it have a row of dashes."""
-    from froster.cli.evaluate import plain_table
-
     titles = {network.name: network.title for network in networks}
     rows = [row for row in rows if row.student in titles]
     data = list(dict.fromkeys(name for row in rows for name in row.scores))
     sources = list(dict.fromkeys(source_of(row) for row in rows))
-    table = plain_table(["", *data])
+    lines = []
     for row in rows:
         reference = str(1 + sources.index(source_of(row))).translate(RAISED)
-        table.add_row(row.method + reference, *(cell(row.scores[d]) if d in row.scores else "–" for d in data))
-    for name in [name for name in titles if name not in {row.student for row in rows}]:
-        table.add_row(titles[name], *("–" for _ in data))
+        lines.append([row.method + reference, *(cell(row.scores[d]) if d in row.scores else "–" for d in data)])
+    missing = [name for name in titles if name not in {row.student for row in rows}]
+    lines += [[titles[name], *("–" for _ in data)] for name in missing]
     screen.print(f"\n{title}", style="bold", soft_wrap=True)
-    screen.print(table)
+    show_table(["", *data], lines, screen)
     for number, source in enumerate(sources, start=1):
         show_note(str(number).translate(RAISED) + " " + source, screen)
 
@@ -132,25 +159,23 @@ def source_of(row: "Published") -> str:
 
 
 def show_puppets(puppets: Sequence["PuppetsScores"], title: str, screen: "Console") -> None:
-    from froster.cli.evaluate import plain_table
+    """A table of each regime; the draws are counted where a mean is over several."""
+    from froster.bench.report import cell_text
+    from froster.bench.results import REGIMES
 
-    screen.print(f"\n{title}: base, novel, harmonic mean", style="bold", soft_wrap=True)
+    screen.print(f"\n{title}", style="bold", soft_wrap=True)
     if not puppets:
         show_note("No results of these methods so far.", screen)
         return
-    found = {(scores.method, scores.regime): scores for scores in puppets}
-    regimes = list(dict.fromkeys(scores.regime for scores in puppets))
-    table = plain_table(["", "", *regimes], texts=2)
-    for method, student in dict.fromkeys((scores.method, scores.student) for scores in puppets):
-        cells = []
-        for regime in regimes:
-            scores = found.get((method, regime))
-            cells.append(triple(scores.base.mean, scores.novel.mean, scores.hm.mean) if scores else "–")
-        table.add_row(student, method, *cells)
-    screen.print(table)
-    draws = [scores.hm.draws for scores in puppets]
-    most, least = max(draws), min(draws)
-    show_note(f"Means over draws of the training clips: {least if least == most else f'{least} to {most}'}.", screen)
+    for regime in dict.fromkeys(scores.regime for scores in puppets):
+        rows = [
+            [scores.method, *map(cell_text, (scores.base, scores.novel, scores.hm)), str(scores.hm.draws)]
+            for scores in puppets
+            if scores.regime == regime
+        ]
+        screen.print(f"\n{regime}: {REGIMES[regime]}", soft_wrap=True)
+        show_table(["", "base", "novel", "HM", "draws"], rows, screen)
+    show_note(PUPPETS_LEGEND, screen)
 
 
 def show_note(text: str, screen: "Console") -> None:

@@ -27,7 +27,7 @@ def patch(
     check_not_among(out, [weights_file(clip), file])
     model = load_model(student)
     if model.clip_source:
-        raise FrosterError(f"{student} holds adapters beside a CLIP that was not trained: there is nothing to patch.")
+        raise FrosterError(f"{student} holds what was trained beside CLIP, not CLIP itself: there is nothing to patch.")
     model.load_state_dict(patch_states(load_clip(clip).state_dict(), model.state_dict(), ratio))
     save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}", **common_labels([file]))
     print(out)

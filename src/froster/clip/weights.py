@@ -15,7 +15,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,7 +64,7 @@ BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|v
 
 @dataclass(frozen=True)
 class ClipSource:
-    """The CLIP that a checkpoint of adapters belongs to: what `load_clip` takes, and `clip_digest` of its tensors."""
+    """The CLIP beside which a checkpoint was trained: what `load_clip` takes, and `clip_digest` of its tensors."""
 
     name: str
     sha256: str
@@ -465,8 +465,13 @@ def clip_names(config: ClipConfig) -> frozenset[str]:
 
 def clip_digest(state: StateDict, config: ClipConfig) -> str:
     """SHA-256 of CLIP's own tensors among `state`: the same whatever format they were read from."""
+    return tensors_digest(state, clip_names(config))
+
+
+def tensors_digest(state: StateDict, names: Iterable[str]) -> str:
+    """SHA-256 of the named tensors, in float32."""
     digest = hashlib.sha256()
-    for name in sorted(clip_names(config)):
+    for name in sorted(names):
         digest.update(name.encode())
         digest.update(state[name].detach().float().cpu().contiguous().numpy().data)
     return digest.hexdigest()

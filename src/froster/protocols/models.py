@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.data.manifests import LabelledVideo, write_manifest
-from froster.models import load_model
+from froster.models import load_model, warn_of_random_start
 from froster.protocols.results import FROZEN
 from froster.students import VideoStudent
 from froster.training.loop import train
@@ -75,7 +75,9 @@ class Given:
 
     @cached_property
     def network(self) -> VideoStudent:
-        return load_model(self.name, self.student, seed=0)
+        model = load_model(self.name, self.student, seed=0)
+        warn_of_random_start(model)
+        return model
 
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "student": self.network.name}

@@ -37,7 +37,7 @@ class TradeOff:
 def patched_models(model: VideoStudent, clip: Clip, ratios: Sequence[float]) -> list[VideoStudent]:
     """The student at each ratio. Raises `FrosterError` when CLIP and student are of different networks."""
     if model.clip_source:
-        raise FrosterError("This student holds adapters beside a CLIP that was not trained: there is nothing to patch.")
+        raise FrosterError("This student was trained beside CLIP, which stayed as it is: there is nothing to patch.")
     states = [patch_states(clip.state_dict(), model.state_dict(), ratio) for ratio in ratios]
     models = [copy.deepcopy(model) for _ in ratios]
     for patched, state in zip(models, states, strict=True):

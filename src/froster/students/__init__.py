@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import pkgutil
+import re
+from types import ModuleType
 from typing import Any
 
 from froster.clip.model import Clip
@@ -13,10 +15,28 @@ __all__ = ["STUDENTS", "Observation", "VideoStudent", "build_student", "parse_st
 
 
 def find_students() -> dict[str, type[VideoStudent]]:
-    """All student classes of this folder by their names."""
-    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    classes = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
-    return {cls.name: cls for cls in classes if issubclass(cls, VideoStudent) and cls is not VideoStudent}
+    """All student classes of this folder by their names.
+
+    Raises `FrosterError` that names the file where a class has no `name` or `title` of its own, or another's name.
+    """
+    found: dict[str, type[VideoStudent]] = {}
+    for module in [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]:
+        for cls in students_of(module):
+            for attribute in ("name", "title"):
+                if attribute not in vars(cls):
+                    raise FrosterError(f"{module.__file__}: the student {cls.__name__} needs a {attribute} of its own.")
+            if cls.name in found:
+                other = inspect.getfile(found[cls.name])
+                raise FrosterError(f"{module.__file__}: {other} has a student {cls.name!r} too; choose another name.")
+            found[cls.name] = cls
+    return found
+
+
+def students_of(module: ModuleType) -> list[type[VideoStudent]]:
+    """The student classes that a module defines itself, each once."""
+    classes = [value for value in vars(module).values() if inspect.isclass(value)]
+    own = [cls for cls in dict.fromkeys(classes) if cls.__module__ == module.__name__]
+    return [cls for cls in own if issubclass(cls, VideoStudent) and cls is not VideoStudent]
 
 
 STUDENTS = find_students()
@@ -36,7 +56,7 @@ def parse_student(spec: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not value:
             raise FrosterError(f"Student option {item!r} in {spec!r} has no value: write {key}=VALUE.")
-        options[key] = int(value) if value.isdecimal() else value
+        options[key] = int(value) if re.fullmatch(r"[+-]?[0-9]+", value) else value
     return name, options
 
 

@@ -10,6 +10,7 @@ Attention has no sense of order and frames have no positions here: the frames ar
 """
 
 import re
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from froster.clip.model import Block, Clip
 from froster.clip.weights import StateDict
 from froster.students.adaptformer import SCALE, Adapter
 from froster.students.base import VideoStudent
+from froster.students.flow import Exchange, Step
 from froster.students.parts import TakenOverBlock
 
 RELEASED = re.compile(r"\.(t|s|ffn)_adapter\.adapter\.(0|2)\.")
@@ -60,3 +62,7 @@ class Aim(VideoStudent):
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:
         return {RELEASED.sub(lambda name: f".{OURS[name[1]]}.{OURS[name[2]]}.", key): state[key] for key in state}
+
+    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+        over_time_and_space = (numbers.T, numbers) * len(self.visual.blocks)
+        return [Exchange(weights, n, n) for weights, n in zip(recorded, over_time_and_space, strict=True)]

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.weights import ClipSource, StateDict
 from froster.scoring import Average, class_similarities
+from froster.students.flow import Exchange, Step
 from froster.text.prompts import TEMPLATES
 
 
@@ -51,6 +53,7 @@ class VideoStudent(nn.Module):
         self.options: dict[str, Any] = {}
         self.clip_name: str | None = None  # what `load_clip` takes, if a plain CLIP is what this one was loaded from
         self.clip_source: ClipSource | None = None  # where the tensors of CLIP are, if a checkpoint need not hold them
+        self.random_start: str | None = None  # digest of what it adds, where that was drawn at random and counts
         self.visual = clip.visual
         self.text = clip.text
         self.logit_scale = clip.logit_scale
@@ -104,3 +107,14 @@ class VideoStudent(nn.Module):
         `exp(logit_scale)` makes them logits. `average` overrules the method's own.
         """
         return class_similarities(observation.features, classes, average or self.average)
+
+    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+        """What the tokens of one clip took from one another, in the order in which `observe` computed it.
+
+        `recorded`: what `froster.clip.attention.record_attention` kept of `observe`. `numbers`: `(T, N)` int64, of the
+        tokens of every frame, class token first. This one is for CLIP's layers, frame by frame, behind which there may
+        be a transformer over the frames' features.
+        """
+        layers, class_tokens = len(self.visual.blocks), numbers[None, :, 0]
+        within_frames: list[Step] = [Exchange(weights, numbers, numbers) for weights in recorded[:layers]]
+        return within_frames + [Exchange(weights, class_tokens, class_tokens) for weights in recorded[layers:]]

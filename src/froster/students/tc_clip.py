@@ -4,29 +4,34 @@ In every vision layer each frame picks its seeds, the patch tokens that its clas
 all frames are merged, the most alike first, into context tokens s for the whole clip, to which every frame attends in
 the next layer beside its own tokens z_t:
 
-    z_t' = Attention(queries z_t, keys and values [z_t, s])
+    z_t' = z_t + Attention(queries LN(z_t), keys and values LN([z_t, s]))
 
-The last layer's context also conditions the text (video-conditional prompting). Before the last text layer the learnt
-vectors p in "start p_1 … p_P class name end" read it:
+with CLIP's own weights, and a trained bias for each head on the logits of s. The last layer's context also conditions
+the text (video-conditional prompting). CLIP's last norm and projection take it into the joint space, y = project(s),
+without gradient from the text. Before the last text layer the learnt vectors p in "start p_1 … p_P class name end" read
+it:
 
-    p' = p + CrossAttention(p, s),   p'' = p' + MLP(p')
+    p' = p + CrossAttention(queries LN(p), keys and values LN(y)),   p'' = p' + MLP(LN(p'))
 
 Text is causal: in front of the class name, p is the same for every class, and only the end token's feature is needed.
 So the last text layer runs for one query of each video and class, which attends to the class's own tokens as one term
 of its softmax, and to the P vectors, whose keys and values are computed once a video.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.clip.attention import attention
+from froster.clip.attention import attention, recording
 from froster.clip.model import Attention, Block, Clip, ClipConfig, TextTransformer, VisionTransformer, run_blocks
 from froster.clip.tokenizer import VOCAB_SIZE, tokenize
 from froster.errors import FrosterError
 from froster.scoring import Average, class_similarities
 from froster.students.base import Observation, VideoStudent
+from froster.students.flow import Exchange, Origins, Step
 from froster.students.parts import TakenOverText, cross_attention, run_block
 
 MAX_CONTEXT_TOKENS = 4096
@@ -45,17 +50,29 @@ def merge_tokens(tokens: Tensor, count: int) -> Tensor:
     Rounds of bipartite matching (ToMe, Bolya et al., ICLR 2023): every token at an even place chooses the one at an odd
     place with the largest cosine; of these pairs the most alike become one token, the mean of all that it was made of.
     """
-    sums, sizes = tokens, torch.ones_like(tokens[..., :1])
-    while (left := sums.shape[1]) > count:
+    sums, sizes = merge_rows((tokens, torch.ones_like(tokens[..., :1])), count)
+    return sums / sizes
+
+
+def merge_shares(tokens: Tensor, count: int) -> Tensor:
+    """How much of every token is in each of those that `merge_tokens` makes: `(B, S, C)` -> `(B, min(S, count), S)`."""
+    itself = torch.eye(tokens.shape[1], device=tokens.device).expand(len(tokens), -1, -1)
+    _, members = merge_rows((tokens, itself), count)
+    return members / members.sum(dim=-1, keepdim=True)
+
+
+def merge_rows(rows: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:
+    """Sums of the rows that are merged, in each of several `(B, S, …)`; the first are the tokens, which decide."""
+    while (left := rows[0].shape[1]) > count:
         pairs = min(MERGED_PER_ROUND, left - count, left // 2)
         with torch.no_grad():
-            unit = F.normalize(sums, dim=-1)
+            unit = F.normalize(rows[0], dim=-1)
             likeness, partner = (unit[:, ::2] @ unit[:, 1::2].mT).max(dim=-1)
             order = likeness.argsort(dim=-1, descending=True, stable=True)
             joined = partner.gather(1, order[:, :pairs])
-            joins = (torch.arange(left // 2, device=tokens.device)[:, None] == joined[:, None]).to(tokens.dtype)
-        sums, sizes = (merge_pairs(x, order, joins) for x in (sums, sizes))
-    return sums / sizes
+            joins = (torch.arange(left // 2, device=unit.device)[:, None] == joined[:, None]).to(unit.dtype)
+        rows = tuple(merge_pairs(x, order, joins) for x in rows)
+    return rows
 
 
 def merge_pairs(x: Tensor, order: Tensor, joins: Tensor) -> Tensor:
@@ -138,7 +155,16 @@ class ContextBlock(nn.Module):
         tokens = x[:, :, 1:].take_along_dim(most, dim=2).flatten(1, 2)
         # Half precision has no exact counts; and sums of many tokens would lose the later ones.
         with torch.autocast(x.device.type, enabled=False):
+            if (recorded := recording()) is not None:
+                recorded.append(self.origins(tokens.detach().float(), most[..., 0], x.shape[2]))
             return merge_tokens(tokens.float(), self.context_tokens).to(x.dtype)
+
+    def origins(self, seeds: Tensor, most: Tensor, tokens: int) -> Tensor:
+        """How much of every token of the clip is in each context token, merged from the seeds: `(B, M, T N)`."""
+        shares = merge_shares(seeds, self.context_tokens)
+        first = tokens * torch.arange(most.shape[1], device=most.device)[:, None] + 1  # behind the class token
+        places = (first + most).flatten(1)[:, None].expand_as(shares)
+        return shares.new_zeros(*shares.shape[:2], most.shape[1] * tokens).scatter(2, places, shares)
 
 
 class ContextVision(VisionTransformer):
@@ -189,10 +215,10 @@ class ConditionalText(TakenOverText):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Feature at the end-of-text token without a video: `(K, L)` int64 -> `(K, D)`, not normalised."""
-        return self.finish(self.encode_rows(tokens), self.encode_prompts()[None])[0]
+        return self.finish(self.encode_rows(tokens), self.unread_prompts()[None])[0]
 
-    def encode_prompts(self) -> Tensor:
-        """The vectors before the last layer, the same for every class: `(P, C)`."""
+    def unread_prompts(self) -> Tensor:
+        """The vectors before the last layer, the same for every class and video: `(P, C)`."""
         start = self.token_embedding.weight[-2:-1]  # CLIP's last two tokens are start and end
         x = torch.cat([start, self.prompts]) + self.positional_embedding[: 1 + len(self.prompts)]
         return run_blocks(self.blocks[:-1], x[None], self.checkpointing)[0, 1:]
@@ -306,18 +332,28 @@ class TcClip(VideoStudent):
         if not isinstance(self.visual, ContextVision):
             return Observation(self.visual(frames))
         tokens, context = self.visual.encode(frames)
-        # The text side does not train the video's: the authors stop its gradient.
+        # As class tokens, one of each row, go into the joint space; the authors stop the text's gradient here.
         seen = self.visual.project(context[:, :, None]).detach() if self.prompt_reader else None
         return Observation(self.visual.project(tokens), seen)
+
+    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+        if not isinstance(self.visual, ContextVision):
+            return super().token_flow(recorded, numbers)
+        first, keys, steps = numbers.numel(), numbers, list[Step]()
+        for weights, (origins,) in zip(recorded[::2], recorded[1::2], strict=True):
+            steps += [Exchange(weights, numbers, keys), Origins(origins)]
+            context = first + torch.arange(len(origins), device=numbers.device)
+            keys = torch.cat([numbers, context.expand(len(numbers), -1)], dim=1)
+        return steps
 
     def encode_prompts(self, tokens: Tensor) -> Tensor:
         return self.text.encode_rows(tokens)
 
     def class_features(self, classes: Tensor) -> Tensor:
-        return self.text.finish(classes, self.text.encode_prompts()[None])[0]
+        return self.text.finish(classes, self.text.unread_prompts()[None])[0]
 
     def similarities(self, observation: Observation, classes: Tensor, average: Average | None = None) -> Tensor:
-        prompts = self.text.encode_prompts()[None]
+        prompts = self.text.unread_prompts()[None]
         if self.prompt_reader and observation.context is not None:
             prompts = self.prompt_reader(prompts[0], observation.context)
         features = run_block(self.text.finish, classes, prompts, checkpointing=self.text.checkpointing).float()

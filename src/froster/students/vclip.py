@@ -1,5 +1,6 @@
 """VCLIP (Open-VCLIP Eq. 3, ICML 2023): tokens also attend to the neighbouring frames, with CLIP's own weights."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from froster.clip.model import Attention, Block, Clip
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
+from froster.students.flow import NOTHING, Exchange, Step
 
 Boundary = Literal["zero", "masked"]
 MAX_WINDOW = 64  # memory grows with it
@@ -69,3 +71,9 @@ class VClip(VideoStudent):
         for block in self.visual.blocks:
             assert isinstance(block, Block)
             block.attn = NeighbourAttention(block.attn, window, boundary)
+
+    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+        window = self.options["window"]
+        padded = F.pad(numbers, (0, 0, window, window), value=NOTHING)
+        keys = torch.cat([padded[i : i + len(numbers)] for i in range(2 * window + 1)], dim=1)
+        return [Exchange(weights, numbers, keys) for weights in recorded]

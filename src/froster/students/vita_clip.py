@@ -10,12 +10,15 @@ G are global prompts, the same for every frame; L local ones, one for each frame
 from an attention over the class tokens of all frames. On the text side, learnt vectors stand before the class name.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from froster.clip.model import Attention, Block, Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
+from froster.students.flow import NOTHING, Exchange, Step, made_of
 from froster.students.parts import TakenOverBlock, frame_rows
 from froster.students.vpt import TABLE_FRAMES, PromptedText
 
@@ -134,6 +137,24 @@ class VitaClip(VideoStudent):
             self.visual.blocks[number] = PromptedBlock(block, prompts)
         if context:
             self.text = PromptedText(clip.text, before=context, after=0, std=0.02)
+
+    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+        """Local prompts count as the class tokens they are made of, as do summary tokens; global ones are no token."""
+        frames, class_tokens = len(numbers), numbers[:, 0]
+        summaries = numbers.numel() + torch.arange(frames, device=numbers.device)
+        parts = [numbers, numbers.new_full((frames, self.options["global_prompts"]), NOTHING)]
+        if self.options["local_prompts"]:
+            parts.append(class_tokens.expand(frames, -1))
+        if self.options["summary"]:
+            parts.append(summaries[:, None])
+        keys = torch.cat(parts, dim=1)
+        steps, weights = list[Step](), iter(recorded)
+        for _ in self.visual.blocks:
+            if self.options["summary"]:
+                steps.append(made_of(class_tokens, numbers.numel()))
+                steps.append(Exchange(next(weights), summaries[None], summaries[None]))
+            steps.append(Exchange(next(weights), numbers, keys))
+        return steps
 
 
 def parse_switch(option: str, value: object) -> bool:

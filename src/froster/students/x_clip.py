@@ -11,6 +11,7 @@ class c is compared as c + alpha * prompts(c), in which c attends to the video's
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -22,6 +23,7 @@ from froster.clip.weights import StateDict, fuse_projections
 from froster.errors import FrosterError
 from froster.scoring import Average, class_similarities
 from froster.students.base import Observation, VideoStudent
+from froster.students.flow import NOTHING, Exchange, Step, made_of
 from froster.students.parts import TakenOverBlock, cross_attention, run_block
 
 Head = Literal["full", "none"]
@@ -202,6 +204,19 @@ class XClip(VideoStudent):
             prompted = classes + self.prompts(classes, observation.context, self.visual.checkpointing)
             classes = F.normalize(prompted.float(), dim=-1)
         return class_similarities(observation.features, classes, average or self.average)
+
+    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+        frames, of_layers = len(numbers), 2 * len(self.visual.blocks)
+        class_tokens = numbers[:, 0]
+        messages = numbers.numel() + torch.arange(frames, device=numbers.device)
+        keys = torch.cat([numbers, messages[:, None]], dim=1)
+        queries = F.pad(numbers, (0, 1), value=NOTHING)  # what a message gathers within its frame is dropped
+        steps: list[Step] = []
+        for among_messages, within_frames in zip(recorded[:of_layers:2], recorded[1:of_layers:2], strict=True):
+            steps.append(made_of(class_tokens, numbers.numel()))
+            steps.append(Exchange(among_messages, messages[None], messages[None]))
+            steps.append(Exchange(within_frames, queries, keys))
+        return steps + [Exchange(weights, class_tokens[None], class_tokens[None]) for weights in recorded[of_layers:]]
 
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:

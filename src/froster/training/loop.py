@@ -226,7 +226,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         options = recipe.distillation.model_dump()
         options["text"] &= text_is_trained
         if not options["video"] and not options["text"]:
-            raise FrosterError(f"{student.name} does not train the text encoder: there is no text to distil into it.")
+            raise FrosterError(f"{student.name} trains nothing on the text side: there is no text to distil into.")
         distillation = Distillation(student.config.embed_dim, **options).to(device)
     templates = templates_for(student, given, warn=processes.is_main_process)
     texts = ClassTexts(labels, templates)
@@ -294,7 +294,7 @@ def choose_trained(student: VideoStudent, recipe: TrainRecipe) -> list[nn.Parame
         if any(name.startswith("text.") and name not in of_clip for name, _ in student.named_parameters()):
             raise FrosterError(f"trained: vision would leave the prompts of {student.name} as they start, at random.")
     if not chosen:
-        raise FrosterError(f"{student.name} has nothing to train: it is the frozen CLIP; take trained: all.")
+        raise FrosterError(why_nothing_is_trained(student))
     if recipe.freeze_clip_epochs and chosen.keys() <= of_clip:
         raise FrosterError(f"freeze_clip_epochs: {student.name} adds nothing to CLIP that could be trained alone.")
     if stays_near_clip(recipe) and not chosen.keys() & of_clip:
@@ -310,6 +310,17 @@ def choose_trained(student: VideoStudent, recipe: TrainRecipe) -> list[nn.Parame
     elif student.clip_name:
         student.clip_source = ClipSource(student.clip_name, clip_digest(student.state_dict(), student.config))
     return list(chosen.values())
+
+
+def why_nothing_is_trained(student: VideoStudent) -> str:
+    added = [name for name, _ in student.named_parameters() if name not in clip_names(student.config)]
+    if not added:
+        return f"{student.name} has nothing to train: with these options it is the frozen CLIP; take trained: all."
+    some = ", ".join(added[:3]) + (", …" if len(added) > 3 else "")
+    return (
+        f"{student.name} has nothing to train: its pattern trained = {student.trained!r} matches none of its "
+        f"parameters (it adds {some}); correct the pattern."
+    )
 
 
 def stays_near_clip(recipe: TrainRecipe) -> bool:

@@ -121,7 +121,7 @@ class DistillationSettings(Section):
     video: bool = True
     """Compare the features of the frames."""
     text: bool = True
-    """Compare the features of the classes, where the student trains its text encoder."""
+    """Compare the features of the classes, where anything on the student's text side is trained, learnt prompts too."""
     distance: Distance = "cosine"
     """`cosine`, as in the released code; `l2_sum`, Eq. 7 of the paper; or its mean, `l2_mean`."""
     alpha: PositiveFloat = 0.1
