@@ -1,0 +1,229 @@
+"""`froster timeline`: when which action happens in a long video, a camera or a stream."""
+
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from froster.cli.interrupt import stop
+from froster.cli.predict import WHICH_ACTIONS, Precision, labels_of, templates_of
+from froster.errors import FrosterError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from froster.recognizer import Recognizer
+    from froster.timeline import Moment, Segment, Threshold
+
+
+def timeline(
+    video: Annotated[
+        str,
+        typer.Argument(
+            help="A video, a folder of pictures, a camera (0, /dev/video0), a URL (rtsp://, http://), or -."
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help='Action names, "a, b, c", or a vocabulary (see `froster classes`); by default those of the run.'
+        ),
+    ] = None,
+    labels_file: Annotated[
+        str | None,
+        typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Prompts, one a line, "a video of {}."; by default those of the model.'),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint file or a run's folder."
+        ),
+    ] = "auto",
+    student: Annotated[
+        str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
+    ] = None,
+    window: Annotated[float, typer.Option(help="Seconds that are looked at together.")] = 2.0,
+    stride: Annotated[float, typer.Option(help="Seconds from window to window.")] = 1.0,
+    frames: Annotated[int, typer.Option(min=1, help="Frames a window.")] = 8,
+    negatives: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VIDEO", help="A video, or folder, that shows none of the actions; repeat for more."),
+    ] = None,
+    false_alarms: Annotated[
+        float, typer.Option(help="Share of the negatives' windows that may be named all the same.")
+    ] = 0.05,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="NAME", help="Writes NAME.png, NAME.csv, NAME.json. [default: VIDEO-timeline here]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
+) -> None:
+    """Find out when which action happens: scores over time, and named segments.
+
+    Example: froster timeline match.mp4 --labels "serving, running, falling down" --negatives breaks/
+    """
+    if labels is not None and labels_file is not None:
+        raise FrosterError(WHICH_ACTIONS)
+
+    from rich.console import Console
+
+    from froster.models import default_model, load_model
+    from froster.picture import check_picture_path
+    from froster.recognizer import Recognizer
+    from froster.text.labels import parse_labels, read_labels
+    from froster.timeline import USUAL_THRESHOLD
+    from froster.timeline.files import write_timeline
+    from froster.video.stream import Sliding, is_stream, seconds_of
+
+    if labels_file is not None:
+        wanted = read_labels(labels_file)
+    else:
+        wanted = parse_labels(labels) if labels is not None else labels_of(model)
+    names = list(wanted)
+    Sliding(window, stride, frames)
+    out = out or Path("stream-timeline" if is_stream(video) else f"{Path(video).stem}-timeline")
+    check_picture_path(out.with_name(f"{out.name}.png"))
+    length = seconds_of(video)
+    prompts = templates_of(model, templates)
+
+    messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if model == "auto":
+        model, why = default_model()
+        messages.print(why)
+    with messages.status(f"Loading {model} and reading {len(names)} labels"):
+        recognizer = Recognizer(
+            load_model(model, student, seed=0),
+            wanted,
+            templates=prompts,
+            views=1,
+            frames=frames,
+            device=device,
+            precision=precision.value,
+        )
+    threshold = USUAL_THRESHOLD
+    if negatives:
+        threshold = calibrate(recognizer, negatives, false_alarms, window, stride, messages)
+    moments: list[Moment] = []
+    segments: list[Segment] = []
+    signal.signal(signal.SIGTERM, stop)
+    interrupted = 0
+    try:
+        watch(recognizer, video, length, window, stride, threshold, messages, moments, segments)
+    except KeyboardInterrupt as interrupt:
+        interrupted = interrupt.args[0] if interrupt.args else signal.SIGINT
+    finally:
+        if moments:
+            files = write_timeline(out, video, moments, names, segments, threshold)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if moments:
+        if sys.stdout.isatty() and not is_stream(video):
+            show_table(segments)
+        messages.print(f"See {', '.join(map(str, files))}")
+    if interrupted and not is_stream(video):
+        messages.print("Interrupted: what was done is written.")
+        raise typer.Exit(128 + interrupted)
+
+
+def calibrate(
+    recognizer: "Recognizer",
+    negatives: list[str],
+    false_alarms: float,
+    window: float,
+    stride: float,
+    messages: "Console",
+) -> "Threshold":
+    from rich.progress import Progress
+
+    from froster.timeline import calibrate_threshold
+    from froster.video import find_videos
+
+    videos = find_videos(negatives)
+    with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("Calibrating", total=len(videos))
+        threshold = calibrate_threshold(
+            recognizer,
+            videos,
+            false_alarms=false_alarms,
+            window=window,
+            stride=stride,
+            done=lambda _: bar.advance(task),
+        )
+    messages.print(f"Named above a similarity of {threshold.value:.3f}, by {len(videos)} videos without the actions.")
+    return threshold
+
+
+def watch(
+    recognizer: "Recognizer",
+    video: str,
+    length: float | None,
+    window: float,
+    stride: float,
+    threshold: "Threshold",
+    messages: "Console",
+    moments: "list[Moment]",
+    segments: "list[Segment]",
+) -> None:
+    """Score the video into `moments` and `segments`, which an interrupt leaves filled; shows segments as they end."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from froster.timeline import SegmentFinder, score_timeline
+    from froster.timeline.files import clock
+    from froster.video.stream import is_stream
+
+    live = is_stream(video)
+    finder = SegmentFinder(recognizer.labels, threshold)
+    names = finder.labels
+
+    def found(new: "list[Segment]") -> None:
+        segments.extend(new)
+        for segment in new:
+            if not sys.stdout.isatty():
+                print(json.dumps(asdict(segment), ensure_ascii=False), flush=True)
+            elif live:
+                print(f"{clock(segment.start)}-{clock(segment.end)}  {segment.label}  {segment.score:.2f}", flush=True)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[place]}"), TimeRemainingColumn())
+    with Progress(
+        *columns[:: 2 if live else 1], console=messages, transient=True, disable=not messages.is_terminal
+    ) as bar:
+        task = bar.add_task("Looking", total=length, place="00:00")
+        try:
+            for moment in score_timeline(recognizer, video, window=window, stride=stride):
+                moments.append(moment)
+                found(finder.add(moment))
+                label = threshold.named(moment)
+                now = "a gap" if moment.is_gap else "none of these" if label is None else names[label]
+                bar.update(
+                    task,
+                    completed=moment.end,
+                    place=f"{clock(moment.end)}  {now}" if live else clock(moment.end),
+                )
+        finally:
+            found(finder.finish())
+
+
+def show_table(segments: "list[Segment]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from froster.timeline.files import clock
+
+    if not segments:
+        print("None of these: nothing stands out.")
+        return
+    table = Table("start", "end", "label", box=None, pad_edge=False)
+    table.add_column("score", justify="right")
+    for segment in segments:
+        start, end = clock(segment.start, tenths=True), clock(segment.end, tenths=True)
+        table.add_row(start, end, Text(segment.label), f"{100 * segment.score:.1f} %")
+    Console(highlight=False).print(table)

@@ -1,0 +1,147 @@
+"""Scores of every label over the length of a video or a stream."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from froster.data.puppets import ACTIONS
+from froster.errors import FrosterError, FrosterWarning
+from froster.recognizer import Recognizer
+from froster.students.base import Observation
+from froster.students.frame_clip import FrameClip
+from froster.text.classifier import load_or_encode_classes, templates_for
+from froster.timeline.segments import Moment, Threshold, quantile_threshold
+from froster.video import transforms
+from froster.video.stream import Sliding, Window, is_stream, read_windows
+
+BATCH = 8  # windows; of a stream 1, to be in time
+FEWEST_OTHERS = 10  # actions that a contrast is taken to
+
+
+def score_timeline(
+    recognizer: Recognizer, source: str | Path, *, window: float = 2.0, stride: float = 1.0
+) -> Iterator[Moment]:
+    """Score every label in windows of `window` seconds that start every `stride` seconds.
+
+    `source`: a video file, a folder of pictures, or a stream: a camera (`0`, `/dev/video0`), a URL (`rtsp://`,
+    `http://`), `-` for standard input. A window is scored as `recognizer.frames` frames of `load_video(source,
+    start=..., end=...)` in one view; `recognizer.views` does not matter. The source is decoded once; memory does not
+    grow with its length. Where every frame is encoded by itself (`frame_clip`, `vifi_clip`), a frame that several
+    windows share is encoded once. Yields a `Moment` a window as soon as it is known, gaps included. Raises
+    `VideoError` where nothing can be decoded or window or stride make no sense; warns of damage.
+    """
+    if recognizer.sampling != "uniform":
+        raise FrosterError("A timeline takes frames evenly from each window: use a recognizer with uniform sampling.")
+    return _score(recognizer, str(source), Sliding(window, stride, recognizer.frames))
+
+
+def calibrate_threshold(
+    recognizer: Recognizer,
+    negatives: Iterable[str | Path],
+    *,
+    false_alarms: float = 0.05,
+    window: float = 2.0,
+    stride: float = 1.0,
+    done: Callable[[str | Path], None] | None = None,
+) -> Threshold:
+    """The threshold under which at most a share `false_alarms` of the windows of `negatives` would be named.
+
+    `negatives`: videos that show none of the labels, of the kind that the timeline is for. It is put on the cosine of
+    the best label, which says more than its score: a softmax over the given labels is high also where all are unlikely.
+    `done` is called with every finished video. Raises `FrosterError` without any window; warns where the windows are
+    too few for the share.
+    """
+    if not 0 <= false_alarms < 1:
+        raise FrosterError(f"The share of false alarms must be from 0 to below 1, not {false_alarms:g}.")
+    best = list[float]()
+    for video in negatives:
+        moments = score_timeline(recognizer, video, window=window, stride=stride)
+        best += [float(moment.similarities.max()) for moment in moments if not moment.is_gap]
+        if done is not None:
+            done(video)
+    if not best:
+        raise FrosterError("The negatives give no window that could be decoded; name videos without the actions.")
+    if 0 < false_alarms * len(best) < 1:
+        warnings.warn(
+            f"The negatives give {len(best)} windows; for a share of {false_alarms:g} at least "
+            f"{math.ceil(1 / false_alarms)} are needed, so none of them may be named.",
+            FrosterWarning,
+            stacklevel=2,
+        )
+    return quantile_threshold(best, false_alarms)
+
+
+def _score(recognizer: Recognizer, source: str, sliding: Sliding) -> Iterator[Moment]:
+    size = recognizer.model.config.image_size
+    batch_size = 1 if is_stream(source) else BATCH
+    others = _other_classes(recognizer)
+    encoded: dict[int, Tensor] = {}
+    batch: list[Window[Tensor]] = []
+
+    def shrink(image: NDArray[np.uint8]) -> Tensor:
+        return transforms.clip_resize(torch.from_numpy(image)[None], size)[0]
+
+    for window in read_windows(source, sliding, shrink):
+        batch.append(window)
+        if len(batch) == batch_size:
+            yield from _moments(recognizer, batch, others, encoded)
+            batch.clear()
+    yield from _moments(recognizer, batch, others, encoded)
+
+
+def _other_classes(recognizer: Recognizer) -> Tensor:
+    """(O, …) of everyday actions that are not among the labels: the puppets', which every model knows."""
+    labels = {name.lower() for name in recognizer.labels}
+    others = [name for name in ACTIONS if name not in labels]
+    names = others if len(others) >= FEWEST_OTHERS else ACTIONS
+    model = recognizer.model
+    return load_or_encode_classes(model, dict.fromkeys(names, ""), templates_for(model, None)).to(recognizer.device)
+
+
+def _moments(
+    recognizer: Recognizer, windows: list[Window[Tensor]], others: Tensor, encoded: dict[int, Tensor]
+) -> list[Moment]:
+    lost = np.full(len(recognizer.labels), np.nan, dtype=np.float32)
+    moments = [Moment(window.start, window.end, lost, lost, lost) for window in windows]
+    seen = [number for number, window in enumerate(windows) if window.frames]
+    if seen:
+        similarities, background = _similarities(recognizer, [windows[number] for number in seen], others, encoded)
+        scores = (recognizer.temperature * similarities).softmax(dim=1)
+        contrasts = (similarities - background.mean(dim=1, keepdim=True)) / background.std(dim=1, keepdim=True)
+        for number, *values in zip(seen, scores.numpy(), similarities.numpy(), contrasts.numpy(), strict=True):
+            moments[number] = Moment(windows[number].start, windows[number].end, *values)
+    return moments
+
+
+@torch.inference_mode()
+def _similarities(
+    recognizer: Recognizer, windows: list[Window[Tensor]], others: Tensor, encoded: dict[int, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Cosines with the labels and with the other classes: `(W, K)`, `(W, O)` float32 on the CPU.
+
+    `encoded` holds features of frames from call to call, by number.
+    """
+    model = recognizer.model
+    pictures = {number: picture for window in windows for number, picture in window.frames}
+    if isinstance(model, FrameClip):
+        for number in encoded.keys() - pictures.keys():
+            del encoded[number]
+        new = [number for number in pictures if number not in encoded]
+        if new:
+            frames = transforms.clip_normalise(torch.stack([pictures[number] for number in new]))
+            features = model.encode_video(frames[None].to(recognizer.device, recognizer.dtype))[0]
+            encoded |= zip(new, features, strict=True)
+        clips = [torch.stack([encoded[number] for number, _ in window.frames]) for window in windows]
+        observation = Observation(torch.stack(clips))
+    else:
+        clips = [torch.stack([picture for _, picture in window.frames]) for window in windows]
+        frames = transforms.clip_normalise(torch.stack(clips).flatten(0, 1)).unflatten(0, (len(windows), -1))
+        observation = model.observe(frames.to(recognizer.device, recognizer.dtype))
+    similarities = model.similarities(observation, recognizer.classes, recognizer.average)
+    return similarities.cpu(), model.similarities(observation, others, recognizer.average).cpu()

@@ -1,0 +1,534 @@
+"""Windows that slide over a file or a stream: one decoding pass, memory for two windows, whatever the length.
+
+A window's frames are those that `load_video(path, start=, end=)` takes. Which these are depends on when all of its
+frames are shown, so a file's packets are read ahead of the decoder, until every window that may want a frame has said
+so; only frames that are wanted are converted. Streams, and files that say no times, are decoded as they come, and the
+frames of the window at hand are all converted.
+"""
+
+import bisect
+import heapq
+import math
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, pairwise
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Generic, cast
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from froster.errors import FrosterWarning, VideoError
+from froster.video import decode, pictures, sampling
+from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline
+
+REORDERED = 16  # frames that may be stored before a frame and shown after it: the most that any codec allows
+STEP_BACK, JUMP = 0.5, 3600  # seconds; where a decoder's clock makes a longer step, it was set anew
+PACKETS_AHEAD = 256  # of a stream, that wait for the decoder
+OPENING, SILENCE = 10.0, 20.0  # seconds to wait for a stream to open, and for its next packet
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """How windows lie: `length` and `stride` in seconds, `frames` taken from each. Raises `VideoError`."""
+
+    length: float
+    stride: float
+    frames: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.length < math.inf or not 0 < self.stride < math.inf:
+            raise VideoError(f"window ({self.length:g} s) and stride ({self.stride:g} s) must be more than 0 s.")
+        if self.frames < 1:
+            raise VideoError(f"frames ({self.frames}) must be 1 or more.")
+
+
+@dataclass(frozen=True)
+class Window(Generic[Kept]):
+    """What appears in [start, end) seconds after the first frame.
+
+    `frames`: number (ascending with time, not consecutive) of each frame taken, and what was kept of it; empty where
+    less than half of what was wanted can be decoded.
+    """
+
+    start: float
+    end: float
+    frames: list[tuple[int, Kept]]
+
+
+def is_stream(source: str | os.PathLike[str]) -> bool:
+    """Whether a name stands for what comes as it happens: a camera, a URL, standard input (`-`), a named pipe."""
+    name = os.fspath(source)
+    return name == "-" or "://" in name or _camera(name) is not None or Path(name).is_fifo()
+
+
+def read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
+    """Windows of a video file, a folder of pictures or a stream, in order, with what `keep` made of their frames.
+
+    `keep` is called once with each frame that a window takes, `(H, W, 3)` uint8 RGB. Windows start every
+    `sliding.stride` seconds; one that the video's end cuts short comes where it adds something and half of it is there.
+    Raises `VideoError` for what cannot be opened or gives no frame; warns of damage.
+    """
+    if is_stream(source):
+        name = os.fspath(source)
+        with _live(name) as (demuxer, packets):
+            yield from _as_they_come(name, demuxer, packets, sliding, keep)
+        return
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
+    decode._check_readable(path)
+    if path.is_dir() or path.suffix.lower() in pictures.PICTURE_SUFFIXES:
+        yield from _of_pictures(path, sliding, keep)
+        return
+    with decode._open(path) as (container, stream):
+        demuxer = _Demuxer(container, stream)
+        counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+        if counted or demuxer.first is None or demuxer.first.pts is None:
+            yield from _as_they_come(str(path), demuxer, demuxer, sliding, keep, counted)
+        else:
+            yield from _read_ahead(str(path), demuxer, sliding, keep)
+        if demuxer.missing:
+            warnings.warn(
+                f"{path.name}: breaks off after {demuxer.last_second:.1f} of {demuxer.promised:.1f} s.",
+                FrosterWarning,
+                stacklevel=2,
+            )
+
+
+def seconds_of(source: str | os.PathLike[str]) -> float | None:
+    """How long a video file is by its header; None where that does not say, and for anything else."""
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
+    if is_stream(source) or path.is_dir() or path.suffix.lower() in pictures.PICTURE_SUFFIXES:
+        return None
+    decode._check_readable(path)
+    with decode._open(path) as (container, _):
+        return container.duration / av.time_base if container.duration else None
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+
+def _camera(name: str) -> str | None:
+    if name.isdecimal() and not Path(name).exists():
+        return f"/dev/video{name}"
+    return name if name.startswith("/dev/video") else None
+
+
+@contextmanager
+def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    camera = _camera(name)
+    try:
+        if name == "-":
+            container = av.open("pipe:0", "r")
+        elif camera:
+            container = av.open(camera, "r", format="v4l2")
+        else:
+            options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
+            container = av.open(name, "r", options=options, timeout=(OPENING, SILENCE))
+    except (av.FFmpegError, ValueError) as error:
+        what = "the camera" if camera else "the stream"
+        reason = error.strerror if isinstance(error, av.FFmpegError) else error
+        raise VideoError(f"{camera or name}: {what} cannot be opened ({reason}).") from error
+    with container:
+        stream = next(iter(container.streams.video), None)
+        if stream is None:
+            raise VideoError(f"{name}: the stream carries no video.")
+        yield container, stream
+
+
+@contextmanager
+def _live(name: str) -> Iterator[tuple["_Demuxer", Iterator["av.Packet[VideoStream]"]]]:
+    """A stream and its packets, read by a thread of its own: a read that waits cannot be interrupted, a queue can."""
+    ahead: Queue[_Demuxer | av.Packet[VideoStream] | Exception | None] = Queue(PACKETS_AHEAD)
+    stopped = Event()
+
+    def put(item: "_Demuxer | av.Packet[VideoStream] | Exception | None") -> bool:
+        while not stopped.is_set():
+            try:
+                ahead.put(item, timeout=0.1)
+                return True
+            except Full:
+                pass
+        return False
+
+    def pump() -> None:
+        try:
+            with _open_stream(name) as (container, stream):
+                demuxer = _Demuxer(container, stream)
+                if put(demuxer) and all(put(packet) for packet in demuxer):
+                    put(None)
+        except Exception as error:  # whatever it is, the other thread must learn of it
+            put(error)
+
+    def packets() -> Iterator["av.Packet[VideoStream]"]:
+        while isinstance(item := ahead.get(), av.Packet):
+            yield item
+        if isinstance(item, Exception):
+            raise item
+
+    Thread(target=pump, daemon=True, name=f"froster reads {name}").start()
+    try:
+        first = ahead.get()
+        if isinstance(first, Exception):
+            raise first
+        yield cast(_Demuxer, first), packets()
+    finally:
+        stopped.set()
+
+
+class _Demuxer:
+    """The packets of a video stream, their times on one clock that neither jumps nor restarts."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.container, self.stream = container, stream
+        self.tick = stream.time_base or Fraction(1, 90_000)
+        self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self.fault = ""
+        self.last_second = 0.0
+        packets = self._packets()
+        self.first = next(packets, None)
+        self._all = chain([] if self.first is None else [self.first], packets)
+
+    def __iter__(self) -> "Iterator[av.Packet[VideoStream]]":
+        return self._all
+
+    @property
+    def promised(self) -> float:
+        """Seconds that the header says, 0 where it says nothing."""
+        return (self.container.duration or 0) / av.time_base
+
+    @property
+    def missing(self) -> bool:
+        """Whether packets ended clearly before the header says."""
+        start = min(self.container.start_time or 0, 0) / av.time_base
+        return self.promised - (self.last_second - start) > max(0.5, 2 / float(self.rate))
+
+    def _packets(self) -> "Iterator[av.Packet[VideoStream]]":
+        latest, shift = None, 0
+        step = max(1, round(1 / (self.rate * self.tick)))
+        try:
+            for packet in self.container.demux():
+                if packet.size == 0:
+                    continue
+                if packet.pts is not None and packet.time_base:
+                    over = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self.last_second = max(self.last_second, over)
+                if packet.stream_index != self.stream.index:
+                    continue
+                if packet.dts is not None:
+                    if latest is not None and not -STEP_BACK <= (packet.dts + shift - latest) * self.tick <= JUMP:
+                        shift = latest + step - packet.dts
+                    packet.dts += shift
+                    latest = packet.dts
+                if packet.pts is not None:
+                    packet.pts += shift
+                yield cast("av.Packet[VideoStream]", packet)
+        except av.FFmpegError as error:
+            silent = isinstance(error, av.ExitError)  # how PyAV calls its own timeout
+            self.fault = f"nothing came for {SILENCE:g} s" if silent else error.strerror or str(error)
+
+
+class _Decoder:
+    """Gives the frames of packets that decode soundly; after damage it resumes at the next keyframe."""
+
+    def __init__(self, stream: VideoStream, threads: int) -> None:
+        self.context = stream.codec_context
+        self.context.thread_type = "AUTO"
+        self.context.thread_count = threads
+        self.may_skip = self.context.codec.name != "libdav1d"  # which heeds only what was set at its start
+        self.sound, self.fault, self.decoded = True, "", 0
+
+    def __call__(self, packet: "av.Packet[VideoStream] | None", skip: bool = False) -> list[av.VideoFrame]:
+        """Frames that come out as `packet` goes in, None at the end; `skip`: its own picture is needed by others at
+        most.
+        """
+        if packet is not None and not self.sound and not packet.is_keyframe:
+            return []
+        torn = packet is not None and packet.is_corrupt
+        reason = "a packet is cut off" if torn else ""
+        try:
+            if packet is None or torn:
+                frames = self.context.decode(None)
+            else:
+                if self.may_skip:
+                    self.context.skip_frame = "NONREF" if skip else "DEFAULT"
+                frames = decode._decode(packet)
+        except av.FFmpegError as error:
+            frames, reason = [], error.strerror or str(error)
+        if reason:
+            self.fault = reason
+            self.context.flush_buffers()
+        self.sound = not reason
+        self.decoded += len(frames)
+        return frames
+
+
+# --- which frames ---------------------------------------------------------------------------------------------------
+
+
+class _Plan:
+    """Which frames the windows take. It is told when each frame is shown, in ticks, and forgets what is over."""
+
+    def __init__(self, sliding: Sliding, tick: Fraction, rate: Fraction, stills: bool = False) -> None:
+        self.sliding, self.tick, self.rate = sliding, tick, rate
+        self.stills = stills  # whether a frame is shown until the next one, however long that takes
+        self.number = 0  # of the next window
+        self.shown: list[int] = []  # ascending, from the last frame before the next window on
+        self.gone: dict[int, int] = {}  # when each disappears, as far as the file says
+        self.zero: int | None = None  # when the first frame of all is shown
+        self.end: int | None = None
+
+    def add(self, pts: int, duration: int | None) -> None:
+        if pts not in self.gone:
+            bisect.insort(self.shown, pts)
+            self.gone[pts] = pts + (duration or 0)
+            self.end = self.gone[pts] if self.end is None else max(self.end, self.gone[pts])
+
+    def close(self) -> None:
+        """No more frames come."""
+        if self.zero is None and self.shown:
+            self.zero = self.shown[0]
+        if self.shown and self.end is not None and self.end <= self.shown[-1]:  # the last frame states no duration
+            self.end = self.shown[-1] + max(1, round(1 / (self.rate * self.tick)))
+
+    @property
+    def start(self) -> float:
+        return self.number * self.sliding.stride
+
+    @property
+    def duration(self) -> float:
+        return float(((self.end or 0) - (self.zero or 0)) * self.tick)
+
+    @property
+    def begin(self) -> int:
+        """When the next window begins, in ticks."""
+        return (self.zero or 0) + math.ceil((self.start - HALF_MILLISECOND) / self.tick)
+
+    @property
+    def needed_from(self) -> int:
+        """Frames shown earlier are in no window to come."""
+        return min(self.begin, self.shown[0]) if self.shown else self.begin
+
+    def is_ready(self, reordered: int) -> bool:
+        """Whether all frames of the next window are known: more than `reordered` that come after it are."""
+        if len(self.shown) <= reordered:
+            return False
+        if self.zero is None:
+            self.zero = self.shown[0]
+        return (self.shown[-1 - reordered] - self.zero) * self.tick >= self.start + self.sliding.length
+
+    def has_more(self) -> bool:
+        """Whether the closed plan has another window: the first, or one that adds something and is half there."""
+        before = self.start - self.sliding.stride + self.sliding.length
+        adds = self.duration - max(before, self.start) > 2 * HALF_MILLISECOND
+        half = self.duration - self.start >= self.sliding.length / 2 - 2 * HALF_MILLISECOND
+        return self.zero is not None and (self.number == 0 or (adds and half))
+
+    def next(self) -> tuple[float, float, list[int]]:
+        """Start and end of the next window in seconds, and the frames it takes, repeats included."""
+        start, end = self.start, self.start + self.sliding.length
+        pts = np.array(self.shown, dtype=np.int64)
+        timeline = Timeline(pts, self.end or 0, self.tick, self.rate, begin=self.zero)
+        segment, first = timeline.cut(start, end)
+        wanted = list[int]()
+        if len(segment):
+            chosen = sampling.uniform_indices(segment.times, segment.duration, frames=self.sliding.frames, views=1)
+            wanted = pts[first + chosen[0]].tolist()
+        elif first and (self.stills or self.gone[self.shown[first - 1]] > self.begin):
+            wanted = [self.shown[first - 1]] * self.sliding.frames
+        self.number += 1
+        over = max(0, bisect.bisect_left(self.shown, self.begin) - 1)
+        for old in self.shown[:over]:
+            del self.gone[old]
+        del self.shown[:over]
+        return start, end, wanted
+
+
+class _Taken(Generic[Kept]):
+    """The frames that windows want, gathered as they come out of the decoder.
+
+    Where a wanted frame does not come, the next one stands in, if it is shown within `slack` ticks.
+    """
+
+    def __init__(self, keep: Keep[Kept], slack: int) -> None:
+        self.keep, self.slack = keep, slack
+        self.awaited: list[int] = []  # a heap
+        self.wanted: dict[int, tuple[int, Kept] | None] = {}
+        self.reached = -math.inf
+
+    def want(self, frames: Iterable[int]) -> None:
+        for pts in frames:
+            if pts not in self.wanted:
+                self.wanted[pts] = None
+                heapq.heappush(self.awaited, pts)
+
+    def see(self, frame: av.VideoFrame) -> None:
+        if frame.pts is None or frame.pts <= self.reached:
+            return
+        self.reached = frame.pts
+        kept: tuple[int, Kept] | None = None
+        while self.awaited and self.awaited[0] <= frame.pts:
+            pts = heapq.heappop(self.awaited)
+            if frame.pts - pts <= self.slack:
+                kept = kept or (frame.pts, self.keep(decode._rgb(frame)))
+                self.wanted[pts] = kept
+
+    def take(self, frames: list[int]) -> list[tuple[int, Kept]]:
+        """The frames, some repeated where others are lost; none where more than half are."""
+        found = [kept for pts in frames if (kept := self.wanted.get(pts))]
+        return _spread(found, len(frames))
+
+    def forget(self, before: int) -> None:
+        for pts in [pts for pts in self.wanted if pts < before]:
+            del self.wanted[pts]
+
+
+def _spread(found: list[tuple[int, Kept]], count: int) -> list[tuple[int, Kept]]:
+    if 2 * len(found) < count:
+        return []
+    return [found[(2 * place + 1) * len(found) // (2 * count)] for place in range(count)]
+
+
+# --- ways to read ---------------------------------------------------------------------------------------------------
+
+
+def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
+    """Windows of a file whose packets say when their frames are shown."""
+    # An MP4's index names every frame: between two frames there was none. In other files it may be lost.
+    plan = _Plan(sliding, demuxer.tick, demuxer.rate, stills="mp4" in demuxer.container.format.name)
+    decoder = _Decoder(demuxer.stream, min(torch.get_num_threads(), 8))
+    taken = _Taken(keep, slack=int(sliding.length / sliding.frames / demuxer.tick))
+    planned: deque[tuple[float, float, list[int]]] = deque()
+    ahead: deque[av.Packet[VideoStream]] = deque()
+    gaps = 0
+
+    def plan_next() -> None:
+        planned.append(plan.next())
+        taken.want(planned[-1][2])
+
+    def decode_next() -> None:
+        packet = ahead.popleft()
+        for frame in decoder(packet, skip=packet.pts not in taken.wanted):
+            taken.see(frame)
+
+    def pop() -> Window[Kept]:
+        nonlocal gaps
+        start, end, wanted = planned.popleft()
+        window = Window(start, end, taken.take(wanted))
+        gaps += not window.frames
+        taken.forget(min((pts for _, _, later in planned for pts in later), default=plan.needed_from))
+        return window
+
+    for packet in demuxer:
+        if packet.pts is not None and not packet.is_discard and not packet.is_corrupt:
+            plan.add(packet.pts, packet.duration)
+        ahead.append(packet)
+        while plan.is_ready(REORDERED):
+            plan_next()
+        while plan.number and ahead and (ahead[0].pts is None or ahead[0].pts < plan.needed_from):
+            decode_next()
+            while planned and max(planned[0][2], default=-math.inf) <= taken.reached:
+                yield pop()
+    plan.close()
+    while plan.has_more():
+        plan_next()
+    while ahead:
+        decode_next()
+        while planned and max(planned[0][2], default=-math.inf) <= taken.reached and planned[0][1] <= plan.duration:
+            yield pop()
+    for frame in decoder(None):
+        taken.see(frame)
+    _check_decoded(name, decoder, demuxer.fault or ("frames are missing" if gaps else ""))
+    while planned:
+        window = pop()
+        yield Window(window.start, min(window.end, plan.duration), window.frames)
+
+
+def _as_they_come(
+    name: str,
+    demuxer: _Demuxer,
+    packets: Iterable["av.Packet[VideoStream]"],
+    sliding: Sliding,
+    keep: Keep[Kept],
+    counted: bool = False,
+) -> Iterator[Window[Kept]]:
+    """Windows of a stream, or of a file whose frames are known only once they are decoded."""
+    decoder = _Decoder(demuxer.stream, threads=1)  # more would hold frames back
+    counted = counted or demuxer.first is None or demuxer.first.pts is None
+    plan = _Plan(sliding, 1 / demuxer.rate if counted else demuxer.tick, demuxer.rate)
+    kept: dict[int, Kept] = {}
+    number = 0
+
+    def next_window() -> Window[Kept]:
+        start, end, wanted = plan.next()
+        window = Window(start, end, [(pts, kept[pts]) for pts in wanted])
+        for pts in [pts for pts in kept if pts < plan.needed_from]:
+            del kept[pts]
+        return window
+
+    for packet in chain(packets, [None]):
+        for frame in decoder(packet):
+            pts = number if counted else frame.pts
+            number += 1
+            if pts is None or pts in kept or (plan.zero is not None and pts < plan.begin):
+                continue
+            plan.add(pts, None)
+            kept[pts] = keep(decode._rgb(frame))
+            while plan.is_ready(0):
+                yield next_window()
+    plan.close()
+    _check_decoded(name, decoder, demuxer.fault)
+    while plan.has_more():
+        window = next_window()
+        yield Window(window.start, min(window.end, plan.duration), window.frames)
+
+
+def _check_decoded(name: str, decoder: _Decoder, broken: str) -> None:
+    """Raises `VideoError` where nothing was decoded; warns where not all was."""
+    fault = decoder.fault or broken
+    if not decoder.decoded:
+        raise VideoError(f"{name}: none of its frames can be decoded ({fault or 'there are none'}).")
+    if fault:
+        warnings.warn(
+            f"{name}: is damaged or breaks off ({fault}); what decodes is used, the rest are gaps.",
+            FrosterWarning,
+            stacklevel=3,
+        )
+
+
+def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
+    frames = pictures._folder_frames(path) if path.is_dir() else pictures._file_frames(path)
+    edges = np.cumsum([0.0, *(milliseconds / 1000 for _, _, milliseconds in frames)])
+    ticks = np.round(edges * pictures.TICKS).astype(np.int64).tolist()
+    plan = _Plan(sliding, Fraction(1, pictures.TICKS), pictures.FOLDER_RATE)
+    for pts, gone in pairwise(ticks):
+        plan.add(pts, gone - pts)
+    plan.close()
+    places = dict(zip(ticks, frames, strict=False))
+    kept: dict[int, Kept | None] = {}
+    unreadable = 0
+    while plan.has_more():
+        start, end, wanted = plan.next()
+        for pts in wanted:
+            if pts in kept:
+                continue
+            file, position, _ = places[pts]
+            try:
+                kept[pts] = keep(pictures._rgb(file, position))
+            except (OSError, SyntaxError, ValueError) as error:
+                kept[pts], unreadable, reason = None, unreadable + 1, f"{file.name} cannot be read ({error})"
+        found = [(pts, picture) for pts in wanted if (picture := kept[pts]) is not None]
+        yield Window(start, min(end, plan.duration), _spread(found, sliding.frames))
+        for pts in [pts for pts in kept if pts < plan.needed_from]:
+            del kept[pts]
+    if unreadable:
+        warnings.warn(f"{path}: {reason}; {unreadable} such pictures are left out.", FrosterWarning, stacklevel=2)
