@@ -1,5 +1,8 @@
 """Softmax attention that is fast forwards and backwards on every device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 2**20  # attention weights at a time: they stay in the processor's cache
+_recorded: ContextVar[list[Tensor] | None] = ContextVar("recorded", default=None)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -15,9 +19,40 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causa
 
     `mask` is boolean and broadcasts to `(B, heads, N, M)`; True takes part.
     """
+    if (recorded := _recorded.get()) is not None:
+        weights = attention_weights(q, k, mask, causal)
+        recorded.append(weights)
+        return weights.to(v.dtype) @ v
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled() and q.requires_grad:
         return _Bfloat16Attention.apply(q, k, v, mask, causal)  # type: ignore[no-untyped-call]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    """The weights that `attention` gives the values: `(B, heads, N, M)` float32, each row adds up to 1."""
+    logits = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    if causal:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    return (logits if mask is None else logits.masked_fill(~mask, float("-inf"))).softmax(dim=-1)
+
+
+@contextmanager
+def record_attention() -> Iterator[list[Tensor]]:
+    """Within it, the weights of every attention that this thread computes go into the list, in the order of the calls.
+
+    They are `(B, heads, N, M)` float32, and part of the graph: gradients can be taken of them.
+    """
+    recorded: list[Tensor] = []
+    token = _recorded.set(recorded)
+    try:
+        yield recorded
+    finally:
+        _recorded.reset(token)
+
+
+def recording() -> list[Tensor] | None:
+    """The list that `record_attention` fills at the moment, for what a network has to add to it; None outside."""
+    return _recorded.get()
 
 
 class _Bfloat16Attention(torch.autograd.Function):

@@ -3,7 +3,7 @@
 from froster.data.puppets.actions import ACTIONS, action_index
 from froster.data.puppets.captions import caption
 from froster.data.puppets.files import contact_sheet, write_videos
-from froster.data.puppets.render import Photo, draw_photo, draw_video
+from froster.data.puppets.render import Photo, draw_photo, draw_video, draw_video_and_mask
 from froster.data.puppets.scenes import GAPS, DomainGap
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "contact_sheet",
     "draw_photo",
     "draw_video",
+    "draw_video_and_mask",
     "write_videos",
 ]

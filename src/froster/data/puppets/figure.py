@@ -111,10 +111,11 @@ class Sketch:
         self.disc(middle, 0.5 * width, upper)
         self.disc(start, 0.5 * width, upper)
 
-    def paint(self, draw: ImageDraw.ImageDraw, view: View) -> None:
-        """Draw every shape on a picture; nothing gets thinner than one supersampled pixel."""
+    def paint(self, draw: ImageDraw.ImageDraw, view: View, mask: bool = False) -> None:
+        """Draw every shape on a picture, or in white on a mask; nothing gets thinner than one supersampled pixel."""
         scale = view.scale
-        for kind, points, extent, colour in self.shapes:
+        for kind, points, extent, colour_of_shape in self.shapes:
+            colour: Colour | int = 255 if mask else colour_of_shape
             if kind == "ring":
                 ((x, y),) = view.pixels(points[:1])
                 r = points[1][0] * scale
@@ -255,11 +256,11 @@ class Stage:
 
     # --- drawing ------------------------------------------------------------------------------------------
 
-    def paint(self, draw: ImageDraw.ImageDraw, view: View) -> None:
-        """Draw things behind, the figure, and things before it."""
-        self.behind.paint(draw, view)
-        self._figure().paint(draw, view)
-        self.front.paint(draw, view)
+    def paint(self, draw: ImageDraw.ImageDraw, view: View, mask: bool = False) -> None:
+        """Draw things behind, the figure, and things before it; on a `mask` all of them in white."""
+        self.behind.paint(draw, view, mask)
+        self._figure().paint(draw, view, mask)
+        self.front.paint(draw, view, mask)
 
     def _figure(self) -> Sketch:
         look, b, sketch = self.look, self.body, Sketch()

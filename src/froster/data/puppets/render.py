@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from froster.data.puppets.actions import ACTIONS, TABLE, Action
 from froster.data.puppets.figure import SUPERSAMPLING, Stage, View
@@ -74,6 +74,25 @@ def draw_video(
     other played backwards, so that only the order of the frames tells the two apart. Raises `FrosterError` for an
     unknown gap level.
     """
+    return _draw(seed, action, frames, size, gap)[0]
+
+
+def draw_video_and_mask(
+    seed: int, action: int, frames: int = 16, size: int = 64, gap: str | DomainGap = "default"
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The video of `draw_video`, pixel for pixel, and where its figure is, `(T, size, size)` in [0, 1].
+
+    The figure is the person with the things it uses, without what clutter hides. A value is the share of the pixel's
+    area, and of the shutter's time, that the figure fills.
+    """
+    video, mask = _draw(seed, action, frames, size, gap, mask=True)
+    assert mask is not None
+    return video, mask
+
+
+def _draw(
+    seed: int, action: int, frames: int, size: int, gap: str | DomainGap, mask: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
     gap = find_gap(gap)
     rng = np.random.default_rng((_VIDEO, seed, action))
     entry = TABLE[action]
@@ -90,17 +109,21 @@ def draw_video(
     side = size * SUPERSAMPLING
     subframes = _SUBFRAMES if gap.motion_blur > 0 else 1
     video = np.empty((frames, size, size, 3), np.float32)
+    masks = np.zeros((frames, size, size), np.float32) if mask else None
     for i, (dx, dy) in enumerate(shake):
         light = np.zeros((size, size, 3), np.uint16)
         for j in range(subframes):
             u = (i + gap.motion_blur * j / subframes) / max(frames - 1, 1)
             t = (phase + cycles * u) % 1 if entry.cyclic else abs(backwards - min(u, 1.0))
-            picture = _picture(scene, entry, camera, t, side, (dx * side, dy * side), entry.travel * (u - 0.5), clutter)
-            light += np.asarray(picture.reduce(SUPERSAMPLING))
+            ahead, shift = entry.travel * (u - 0.5), (dx * side, dy * side)
+            light += np.asarray(_picture(scene, entry, camera, t, side, shift, ahead, clutter).reduce(SUPERSAMPLING))
+            if masks is not None:
+                figure = _mask(scene, entry, camera, t, side, shift, ahead, clutter).reduce(SUPERSAMPLING)
+                masks[i] += np.asarray(figure, np.float32) / (255 * subframes)
         np.multiply(light, brightness / subframes, out=video[i])
     if noise > 0:
         video += noise * rng.standard_normal(video.shape, dtype=np.float32)
-    return np.clip(np.rint(video), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(video), 0, 255).astype(np.uint8), masks
 
 
 def _draw_camera(rng: np.random.Generator, scale: tuple[float, float]) -> _Camera:
@@ -120,16 +143,48 @@ def _picture(
     clutter: list[Clutter] | None = None,
 ) -> Image.Image:
     """The supersampled picture at time t; `shift` moves the camera (pixels), `ahead` the person (heights)."""
+    view = camera.view(side, shift)
+    picture, draw = backdrop(scene, side, view.y - scene.horizon * view.scale)
+    _paint(draw, scene, action, camera, t, side, shift, ahead, clutter or [])
+    return picture
+
+
+def _mask(
+    scene: Scene,
+    action: Action,
+    camera: _Camera,
+    t: float,
+    side: int,
+    shift: tuple[float, float],
+    ahead: float,
+    clutter: list[Clutter],
+) -> Image.Image:
+    """The figure of that picture in white, all else in black: 8 bits a pixel."""
+    picture = Image.new("L", (side, side))
+    _paint(ImageDraw.Draw(picture), scene, action, camera, t, side, shift, ahead, clutter, mask=True)
+    return picture
+
+
+def _paint(
+    draw: ImageDraw.ImageDraw,
+    scene: Scene,
+    action: Action,
+    camera: _Camera,
+    t: float,
+    side: int,
+    shift: tuple[float, float],
+    ahead: float,
+    clutter: list[Clutter],
+    mask: bool = False,
+) -> None:
     stage = Stage(scene.body, scene.look)
     action.pose(stage, t)
     view = camera.view(side, shift)
-    picture, draw = backdrop(scene, side, view.y - scene.horizon * view.scale)
-    for box in clutter or ():
+    for box in clutter:
         if not box.before_figure:
-            box.paint(draw, side, shift)
+            box.paint(draw, side, shift, mask)
     step = -ahead if camera.mirror else ahead
-    stage.paint(draw, View(view.scale, view.x + step * view.scale, view.y, view.mirror))
-    for box in clutter or ():
+    stage.paint(draw, View(view.scale, view.x + step * view.scale, view.y, view.mirror), mask)
+    for box in clutter:
         if box.before_figure:
-            box.paint(draw, side, shift)
-    return picture
+            box.paint(draw, side, shift, mask)

@@ -123,10 +123,11 @@ class Clutter:
     colour: Colour
     before_figure: bool
 
-    def paint(self, draw: ImageDraw.ImageDraw, side: int, shift: tuple[float, float]) -> None:
+    def paint(self, draw: ImageDraw.ImageDraw, side: int, shift: tuple[float, float], mask: bool = False) -> None:
+        """Draw the box on a picture of `side` pixels, or in black on a mask."""
         x0, y0, x1, y1 = (share * side for share in self.corners)
         dx, dy = shift
-        draw.rectangle((x0 + dx, y0 + dy, x1 + dx, y1 + dy), fill=self.colour)
+        draw.rectangle((x0 + dx, y0 + dy, x1 + dx, y1 + dy), fill=0 if mask else self.colour)
 
 
 def draw_clutter(rng: np.random.Generator, most: int) -> list[Clutter]:

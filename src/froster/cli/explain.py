@@ -1,0 +1,94 @@
+"""`froster explain`: where models look in a video, as a picture and as a film."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from froster.errors import FrosterError
+
+
+class KindName(StrEnum):
+    attention = "attention"
+    rollout = "rollout"
+    gradient = "gradient"
+
+
+def explain(
+    video: Annotated[str, typer.Argument(help="A video file, or a folder of pictures.")],
+    label: Annotated[str, typer.Option(help="The action that is explained.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(help='The actions that it competes with, "a, b, c" or a vocabulary (see `froster classes`).'),
+    ] = None,
+    models: Annotated[
+        str, typer.Option(help="name=MODEL, …, each what `froster predict --model` takes; frozen=puppets,froster=RUN.")
+    ] = "auto",
+    kind: Annotated[
+        KindName,
+        typer.Option(help="attention of the last layer, rollout through all layers, gradient: what is for the label."),
+    ] = KindName.attention,
+    out: Annotated[Path, typer.Option(help="The picture, a .png file.")] = Path("explain.png"),
+    animation: Annotated[bool, typer.Option(help="Also write the film beside the picture, .mp4 and .gif.")] = True,
+    frames: Annotated[int, typer.Option(min=1, max=64, help="Frames that the models see.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Show where models look in a video, one row a model.
+
+    Example: froster explain clip.mp4 --label pouring --labels "pouring, drinking" --models clip=vit-b-16,ours=runs/x
+    """
+    from rich.console import Console
+
+    from froster.explain.sheet import save_explanation
+    from froster.explain.video import explain_video
+    from froster.models import default_model
+    from froster.picture import check_picture_path
+    from froster.recognizer import Recognizer
+    from froster.text.labels import check_labels, parse_labels
+    from froster.video import find_videos
+
+    named = named_models(models)
+    if out.suffix.lower() != ".png":
+        raise FrosterError(f"--out {out} must end in .png; the films are written beside it.")
+    check_picture_path(out)
+    wanted = parse_labels(labels) if labels is not None else {}
+    wanted = wanted if label.strip() in wanted else {**check_labels([label], "--label"), **wanted}
+    found = find_videos([video])
+    if len(found) != 1:
+        raise FrosterError(f"{video} holds {len(found)} videos; name one of them.")
+    messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    if named == {"auto": "auto"}:
+        model, why = default_model()
+        messages.print(why)
+        named = {model: model}
+    with messages.status("Looking"):
+        recognizers = {
+            name: Recognizer(model, wanted, views=1, frames=frames, device=device, precision="float32")
+            for name, model in named.items()
+        }
+        explanation = explain_video(found[0], label.strip(), recognizers, kind.value)
+        files = save_explanation(explanation, out, animation)
+    if explanation.warning:
+        messages.print(f"warning: {explanation.warning}")
+    for look in explanation.looks:
+        print(f"{look.model}: {explanation.label} {look.score}")
+    messages.print(f"See {', '.join(map(str, files))}")
+
+
+def named_models(text: str) -> dict[str, str]:
+    """Models by name from `"frozen=puppets,froster=RUN"`; one without a name is called as it is given.
+
+    Raises `FrosterError` when there are none, a name comes twice, or has nothing behind it.
+    """
+    named: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, model = (piece.strip() for piece in part.partition("="))
+        if not name or (equals and not model):
+            raise FrosterError(f"--models {part!r}: write NAME=MODEL, such as frozen=puppets.")
+        if name in named:
+            raise FrosterError(f"--models gives the name {name!r} twice.")
+        named[name] = model or name
+    if not named:
+        raise FrosterError("--models names no model; write NAME=MODEL, such as frozen=puppets.")
+    return named

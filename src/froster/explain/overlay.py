@@ -1,0 +1,29 @@
+"""Heat maps over pictures."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from numpy.typing import NDArray
+
+COLOURS = colormaps["inferno"]  # even steps to the eye, also in grey and without seeing red and green
+LEAST, MOST = 0.5, 0.8  # opacity of the colours, where the map is 0 and where it is 1
+
+
+def overlay(pictures: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Heat maps `(T, h, w)` over pictures `(T, H, W, 3)` uint8 RGB: as many pictures again.
+
+    The colours go from the clip's smallest value, dark, to its largest, bright; between the patches they are smooth.
+    """
+    height, width = pictures.shape[1:3]
+    low, high = float(maps.min()), float(maps.max())
+    values = (maps - low) / (high - low) if high > low else np.zeros_like(maps)
+    smooth = F.interpolate(torch.from_numpy(values)[:, None].float(), (height, width), mode="bicubic")[:, 0]
+    values = smooth.clamp_(0, 1).numpy()
+    out = np.empty_like(pictures)
+    for frame, value, picture in zip(out, values, pictures, strict=True):  # one at a time: videos may be large
+        opacity = (LEAST + (MOST - LEAST) * value)[..., None]
+        # The picture in grey, so that every colour is the map's.
+        grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)
+        frame[:] = np.rint((1 - opacity) * grey[..., None] + opacity * 255 * COLOURS(value)[..., :3])
+    return out

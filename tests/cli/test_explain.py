@@ -1,0 +1,85 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from froster.cli.explain import explain
+from froster.data.puppets import write_videos
+from froster.errors import FrosterError
+
+FROSTER = Path(sys.executable).with_name("froster")
+
+
+def froster(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder, ["juggling balls"], videos=1, frames=16, size=64, seed=5)
+    return folder / "juggling-balls" / "5.mp4"
+
+
+def test_picture_and_films(video: Path, tmp_path: Path) -> None:
+    labels = ("--label", "juggling balls", "--labels", "riding a bicycle, juggling balls")
+    models = ("--models", "frozen=puppets, again = puppets")
+    result = froster("explain", video, *labels, *models, "--kind", "gradient", "--out", tmp_path / "out" / "look.png")
+    assert result.returncode == 0, result.stderr
+    first, second = result.stdout.splitlines()
+    assert first.startswith("frozen: juggling balls ")
+    assert float(first.split()[-2]) > 50
+    assert second == first.replace("frozen", "again")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["look.gif", "look.mp4", "look.png"]
+    with Image.open(tmp_path / "out" / "look.png") as picture:
+        assert picture.size == (2 * 18 + 112 + 8 * 164 - 4, 68 + 3 * 164 - 4 + 18)
+
+
+def test_without_models_labels_and_films(video: Path, tmp_path: Path) -> None:
+    result = froster("explain", video, "--label", " bowing ", "--no-animation", "--frames", 2, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "drawn puppets only" in result.stderr
+    assert result.stdout.startswith("puppets: bowing cosine ")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["explain.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"video": "*.mp4"}, r"\*.mp4 holds 2 videos"),
+        ({"out": Path("look.jpg")}, "look.jpg must end in .png"),
+        ({"out": Path("clip.mp4/look.png")}, "clip.mp4"),
+        ({"label": "  "}, "--label: an action name is empty"),
+        ({"labels": "kinetics-40"}, "did you mean the vocabulary 'kinetics-400'"),
+        ({"models": "frozen=puppets,frozen=puppets"}, "the name 'frozen' twice"),
+        ({"models": "frozen="}, "write NAME=MODEL"),
+        ({"models": "=puppets"}, "write NAME=MODEL"),
+        ({"models": ","}, "names no model"),
+        ({"models": "vit-b16"}, "did you mean 'vit-b-16'"),
+        ({"models": "clip=clip.mp4"}, "clip.mp4 is not a checkpoint"),
+        ({"device": "cuda:77"}, "device 'cuda:77' cannot be used"),
+        ({"video": "text.mp4"}, "text.mp4"),
+    ],
+)
+def test_what_users_can_get_wrong_is_named(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    for name in ("clip.mp4", "other.mp4"):
+        shutil.copy(video, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    if arguments.get("video") == "text.mp4":
+        Path("text.mp4").write_text("this is no video\n" * 50)
+    with pytest.raises(FrosterError, match=message):
+        explain(**{"video": "clip.mp4", "label": "bowing", "models": "puppets", **arguments})
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".png", ".gif") or "look" in path.name]
+
+
+def test_errors_are_one_line(tmp_path: Path) -> None:
+    result = froster("explain", "none.mp4", "--label", "bowing", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == ["froster: none.mp4: there is no such file or folder."]

@@ -1,0 +1,194 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from froster.data.puppets import action_index, draw_video
+from froster.data.puppets.files import write_mp4
+from froster.errors import FrosterError, VideoError
+from froster.explain import explain
+from froster.explain.sheet import draw_film, draw_sheet, save_explanation
+from froster.explain.video import Explanation, Look, Pictures, explain_video, maps_between
+from froster.models import load_model
+from froster.recognizer import Recognizer
+from froster.video import load_video
+
+LABELS = ("juggling balls", "playing guitar")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds, wider than high: a puppet in the middle, red on the left and blue on the right."""
+    frames = draw_video(5, action_index("juggling balls"), 32, 96, "easy")
+    wide = np.zeros((32, 96, 160, 3), np.uint8)
+    wide[:, :, :32, 0] = 255
+    wide[:, :, 32:128] = frames
+    wide[:, :, 128:, 2] = 255
+    path = tmp_path_factory.mktemp("videos") / "wide.mp4"
+    write_mp4(path, wide, 16)
+    return path
+
+
+@pytest.fixture(scope="module")
+def recognizers() -> dict[str, Recognizer]:
+    settings = {"views": 1, "frames": 4, "precision": "float32"}
+    return {
+        "frozen": Recognizer("puppets", LABELS, **settings),
+        "neighbours": Recognizer(load_model("puppets", "vclip"), LABELS, **settings),
+    }
+
+
+@pytest.mark.parametrize("kind", ["attention", "rollout", "gradient"])
+def test_scores_and_maps_are_those_of_the_models(video: Path, recognizers: dict[str, Recognizer], kind: str) -> None:
+    explanation = explain_video(video, "playing guitar", recognizers, kind)
+    assert [look.model for look in explanation.looks] == ["frozen", "neighbours"]
+    for look, recognizer in zip(explanation.looks, recognizers.values(), strict=True):
+        score = dict(recognizer.predict(video).ranked)["playing guitar"]
+        assert look.score == f"{100 * score:.1f} %"
+        clip = load_video(video, frames=4, size=64).frames[0]
+        assert (look.maps == explain(recognizer.model, clip, kind, recognizer.classes, 1)).all()
+    assert explanation.warning is None
+
+
+def test_pictures_are_the_centre_of_the_frames_at_their_times(video: Path, recognizers: dict[str, Recognizer]) -> None:
+    explanation = explain_video(video, "juggling balls", recognizers)
+    clips = load_video(video, frames=4, size=64)
+    assert explanation.clip.times.tolist() == clips.times[0].tolist()
+    assert explanation.clip.frames.shape == (4, 160, 160, 3)
+    assert explanation.film.frames.shape == (32, 160, 160, 3)
+    assert explanation.rate == 16
+    drawn = draw_video(5, action_index("juggling balls"), 32, 96, "easy")
+    for pictures, numbers in ((explanation.clip, clips.indices[0]), (explanation.film, range(32))):
+        for picture, number in zip(pictures.frames, numbers, strict=True):
+            small = np.asarray(Image.fromarray(picture).resize((96, 96), Image.Resampling.BOX), int)
+            assert abs(small - drawn[number])[:, 4:-4].mean() < 12  # nothing red or blue
+
+
+def test_long_and_large_videos_are_reduced(tmp_path: Path, recognizers: dict[str, Recognizer]) -> None:
+    path = tmp_path / "large.mp4"
+    write_mp4(path, np.random.default_rng(0).integers(0, 255, (100, 360, 400, 3), dtype=np.uint8), 5)
+    explanation = explain_video(path, "juggling balls", {"one": recognizers["frozen"]})
+    assert explanation.film.frames.shape == (64, 320, 320, 3)
+    assert explanation.rate == 4  # 3.2 a second would be too slow to be a film
+    assert explanation.film.times[[0, -1]] == pytest.approx([0, 99 / 5], abs=0.01)
+
+
+def test_maps_between_are_linear_in_time() -> None:
+    look = Look("", "", np.arange(3, dtype=np.float32)[:, None, None])
+    clip = Pictures(np.zeros((3, 1, 1, 3), np.uint8), np.array([1.0, 2.0, 4.0]))
+    maps = maps_between(look, clip, np.array([0.0, 1.0, 1.5, 2.0, 3.5, 4.0, 9.0]))
+    assert maps[:, 0, 0].tolist() == [0, 0, 0.5, 1, 1.75, 2, 2]
+    once = Pictures(clip.frames, np.array([1.0, 1.0, 1.0]))  # a video of one frame, which is taken three times
+    assert maps_between(look, once, np.array([0.0, 1.0, 2.0]))[:, 0, 0].tolist() == [0, 0, 0]
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, recognizers: dict[str, Recognizer]) -> None:
+    Image.fromarray(draw_video(1, 0, 1, 64, "easy")[0]).save(tmp_path / "one.png")
+    explanation = explain_video(tmp_path / "one.png", "juggling balls", recognizers)
+    assert len(explanation.clip.frames) == 4
+    assert len(explanation.film.frames) == 1
+    assert len(save_explanation(explanation, tmp_path / "out.png")) == 3
+
+
+def test_one_label_alone_has_a_cosine(video: Path) -> None:
+    alone = Recognizer("puppets", ["juggling balls"], views=1, frames=2, precision="float32")
+    (look,) = explain_video(video, "juggling balls", {"one": alone}, "gradient").looks
+    assert look.score == f"cosine {alone.predict(video).similarities['juggling balls']:.2f}"
+
+
+def test_what_cannot_be_explained_is_named(video: Path, tmp_path: Path, recognizers: dict[str, Recognizer]) -> None:
+    with pytest.raises(FrosterError, match="'fencing' is not among those of the model frozen"):
+        explain_video(video, "fencing", recognizers)
+    with pytest.raises(FrosterError, match="no map of kind 'saliency'"):
+        explain_video(video, "juggling balls", recognizers, "saliency")
+    other = {**recognizers, "more": Recognizer("puppets", LABELS, views=1, frames=3, precision="float32")}
+    for models in (other, {}):
+        with pytest.raises(FrosterError, match="the same number of frames"):
+            explain_video(video, "juggling balls", models)
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoError, match=r"text\.mp4"):
+        explain_video(tmp_path / "text.mp4", "juggling balls", recognizers)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explanation() -> Explanation:
+    """Grey frames, and two models: one looks at the upper left corner, at first, one at the lower right, at last."""
+    frames = np.full((10, 160, 160, 3), 128, np.uint8)
+    maps = np.zeros((2, 3, 4, 4), np.float32)
+    maps[0, 0, 0, 0] = maps[1, 2, 3, 3] = 1
+    looks = [Look(f"model {number}", "50.0 %", maps[number]) for number in range(2)]
+    clip, film = Pictures(frames[:3], np.array([0.0, 1.0, 2.0])), Pictures(frames, np.linspace(0, 2, 10))
+    return Explanation("juggling balls", "attention", looks, clip, film, 5, None)
+
+
+def bright(picture: np.ndarray) -> tuple[float, float]:
+    """Where a picture is yellow, as shares of its height and width."""
+    rows, columns = np.nonzero((picture[..., 0] > 200) & (picture[..., 1] > 180) & (picture[..., 2] < 180))
+    return rows.mean() / picture.shape[0], columns.mean() / picture.shape[1]
+
+
+def test_the_sheet_shows_each_model_below_the_frames(explanation: Explanation) -> None:
+    sheet = np.asarray(draw_sheet(explanation))
+    cells = sheet[68:-18, 18 + 112 : -18]
+    assert cells.shape == (3 * 164 - 4, 3 * 164 - 4, 3)
+    assert (cells[:160] == np.full(3, 128)).all(-1)[:, :160].all()
+    first, second = cells[164:324], cells[328:]
+    row, column = bright(first)
+    assert row < 0.2 and column < 0.1
+    row, column = bright(second)
+    assert row > 0.8 and column > 0.9
+
+
+def test_the_film_plays_the_maps(explanation: Explanation) -> None:
+    film = [np.asarray(frame) for frame in draw_film(explanation)]
+    assert len(film) == 10
+    assert len({frame.shape for frame in film}) == 1
+    left, right = film[0][60:], film[-1][60:]
+    assert 0.33 < bright(left)[1] < 0.4  # the second of three panels, on its left
+    assert bright(right)[1] > 0.9
+    panels = film[5][60:-10, 10:-10]  # in the middle nobody looks anywhere
+    assert (panels.max(-1) < 200).sum() == 3 * 160 * 160
+
+
+def test_all_files_are_written_or_none(
+    explanation: Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = save_explanation(explanation, tmp_path / "all" / "look.png")
+    assert [file.name for file in files] == ["look.png", "look.mp4", "look.gif"]
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["look.gif", "look.mp4", "look.png"]
+    assert Image.open(files[0]).size == draw_sheet(explanation).size
+    with av.open(str(files[1])) as container:
+        assert container.streams.video[0].average_rate == 5
+        assert sum(1 for _ in container.decode(video=0)) == 10
+    with Image.open(files[2]) as gif:
+        assert (gif.n_frames, gif.info["loop"], gif.info["duration"]) == (10, 0, 200)
+
+    (still,) = save_explanation(explanation, tmp_path / "still" / "look.png", animation=False)
+    assert list(still.parent.iterdir()) == [still]
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("froster.explain.sheet.write_gif", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_explanation(explanation, tmp_path / "none" / "look.png")
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_long_names_are_shortened_and_do_not_widen_the_sheet(explanation: Explanation) -> None:
+    looks = [Look("a model with a name that is far too long", "100.0 %", look.maps) for look in explanation.looks]
+    label = "pretending to put something very long behind something that is longer still " * 4
+    long = Explanation(
+        label, "gradient", looks, *(getattr(explanation, n) for n in ("clip", "film", "rate", "warning"))
+    )
+    sheet, plain = draw_sheet(long), draw_sheet(explanation)
+    assert sheet.size == plain.size
+    legend = np.asarray(plain)[:30, 460:]
+    assert (legend < 200).any()
+    assert (np.asarray(sheet)[:30, 460:] == legend).all()
+    assert (np.asarray(sheet)[100:, 122:130] == 255).all()  # the gutter between names and frames
