@@ -10,7 +10,7 @@ else
 TORCH := "torch>=2.6"
 endif
 
-.PHONY: demo test check
+.PHONY: demo test check browser
 demo: $(VENV)/ready
 	$(BIN)/froster demo
 
@@ -21,6 +21,15 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# For the tests of the web page, which skip without it. Debian's own: no other source is needed.
+browser:
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	else \
+		echo "No Chromium is installed, and only root on Debian may install it here: the tests of the web page skip."; \
+	fi
 
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("froster needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'

@@ -1,0 +1,68 @@
+"""`froster serve`: the page and the REST API, on one port."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from froster.cli.predict import Precision
+from froster.errors import FrosterError
+
+
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="As for `froster predict`; give several times for several, the first is the default."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen; another than this machine needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    token: Annotated[
+        str, typer.Option(envvar="FROSTER_TOKEN", help="What clients must send: Authorization: Bearer TOKEN.")
+    ] = "",
+    allow_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Let clients name videos in this folder, instead of uploading.")
+    ] = None,
+    max_upload: Annotated[str, typer.Option(help="Largest upload.")] = "200MB",
+    max_seconds: Annotated[float, typer.Option(help="Longest video.")] = 600,
+    max_labels: Annotated[int, typer.Option(help="Most labels in one request.")] = 1000,
+    queue: Annotated[
+        int, typer.Option(help="Requests that may wait or be at work; others are told to come back.")
+    ] = 64,
+    batch: Annotated[int, typer.Option(help="Videos that go through the network together.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
+) -> None:
+    """Serve a web page and a REST API that recognise actions; only to this machine unless told otherwise.
+
+    Example: froster serve --model vit-b-16
+    """
+    from froster.serve.settings import ServeSettings, parse_size
+
+    models, why = tuple(model or ()), ""
+    if not models:
+        from froster.models import default_model
+
+        name, why = default_model()
+        models = (name,)
+    settings = ServeSettings(
+        models=models,
+        host=host,
+        token=token,
+        folder=allow_folder,
+        max_upload=parse_size(max_upload),
+        max_seconds=max_seconds,
+        max_labels=max_labels,
+        queue=queue,
+        batch=batch,
+        device=device,
+        precision=precision.value,
+    )
+    if why:
+        print(why)
+    try:
+        from froster.serve.run import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("froster"):
+            raise
+        raise FrosterError("The server needs the extra froster[serve]: pip install 'froster[serve]'.") from error
+    run(settings, port)

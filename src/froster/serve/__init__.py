@@ -1,0 +1,1 @@
+"""A server for people and programs: videos and action names over HTTP, ranked actions back."""

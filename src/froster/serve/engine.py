@@ -1,0 +1,290 @@
+"""One thread that owns the models: it batches videos across clients, and does long work in small steps."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from froster.errors import FrosterError
+from froster.evaluation import is_out_of_memory
+from froster.recognizer import Recognizer
+from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
+from froster.students import VideoStudent
+from froster.students.base import Observation
+from froster.text.classifier import count_cut, encode_and_count_cut, encode_tokens, token_ids, unknown_labels
+from froster.text.prompts import class_prompts
+from froster.video.transforms import clip_normalise
+
+PROMPTS_PER_STEP = 256  # about a second of a ViT-B/16 on two cores: how long videos wait for somebody's new labels
+LABELS_KEPT = 8192  # rows of class matrices, of each model: 16 MB for a ViT-B/16
+THREADS = "froster-serve-"  # how the names of all threads that work for clients begin
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model makes of one video.
+
+    `similarities`, `scores`: `(K,)`, cosine with every label and their softmax. `classes`: the class matrix `(K, …)`
+    on the model's device. `cut`: prompts that are too long. `unknown`: labels whose words the model never saw.
+    """
+
+    similarities: list[float]
+    scores: list[float]
+    classes: Tensor
+    cut: int
+    unknown: list[str]
+
+
+class Row(NamedTuple):
+    """One label's row of a class matrix, `(…)`; how many of its prompts are too long; whether its words are unknown."""
+
+    features: Tensor
+    cut: int
+    is_unknown: bool
+
+
+@dataclass(eq=False)
+class VideoJob:
+    """One video of V views, `(V, T, 3, S, S)` uint8; its future gives `Scores`, without labels its feature `(D,)`."""
+
+    model: str
+    clips: Tensor
+    labels: tuple[str, ...]
+    done: Future[Any] = field(default_factory=Future)
+    observation: Observation | None = None
+    rows: dict[str, Row] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class StepsJob:
+    """Work that is done step by step, with other clients' work in between; its future gives what it returns."""
+
+    steps: Generator[None, None, Any]
+    done: Future[Any] = field(default_factory=Future)
+
+
+class Engine:
+    """Runs jobs on the models in a thread of its own, between `start` and `stop`.
+
+    A job whose future is cancelled is dropped at the next step. `batched` is called with the size of every batch of
+    videos.
+    """
+
+    def __init__(self, recognizers: dict[str, Recognizer], batch: int, batched: Callable[[int], None]) -> None:
+        self.recognizers, self.batch, self.batched = recognizers, batch, batched
+        self.kept: dict[str, OrderedDict[str, Row]] = {name: OrderedDict() for name in recognizers}
+        self.changed = threading.Condition()
+        self.arrived: deque[VideoJob | StepsJob] = deque()
+        self.stopping = False
+        self.videos: deque[VideoJob] = deque()
+        self.observed: deque[VideoJob] = deque()
+        self.steps: deque[StepsJob] = deque()
+        self.thread = threading.Thread(target=self._run, name=f"{THREADS}engine", daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def submit(self, job: VideoJob | StepsJob) -> Future[Any]:
+        """Queue a job. Raises `RequestError` when the engine is stopping."""
+        with self.changed:
+            if self.stopping:
+                raise shutting_down()
+            self.arrived.append(job)
+            self.changed.notify()
+        return job.done
+
+    def stop(self) -> None:
+        """Let the step that runs finish, and fail what waits with `shutting_down`; returns at once."""
+        with self.changed:
+            self.stopping = True
+            self.changed.notify()
+
+    def join(self, seconds: float) -> None:
+        """Wait until the step that runs is done."""
+        self.thread.join(seconds)
+
+    def _run(self) -> None:
+        while self._take_arrived():
+            self._drop_cancelled()
+            if self.videos:
+                self._observe(self._next_batch())
+            self._answer_complete()
+            if self.observed:
+                self._encode_some(self.observed.popleft())
+            if self.steps:
+                self._step(self.steps.popleft())
+        for job in (*self.videos, *self.observed, *self.steps, *self.arrived):
+            fail(job, shutting_down())
+
+    def _take_arrived(self) -> bool:
+        with self.changed:
+            while not (self.stopping or self.arrived or self.videos or self.observed or self.steps):
+                self.changed.wait()
+            while self.arrived and not self.stopping:
+                job = self.arrived.popleft()
+                if isinstance(job, VideoJob):
+                    self.videos.append(job)
+                else:
+                    self.steps.append(job)
+            return not self.stopping
+
+    def _drop_cancelled(self) -> None:
+        self.videos = deque(job for job in self.videos if not job.done.cancelled())
+        self.observed = deque(job for job in self.observed if not job.done.cancelled())
+        for job in [job for job in self.steps if job.done.cancelled()]:
+            self.steps.remove(job)
+            job.steps.close()
+
+    def _next_batch(self) -> list[VideoJob]:
+        """The oldest video, and others for the same model."""
+        model = self.videos[0].model
+        jobs = [job for job in self.videos if job.model == model][: self.batch]
+        self.videos = deque(job for job in self.videos if job not in jobs)
+        return jobs
+
+    def _observe(self, jobs: list[VideoJob]) -> None:
+        try:
+            observations = self._observations(jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                fail(jobs[0], in_words(error))
+                return
+        else:
+            self.batched(len(jobs))
+            for job, observation in zip(jobs, observations, strict=True):
+                job.observation = observation
+                self.observed.append(job)
+            return
+        # Outside of the handler, which holds on to the memory of the attempt. Whoever is to blame fails alone.
+        self._observe(jobs[: len(jobs) // 2])
+        self._observe(jobs[len(jobs) // 2 :])
+
+    @torch.inference_mode()
+    def _observations(self, jobs: list[VideoJob]) -> list[Observation]:
+        recognizer = self.recognizers[jobs[0].model]
+        clips = clip_normalise(torch.cat([job.clips for job in jobs]).to(recognizer.device))
+        whole = recognizer.model.observe(clips.to(recognizer.dtype))
+        counts = [len(job.clips) for job in jobs]
+        contexts = [None] * len(jobs) if whole.context is None else whole.context.split(counts)
+        return [Observation(*parts) for parts in zip(whole.features.split(counts), contexts, strict=True)]
+
+    def _answer_complete(self) -> None:
+        """Answer the videos whose labels are all encoded."""
+        waiting = list(self.observed)
+        self.observed.clear()
+        for job in waiting:
+            try:
+                if self._missing(job):
+                    self.observed.append(job)
+                else:
+                    give(job, self._score(job) if job.labels else self._feature(job))
+            except Exception as error:
+                fail(job, in_words(error))
+
+    def _missing(self, job: VideoJob) -> list[str]:
+        """The labels of a job that no one has asked for so far."""
+        kept = self.kept[job.model]
+        for label in job.labels:
+            if label not in job.rows and label in kept:
+                kept.move_to_end(label)
+                job.rows[label] = kept[label]
+        return [label for label in job.labels if label not in job.rows]
+
+    def _encode_some(self, job: VideoJob) -> None:
+        """Encode a few of the missing labels of a job, which then waits for its next turn."""
+        recognizer, kept = self.recognizers[job.model], self.kept[job.model]
+        try:
+            some = self._missing(job)[: max(1, PROMPTS_PER_STEP // (len(recognizer.model.templates) + 1))]
+            for label, row in encode_labels(recognizer, some).items():
+                job.rows[label] = kept[label] = row
+        except Exception as error:
+            fail(job, in_words(error))
+            return
+        while len(kept) > LABELS_KEPT:
+            kept.popitem(last=False)
+        self.observed.append(job)
+
+    @torch.inference_mode()
+    def _score(self, job: VideoJob) -> Scores:
+        recognizer = self.recognizers[job.model]
+        classes = torch.stack([job.rows[label].features for label in job.labels])
+        assert job.observation is not None
+        similarities = recognizer.model.similarities(job.observation, classes, recognizer.average).mean(dim=0)
+        scores = (recognizer.temperature * similarities).softmax(dim=0)
+        cut = sum(job.rows[label].cut for label in job.labels)
+        unknown = [label for label in job.labels if job.rows[label].is_unknown]
+        return Scores(similarities.tolist(), scores.tolist(), classes, cut, unknown)
+
+    @torch.inference_mode()
+    def _feature(self, job: VideoJob) -> list[float]:
+        assert job.observation is not None
+        frames = F.normalize(job.observation.features.float(), dim=-1)
+        return F.normalize(frames.mean(dim=(0, 1)), dim=-1).tolist()
+
+    def _step(self, job: StepsJob) -> None:
+        try:
+            next(job.steps)
+        except StopIteration as end:
+            give(job, end.value)
+        except Exception as error:
+            fail(job, in_words(error))
+        else:
+            self.steps.append(job)
+
+
+def encode_labels(recognizer: Recognizer, labels: Sequence[str]) -> dict[str, Row]:
+    """Rows of the class matrix, as `froster.text.classifier.encode_classes` makes them."""
+    model = recognizer.model
+    classes, cut = encode_and_count_cut(model, dict.fromkeys(labels, ""), model.templates)
+    unknown = unknown_labels(model, labels)
+    return {
+        label: Row(features, count_cut_prompts(model, label) if cut else 0, label in unknown)
+        for label, features in zip(labels, classes.to(recognizer.device), strict=True)
+    }
+
+
+def count_cut_prompts(model: VideoStudent, label: str) -> int:
+    prompts = class_prompts(label, "", model.templates)
+    return count_cut(model, prompts, token_ids(model, prompts))
+
+
+def text_steps(recognizer: Recognizer, texts: Sequence[str]) -> Generator[None, None, list[list[float]]]:
+    """Normalised features of texts as they are, without templates: N texts -> N lists of D."""
+    features: list[list[float]] = []
+    model = recognizer.model
+    for start in range(0, len(texts), PROMPTS_PER_STEP):
+        some = texts[start : start + PROMPTS_PER_STEP]
+        tokens = token_ids(model, some)
+        encoded = model.class_features(encode_tokens(model, tokens).to(recognizer.device))
+        features += F.normalize(encoded.float(), dim=-1).tolist()
+        yield
+    return features
+
+
+def in_words(error: Exception) -> RequestError:
+    """What a client is told of an error; what nobody foresaw goes to the log."""
+    if isinstance(error, RequestError):
+        return error
+    if is_out_of_memory(error):
+        return RequestError(503, "out_of_memory", "Not enough memory for this request; try again later.", 10)
+    if isinstance(error, FrosterError):
+        return bad_request(str(error))
+    log.error("A request failed.", exc_info=error)
+    return internal()
+
+
+def give(job: VideoJob | StepsJob, result: object) -> None:
+    with suppress(InvalidStateError):  # the client has left
+        job.done.set_result(result)
+
+
+def fail(job: VideoJob | StepsJob, error: RequestError) -> None:
+    with suppress(InvalidStateError):
+        job.done.set_exception(error)

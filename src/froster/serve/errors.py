@@ -1,0 +1,30 @@
+"""What is answered when a request cannot be: a status, a code for programs, a sentence for people."""
+
+import logging
+
+from froster.errors import FrosterError
+
+log = logging.getLogger("froster.serve")
+
+
+class RequestError(FrosterError):
+    """A request that is refused: answered as `{"error": {"code", "message"}}` with an HTTP `status`.
+
+    `retry_after`: seconds after which the same request may do, None where it never will.
+    """
+
+    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+def bad_request(message: str) -> RequestError:
+    return RequestError(400, "bad_request", message)
+
+
+def shutting_down() -> RequestError:
+    return RequestError(503, "shutting_down", "The server is shutting down; try again when it is back.", 5)
+
+
+def internal() -> RequestError:
+    return RequestError(500, "internal", "The server failed at this request; its log says why.")

@@ -1,0 +1,61 @@
+"""What an answer may hold beside its ranking: where the model looks, and what happens when."""
+
+import copy
+from collections.abc import Generator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from froster.errors import VideoError
+from froster.explain import Kind, explain, overlay
+from froster.recognizer import Recognizer
+from froster.serve.options import Options
+from froster.serve.videos import Loaded, Video
+from froster.timeline import Moment, find_segments, score_timeline
+from froster.video.transforms import clip_normalise
+
+
+def attention_steps(
+    recognizer: Recognizer, loaded: Loaded, kind: Kind, classes: Tensor, target: int
+) -> Generator[None, None, NDArray[np.uint8]]:
+    """The pictures of the middle view with where the model looks on top: `(T, H, W, 3)` uint8."""
+    yield  # videos that wait go first
+    frames = clip_normalise(loaded.clips[len(loaded.clips) // 2])
+    maps = explain(recognizer.model, frames, kind, classes, target)
+    return overlay(loaded.pictures, maps)
+
+
+def timeline_steps(
+    recognizer: Recognizer, video: Video, options: Options, classes: Tensor
+) -> Generator[None, None, dict[str, Any]]:
+    """Moments, each with its best labels, and segments; one moment a step."""
+    of_labels = copy.copy(recognizer)  # the same model
+    of_labels.labels, of_labels.classes = dict.fromkeys(options.labels, ""), classes
+    moments = []
+    try:
+        for moment in score_timeline(of_labels, video.path):
+            moments.append(moment)
+            yield
+    except VideoError as error:
+        raise video.unreadable(error) from error
+    # A single label has nothing to stand out from: its score is always 1.
+    segments = find_segments(moments, options.labels) if len(options.labels) > 1 else []
+    return {
+        "moments": [
+            {"start": moment.start, "end": moment.end, "ranked": ranked(moment, options)} for moment in moments
+        ],
+        "segments": [
+            {name: value for name, value in asdict(segment).items() if name != "similarity"} for segment in segments
+        ],
+    }
+
+
+def ranked(moment: Moment, options: Options) -> list[dict[str, Any]]:
+    """The best labels of a moment, none where nothing of it can be decoded."""
+    if moment.is_gap:
+        return []
+    best = np.argsort(-moment.scores, kind="stable")[: options.top].tolist()
+    return [{"label": options.labels[i], "score": float(moment.scores[i])} for i in best]

@@ -1,0 +1,101 @@
+"""What a request asks for, checked."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from pydantic import BaseModel, Field
+
+from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, squeeze
+from froster.errors import FrosterError
+from froster.explain import Kind
+from froster.serve.errors import RequestError, bad_request
+from froster.text.labels import check_labels, looks_like_json
+
+LONGEST_TEXT = 1000  # characters; CLIP reads some 300
+FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The fields of `POST /v1/recognize` beside the video."""
+
+    labels: tuple[str, ...]
+    top: int
+    model: str
+    frames: bool
+    explain: Kind | None
+    timeline: bool
+
+
+class TextRequest(BaseModel):
+    """The body of `POST /v1/embed/text`."""
+
+    texts: list[str] = Field(min_length=1)
+    model: str | None = None
+
+
+def read_options(fields: Mapping[str, str], max_labels: int) -> Options:
+    """The options in a form's fields. Raises `RequestError`."""
+    top = fields.get("top") or "5"
+    if not (top.isascii() and top.isdecimal() and int(top[:9]) > 0):
+        raise bad_request(f"top must be a whole number, 1 or more, not {top!r}.")
+    kinds = get_args(Kind)
+    explain = fields.get("explain") or None
+    if explain is not None and explain not in kinds:
+        raise bad_request(f"explain must be one of {', '.join(kinds)}, or empty, not {explain!r}.")
+    return Options(
+        labels=read_labels(fields.get("labels", ""), max_labels),
+        top=int(top[:9]),
+        model=fields.get("model", ""),
+        frames=read_flag(fields, "frames"),
+        explain=cast(Kind | None, explain),
+        timeline=read_flag(fields, "timeline"),
+    )
+
+
+def read_flag(fields: Mapping[str, str], name: str) -> bool:
+    value = fields.get(name, "")
+    if value not in FLAGS:
+        raise bad_request(f"{name} must be 0 or 1, not {value!r}.")
+    return FLAGS[value]
+
+
+def read_labels(text: str, max_labels: int) -> tuple[str, ...]:
+    """Labels from names with commas, a JSON list or the name of a vocabulary. Raises `RequestError`."""
+    if squeeze(text) in VOCABULARY_SPELLINGS:
+        names: list[object] = [*read_vocabulary(text)]
+    elif looks_like_json(text):
+        names = read_list(text)
+    else:
+        names = [name for name in text.split(",") if name.strip()]
+    if not names:
+        raise RequestError(422, "no_labels", "Say which actions to look for: labels, with commas between them.")
+    if len(names) > max_labels:
+        raise RequestError(422, "too_many_labels", f"{len(names)} labels are more than the {max_labels} allowed here.")
+    try:
+        labels = tuple(check_labels(names, "labels"))  # type: ignore[arg-type]  # checks that they are text
+    except FrosterError as error:
+        raise bad_request(str(error)) from error
+    check_texts(labels)
+    return labels
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises `RequestError` for a text that is none, or that no model reads to its end and that costs time."""
+    for text in texts:
+        if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
+            raise bad_request(f"{text[:30]!a} holds half a letter or a null byte; leave it out.")
+        if len(text) > LONGEST_TEXT:
+            raise bad_request(f"{text[:30]!r}… is longer than {LONGEST_TEXT} characters; models read less.")
+
+
+def read_list(text: str) -> list[object]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise bad_request(f"labels look like JSON but are none: {error}.") from error
+    if not isinstance(content, list):
+        raise bad_request('labels as JSON must be a list: ["juggling", "fencing"].')
+    return content

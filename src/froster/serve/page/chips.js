@@ -1,0 +1,211 @@
+// The labels as chips: single labels, and whole vocabularies as one chip each.
+
+import { element, plural } from "./dom.js";
+
+/** Labels from typed or pasted text: a JSON list, one a line, or separated by commas. */
+export function parseLabels(text) {
+  if (text.trim().startsWith("[")) {
+    try {
+      const list = JSON.parse(text);
+      if (Array.isArray(list)) return tidy(list.map(String));
+    } catch {
+      // Not JSON after all.
+    }
+  }
+  return tidy(text.split(/[\n\r]/.test(text) ? /[\n\r]+/ : /[,\t]+/));
+}
+
+function tidy(labels) {
+  return labels
+    .map((label) => label.replace(/\s+/g, " ").replace(/^ |[ ,]+$/g, "").replace(/^(["'])(.*)\1$/, "$2"))
+    .filter(Boolean);
+}
+
+/** One line that `parseLabels` reads back. */
+export function joinLabels(labels) {
+  return labels.some((label) => /[,[]/.test(label)) ? JSON.stringify(labels) : labels.join(",");
+}
+
+export class Chips {
+  #items = []; // {label} or {vocabulary, labels}
+  #at = null; // where the label that is being edited goes back to
+  #list;
+  #input;
+  #announce;
+  #changed;
+
+  constructor({ box, list, input, announce, changed }) {
+    this.#list = list;
+    this.#input = input;
+    this.#announce = announce;
+    this.#changed = changed;
+    box.addEventListener("click", (event) => {
+      if (event.target === box || event.target === list) input.focus();
+    });
+    input.addEventListener("keydown", (event) => this.#typed(event));
+    // Phones' keyboards send no key for a comma, so look at the text.
+    input.addEventListener("input", () => {
+      if (input.value.includes(",")) this.#take(input.value);
+    });
+    input.addEventListener("paste", (event) => {
+      const text = event.clipboardData.getData("text");
+      if (!/[\n\r,\t[]/.test(text)) return;
+      event.preventDefault();
+      this.#take(text);
+    });
+    input.addEventListener("blur", () => this.commit());
+    list.addEventListener("keydown", (event) => this.#walked(event));
+  }
+
+  /** Every single label, those of the vocabularies included, each once. */
+  get labels() {
+    return [...new Set(this.#items.flatMap((item) => (item.vocabulary ? item.labels : [item.label])))];
+  }
+
+  get own() {
+    return this.#items.filter((item) => !item.vocabulary).map((item) => item.label);
+  }
+
+  get vocabularies() {
+    return this.#items.filter((item) => item.vocabulary).map((item) => item.vocabulary);
+  }
+
+  /** What the server is sent: a vocabulary alone by its name, so that it can use its descriptions. */
+  get sent() {
+    const [item] = this.#items;
+    return this.#items.length === 1 && item.vocabulary ? item.vocabulary : JSON.stringify(this.labels);
+  }
+
+  set(items) {
+    this.#items = items;
+    this.#at = null;
+    this.#draw();
+  }
+
+  /** Take what is typed and not yet a chip. */
+  commit() {
+    if (this.#input.value.trim()) this.#take(this.#input.value);
+    this.#at = null;
+  }
+
+  add(labels) {
+    const fresh = [...new Set(labels)].filter((label) => !this.own.includes(label));
+    this.#items.splice(this.#at ?? this.#items.length, 0, ...fresh.map((label) => ({ label })));
+    this.#at = null;
+    if (fresh.length === 0) this.#announce(labels.length === 1 ? `${labels[0]} is there already.` : "Nothing new.");
+    else this.#announce(fresh.length === 1 ? `${fresh[0]} added.` : `${plural(fresh.length, "label")} added.`);
+    this.#draw();
+  }
+
+  addVocabulary(vocabulary) {
+    if (this.vocabularies.includes(vocabulary.name)) return;
+    this.#items.push({ vocabulary: vocabulary.name, labels: vocabulary.labels });
+    this.#announce(`${vocabulary.name}, ${plural(vocabulary.labels.length, "label")}, added.`);
+    this.#draw();
+  }
+
+  #take(text) {
+    const labels = parseLabels(text);
+    this.#input.value = "";
+    if (labels.length) this.add(labels);
+  }
+
+  #remove(index) {
+    const [item] = this.#items.splice(index, 1);
+    this.#at = null;
+    this.#announce(`${item.vocabulary ?? item.label} removed.`);
+    this.#draw();
+  }
+
+  #edit(index) {
+    this.commit();
+    const [item] = this.#items.splice(index, 1);
+    if (item.vocabulary) {
+      const fresh = item.labels.filter((label) => !this.own.includes(label));
+      this.#items.splice(index, 0, ...fresh.map((label) => ({ label })));
+      this.#announce(`${item.vocabulary} opened into its labels.`);
+    } else {
+      this.#input.value = item.label;
+      this.#at = index;
+    }
+    this.#draw();
+    this.#input.focus();
+  }
+
+  #typed(event) {
+    if (event.isComposing) return;
+    const atStart = this.#input.selectionStart === 0 && this.#input.selectionEnd === 0;
+    if (event.key === "Enter" && this.#input.value.trim() && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      this.commit();
+    } else if (event.key === "Backspace" && this.#input.value === "" && this.#items.length) {
+      event.preventDefault();
+      this.#remove(this.#items.length - 1);
+    } else if (event.key === "ArrowLeft" && atStart && this.#items.length) {
+      event.preventDefault();
+      this.#focus(this.#items.length - 1);
+    }
+  }
+
+  #walked(event) {
+    const index = [...this.#list.children].indexOf(event.target.closest("li"));
+    if (event.key === "ArrowLeft") this.#focus(Math.max(index - 1, 0));
+    else if (event.key === "ArrowRight") this.#focus(index + 1);
+    else if (event.key === "Home") this.#focus(0);
+    else if (event.key === "End") this.#focus(this.#items.length);
+    else if (event.key === "Backspace" || event.key === "Delete") {
+      this.#remove(index);
+      this.#focus(event.key === "Delete" ? index : Math.max(index - 1, 0));
+    } else return;
+    event.preventDefault();
+  }
+
+  #focus(index) {
+    (this.#list.children[index]?.querySelector(".chip-name") ?? this.#input).focus();
+  }
+
+  #draw() {
+    // One stop of the Tab key for all chips: 45 would bar the way to the button below.
+    this.#list.replaceChildren(
+      ...this.#items.map((item, index) => {
+        const name = item.vocabulary ?? item.label;
+        const edit = item.vocabulary ? `Open ${name} into its labels` : `Edit ${name}`;
+        const words = item.vocabulary
+          ? [name, " ", element("span", { className: "count" }, plural(item.labels.length, "label"))]
+          : [name];
+        return element(
+          "li",
+          { className: item.vocabulary ? "chip chip-vocabulary" : "chip" },
+          element(
+            "button",
+            {
+              type: "button",
+              className: "chip-name",
+              tabIndex: -1,
+              title: edit,
+              ariaLabel: edit,
+              onclick: () => this.#edit(index),
+            },
+            ...words,
+          ),
+          element(
+            "button",
+            {
+              type: "button",
+              className: "chip-remove",
+              tabIndex: -1,
+              ariaLabel: `Remove ${name}`,
+              onclick: () => {
+                this.#remove(index);
+                this.#input.focus({ preventScroll: true });
+              },
+            },
+            "×",
+          ),
+        );
+      }),
+    );
+    this.#list.hidden = this.#items.length === 0;
+    this.#changed();
+  }
+}

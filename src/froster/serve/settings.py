@@ -1,0 +1,71 @@
+"""What a server is started with, and whether that is safe."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from froster.errors import FrosterError
+
+UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What `create_app` builds.
+
+    `models`: what `load_model` takes, the first is the default. `host`: where the server listens; it decides which
+    requests are believed to come from this machine. `token`: what clients must send, "" for none. `folder`: whose
+    files `path` may name, None for no files at all. Limits: `max_upload` bytes, `max_seconds` of video, `max_labels`,
+    and `queue` requests at a time. `batch`: videos that go through the network together.
+
+    Raises `FrosterError` for a host other machines can reach without a token, and for limits below 1.
+    """
+
+    models: tuple[str, ...] = ("puppets",)
+    host: str = "127.0.0.1"
+    token: str = ""
+    folder: Path | None = None
+    max_upload: int = 200 * UNITS["MB"]
+    max_seconds: float = 600.0
+    max_labels: int = 1000
+    queue: int = 64
+    batch: int = 8
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.is_local and not self.token:
+            raise FrosterError(
+                f"On {self.host} other machines can reach the server: set a token, with --token or the environment "
+                "variable FROSTER_TOKEN, or leave --host out."
+            )
+        if not (self.token.isascii() and (self.token.isprintable() and " " not in self.token)):
+            raise FrosterError("The token must be ASCII letters, digits and signs, without spaces.")
+        if self.folder is not None and not self.folder.is_dir():
+            raise FrosterError(f"--allow-folder {self.folder}: there is no such folder.")
+        if min(self.max_upload, self.max_seconds, self.max_labels, self.queue, self.batch) < 1:
+            raise FrosterError("max-upload, max-seconds, max-labels, queue and batch must be 1 or more.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `"200MB"`, `"1.5 GB"` or `"5000"`. Raises `FrosterError` for other forms."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B?)", text.strip().upper())
+    if not found:
+        raise FrosterError(f"{text!r} is no size; write it like 200MB or 1.5GB.")
+    number, unit = found.groups()
+    return int(float(number) * UNITS["" if unit in ("", "B") else f"{unit.removesuffix('B')}B"])
+
+
+def show_size(size: int) -> str:
+    """`200 MB` of 200,000,000."""
+    unit, factor = next((pair for pair in reversed(UNITS.items()) if size >= pair[1]), ("", 1))
+    return f"{size / factor:g} {unit or 'bytes'}"

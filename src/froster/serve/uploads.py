@@ -1,0 +1,260 @@
+"""Requests' bodies: streamed, cut off at their limits, kept in a folder that is empty again when they are answered."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from froster.serve.errors import RequestError, bad_request, shutting_down
+from froster.serve.settings import show_size
+from froster.video.files import VIDEO_SUFFIXES
+from froster.video.pictures import PICTURE_SUFFIXES
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+PREFIX = "froster-serve-"
+FIELDS = 32  # parts of a form; ours has eight
+FIELD_BYTES = 1_000_000  # of all parts but the file; 1000 labels are 30 kB
+SHORT_BYTES = 5000  # of any of them but the labels
+PATIENCE = 30.0  # seconds without a byte
+LINGER = 2.0  # seconds a refused upload is read on and thrown away: a client that still sends hears no answer
+
+
+@dataclass
+class Form:
+    """The text fields of a form by name, and the file as it lies in the folder of uploads, None without one."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    file: Path | None = None
+
+
+@contextmanager
+def upload_folder() -> Iterator[Path]:
+    """A folder for this process alone, gone at the end; folders of processes that were killed are removed first.
+
+    A lock beside the folder says that its process lives.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for folder in temporary.glob(f"{PREFIX}*"):
+        remove_if_left(folder)
+    folder = temporary / f"{PREFIX}{secrets.token_hex(8)}"
+    lock = FileLock(folder.with_suffix(".lock"))
+    with lock:
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def remove_if_left(folder: Path) -> None:
+    """Remove one of our folders, not somebody else's, where no process holds its lock."""
+    with contextlib.suppress(OSError):  # it is gone already, or cannot be touched
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != getattr(os, "getuid", lambda: 0)():
+            return
+        lock = FileLock(folder.with_suffix(".lock"))
+        with contextlib.suppress(Timeout), lock.acquire(timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+class Body:
+    """The body of a request as it arrives; `closing` is set when the server is about to stop."""
+
+    def __init__(self, request: Request, closing: asyncio.Event) -> None:
+        self.receive, self.closing = request.receive, closing
+        self.ended = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Raises `RequestError` when the body stops coming or the server stops, `ClientDisconnect` for one cut off."""
+        stopped = asyncio.ensure_future(self.closing.wait())
+        try:
+            while not self.ended:
+                coming = asyncio.ensure_future(self.receive())
+                try:
+                    await asyncio.wait({coming, stopped}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    coming.cancel()
+                if not coming.done():
+                    if stopped.done():
+                        raise shutting_down()
+                    raise RequestError(408, "upload_timeout", f"Nothing came for {PATIENCE:g} seconds; send it again.")
+                message = coming.result()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                self.ended = not message.get("more_body", False)
+                yield message.get("body", b"")
+        finally:
+            stopped.cancel()
+
+    async def whole(self, limit: int) -> bytes:
+        """A small body. Raises `RequestError` for one of more than `limit` bytes."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > limit:
+                await self.discard()
+                raise bad_request(f"The request is longer than {show_size(limit)}; send less.")
+        return bytes(body)
+
+    async def discard(self) -> None:
+        """Read what a client still sends, for a moment, and keep nothing."""
+        with contextlib.suppress(TimeoutError, ClientDisconnect, RequestError):
+            async with asyncio.timeout(LINGER):
+                async for _ in self.chunks():
+                    pass
+
+
+@contextlib.asynccontextmanager
+async def read_form(request: Request, body: Body, folder: Path, limit: int) -> AsyncIterator[Form]:
+    """The multipart form of a request; its file, of at most `limit` bytes, is removed at the end.
+
+    Raises `RequestError` as soon as something is too large or malformed.
+    """
+    reader = FormReader(folder, limit)
+    try:
+        try:
+            reader.begin(request)
+            async for chunk in body.chunks():
+                reader.write(chunk)
+            form = reader.finish()
+        except RequestError:
+            reader.close()
+            await body.discard()
+            raise
+        yield form
+    finally:
+        reader.close()
+
+
+class FormReader:
+    """Takes a multipart body piece by piece; the part `file` goes to the disk, all others stay in memory."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self.form = Form()
+        self.written = self.in_memory = self.parts = 0
+        self.ended = False
+        self.sink: IO[bytes] | None = None
+        self.name = self.file_name = ""
+        self.value, self.header, self.content = bytearray(), bytearray(), bytearray()
+
+    def begin(self, request: Request) -> None:
+        kind, options = parse_options_header(request.headers.get("content-type", ""))
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise bad_request("Send the request as multipart/form-data, with a file, a path or a sample.")
+        if int(request.headers.get("content-length", 0)) > self.limit + FIELD_BYTES:
+            raise self.too_large()
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self.begin_part,
+            "on_part_data": self.part_data,
+            "on_part_end": self.end_part,
+            "on_header_field": self.header_field,
+            "on_header_value": self.header_value,
+            "on_header_end": self.end_header,
+            "on_headers_finished": self.end_headers,
+            "on_end": self.end,
+        }
+        try:
+            self.parser = MultipartParser(options[b"boundary"], callbacks)
+        except FormParserError as error:
+            raise bad_request(f"The form is malformed ({error}).") from error
+
+    def too_large(self) -> RequestError:
+        limit = show_size(self.limit)
+        return RequestError(413, "file_too_large", f"The file is larger than {limit}, the most this server takes.")
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self.parser.write(chunk)
+        except FormParserError as error:
+            raise bad_request(f"The form is malformed ({error}).") from error
+        except OSError as error:
+            raise RequestError(507, "no_space", f"The upload cannot be stored ({error.strerror}).") from error
+
+    def finish(self) -> Form:
+        if not self.ended:
+            raise bad_request("The form breaks off; send it again.")
+        return self.form
+
+    def close(self) -> None:
+        if self.sink is not None:
+            self.sink.close()
+        if self.form.file is not None:
+            self.form.file.unlink(missing_ok=True)
+
+    def begin_part(self) -> None:
+        self.parts += 1
+        if self.parts > FIELDS:
+            raise bad_request(f"The form has more than {FIELDS} parts.")
+        self.name = self.file_name = ""
+        self.value = bytearray()
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self.header += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self.content += data[start:end]
+
+    def end_header(self) -> None:
+        if self.header.lower() == b"content-disposition":
+            _, options = parse_options_header(bytes(self.content))
+            self.name = options.get(b"name", b"").decode(errors="replace")
+            self.file_name = options.get(b"filename", b"").decode(errors="replace")
+        self.header, self.content = bytearray(), bytearray()
+
+    def end_headers(self) -> None:
+        if self.name == "file":
+            if self.form.file is not None:
+                raise bad_request("Send one file at a time.")
+            # Of a client's name only a known suffix is used: it tells pictures from videos.
+            suffix = os.path.splitext(self.file_name)[1].lower()  # noqa: PTH122 (any text, not a path)
+            known = suffix if suffix in VIDEO_SUFFIXES | PICTURE_SUFFIXES else ""
+            self.form.file = self.folder / f"{secrets.token_hex(8)}{known}"
+            self.sink = self.form.file.open("xb")
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        if self.sink is None:
+            self.in_memory += end - start
+            if self.in_memory > FIELD_BYTES:
+                raise bad_request(f"The text of the form is longer than {show_size(FIELD_BYTES)}; send less.")
+            self.value += data[start:end]
+            return
+        self.written += end - start
+        if self.written > self.limit:
+            raise self.too_large()
+        self.sink.write(data[start:end])
+
+    def end_part(self) -> None:
+        if self.sink is not None:
+            self.sink.close()
+            self.sink = None
+            if not self.written and not self.file_name and self.form.file:  # a page's file input that was left empty
+                self.form.file.unlink()
+                self.form.file = None
+            return
+        if self.name != "labels" and len(self.value) > SHORT_BYTES:
+            raise bad_request(f"The field {self.name[:99]!r} is longer than {show_size(SHORT_BYTES)}.")
+        try:
+            self.form.fields[self.name] = self.value.decode()
+        except UnicodeDecodeError as error:
+            raise bad_request(f"The field {self.name!r} is not UTF-8 text.") from error
+
+    def end(self) -> None:
+        self.ended = True

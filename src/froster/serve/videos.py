@@ -1,0 +1,155 @@
+"""A client's video: where it may lie, what it may be, and what of it the models and the page need."""
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from froster.errors import VideoError
+from froster.serve.errors import RequestError
+from froster.video import decode
+from froster.video.pictures import PICTURE_SUFFIXES
+from froster.video.sampling import uniform_indices
+from froster.video.timeline import Timeline
+from froster.video.transforms import clip_resize
+
+PICTURE_SIDE = 256  # pixels of the frames sent to the page
+MOST_PIXELS = 8192 * 4320
+# Containers that hold their own pictures. Playlists (HLS, DASH, concat and others) would have ffmpeg open the files
+# that they name, wherever these lie.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,gif,ogg,asf,"
+    "yuv4mpegpipe,mjpeg,mxf,nut,rm,wtv,dv,swf,amv"
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A decoded video: `clips` (V, T, 3, S, S) uint8; of the middle view `times` (T,) seconds and `pictures`
+    (T, H, H, 3) uint8: what lies in the square that the model sees, larger; none where nobody asked for them."""
+
+    clips: Tensor
+    times: NDArray[np.float64]
+    pictures: NDArray[np.uint8]
+    warning: str | None
+
+
+class Video:
+    """A file to decode, and how its name reads in messages."""
+
+    def __init__(self, path: Path, shown: str) -> None:
+        self.path, self.shown = path, shown
+
+    def load(
+        self, *, frames: int, views: int, size: int, pictures: bool, max_seconds: float, cancelled: Callable[[], bool]
+    ) -> Loaded:
+        """Decode what models and page need, in one pass; `cancelled` is asked between frames.
+
+        Raises `RequestError` for a video that cannot be read or is longer than `max_seconds`.
+        """
+
+        def choose(timeline: Timeline) -> NDArray[np.int64]:
+            if timeline.duration > max_seconds:
+                raise RequestError(
+                    413,
+                    "video_too_long",
+                    f"{self.shown} is {timeline.duration:.0f} seconds long; this server takes at most "
+                    f"{max_seconds:g}: cut it.",
+                )
+            return uniform_indices(timeline.times, timeline.duration, frames=frames, views=views)
+
+        def keep(image: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.uint8] | None]:
+            if cancelled():
+                raise RequestError(499, "cancelled", "The request was cancelled.")
+            return clip_resize(torch.from_numpy(image)[None], size)[0], square(image) if pictures else None
+
+        try:
+            check_format(self.path)
+            reading = decode.read(self.path, choose, keep)
+        except VideoError as error:
+            raise self.unreadable(error) from error
+        kept = [reading.kept[number] for number in reading.indices.ravel().tolist()]
+        middle = reading.indices[views // 2]
+        shown = [picture for _, picture in (reading.kept[number] for number in middle.tolist()) if picture is not None]
+        return Loaded(
+            clips=torch.stack([clip for clip, _ in kept]).unflatten(0, reading.indices.shape),
+            times=reading.timeline.times[middle],
+            pictures=np.stack(shown) if shown else np.empty((0, 0, 0, 3), np.uint8),
+            warning=self.in_words(reading.warning) if reading.warning else None,
+        )
+
+    def unreadable(self, error: VideoError) -> RequestError:
+        return RequestError(422, "unreadable_video", self.in_words(str(error)))
+
+    def in_words(self, message: str) -> str:
+        """A message of the decoder without this machine's paths."""
+        return message.replace(str(self.path), self.shown).replace(self.path.name, self.shown)
+
+
+def allowed_path(text: str, folder: Path | None) -> Video:
+    """The file that `text` names, under `folder` or in full. Raises `RequestError` for any file elsewhere."""
+    if folder is None:
+        raise RequestError(403, "path_not_allowed", "This server reads no files of its own; upload the video.")
+    outside = RequestError(403, "path_not_allowed", "The path leads out of the folder that this server may read.")
+    try:
+        path = (folder / text).resolve()
+        is_file = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, a null byte
+        raise outside from error
+    if not path.is_relative_to(folder.resolve()):
+        raise outside
+    if not is_file:
+        raise RequestError(422, "unreadable_video", f"{text}: there is no such file in the folder.")
+    return Video(path, text)
+
+
+def check_format(path: Path) -> None:
+    """Raises `VideoError` for what would make ffmpeg open other files than this one, or take all the memory."""
+    if path.suffix.lower() in PICTURE_SUFFIXES:  # read by Pillow
+        try:
+            with Image.open(path) as image:
+                check_size(path, *image.size)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise VideoError(f"{path}: not a picture that can be read ({error}).") from error
+        return
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    try:
+        with av.open(f"file:{path}", options=options) as container:
+            for stream in container.streams.video:
+                if stream.codec_context is not None:
+                    check_size(path, stream.width, stream.height)
+    except av.FFmpegError as error:
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path}: the file is empty.") from error
+        # FFmpeg calls a format that is not in the list an invalid argument.
+        reason = "not a form of video that is taken" if isinstance(error, av.ArgumentError) else error.strerror
+        raise VideoError(f"{path}: not a video that can be read ({reason}).") from error
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise VideoError(f"{path}: its pictures of {width} x {height} are larger than 8K; scale them down.")
+
+
+def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The square in the middle of a picture, at most `PICTURE_SIDE` wide: `(H, W, 3)` -> `(S, S, 3)` uint8."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    picture = Image.fromarray(image[top : top + side, left : left + side])
+    return np.asarray(picture.resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BICUBIC))
+
+
+def data_url(picture: NDArray[np.uint8]) -> str:
+    """A picture `(H, W, 3)` uint8 RGB as a JPEG in a `data:` URL."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
