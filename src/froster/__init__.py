@@ -6,10 +6,22 @@ if TYPE_CHECKING:
     from froster.errors import FrosterError, VideoError, WeightsError
     from froster.models import load_model
     from froster.recognizer import Prediction, Recognizer
+    from froster.timeline import calibrate_threshold, find_segments, score_timeline
     from froster.video import load_video
 
 __version__ = "0.1.0"
-__all__ = ["FrosterError", "Prediction", "Recognizer", "VideoError", "WeightsError", "load_model", "load_video"]
+__all__ = [
+    "FrosterError",
+    "Prediction",
+    "Recognizer",
+    "VideoError",
+    "WeightsError",
+    "calibrate_threshold",
+    "find_segments",
+    "load_model",
+    "load_video",
+    "score_timeline",
+]
 
 _HOMES = {
     "FrosterError": "errors",
@@ -17,8 +29,11 @@ _HOMES = {
     "Recognizer": "recognizer",
     "VideoError": "errors",
     "WeightsError": "errors",
+    "calibrate_threshold": "timeline",
+    "find_segments": "timeline",
     "load_model": "models",
     "load_video": "video",
+    "score_timeline": "timeline",
 }
 
 

@@ -16,12 +16,16 @@ from froster.cli.demo import demo
 from froster.cli.describe import describe
 from froster.cli.distance import distance
 from froster.cli.evaluate import evaluate
+from froster.cli.explain import explain
 from froster.cli.methods import methods
 from froster.cli.patch import patch
 from froster.cli.predict import predict
 from froster.cli.pretrain import pretrain
 from froster.cli.protocol import app as protocol
 from froster.cli.puppets import puppets
+from froster.cli.report import report
+from froster.cli.serve import serve
+from froster.cli.timeline import timeline
 from froster.cli.train import train
 from froster.errors import FrosterError, FrosterWarning
 
@@ -33,8 +37,11 @@ app = typer.Typer(
 )
 for command in (
     predict,
+    timeline,
+    explain,
     train,
     evaluate,
+    report,
     average,
     patch,
     classes,
@@ -44,6 +51,7 @@ for command in (
     demo,
     puppets,
     pretrain,
+    serve,
 ):
     app.command()(command)
 app.add_typer(bench)

@@ -1,0 +1,192 @@
+"""How fast videos become clips, against plain PyAV that reads the same frames in the same run.
+
+    python benchmarks/read.py          # five minutes on two cores
+    python benchmarks/read.py 1        # one round instead of seven
+
+8 frames at 224 pixels of puppets (72x72, 16 frames) and of 10 seconds at 340x256 and 30 frames a second, both H.264:
+three views and one as `froster evaluate` reads them, in threads, and random frames and crops as `froster train` reads
+them, in processes. The plain reader opens the file, decodes from its start to the last frame wanted, and turns the
+wanted ones into RGB, once with PyAV's own setting and once with `thread_type = "AUTO"`; scaling, threads and data
+loader are the same for all. First it is checked that all give the same clips. They run in turns; medians are printed.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from froster.data.manifests import LabelledVideo
+from froster.data.puppets import ACTIONS, GAPS, draw_video
+from froster.data.puppets.files import write_mp4
+from froster.evaluation import load_clips
+from froster.training.clips import CLIPS, BatchKeys, Key, TrainingClips, start_worker, training_loader
+from froster.training.recipe import DataSettings
+from froster.video import VideoClips
+from froster.video.transforms import clip_normalise, clip_resize, random_crop
+
+FRAMES, SIZE = 8, 224
+ROUNDS = 7
+SHORT_SIDE = (224, 256)
+BATCH = 4
+WORKERS = (1, 2)
+FILES = 4  # of each kind
+PUPPETS, WIDE = "72x72, 16 frames", "340x256, 300 frames"
+REPEATS = {PUPPETS: 24, WIDE: 3}  # how often a run reads each file: about a second
+OURS, SLICES, AUTO = "froster", "plain PyAV", "plain PyAV, AUTO"
+THREAD_TYPES = {SLICES: "SLICE", AUTO: "AUTO"}
+
+Run = Callable[[], Iterator[Tensor]]  # clips, (V, 8, 3, 224, 224) float32 or (B, 8, 3, 224, 224) uint8
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if sys.argv[1:] else ROUNDS
+    print(f"PyTorch {torch.__version__}, PyAV {av.__version__}, {torch.get_num_threads()} threads\n")
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = {kind: write_files(Path(folder), kind) for kind in REPEATS}
+        print(f"| file | read for | workers | {OURS}, clips a second | {SLICES} | {AUTO} | {OURS} / the faster |")
+        print("|---|---|---|---|---|---|---|")
+        for (kind, videos), what, workers in product(
+            kinds.items(), ("testing, 3 views", "testing, 1 view", "training"), WORKERS
+        ):
+            runs = training_runs(videos, workers) if what == "training" else testing_runs(videos, what, workers)
+            check(runs)
+            speed = {name: len(videos) / seconds for name, seconds in medians(runs, rounds).items()}
+            ratio = speed[OURS] / max(speed[SLICES], speed[AUTO])
+            speeds = " | ".join(f"{speed[name]:.1f}" for name in (OURS, SLICES, AUTO))
+            print(f"| {kind} | {what} | {workers} | {speeds} | {ratio:.2f} |", flush=True)
+
+
+def write_files(folder: Path, kind: str) -> list[LabelledVideo]:
+    """Videos without noise, which would make the files many times larger; each is listed several times."""
+    gap = replace(GAPS["default"], noise=(0.0, 0.0))
+    videos = []
+    for number in range(FILES):
+        path = folder / kind / f"{number}.mp4"
+        if kind == PUPPETS:
+            frames, fps = draw_video(number, number, 16, 72, gap), 16
+        else:
+            frames, fps = draw_video(number, number, 300, 340, gap)[:, 42:298], 30
+        write_mp4(path, np.ascontiguousarray(frames), fps)
+        videos.append(LabelledVideo(path, ACTIONS[number]))
+    return videos * REPEATS[kind]
+
+
+def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> dict[str, Run]:
+    views = 3 if what == "testing, 3 views" else 1
+
+    def ours() -> Iterator[Tensor]:
+        for _, clips in load_clips(videos, frames=FRAMES, views=views, size=SIZE, workers=workers):
+            assert isinstance(clips, VideoClips)
+            yield clips.frames
+
+    def plain(thread_type: str) -> Iterator[Tensor]:
+        def load(video: LabelledVideo) -> Tensor:
+            def choose(count: int) -> NDArray[np.int64]:
+                segments = views * FRAMES
+                return ((2 * np.arange(segments) + 1) * count // (2 * segments)).reshape(FRAMES, views).T
+
+            clips = read_plainly(video.path, choose, lambda image: clip_resize(image[None], SIZE)[0], thread_type)
+            return clip_normalise(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(load, videos)
+
+    return {OURS: ours} | {name: partial(plain, thread_type) for name, thread_type in THREAD_TYPES.items()}
+
+
+def training_runs(videos: Sequence[LabelledVideo], workers: int) -> dict[str, Run]:
+    data = DataSettings(manifest=Path("train.csv"), frames=FRAMES, short_side=SHORT_SIDE, workers=workers)
+    clips = TrainingClips(videos, [0] * len(videos), data, SIZE, seed=0)
+    keys = BatchKeys(len(videos), BATCH, accumulate=1, epochs=1, seed=0)
+
+    def ours() -> Iterator[Tensor]:
+        return (batch.frames for batch in training_loader(clips, keys, pin_memory=False))
+
+    def plain(thread_type: str) -> Iterator[Tensor]:
+        dataset = PlainClips(videos, thread_type)
+        return iter(
+            DataLoader(dataset, batch_sampler=keys, num_workers=workers, prefetch_factor=4, worker_init_fn=start_worker)
+        )
+
+    return {OURS: ours} | {name: partial(plain, thread_type) for name, thread_type in THREAD_TYPES.items()}
+
+
+class PlainClips(Dataset[Tensor]):
+    def __init__(self, videos: Sequence[LabelledVideo], thread_type: str) -> None:
+        self.videos, self.thread_type = videos, thread_type
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: Key) -> Tensor:
+        rng = np.random.default_rng((0, CLIPS, *key))
+        side = int(rng.integers(*SHORT_SIDE, endpoint=True))
+        corner, flip = (rng.random(), rng.random()), bool(rng.random() < 0.5)
+
+        def choose(count: int) -> NDArray[np.int64]:
+            return ((np.arange(FRAMES) + rng.random(FRAMES)) * count / FRAMES).astype(np.int64)
+
+        return read_plainly(
+            self.videos[key[1]].path,
+            choose,
+            lambda image: random_crop(image, SIZE, side, corner, flip),
+            self.thread_type,
+        )
+
+
+def read_plainly(
+    path: Path, choose: Callable[[int], NDArray[np.int64]], keep: Callable[[Tensor], Tensor], thread_type: str
+) -> Tensor:
+    """The chosen frames, `(..., 3, S, S)`, as most code reads them."""
+    kept = dict[int, Tensor]()
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = thread_type
+        indices = choose(stream.frames)
+        wanted = set(indices.ravel().tolist())
+        for number, frame in enumerate(container.decode(stream)):
+            if number in wanted:
+                kept[number] = keep(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+                if len(kept) == len(wanted):
+                    break
+    return torch.stack([kept[number] for number in indices.ravel().tolist()]).unflatten(0, indices.shape)
+
+
+def check(runs: dict[str, Run]) -> None:
+    """All runs must give the same clips, bit for bit."""
+    for clips in zip(*(run() for run in runs.values()), strict=True):
+        for other in clips[1:]:
+            assert torch.equal(clips[0], other)
+
+
+def medians(runs: dict[str, Run], rounds: int) -> dict[str, float]:
+    """Median seconds of each, run in turns; starting threads and processes counts."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(timed(run))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def timed(run: Run) -> float:
+    start = time.perf_counter()
+    for _ in run():
+        pass
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Small moving pictures of videos, and strips of where a model looked, as WebP that fits into a page."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from froster.data.manifests import LabelledVideo
+from froster.errors import FrosterError
+from froster.explain import explain, overlay
+from froster.students import VideoStudent
+from froster.video import Sampling, VideoClips, decode, load_video
+from froster.video.timeline import Timeline
+
+FILM_SIDES = (288, 160)  # the largest width and height, in pixels; smaller videos stay as they are
+FILM_FRAMES = 24
+FILM_RATES = (4, 12)  # frames a second
+TILE, TILES, GAP = 112, 8, 4  # of a strip: a picture's side in pixels, pictures in a row, pixels between them
+FILM_BYTES, STRIP_BYTES = 320_000, 130_000  # at most; twelve mistakes stay below 8 MB as text in a page
+QUALITIES = (70, 45, 20)
+
+
+@dataclass(frozen=True)
+class Film:
+    """What a page shows of a video, all WebP.
+
+    `moving` loops over the whole video, None for a single picture; `still` is its middle; `seconds` how long the video
+    is, or the segment. `strip`: above what the model saw, below where it looked, at `times` in seconds; None unless it
+    was asked for.
+    """
+
+    moving: bytes | None
+    still: bytes
+    sides: tuple[int, int]
+    seconds: float
+    strip: bytes | None
+    strip_sides: tuple[int, int]
+    times: list[float]
+
+
+def film_of(
+    video: LabelledVideo,
+    network: VideoStudent | None,
+    *,
+    views: int,
+    frames: int,
+    sampling: Sampling,
+) -> Film:
+    """Decode a video for a page; with `network`, also its attention in the middle one of the views that were scored.
+
+    Raises `VideoError` when nothing of the video can be decoded, `FrosterError` for a network without maps.
+    """
+    clip: VideoClips | None = None
+    wanted = np.zeros(0)
+    if network is not None:
+        clip = load_video(
+            video.path,
+            frames=frames,
+            views=views,
+            size=network.config.image_size,
+            sampling=sampling,
+            start=video.start,
+            end=video.end,
+        )
+        wanted = clip.times[views // 2]
+    begin, end = video.start or 0.0, math.inf if video.end is None else video.end
+    seconds = 0.0
+
+    def choose(timeline: Timeline) -> NDArray[np.int64]:
+        nonlocal seconds
+        segment, first = timeline.cut(begin, end)
+        seconds = segment.duration if len(segment) else 0.0
+        of_film = first + np.linspace(0, max(len(segment) - 1, 0), min(max(len(segment), 1), FILM_FRAMES))
+        # By time, not by number: frames that cannot be decoded change the numbers.
+        of_clip = np.abs(timeline.times[:, None] - wanted).argmin(axis=0)
+        numbers = np.concatenate([of_film.round().astype(np.int64), of_clip])
+        return numbers.clip(0, len(timeline) - 1)
+
+    reading = decode.read(video.path, choose, shrink)
+    pictures = [reading.kept[number] for number in reading.indices.tolist()]
+    film = pictures[: len(pictures) - len(wanted)]
+    rate = float(np.clip(len(film) / max(seconds, 1e-3), *FILM_RATES))
+    strip, strip_sides = None, (0, 0)
+    if network is not None and clip is not None:
+        seen = np.stack([tile(picture) for picture in pictures[len(film) :]])
+        strip, strip_sides = draw_strip(network, clip, views // 2, seen)
+    return Film(
+        moving=smallest([Image.fromarray(picture) for picture in film], FILM_BYTES, rate) if len(film) > 1 else None,
+        still=smallest([Image.fromarray(film[len(film) // 2])], FILM_BYTES),
+        sides=(film[0].shape[1], film[0].shape[0]),
+        seconds=seconds,
+        strip=strip,
+        strip_sides=strip_sides,
+        times=[float(wanted[place]) for place in spread(len(wanted))],
+    )
+
+
+def draw_strip(
+    network: VideoStudent, clip: VideoClips, view: int, seen: NDArray[np.uint8]
+) -> tuple[bytes, tuple[int, int]]:
+    """Pictures `(T, TILE, TILE, 3)` of a clip in a row, and the same under the heat maps of the attention below."""
+    try:
+        maps = explain(network, clip.frames[view])
+    except ValueError as error:
+        raise FrosterError(
+            f"{network.title} has no maps of its attention; leave them out with --no-attention."
+        ) from error
+    shown = spread(len(seen))
+    rows = [seen[shown], overlay(seen, maps)[shown]]
+    sides = (len(shown) * (TILE + GAP) - GAP, 2 * TILE + GAP)
+    sheet = Image.new("RGBA", sides)  # nothing between the pictures, on light paper as on dark
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (column * (TILE + GAP), row * (TILE + GAP)))
+    return smallest([sheet], STRIP_BYTES), sides
+
+
+def spread(count: int) -> list[int]:
+    """The places of up to `TILES` of so many pictures, evenly."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, TILES)).round()]
+
+
+def shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`(H, W, 3)` uint8, at most as large as a film."""
+    picture = Image.fromarray(image)
+    picture.thumbnail(FILM_SIDES, Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The centre of `(H, W, 3)`, a square of the short side, which is where the models look."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.asarray(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.BICUBIC, box=box))
+
+
+def smallest(pictures: Sequence[Image.Image], most: int, rate: float = 1.0) -> bytes:
+    """One picture or an endless film as WebP of at most so many bytes, in the best quality that this leaves."""
+    while True:
+        for quality in QUALITIES:
+            file = io.BytesIO()
+            moving = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 / rate), "loop": 0}
+            options = moving if len(pictures) > 1 else {}
+            pictures[0].save(file, format="WEBP", quality=quality, method=4, **options)
+            if file.tell() <= most:
+                return file.getvalue()
+        width, height = pictures[0].size
+        half = (max(width // 2, 1), max(height // 2, 1))
+        pictures = [picture.resize(half, Image.Resampling.LANCZOS) for picture in pictures]

@@ -1,0 +1,71 @@
+"""What a training run tells about itself: its recipe, and the curves of its steps."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from froster.errors import FrosterError
+from froster.training.journal import NOT_CURVES
+
+FIRST, LAST = ("loss",), ("learning_rate", "gradient_norm")  # of the curves; the parts of the loss are between
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's recipe, as dotted keys that are not null, and its log: `curves` are by name, one value a step.
+
+    A value that was no finite number is None, as where a step did not have it. `seconds`: how long training took.
+    """
+
+    recipe: dict[str, Any]
+    steps: list[int]
+    curves: dict[str, list[float | None]]
+    clips: int
+    seconds: float
+
+
+def read_run(folder: Path) -> Run | None:
+    """The run in a folder; None where the path is none. Raises `FrosterError` for a recipe that is damaged."""
+    recipe = folder / "recipe.json"
+    if not recipe.is_file():
+        return None
+    try:
+        settings = flat(json.loads(recipe.read_text(encoding="utf-8")))
+    except (ValueError, OSError) as error:
+        raise FrosterError(f"{recipe} cannot be read; name the checkpoint in the folder instead of the run.") from error
+    log = folder / "log.jsonl"
+    taken = read_log(log) if log.is_file() else []
+    names = {name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch")}
+    order = [*FIRST, *sorted(names - {*FIRST, *LAST}), *LAST]
+    return Run(
+        recipe=settings,
+        steps=[int(of_step["step"]) for of_step in taken],
+        curves={name: [of_step.get(name) for of_step in taken] for name in order if name in names},
+        clips=sum(int(of_step.get("clips") or 0) for of_step in taken),
+        seconds=float(taken[-1].get("seconds") or 0) if taken else 0.0,
+    )
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The steps of a log, up to a line that was being written when the run was killed."""
+    taken = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            of_step = json.loads(line)
+            int(of_step["step"])
+        except (ValueError, KeyError, TypeError):
+            break
+        taken.append(of_step)
+    return taken
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and their values; what is null is left out."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[f"{prefix}{key}"] = value
+    return found

@@ -1,0 +1,295 @@
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from froster import FrosterError, Recognizer
+from froster.data.manifests import LabelledVideo
+from froster.data.puppets import write_videos
+from froster.data.puppets.files import write_mp4
+from froster.errors import FrosterWarning
+from froster.evaluation import evaluate_model
+from froster.models import puppets_weights
+from froster.report import write_report
+
+LABELS = ["juggling balls", "catching a ball", "sitting down", "standing up", "walking", "crawling", "kicking"]
+EVIL = '<b>& "it\'s" <script>alert(1)</script>'
+MANIFEST = Path("clips.csv")
+
+
+class Page(HTMLParser):
+    """The texts of a page by tag, the cells of its tables, and its attributes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.terms: list[str] = []
+        self.headings: list[str] = []
+        self.inside: list[str] = []
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag in ("dt", "dd"):
+            self.terms.append("")
+        elif tag in ("h1", "h2", "h3"):
+            self.headings.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.inside):
+            self.tables[-1][-1][-1] += data
+        elif {"dt", "dd"} & set(self.inside):
+            self.terms[-1] += data
+        elif {"h1", "h2", "h3"} & set(self.inside):
+            self.headings[-1] += data
+
+    def after(self, term: str) -> str:
+        return self.terms[self.terms.index(term) + 1]
+
+    def table_with(self, heading: str) -> list[list[str]]:
+        return next(table for table in self.tables if heading in table[0])
+
+    def cards(self) -> list[str]:
+        return [heading for heading in self.headings if " taken for " in heading]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledVideo]:
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder, LABELS, videos=3, frames=14, size=64, seed=900)
+    names = [(name, folder / name.replace(" ", "-") / f"{seed}.mp4") for name in LABELS for seed in (900, 901, 902)]
+    # Labels that are wrong make mistakes that are sure.
+    return [
+        LabelledVideo(path, LABELS[(place + (place % 4 == 0)) % 7 // 1] if place % 4 == 0 else name)
+        for place, (name, path) in enumerate(names)
+    ]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def labels(names: list[str]) -> dict[str, dict[str, str]]:
+    return {"all": dict.fromkeys(names, "")}
+
+
+def test_numbers_are_those_of_evaluate_model(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    out = tmp_path / "made" / "report.html"
+    asked = (videos, labels(LABELS), MANIFEST)
+    steps: list[tuple[str, int, int]] = []
+    path = write_report("puppets", *asked, out, split="test", mistakes=2, progress=lambda *step: steps.append(step))
+    assert path == out
+    assert [file.name for file in out.parent.iterdir()] == ["report.html"]
+    assert steps[-1] == ("Drawing mistakes", 2, 2)
+    assert ("Evaluating", 21, 21) in steps
+    page, part = Page(out), evaluate_model("puppets", *asked).parts["all"]
+    assert part.top5 is not None
+    assert 0 < part.top1 < part.top5 < 1 or part.top1 < 1
+    assert page.after("top-1") == percent(part.top1)
+    assert page.after("top-5") == percent(part.top5)
+    assert page.after("mean per class") == percent(part.mean_class_accuracy)
+    assert page.after("Data") == "clips.csv, split test: 21 videos"
+    rows = page.table_with("most often taken for")[1:]
+    assert [(row[0], row[1], row[2]) for row in rows] == [
+        (name, str(part.clips_per_class[name]), percent(share)) for name, share in part.per_class.items()
+    ]
+    said = {truth: predicted for truth, predicted, _ in reversed(part.confusions)}
+    assert [row[4].split("\u00a0")[0] for row in rows] == [said.get(row[0], "") for row in rows]
+    assert [tuple(row) for row in page.table_with("said")[1:]] == [
+        (truth, predicted, f"{count} of {part.clips_per_class[truth]}")
+        for truth, predicted, count in part.confusions[:15]
+    ]
+    assert "training" not in page.source.split("<main>")[0].split("<nav")[1]
+
+
+def test_base_and_novel_and_their_harmonic_mean(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    vocabularies = {"base": dict.fromkeys(LABELS[:4], ""), "novel": dict.fromkeys(LABELS[4:], "")}
+    asked = (videos, vocabularies, MANIFEST)
+    page = Page(write_report("puppets", *asked, tmp_path / "report.html", mistakes=0))
+    report = evaluate_model("puppets", *asked)
+    assert report.harmonic_mean is not None
+    assert page.after("harmonic mean") == percent(report.harmonic_mean)
+    rows = page.table_with("mean per class")[1:]
+    for row, (name, part) in zip(rows, report.parts.items(), strict=True):
+        assert row[0] == name
+        assert row[1:4] == [str(part.clips), str(part.classes), percent(part.top1)]
+        assert row[5] == percent(part.mean_class_accuracy)
+        assert page.after(f"{name} classes, top-1") == percent(part.top1)
+    assert not page.cards()
+
+
+def test_mistakes_are_the_surest_by_the_recognizer(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    options = {"views": 2, "frames": 4, "precision": "float32"}
+    out = write_report("puppets", videos, labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=3, **options)
+    page = Page(out)
+    recognizer = Recognizer("puppets", LABELS, **options)
+    expected = []
+    for video in videos:
+        ranked = recognizer.predict(video.path).ranked
+        if ranked[0][0] != video.label:
+            expected.append((ranked[0][1] - dict(ranked)[video.label], video, ranked))
+    assert len(expected) > 3
+    expected.sort(key=lambda entry: -entry[0])
+    assert page.cards() == [f"{video.label} taken for {ranked[0][0]}" for _, video, ranked in expected[:3]]
+    tables = [table for table in page.tables if table[0] == ["rank", "label", "bar", "share"]]
+    for table, (_, video, ranked) in zip(tables, expected[:3], strict=True):
+        shown = [(label, share) for label, share in ranked[:3]]
+        if video.label not in dict(shown):
+            shown.append((video.label, dict(ranked)[video.label]))
+        order = [label for label, _ in ranked]
+        assert [int(row[0]) for row in table[1:]] == [order.index(label) + 1 for label, _ in shown]
+        assert [row[1].removesuffix("said").removesuffix("truth") for row in table[1:]] == [label for label, _ in shown]
+        assert [float(row[3].split("\u00a0")[0]) for row in table[1:]] == pytest.approx(
+            [100 * share for _, share in shown], abs=0.06
+        )
+    films = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert [attributes.get("class") for attributes in films] == ["moving", "still", None] * 3
+    assert all(str(attributes["src"]).startswith("data:image/webp;base64,") for attributes in films)
+    assert all(attributes["alt"] for attributes in films)
+
+
+def test_nothing_is_loaded_and_what_users_name_is_text(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    strange = tmp_path / "<i>&.mp4"
+    shutil.copy(videos[0].path, strange)
+    wanted = [LabelledVideo(strange, EVIL), *(LabelledVideo(video.path, LABELS[0]) for video in videos[:2])]
+    missing = LabelledVideo(tmp_path / "<u>.mp4", EVIL)
+    out = tmp_path / "report.html"
+    with pytest.warns(FrosterWarning, match="1 of 4 videos could not be read"):
+        write_report("puppets", [*wanted, missing], labels([LABELS[0], EVIL]), tmp_path / "<s>.csv", out, split="<s>")
+    page = Page(out)
+    assert page.after("not read") == "1"
+    assert EVIL in [row[0] for row in page.table_with("most often taken for")]
+    assert f"{EVIL} taken for {LABELS[0]}" in page.cards()  # who has seen juggling does not say this
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not {"b", "i", "u", "s"} & {tag for tag, attributes in page.tags if "style" not in attributes} - {"i"}
+    assert "&lt;u&gt;.mp4: there is no such file" in page.source
+    assert "http:" not in page.source and "https:" not in page.source and "url(" not in page.source
+    for _, attributes in page.tags:
+        assert not attributes.get("href", "#") or str(attributes.get("href", "#")).startswith("#")
+        assert str(attributes.get("src", "data:")).startswith("data:")
+        assert not any(name.startswith("on") for name in attributes)
+
+
+def test_run_shows_its_recipe_and_its_curves(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(puppets_weights(), run / "model.safetensors")
+    (run / "recipe.json").write_text(
+        json.dumps({"student": "frame_clip", "teacher": None, "optimizer": {"epochs": 3, "betas": [0.9, 0.999]}})
+    )
+    steps = [
+        {
+            "step": n,
+            "epoch": n / 10,
+            "clips": 16,
+            "learning_rate": 0.1 / n,
+            "loss": None if n == 4 else 3 / n,
+            "cross_entropy": 2 / n,
+            "gradient_norm": 1.0,
+            "seconds": 30.0 * n,
+        }
+        for n in range(1, 21)
+    ]
+    log = "".join(f"{json.dumps(step)}\n" for step in steps)
+    (run / "log.jsonl").write_text(log + '{"step": 21, "lo')
+    page = Page(write_report(run, videos[:3], labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=0))
+    assert page.after("optimizer.epochs") == "3"
+    assert page.after("optimizer.betas") == "0.9, 0.999"
+    assert "teacher" not in page.terms
+    assert "20 steps on 320 clips in 10 minutes" in page.source
+    told = [attributes["aria-label"] for tag, attributes in page.tags if attributes.get("class") == "curve"]
+    assert told == [
+        "loss: 3 at first, 0.15 at last, from 0.15 to 3.",
+        "cross entropy: 2 at first, 0.1 at last, from 0.1 to 2.",
+        "learning rate: 0.1 at first, 0.005 at last, from 0.005 to 0.1.",
+        "gradient norm: 1 at first, 1 at last, from 1 to 1.",
+    ]
+    (run / "log.jsonl").write_text("")
+    page = Page(write_report(run, videos[:3], labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=0))
+    assert "Training" not in page.headings
+    (run / "recipe.json").write_text("{")
+    with pytest.raises(FrosterError, match=r"recipe\.json cannot be read"):
+        write_report(run, videos[:3], labels(LABELS), MANIFEST, tmp_path / "report.html")
+
+
+def test_two_classes_and_no_mistake(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    sure = [video for video in videos if video.label.replace(" ", "-") == video.path.parent.name]
+    wanted = [video for video in sure if video.label in ("sitting down", "juggling balls")]
+    page = Page(
+        write_report(
+            "puppets",
+            wanted,
+            labels(["sitting down", "juggling balls"]),
+            MANIFEST,
+            tmp_path / "r.html",
+            attention=False,
+        )
+    )
+    report = evaluate_model("puppets", wanted, labels(["sitting down", "juggling balls"]), MANIFEST)
+    assert report.parts["all"].top1 == 1
+    assert page.after("top-1") == percent(1)
+    assert "top-5" not in page.terms
+    assert "None: every video was recognised." in page.source
+    assert "None: nothing was taken for anything else." in page.source
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Callable[[int], Path]:
+    def write(number: int) -> Path:
+        frames = np.random.default_rng((5, number)).integers(0, 256, (24, 160, 284, 3), np.uint8)
+        path = tmp_path / f"{number}.mp4"
+        write_mp4(path, frames, 12)
+        return path
+
+    return write
+
+
+def test_the_page_stays_small_and_is_the_same_every_time(noise: Callable[[int], Path], tmp_path: Path) -> None:
+    """Noise is the worst that can be compressed."""
+    wanted = [LabelledVideo(noise(0), label) for label in LABELS]
+    out = write_report("puppets", wanted, labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=3)
+    first = out.read_bytes()
+    pictures = sum(len(url) for url in re.findall(rb"data:image/webp;base64,[^\"]*", first))
+    assert len(re.findall(b'<li class="mistake">', first)) == 3
+    assert 12 / 3 * pictures + len(first) - pictures < 8e6
+    assert write_report("puppets", wanted, labels(LABELS), MANIFEST, out, mistakes=3).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("report.txt", r"must end in \.html"), ("", "is a folder"), ("file/report.html", "Cannot write")],
+)
+def test_pages_that_cannot_be_written_are_errors_before_the_work(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    missing = [LabelledVideo(Path("missing.mp4"), "walking")]
+    with pytest.raises(FrosterError, match=message):
+        write_report("no such model", missing, labels(["walking"]), MANIFEST, tmp_path / name)
+
+
+def test_a_failed_report_leaves_the_old_one(videos: list[LabelledVideo], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("old")
+    with pytest.raises(FrosterError, match="no video can be read"):
+        write_report("puppets", [LabelledVideo(Path("missing.mp4"), "walking")], labels(["walking"]), MANIFEST, out)
+    with pytest.raises(FrosterError, match="mistakes"):
+        write_report("puppets", videos, labels(LABELS), MANIFEST, out, mistakes=-1)
+    assert out.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
