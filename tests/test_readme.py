@@ -66,14 +66,18 @@ def make_hmdb(folder: Path) -> None:
 @pytest.mark.slow
 def test_commands(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)
-    lines = [line for block in blocks("bash") for line in block.splitlines() if not line.startswith("make ")]
+    # A server does not end: tests/serve run it.
+    elsewhere = ("make ", "froster serve ")
+    lines = [line for block in blocks("bash") for line in block.splitlines() if not line.startswith(elsewhere)]
     assert sum(line.startswith("froster ") for line in lines) >= 8
     result = subprocess.run(
         ["bash", "-euo", "pipefail"], input="\n".join(lines), capture_output=True, text=True, cwd=tmp_path, timeout=900
     )
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 2
-    assert (tmp_path / "clip.png").stat().st_size > 1000
+    for picture in ("clip.png", "explain.png", "explain.gif", "timeline.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "drawn" / "manifest.csv").is_file()
     assert (tmp_path / "runs" / "try" / "clip.safetensors").is_file()
     assert (tmp_path / "runs" / "froster-vit-b-16" / "model.safetensors").is_file()
