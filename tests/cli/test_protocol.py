@@ -38,6 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {"train": ("train1", "test2", "test3"), "test": ("test1", "train2", "train3")}
     rows = [replace(row, label=labels[row.label], splits=splits[row.splits[0]]) for row in rows]
     write_manifest(folder / "manifests" / "hmdb-51.csv", rows)
+    (folder / "texts.json").write_text('{"Pour": "a person tips a bottle", "kick": "a leg swings"}', encoding="utf-8")
     return folder
 
 
@@ -63,8 +64,17 @@ def test_base_to_novel_trains_tests_and_compares(place: Path) -> None:
 
 def test_published_numbers_beside_those_of_frozen_clip(place: Path) -> None:
     out = ("--views", 1, "--frames", 4, "--model", "puppets")
-    result = froster("protocol", "base-to-novel", "--dataset", "hmdb-51", *out, "--out", "frozen", cwd=place)
+    result = froster(
+        *("protocol", "base-to-novel", "--dataset", "hmdb-51", *out, "--out", "frozen"),
+        *("--compare", "Frozen CLIP", "--descriptions", "HMDB51=texts.json"),
+        cwd=place,
+    )
     assert result.returncode == 0, result.stderr
+    assert "HMDB-51 is not complete: 12 of 6,766 videos, 4 of 51 classes." in result.stdout
+    report = json.loads((place / "frozen" / "report.json").read_text(encoding="utf-8"))
+    assert report["descriptions"] == {"hmdb-51": ["texts.json"]}
+    assert report["data"] == {"hmdb-51": "manifests/hmdb-51.csv (12 videos)"}
+    assert report["settings"]["sampling"] == "release"
     lines = result.stdout.splitlines()
     assert any(line.split() == ["Frozen", "CLIP", "53.3", "46.8", "49.8"] for line in lines)
     assert any(line.startswith("less Frozen CLIP") for line in lines)
@@ -114,6 +124,15 @@ def test_cross_dataset_trains_on_one_and_tests_on_another(place: Path) -> None:
         (["base-to-novel", "--dataset", "mine", "--student", "aim"], "--student is for --model"),
         (["base-to-novel", "--dataset", "mine", "--base", "running"], "--base and --novel go together"),
         (["base-to-novel", "--dataset", "mine", "--model", "puppets", "--compare", "FROSTR"], "did you mean 'FROSTER'"),
+        (
+            ["base-to-novel", "--dataset", "mine", "--descriptions", "your=texts.json"],
+            "'your' is none of the data sets",
+        ),
+        (["base-to-novel", "--dataset", "mine", "--descriptions", "mine=none.json"], "there is no file none.json"),
+        (["base-to-novel", "--dataset", "mine", "--model", "puppets", "--shots", "3"], "no meaning with --model"),
+        (["base-to-novel", "--dataset", "mine", "--base", "runing,", "--novel", "kicking,"], "did you mean 'running'"),
+        (["cross-dataset", "--test", "hmdb-51", "--model", "puppets", "--half", "x.json"], "not of the form NAME=FILE"),
+        (["cross-dataset", "--test", "hmdb-51", "--model", "puppets", "--train", "mine"], "--train is to train"),
         (["cross-dataset", "--test", ","], "Name at least one data set"),
         (["base-to-novel", "--dataset", "mine", "--recipe", "nothing"], "There is no recipe nothing, neither"),
     ],

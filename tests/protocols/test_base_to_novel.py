@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from froster.data.manifests import read_manifest, write_manifest
+from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
 from froster.evaluation import evaluate_model, harmonic_mean
@@ -105,6 +105,8 @@ def test_halves_of_ones_own(manifests: Path) -> None:
     assert (halves.base, halves.novel) == ({"waving hello": "a hand"}, {"running": ""})
     with pytest.raises(FrosterError, match="'running' is both a base and a novel class"):
         named_halves({"running": ""}, {"Running": ""}, data)
+    with pytest.raises(FrosterError, match=r"no video of the class 'runing' \(did you mean 'running'\?\)"):
+        named_halves({"runing": ""}, {"kicking": ""}, data)
 
 
 def test_published_lists(manifests: Path, tmp_path: Path) -> None:
@@ -122,13 +124,13 @@ def test_published_lists(manifests: Path, tmp_path: Path) -> None:
     rows = [f"{v.path.stem}.avi {'0' if v.label == 'running' else '1'}" for v in train]
     listing = tmp_path / "fs_base_s1_train.txt"
     listing.write_text("\n".join([*rows, "lost_video.avi 1"]) + "\n", encoding="utf-8")
-    lists = published_lists([listing], classes, data)
+    lists = published_lists([listing], classes, data, ["fishing", "running"])
     assert lists.draws == [train]
     assert "Trained on 7 clips" in lists.notes[0]
     assert lists.notes[1].endswith("are missing: lost_video.avi.")
     classes.write_text("id,name\n0,Fishing\n1,Running\n", encoding="utf-8")
     with pytest.raises(FrosterError, match="gives 7 videos other classes"):
-        published_lists([listing], classes, data)
+        published_lists([listing], classes, data, ["fishing", "running"])
 
 
 def test_a_few_labels_of_a_published_list_may_be_wrong(manifests: Path, tmp_path: Path) -> None:
@@ -142,6 +144,70 @@ def test_a_few_labels_of_a_published_list_may_be_wrong(manifests: Path, tmp_path
     numbers[3], numbers[7] = 5, 5  # fishing as waving hello
     rows = [f"{video.path.name} {number}" for video, number in zip(videos, numbers, strict=True)]
     listing.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    lists = published_lists([listing], classes, data)
+    data = replace(data, test_split="none")
+    lists = published_lists([listing], classes, data, names)
     assert lists.draws == [videos]
     assert lists.notes[1].startswith("2 clips")
+
+
+def test_published_lists_may_not_train_on_what_is_tested(manifests: Path, tmp_path: Path) -> None:
+    data = load_data("mine", manifests)
+    listing = tmp_path / "list.csv"
+    for chosen, what in (
+        ([v for v in data.videos if "test" in v.splits][:3], "3 clips of the split 'test'"),
+        (
+            [v for v in data.videos if "train" in v.splits and v.label == "running"],
+            "5 clips of classes that are not base",
+        ),
+    ):
+        names = ["/".join(v.path.parts[-3:]) for v in chosen]
+        rows = "".join(f"{name},{v.label}\n" for name, v in zip(names, chosen, strict=True))
+        listing.write_text(f"path,label\n{rows}", encoding="utf-8")
+        with pytest.raises(FrosterError, match=what):
+            published_lists([listing], None, data, ["fishing", "kicking"])
+
+
+def test_published_lists_go_by_folders_where_file_names_repeat(manifests: Path, tmp_path: Path) -> None:
+    data = load_data("mine", manifests)
+    train = [v for v in data.videos if "train" in v.splits][:4]
+    # The same file names under another folder: train/fishing/10.mp4 and val/fishing/10.mp4.
+    copies = [replace(v, path=Path("val", *v.path.parts[-2:]), splits=("val",)) for v in train]
+    both = replace(data, videos=[*train, *copies])
+    listing = tmp_path / "list.csv"
+    rows = "".join(f"train/{'/'.join(v.path.parts[-2:])},{v.label}\n" for v in train)
+    listing.write_text(f"path,label\n{rows}", encoding="utf-8")
+    assert published_lists([listing], None, both, ["fishing"]).draws == [train]
+    rows = "".join(f"{v.path.name},{v.label}\n" for v in train)
+    listing.write_text(f"path,label\n{rows}", encoding="utf-8")
+    with pytest.raises(FrosterError, match=r"several videos that the list .* may mean by .*10\.mp4"):
+        published_lists([listing], None, both, ["fishing"])
+
+
+def test_a_run_on_other_clips_is_not_taken_for_this_one(manifests: Path, tmp_path: Path) -> None:
+    data = load_data("mine", manifests)
+    halves = halves_of(data)
+    one = draw_training_lists(data, list(halves.base), shots=1, draws=1)
+    base_to_novel(data, halves, RECIPE, one, tmp_path, SETTINGS)
+    two = draw_training_lists(data, list(halves.base), shots=2, draws=1)
+    with pytest.raises(FrosterError, match=r"holds a run on other clips \(3 then, 6 now\); choose another --out"):
+        base_to_novel(data, halves, RECIPE, two, tmp_path, SETTINGS)
+    assert len(read_manifest(tmp_path / "mine" / "draw-1" / "train.csv")) == 3
+
+
+def test_classes_of_test_videos_alone_are_novel(manifests: Path) -> None:
+    data = load_data("mine", manifests)
+    videos = [v for v in data.videos if v.label != "fishing" or "test" in v.splits]
+    halves = halves_of(replace(data, videos=videos))
+    assert "fishing" in halves.novel
+    assert len(halves.base) == len(halves.novel) == 3
+
+
+def test_an_unreadable_video_is_counted_once(manifests: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.touch()
+    data = load_data("mine", manifests)
+    data = replace(data, videos=[*data.videos, LabelledVideo(broken, "running", ("test",))])
+    halves = halves_of(data)
+    lists = draw_training_lists(data, list(halves.base), shots=1, draws=2)
+    measured = base_to_novel(data, halves, RECIPE, lists, tmp_path, SETTINGS)
+    assert [video for video, _ in measured.unreadable] == [str(broken)]

@@ -54,7 +54,8 @@ def test_shots_do_not_depend_on_the_order_of_the_manifest() -> None:
 
 def test_the_frequent_half_is_base() -> None:
     videos = [video(n, name) for n, name in enumerate(["run"] * 3 + ["jump"] * 2 + ["sit"] * 2 + ["wave"] + ["nod"])]
-    assert frequent_half(videos) == (("jump", "run", "sit"), ("nod", "wave"))
+    assert frequent_half(videos, [video(99, "run")]) == (("jump", "run", "sit"), ("nod", "wave"))
+    assert frequent_half(videos, [video(99, "alone")]) == (("jump", "run", "sit"), ("alone", "nod", "wave"))
 
 
 def test_spread() -> None:

@@ -35,7 +35,7 @@ def test_a_table_like_the_papers_with_the_difference(tmp_path: Path) -> None:
     markdown, plain = report.write(tmp_path)
     text = markdown.read_text(encoding="utf-8")
     assert "| less FROSTER | +0.6 |" in text
-    assert "1 videos could not be read" in text
+    assert "1 video could not be read" in text
     assert "| UCF-101 | draw 1 | base | 6 | 6 | 100.0 | 100.0 |" in text
     content = json.loads(plain.read_text(encoding="utf-8"))
     assert content["scores"]["UCF-101"]["base"] == {"mean": 95.9, "deviation": 0.2, "numbers": 3}

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,10 @@ def test_what_is_scored_is_not_decoded_again(
         decoded.clear()
         score_data_set([model], labels, videos, tmp_path / "stopped", settings)
         assert len(decoded) == 5
+    decoded.clear()
+    os.utime(videos[0].path, ns=(0, 12345))
+    score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+    assert len(decoded) == 5, "a video that changed"
     decoded.clear()
     with torch.no_grad():
         model.logit_scale += 1

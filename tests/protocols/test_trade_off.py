@@ -34,23 +34,26 @@ def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp
     closed = load_data("mine", manifests)
     other = replace(closed, name="other", title="other", videos=closed.videos[::2])
     found = measure_trade_off(models, [0.0, 0.25, 1.0], closed, [other], {}, tmp_path, SETTINGS)
-    alone = measure_trade_off([load_model("puppets")], [1.0], closed, [], {}, tmp_path / "clip", SETTINGS)
+    alone = measure_trade_off([load_model("puppets")], [1.0], closed, [other], {}, tmp_path / "clip", SETTINGS)
     assert found.top1["mine"][2] == alone.top1["mine"][0]
     assert set(found.top1) == {"mine", "other"}
     assert len(found.top1["other"]) == 3
 
-    files = write_trade_off(found, tmp_path)
-    assert json.loads(files[1].read_text(encoding="utf-8"))["top1"] == found.top1
-    assert f"| 0.25 | {found.top1['mine'][1]:.1f} | {found.top1['other'][1]:.1f} |" in files[0].read_text(
-        encoding="utf-8"
-    )
+    with pytest.raises(FrosterError, match="nothing to set against mine"):
+        measure_trade_off(models, [0.0, 0.25, 1.0], closed, [closed], {}, tmp_path, SETTINGS)
+
+    files = write_trade_off(found, {"tested": {"model": "runs/x"}}, tmp_path)
+    content = json.loads(files[1].read_text(encoding="utf-8"))
+    assert (content["top1"], content["tested"]) == (found.top1, {"model": "runs/x"})
+    assert content["clips"] == {"mine": 12, "other": 6}
+    table = files[0].read_text(encoding="utf-8")
+    assert f"| 0.25 | {found.top1['mine'][1]:.1f} | {found.top1['other'][1]:.1f} |" in table
+    assert "- mine: 12 clips, 6 classes" in table
     assert Image.open(files[2]).size[0] > 500
 
 
 def test_the_plot_has_a_line_for_each_other_data_set() -> None:
-    measured = TradeOff(
-        "K-400", [0.0, 0.5, 1.0], {"K-400": [80, 79, 60], "UCF": [70, 80, 75], "HMDB": [40, 50, 45]}, []
-    )
+    measured = TradeOff("K-400", [0.0, 0.5, 1.0], {"K-400": [80, 79, 60], "UCF": [70, 80, 75], "HMDB": [40, 50, 45]})
     figure = draw_trade_off(measured)
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].get_lines()}
     assert lines == {"UCF": [[80, 70], [79, 80], [60, 75]], "HMDB": [[80, 40], [79, 50], [60, 45]]}

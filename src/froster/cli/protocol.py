@@ -1,6 +1,7 @@
 """`froster protocol`: the papers' tables, a row with one command."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from froster.cli.predict import Precision, SamplingName
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
+    from froster.protocols.data import ProtocolData
     from froster.protocols.models import Given, Trained
     from froster.protocols.results import Report
     from froster.protocols.scores import TestSettings
@@ -65,8 +67,12 @@ def base_to_novel(
     model: ModelOption = None,
     student: Student = None,
     manifests: Manifests = Path("manifests"),
-    shots: Annotated[int, typer.Option(min=1, help="Training clips of each base class.")] = 16,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of these clips; each trains a student.")] = 3,
+    shots: Annotated[
+        int | None, typer.Option(min=1, help="Training clips of each base class (16).", show_default=False)
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Draws of these clips, each trains a student (3).", show_default=False)
+    ] = None,
     train_list: Annotated[
         list[Path] | None, typer.Option(help="A published list to train on instead, one a draw (repeat the option).")
     ] = None,
@@ -112,11 +118,16 @@ def base_to_novel(
         raise FrosterError("--base and --novel go together.")
     if len(names) > 1 and (base is not None or train_list):
         raise FrosterError("--base, --novel and --train-list are of one data set; name only one with --dataset.")
+    if (model or train_list) and (shots or draws):
+        raise FrosterError(f"--shots and --draws have no meaning with --{'model' if model else 'train-list'}.")
+    if model and train_list:
+        raise FrosterError("--train-list is to train on; leave it out where a --model is tested as it is.")
     source = pick_source(recipe, changes, model, student)
     rows = published()
-    reference = named_reference(rows, compare) if compare else find_reference(rows, *source.published_as)
+    reference = named_reference(rows, compare) if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(name, manifests) for name in names]
+    texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
     measured = Measured()
     with stopped_by_signals(STOPPED):
         for of in data:
@@ -126,27 +137,31 @@ def base_to_novel(
                 halves = halves_of(of)
             halves = replace(
                 halves,
-                base=described(halves.base, descriptions, of.name),
-                novel=described(halves.novel, descriptions, of.name),
+                base=described(halves.base, texts, of.name),
+                novel=described(halves.novel, texts, of.name),
             )
             if isinstance(source, Given):
                 measured.add(base_to_novel(of, halves, source, TrainingLists([]), out, settings, watch))
                 continue
             if train_list:
-                lists = published_lists(train_list, classes, of)
+                lists = published_lists(train_list, classes, of, list(halves.base))
             else:
-                lists = draw_training_lists(of, list(halves.base), shots, draws)
-            trained = with_descriptions(source, descriptions, of.name)
+                lists = draw_training_lists(of, list(halves.base), shots or 16, draws or 3)
+            trained = with_descriptions(source, texts, of.name)
             measured.add(base_to_novel(of, halves, trained, lists, out, settings, watch))
-        about = {"tested": source.describe(), "settings": describe_settings(settings)}
-        show(Report("Base to novel", about, measured, rows, ("base", "novel", "hm"), reference), out)
+        files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
+        what = about(source.describe(), data, settings, **files)
+        reference = reference or find_reference(rows, *source.published_as)
+        show(Report("Base to novel", what, measured, rows, ("base", "novel", "hm"), reference), out)
 
 
 @app.command()
 def cross_dataset(
     test: Annotated[str, typer.Option(help="ucf-101, hmdb-51, kinetics-600, or manifests' names; with commas.")],
     changes: Changes = None,
-    train: Annotated[str, typer.Option(help="The data set to train on.")] = "kinetics-400",
+    train: Annotated[
+        str | None, typer.Option(help="The data set to train on (kinetics-400).", show_default=False)
+    ] = None,
     recipe: RecipeOption = None,
     model: ModelOption = None,
     student: Student = None,
@@ -178,26 +193,34 @@ def cross_dataset(
     from froster.protocols.results import Measured, Report, find_reference, named_reference
     from froster.published import cross_dataset as published
 
+    if model and train:
+        raise FrosterError("--train is to train; leave it out where a --model is tested as it is.")
     source = pick_source(recipe, changes, model, student)
     rows = published()
-    reference = named_reference(rows, compare) if compare else find_reference(rows, *source.published_as)
+    reference = named_reference(rows, compare) if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     tested = [load_test_data(name, manifests) for name in names_of(test)]
-    halves = {of.name: [read_half(Path(path), of) for path in files_for(half, of.name)] for of in tested}
+    trained_on = [] if isinstance(source, Given) else [load_data(train or "kinetics-400", manifests)]
+    names = [of.name for of in (*trained_on, *tested)]
+    texts = FilesByName(descriptions, names, "--descriptions")
+    half_files = FilesByName(half, names, "--half", for_all=False)
+    halves = {of.name: [read_half(Path(path), of) for path in half_files.of(of.name)] for of in tested}
     measured = Measured()
     with stopped_by_signals(STOPPED):
         if isinstance(source, Given):
             network = source.network
         else:
-            data = load_data(train, manifests)
+            [data] = trained_on
             videos = data.split(data.train_split)
             measured.notes.append(f"Trained on {len(videos)} clips of {data.manifest}.")
-            network = with_descriptions(source, descriptions, data.name).model(out, videos)
+            network = with_descriptions(source, texts, data.name).model(out, videos)
         for of in tested:
-            labels = described(dict.fromkeys(classes_of(of), ""), descriptions, of.name)
+            labels = described(dict.fromkeys(classes_of(of), ""), texts, of.name)
             measured.add(measure(of, network, labels, out, settings, watch, halves[of.name]))
-        about = {"tested": source.describe(), "settings": describe_settings(settings)}
-        show(Report("Cross-dataset", about, measured, rows, ("mean", "top-5"), reference), out)
+        files = {"descriptions": texts.to_json(), "halves": half_files.to_json()}
+        what = about(source.describe(), tested, settings, **files, templates=templates and str(templates))
+        reference = reference or find_reference(rows, *source.published_as)
+        show(Report("Cross-dataset", what, measured, rows, ("mean", "top-5"), reference), out)
 
 
 @app.command()
@@ -227,16 +250,27 @@ def trade_off(
     from froster.models import load_clip, load_model
     from froster.protocols.cross_dataset import classes_of
     from froster.protocols.data import load_data
+    from froster.protocols.results import videos_text
     from froster.protocols.trade_off import RATIOS, measure_trade_off, patched_models, write_trade_off
+    from froster.training.processes import find_processes
 
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(name, manifests) for name in (closed, *names_of(test))]
     ratios = sorted(set(ratio or RATIOS))
     models = patched_models(load_model(model), load_clip(clip), ratios)
+    texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
     with stopped_by_signals(STOPPED):
-        labels = {of.name: described(dict.fromkeys(classes_of(of), ""), descriptions, of.name) for of in data}
+        labels = {of.name: described(dict.fromkeys(classes_of(of), ""), texts, of.name) for of in data}
         measured = measure_trade_off(models, ratios, data[0], data[1:], labels, out, settings, watch)
-        for path in write_trade_off(measured, out):
+        if not find_processes().is_main_process:
+            return
+        files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
+        what = about({"model": model, "clip": clip, "student": models[0].name}, data, settings, **files)
+        for note in measured.notes:
+            print(note, file=sys.stderr)
+        if measured.unreadable:
+            print(f"{videos_text(len(measured.unreadable))} could not be read.", file=sys.stderr)
+        for path in write_trade_off(measured, what, out):
             print(path)
 
 
@@ -280,46 +314,71 @@ def pick_settings(
     return TestSettings(views, frames, sampling.value, device, precision.value, workers, chosen)
 
 
-def describe_settings(settings: "TestSettings") -> dict[str, object]:
-    templates = {} if settings.templates is None else {"templates": len(settings.templates)}
-    return {"views": settings.views, "frames": settings.frames, "sampling": settings.sampling, **templates}
+class FilesByName:
+    """Files that options name: `NAME=FILE` for one data set, `FILE` for all.
+
+    Raises `FrosterError` for a name that is none of `names`, a file that does not exist, and, where `for_all` is False,
+    for one without a name.
+    """
+
+    def __init__(self, given: list[str] | None, names: Sequence[str], option: str, for_all: bool = True) -> None:
+        from froster.data.vocabularies import VOCABULARY_SPELLINGS, squeeze
+
+        self.of_all: list[str] = []
+        self.of_one: dict[str, list[str]] = {}
+        spellings = {squeeze(name): name for name in names}
+        for entry in given or ():
+            name, equals, file = entry.partition("=")
+            if for_all and (Path(entry).exists() or not equals):
+                name, file = "", entry
+            elif not equals:
+                raise FrosterError(f"{option} {entry!r} is not of the form NAME=FILE.")
+            if not Path(file).exists():
+                raise FrosterError(f"{option}: there is no file {file}.")
+            of = spellings.get(squeeze(VOCABULARY_SPELLINGS.get(squeeze(name), name)))
+            if not name:
+                self.of_all.append(file)
+            elif of is None:
+                raise FrosterError(f"{option} {entry!r}: {name!r} is none of the data sets here, {', '.join(names)}.")
+            else:
+                self.of_one.setdefault(of, []).append(file)
+
+    def of(self, name: str) -> list[str]:
+        return self.of_one.get(name, self.of_all)
+
+    def to_json(self) -> dict[str, object]:
+        return {**({"all": self.of_all} if self.of_all else {}), **self.of_one}
 
 
-def files_for(given: list[str] | None, name: str) -> list[str]:
-    """The files of `NAME=FILE` entries. Raises `FrosterError` for one of another form."""
-    for entry in given or ():
-        if "=" not in entry:
-            raise FrosterError(f"{entry!r} is not of the form NAME=FILE.")
-    return [entry.partition("=")[2] for entry in given or () if entry.partition("=")[0] == name]
-
-
-def descriptions_file(given: list[str] | None, name: str) -> str | None:
-    """The file for a data set: `NAME=FILE`, or the one that is for all."""
-    for entry in given or ():
-        of, equals, path = entry.partition("=")
-        if equals and of == name:
-            return path
-    return next((entry for entry in given or () if "=" not in entry), None)
-
-
-def described(labels: "Labels", given: list[str] | None, name: str) -> "Labels":
-    file = descriptions_file(given, name)
-    if file is None:
-        return labels
-
+def described(labels: "Labels", files: FilesByName, name: str) -> "Labels":
     from froster.text.descriptions import describe_labels, read_descriptions
 
-    return describe_labels(labels, read_descriptions(file), file)
+    for file in files.of(name)[-1:]:
+        return describe_labels(labels, read_descriptions(file), file)
+    return labels
 
 
-def with_descriptions(source: "Trained", given: list[str] | None, name: str) -> "Trained":
+def with_descriptions(source: "Trained", files: FilesByName, name: str) -> "Trained":
     """The recipe trains with the descriptions that the data set is tested with."""
     from dataclasses import replace
 
-    file = descriptions_file(given, name)
-    if file is None:
-        return source
-    return replace(source, changes=(*source.changes, f"data.descriptions={file}"))
+    changes = [f"data.descriptions={file}" for file in files.of(name)[-1:]]
+    return replace(source, changes=(*source.changes, *changes))
+
+
+def about(
+    source: dict[str, object], data: "Sequence[ProtocolData]", settings: "TestSettings", **files: object
+) -> dict[str, object]:
+    """What was tested, on what and how, for the reports."""
+    from dataclasses import asdict
+
+    shown = {key: value for key, value in asdict(settings).items() if key not in ("workers", "templates")}
+    return {
+        "tested": source,
+        "data": {of.name: f"{of.manifest} ({len(of.videos)} videos)" for of in data},
+        "settings": shown,
+        **{key: value for key, value in files.items() if value},
+    }
 
 
 @contextmanager
@@ -344,6 +403,7 @@ def show(report: "Report", out: Path) -> None:
     from rich.console import Console
 
     from froster.cli.evaluate import plain_table
+    from froster.protocols.results import videos_text
     from froster.training.processes import find_processes
 
     if not find_processes().is_main_process:
@@ -358,8 +418,7 @@ def show(report: "Report", out: Path) -> None:
     for note in report.measured.notes:
         screen.print(note, soft_wrap=True)
     if report.measured.unreadable:
-        screen.print(
-            f"{len(report.measured.unreadable)} videos could not be read; {files[1]} lists them.", soft_wrap=True
-        )
+        unread = videos_text(len(report.measured.unreadable))
+        screen.print(f"{unread} could not be read; {files[1]} lists them.", soft_wrap=True)
     for path in files:
         print(path)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from froster.data.manifests import LabelledVideo, listed
+from froster.data.manifests import LabelledVideo, hint, listed
 from froster.data.vocabularies import canonical_names, read_vocabulary
 from froster.errors import FrosterError
 from froster.evaluation import harmonic_mean
-from froster.protocols.data import ProtocolData, has_halves, read_training_list
+from froster.protocols.data import ProtocolData, has_halves, incomplete, read_training_list
 from froster.protocols.models import Given, Trained, Watch, unwatched
 from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, of_parts, spread
 from froster.protocols.results import Measured, Number
@@ -41,7 +41,7 @@ def halves_of(data: ProtocolData) -> Halves:
     if has_halves(data.name):
         base, novel = read_vocabulary(f"{data.name}-base"), read_vocabulary(f"{data.name}-novel")
     else:
-        base, novel = frequent_half(data.split(data.train_split))
+        base, novel = frequent_half(data.split(data.train_split), data.split(data.test_split))
     return Halves(dict.fromkeys(base, ""), dict.fromkeys(novel, ""))
 
 
@@ -66,11 +66,24 @@ def draw_training_lists(data: ProtocolData, base: Sequence[str], shots: int, dra
     return lists
 
 
-def published_lists(paths: Sequence[Path], classes: Path | None, data: ProtocolData) -> TrainingLists:
-    """Lists of others, one a draw, such as ViFi-CLIP's or FROSTER's. Raises `FrosterError` as `read_training_list`."""
+def published_lists(
+    paths: Sequence[Path], classes: Path | None, data: ProtocolData, base: Sequence[str]
+) -> TrainingLists:
+    """Lists of others, one a draw, such as ViFi-CLIP's or FROSTER's.
+
+    Raises `FrosterError` as `read_training_list`, and for a list with clips of the test split or of other classes than
+    the base ones.
+    """
     lists = TrainingLists([])
     for path in paths:
         published = read_training_list(path, classes, data)
+        for what, videos in (
+            (f"of the split {data.test_split!r}", [v for v in published.videos if data.test_split in v.splits]),
+            ("of classes that are not base", [v for v in published.videos if v.label not in base]),
+        ):
+            if videos:
+                names = listed(video.path.name for video in videos)
+                raise FrosterError(f"The list {path} has {len(videos)} clips {what}: {names}.")
         lists.draws.append(published.videos)
         lists.notes.append(f"Trained on {len(published.videos)} clips of {path}.")
         if missing := published.missing:
@@ -99,14 +112,16 @@ def base_to_novel(
     for part in parts:
         if not any(part.holds(video) for video in test):
             raise FrosterError(f"{data.manifest} has no video of {part.name} classes in the split {data.test_split!r}.")
-    measured = Measured(notes=list(lists.notes))
+    measured = Measured(notes=[*filter(None, [incomplete(data)]), *lists.notes])
+    if not has_halves(data.name):
+        measured.notes.append(f"{data.title}, base: {', '.join(halves.base)}; novel: {', '.join(halves.novel)}.")
     numbers: dict[str, list[float]] = {"base": [], "novel": [], "hm": []}
     for draw, training in enumerate(lists.draws if isinstance(source, Trained) else [[]], start=1):
         folder = out / data.name / f"draw-{draw}"
         model = source.model(folder, training, draw - 1) if isinstance(source, Trained) else source.network
         with watch(f"{data.title}, draw {draw}" if isinstance(source, Trained) else data.title) as seen:
             [scores] = score_data_set([model], halves.base | halves.novel, test, folder / "scores", settings, seen)
-        measured.unreadable += scores.unreadable
+        measured.unreadable += [video for video in scores.unreadable if video not in measured.unreadable]
         found = {part.name: evaluate_part(scores, part) for part in parts}
         for name, evaluation in found.items():
             measured.numbers.append(Number(data.title, f"draw {draw}", name, evaluation, len(training)))
@@ -122,4 +137,7 @@ def named_halves(base: Labels, novel: Labels, data: ProtocolData) -> Halves:
     """Halves of one's own, in the spelling of the data set."""
     there = sorted({video.label for video in data.videos})
     base, novel = (dict(zip(canonical_names(labels, there), labels.values(), strict=True)) for labels in (base, novel))
+    for name in (*base, *novel):
+        if name not in there:
+            raise FrosterError(f"{data.manifest} has no video of the class {name!r}{hint(name, there)}.")
     return Halves(base, novel)

@@ -11,7 +11,7 @@ from pathlib import Path
 from froster.data.manifests import LabelledVideo, listed
 from froster.data.vocabularies import DRAWS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
-from froster.protocols.data import ProtocolData, load_data
+from froster.protocols.data import ProtocolData, incomplete, load_data
 from froster.protocols.models import Watch, unwatched
 from froster.protocols.parts import HALVES, Part, evaluate_part, half_of, of_parts, spread
 from froster.protocols.results import Measured, Number
@@ -93,7 +93,7 @@ def measure(
         raise FrosterError(f"{data.manifest} has no video of the classes and splits to test on.")
     with watch(data.title) as seen:
         [scores] = score_data_set([model], labels, videos, out / data.name / "scores", settings, seen)
-    measured = Measured(unreadable=scores.unreadable)
+    measured = Measured(unreadable=scores.unreadable, notes=[*filter(None, [incomplete(data)])])
     for column, of_column in columns.items():
         tested = [part for part in of_column if any(part.holds(video) for video in scores.videos)]
         if len(tested) < len(of_column):

@@ -1,5 +1,7 @@
 """The data sets of a protocol, as `froster data check` lists them."""
 
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -29,7 +31,9 @@ class ProtocolData:
         chosen = [video for video in self.videos if name in video.splits]
         if not chosen:
             there = sorted({split for video in self.videos for split in video.splits})
-            which = f"it has {', '.join(there)}" if there else "it has no column `split`"
+            which = (
+                f"it has {', '.join(there)}" if there else "no row has one (froster data check --test-share makes them)"
+            )
             raise FrosterError(f"The manifest {self.manifest} has no video in the split {name!r}: {which}.")
         return chosen
 
@@ -40,14 +44,17 @@ def load_data(name: str, manifests: Path, manifest: Path | None = None) -> Proto
     Raises `FrosterError` when there is no manifest, or a video has a class that the vocabulary lacks.
     """
     known = {squeeze(key): key for key in DATASETS}
+    name = name.removesuffix(".csv")
     of = find_dataset(name) if squeeze(name) in known else None
     key = of.name if of else name
     manifest = manifest or manifests / f"{key}.csv"
     if not manifest.exists():
-        there = sorted(path.stem for path in manifests.glob("*.csv"))
+        there = sorted(path.stem for path in manifests.glob("*.csv") if "." not in path.stem)
+        check = f"`froster data check FOLDER --dataset {key if of else 'folder'} --out {manifest}`"
+        convert = f"`froster data convert LIST --videos FOLDER --out {manifest}`"
         raise FrosterError(
-            f"There is no manifest {manifest}; write it with `froster data check FOLDER --dataset "
-            f"{key if of else 'folder'} --out {manifest}`" + (f", or take one of {listed(there)}." if there else ".")
+            f"There is no manifest {manifest}; write it with {check if manifest.stem == key else convert}"
+            + (f", or take one of {listed(there)}." if there else ".")
         )
     videos = read_manifest(manifest)
     if key in VOCABULARIES:
@@ -80,18 +87,30 @@ def read_training_list(path: Path, classes: Path | None, data: ProtocolData) -> 
     ball): the data set's own label counts. Raises `FrosterError` where more labels disagree than a fault of the list
     explains, or no video is there.
     """
-    by_stem = {PurePath(video.path).stem: video for video in data.videos}
+    named = defaultdict[str, list[LabelledVideo]](list)
+    for video in data.videos:
+        named[video.path.stem].append(video)
     rows = read_list(path, classes)
     labels: Sequence[str] = canonical_names([row.label for row in rows], sorted({v.label for v in data.videos}))
-    published = PublishedList([], [], [])
+    published, ambiguous = PublishedList([], [], []), []
     for row, label in zip(rows, labels, strict=True):
-        video = by_stem.get(PurePath(row.name).stem)
-        if video is None:
+        candidates = named[PurePath(row.name).stem]
+        if not candidates:
             published.missing.append(row.name)
+            continue
+        agreement = [agreeing_parts(row.name, candidate.path) for candidate in candidates]
+        video = candidates[agreement.index(max(agreement))]
+        if agreement.count(max(agreement)) > 1:
+            ambiguous.append(row.name)
             continue
         published.videos.append(video)
         if video.label != label:
             published.relabelled.append(f"{row.name} ({label!r}, not {video.label!r})")
+    if ambiguous:
+        raise FrosterError(
+            f"{data.manifest} has several videos that the list {path} may mean by {listed(ambiguous)}; "
+            "a list must name their folders."
+        )
     if not published.videos:
         raise FrosterError(
             f"None of the {len(rows)} videos of {path} is in {data.manifest}: {listed(published.missing)}."
@@ -102,3 +121,22 @@ def read_training_list(path: Path, classes: Path | None, data: ProtocolData) -> 
             f"{listed(published.relabelled)}; are the class names those of this list?"
         )
     return published
+
+
+def agreeing_parts(name: str, path: Path) -> int:
+    """How many of a listed name's parts, from the last one, are those of a path; suffixes do not count."""
+    wanted, there = (PurePath(of).with_suffix("").parts[::-1] for of in (name, path))
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, there, strict=False)))
+
+
+def incomplete(data: ProtocolData) -> str | None:
+    """A sentence where a known data set is not all there: published numbers are of all of it."""
+    of = DATASETS.get(data.name)
+    if of is None or not of.classes:
+        return None
+    classes = len({video.label for video in data.videos})
+    few = of.videos is not None and len(data.videos) < of.videos
+    if not few and classes == len(of.classes):
+        return None
+    videos = f"{len(data.videos):,} of {of.videos:,} videos, " if of.videos else ""
+    return f"{data.title} is not complete: {videos}{classes} of {len(of.classes)} classes."

@@ -7,8 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from froster.data.manifests import LabelledVideo, write_manifest
-from froster.models import load_model, warn_of_random_start
+from froster.clip.model import ClipConfig
+from froster.clip.weights import find_weights_file, read_checkpoint
+from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
+from froster.errors import FrosterError
+from froster.models import load_model, resolve, warn_of_random_start
 from froster.protocols.results import FROZEN
 from froster.students import VideoStudent
 from froster.training.loop import train
@@ -21,6 +24,11 @@ Watch = Callable[[str], AbstractContextManager[Seen | None]]  # shows the progre
 
 def unwatched(what: str) -> AbstractContextManager[None]:
     return nullcontext()
+
+
+def is_vit_b_16(config: ClipConfig) -> bool:
+    """Whether a network has the size that the papers' tables are of."""
+    return (config.vision_width, config.vision_layers, config.patch_size) == (768, 12, 16)
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,13 @@ class Trained:
     def model(self, folder: Path, videos: list[LabelledVideo], number: int = 0, *more: str) -> VideoStudent:
         """The student trained on `videos`, the `number`-th of several; a run in `folder` is gone on with.
 
-        Its seed is the recipe's, plus `number`. Raises `FrosterError` as `train` does.
+        Its seed is the recipe's, plus `number`. Raises `FrosterError` as `train` does, and where the run in `folder` is
+        one on other clips.
         """
         manifest = folder / "train.csv"
         with find_processes().main_process_first():
             if find_processes().is_main_process:
-                write_manifest(manifest, videos)
+                self.write_clips(manifest, videos)
         recipe = self.read(
             *more,
             f"out={folder / 'run'}",
@@ -52,6 +61,21 @@ class Trained:
         )
         return load_model(train(recipe, resume=True))
 
+    def write_clips(self, manifest: Path, videos: list[LabelledVideo]) -> None:
+        """List what is trained on; a list that a run has begun with stays."""
+        if not manifest.exists() or not any((manifest.parent / "run").glob("*")):
+            write_manifest(manifest, videos)
+            return
+        before, now = (
+            {(video.path.resolve(), video.label, video.start, video.end) for video in of}
+            for of in (read_manifest(manifest), videos)
+        )
+        if before != now:
+            raise FrosterError(
+                f"{manifest.parent} holds a run on other clips ({len(before)} then, {len(now)} now); "
+                "choose another --out."
+            )
+
     def describe(self) -> dict[str, Any]:
         recipe = self.read()
         return {"recipe": str(self.recipe), "changes": list(self.changes), "student": recipe.student}
@@ -60,6 +84,8 @@ class Trained:
     def published_as(self) -> tuple[str, str | None]:
         """The student's name and, where one network has several rows, the method in the papers' tables."""
         recipe = self.read()
+        if not is_vit_b_16(read_checkpoint(find_weights_file(resolve(recipe.model).path)).config):
+            return "", None
         student = recipe.student.partition(":")[0].replace("-", "_")
         if student != "vclip":
             return student, None
@@ -85,5 +111,7 @@ class Given:
     @property
     def published_as(self) -> tuple[str, str | None]:
         """A plain CLIP is frozen CLIP; of a checkpoint the method is unknown."""
+        if not is_vit_b_16(self.network.config):
+            return "", None
         is_clip = self.network.clip_name is not None and self.network.name == "frame_clip"
         return self.network.name, FROZEN if is_clip else None

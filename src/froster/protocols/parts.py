@@ -1,6 +1,7 @@
 """What a number in the papers' tables is of: some classes, and the videos of these classes in some split."""
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
@@ -87,11 +88,15 @@ def draw_shots(
     return chosen, short
 
 
-def frequent_half(videos: Iterable[LabelledVideo]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Base and novel classes of a data set of one's own: the frequent half and the rest, each in alphabetical order."""
-    counts: dict[str, int] = {}
-    for video in videos:
-        counts[video.label] = counts.get(video.label, 0) + 1
+def frequent_half(
+    training: Iterable[LabelledVideo], test: Iterable[LabelledVideo]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Base and novel classes of a data set of one's own: those with more training videos, and the rest.
+
+    Classes of test videos alone are novel. Each half is in alphabetical order.
+    """
+    counts = Counter(video.label for video in training)
+    counts.update(dict.fromkeys((video.label for video in test), 0))
     ordered = sorted(counts, key=lambda name: (-counts[name], name))
     half = -(-len(ordered) // 2)
     return tuple(sorted(ordered[:half])), tuple(sorted(ordered[half:]))

@@ -15,8 +15,9 @@ from froster.protocols.parts import Spread
 from froster.published import Published
 
 FROZEN = "Frozen CLIP"
-COLUMNS = {"Kinetics-400": "K-400", "Kinetics-600": "K-600"}  # in the papers' tables, by our titles
-KEYS = {"base": ["base"], "novel": ["novel"], "hm": ["HM"], "mean": [], "top-5": ["top-5"]}  # behind them
+# In the papers' tables, by our titles, and what stands behind them in a heading.
+COLUMNS = {"Kinetics-400": "K-400", "Kinetics-600": "K-600", "Something-Something V2": "SSv2"}
+KEYS = {"base": ["base"], "novel": ["novel"], "hm": ["HM"], "mean": [], "top-5": ["top-5"]}
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,13 @@ class Report:
     def markdown(self) -> str:
         header, rows = self.table()
         sources = list(dict.fromkeys(row.source for row in self.published if any(row.method == r[0] for r in rows)))
-        lines = [f"# {self.protocol}", "", *(f"- {key}: {plain(value)}" for key, value in self.about.items()), ""]
+        lines = [f"# {self.protocol}", "", *about_lines(self.about), ""]
         lines += [markdown_table(header, rows), ""]
         if sources:
             lines += [f"Published: {'; '.join(sources)}.", ""]
         lines += [f"- {note}" for note in self.measured.notes]
         if self.measured.unreadable:
-            lines.append(f"- {len(self.measured.unreadable)} videos could not be read; report.json lists them.")
+            lines.append(f"- {videos_text(len(self.measured.unreadable))} could not be read; report.json lists them.")
         top5 = [n for n in self.measured.numbers if n.evaluation.top5 is not None]
         lines += [
             "",
@@ -138,6 +139,10 @@ class Report:
             with replace_when_written(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return list(texts)
+
+
+def videos_text(number: int) -> str:
+    return "1 video" if number == 1 else f"{number} videos"
 
 
 def column_of(data: str) -> str:
@@ -166,6 +171,10 @@ def number_table(numbers: Sequence[Number], top5: bool) -> tuple[list[str], list
             + ([fifth] if top5 else [])
         )
     return header, rows
+
+
+def about_lines(about: dict[str, Any]) -> list[str]:
+    return [f"- {key}: {plain(value)}" for key, value in about.items()]
 
 
 def plain(value: Any) -> str:

@@ -124,7 +124,7 @@ def scores_key(
     """Hash of all that the scores depend on."""
     what = {
         "labels": list(labels.items()),
-        "videos": [(str(video.path), video.start, video.end) for video in videos],
+        "videos": [(str(video.path), video.start, video.end, *version_of(video.path)) for video in videos],
         "settings": {key: value for key, value in asdict(settings).items() if key not in ("device", "workers")},
         "networks": [[network.name, network.options, str(network.logit_scale.dtype)] for network in networks],
     }
@@ -134,6 +134,15 @@ def scores_key(
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def version_of(path: Path) -> tuple[int, int]:
+    """Size and time of change: a video that was mended or replaced is scored anew."""
+    try:
+        state = path.stat()
+    except OSError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
 
 
 def read_scores(

@@ -3,8 +3,9 @@
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -14,9 +15,10 @@ from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.markdown import markdown_table
 from froster.protocols.cross_dataset import classes_of
-from froster.protocols.data import ProtocolData
+from froster.protocols.data import ProtocolData, incomplete
 from froster.protocols.models import Watch, unwatched
 from froster.protocols.parts import Part, evaluate_part, of_parts
+from froster.protocols.results import about_lines, videos_text
 from froster.protocols.scores import TestSettings, score_data_set
 from froster.students import VideoStudent
 from froster.text.labels import Labels
@@ -26,12 +28,18 @@ RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # those of the figure
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Top-1 in per cent of each data set at each ratio, the share of CLIP in the weights."""
+    """Top-1 in per cent of each data set at each ratio, the share of CLIP in the weights.
+
+    `clips`, `classes`: how many of each data set were tested.
+    """
 
     closed: str
     ratios: list[float]
     top1: dict[str, list[float]]
-    unreadable: list[tuple[str, str]]
+    clips: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def patched_models(model: VideoStudent, clip: Clip, ratios: Sequence[float]) -> list[VideoStudent]:
@@ -55,15 +63,23 @@ def measure_trade_off(
     settings: TestSettings,
     watch: Watch = unwatched,
 ) -> TradeOff:
-    """Test all models on the test split of every data set; each video is decoded once for all of them."""
-    trade_off = TradeOff(closed.title, list(ratios), {}, [])
+    """Test all models on the test split of every data set; each video is decoded once for all of them.
+
+    Raises `FrosterError` where there is no other data set than `closed`, or one has no video to test.
+    """
+    if not [data for data in others if data.name != closed.name]:
+        raise FrosterError(f"There is nothing to set against {closed.title}: name other data sets to test.")
+    trade_off = TradeOff(closed.title, list(ratios), {})
     for data in (closed, *others):
         part = Part(data.title, classes_of(data), data.test_split)
         labels = {name: descriptions.get(data.name, {}).get(name, "") for name in part.classes}
         videos = of_parts(data.split(data.test_split), [part])
         with watch(data.title) as seen:
             scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, seen)
-        trade_off.top1[data.title] = [100 * evaluate_part(of_model, part).top1 for of_model in scores]
+        found = [evaluate_part(of_model, part) for of_model in scores]
+        trade_off.top1[data.title] = [100 * evaluation.top1 for evaluation in found]
+        trade_off.clips[data.title], trade_off.classes[data.title] = found[0].clips, found[0].classes
+        trade_off.notes.extend(filter(None, [incomplete(data)]))
         trade_off.unreadable.extend(scores[0].unreadable)
     return trade_off
 
@@ -92,17 +108,22 @@ def draw_trade_off(trade_off: TradeOff) -> Figure:
     return figure
 
 
-def write_trade_off(trade_off: TradeOff, out: Path) -> list[Path]:
-    """Write `trade-off.md`, `.json` and `.png` into `out`, each whole or not at all; returns them."""
+def write_trade_off(trade_off: TradeOff, about: dict[str, Any], out: Path) -> list[Path]:
+    """Write `trade-off.md`, `.json` and `.png` into `out`, each whole or not at all; `about` says what was tested."""
     header = ["share of CLIP", *trade_off.top1]
     rows = [
         [f"{ratio:g}", *(f"{values[place]:.1f}" for values in trade_off.top1.values())]
         for place, ratio in enumerate(trade_off.ratios)
     ]
+    lines = [f"# Closed set ({trade_off.closed}) against zero-shot", "", *about_lines(about), ""]
+    lines += [markdown_table(header, rows), ""]
+    lines += [f"- {name}: {clips} clips, {trade_off.classes[name]} classes" for name, clips in trade_off.clips.items()]
+    lines += [f"- {note}" for note in trade_off.notes]
+    if trade_off.unreadable:
+        lines.append(f"- {videos_text(len(trade_off.unreadable))} could not be read; trade-off.json lists them.")
     texts = {
-        out
-        / "trade-off.md": f"# Closed set ({trade_off.closed}) against zero-shot\n\n{markdown_table(header, rows)}\n",
-        out / "trade-off.json": json.dumps(asdict(trade_off), indent=2, ensure_ascii=False) + "\n",
+        out / "trade-off.md": "\n".join(lines) + "\n",
+        out / "trade-off.json": json.dumps(about | asdict(trade_off), indent=2, ensure_ascii=False) + "\n",
     }
     for path, text in texts.items():
         with replace_when_written(path) as temporary:
