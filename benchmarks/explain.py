@@ -1,6 +1,6 @@
 """How much of its attention a model spends on the figure, on drawn puppets whose figure is known to the pixel.
 
-    python benchmarks/explain.py                                            # trains two students first, two minutes
+    python benchmarks/explain.py                                            # trains two students first, four minutes
     python benchmarks/explain.py fine-tuned=RUN froster=RUN                 # trained ones: folders or checkpoints
 
 Prints, in Markdown, for the frozen CLIP of the package, the others and CLIP with random weights the share of each kind

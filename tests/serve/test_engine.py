@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from froster.models import load_model
 from froster.recognizer import Recognizer
+from froster.serve.app import load_models
 from froster.serve.engine import Engine, StepsJob, VideoJob, encode_labels
 from froster.serve.errors import RequestError
+from froster.serve.settings import ServeSettings
 from froster.students.base import Observation
 from froster.text.classifier import encode_classes
 from froster.video.transforms import clip_normalise
@@ -59,6 +62,17 @@ def test_what_waits_goes_through_together(engine: Engine, recognizer: Recognizer
         np.testing.assert_allclose(scores.similarities, expected, atol=1e-5)
         np.testing.assert_allclose(scores.scores, (recognizer.temperature * expected).softmax(dim=0), atol=1e-3)
         np.testing.assert_allclose(scores.classes, classes, atol=1e-5)
+
+
+def test_models_keep_the_templates_they_were_trained_with() -> None:
+    templates = ("a drawing of {}.",)
+    models = load_models(ServeSettings(precision="float32", templates={"puppets": templates}))
+    rows = encode_labels(models["puppets"], LABELS)
+    student = load_model("puppets")
+    expected = encode_classes(student, dict.fromkeys(LABELS, ""), templates)
+    np.testing.assert_allclose(torch.stack([rows[label].features for label in LABELS]), expected, atol=1e-5)
+    usual = encode_classes(student, dict.fromkeys(LABELS, ""))
+    assert (usual - expected).abs().max() > 0.01
 
 
 def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

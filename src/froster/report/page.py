@@ -38,6 +38,7 @@ PAGE = """<!DOCTYPE html>
 
 TALL = 16  # rows of a table beyond which it scrolls
 LISTED = 15  # confusions below a matrix
+TERMS = {"video": "video distillation", "text": "text distillation"}  # of a loss, where the log's name says too little
 SPACE = "\u00a0"
 
 
@@ -166,7 +167,7 @@ def mistakes_section(content: Content) -> str:
     mistakes = f"{wrong} mistake{'s' * (wrong != 1)}"
     which = f"{mistakes}, the surest first" if every else f"The {len(content.pictured)} surest of {mistakes}"
     has_strips = any(film and film.strip for _, _, film in content.pictured)
-    strips = " Below each video, frames that the model saw, and where its attention lay." if has_strips else ""
+    strips = " With each video, frames that the model saw and where its attention lay." if has_strips else ""
     hold = (
         '<label class="hold"><input type="checkbox" id="hold"><span class="if-moving">Hold the videos still</span>'
         '<span class="if-still">Play the videos</span></label>'
@@ -175,7 +176,7 @@ def mistakes_section(content: Content) -> str:
     )
     cards = "\n".join(mistake_card(content, *pictured) for pictured in content.pictured)
     return (
-        f"<p>{which}: the share of what the model said less that of the truth is largest in the first.{strips}</p>"
+        f"<p>{which}, by the share of what the model said less that of the truth.{strips}</p>"
         f"\n{hold}\n"
         f'<ol class="mistakes">\n{cards}\n</ol>'
     )
@@ -344,7 +345,7 @@ def training_section(run: Run) -> str:
         return ""
     figures = []
     for name, values in run.curves.items():
-        words = name.replace("_", " ")
+        words = TERMS.get(name, name.replace("_", " "))
         if drawn := curve(words, run.steps, values):
             figures.append(f"<figure><figcaption>{escape(words)}</figcaption>{drawn}</figure>")
     took = duration(run.seconds)

@@ -36,8 +36,8 @@ def read_run(folder: Path) -> Run | None:
         raise FrosterError(f"{recipe} cannot be read; name the checkpoint in the folder instead of the run.") from error
     log = folder / "log.jsonl"
     taken = read_log(log) if log.is_file() else []
-    names = {name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch")}
-    order = [*FIRST, *sorted(names - {*FIRST, *LAST}), *LAST]
+    names = dict.fromkeys(name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch"))
+    order = [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
     return Run(
         recipe=settings,
         steps=[int(of_step["step"]) for of_step in taken],

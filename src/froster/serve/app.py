@@ -37,6 +37,7 @@ from froster.serve.samples import list_samples, sample_file
 from froster.serve.settings import ServeSettings
 from froster.serve.uploads import Body, Form, read_form, upload_folder
 from froster.serve.videos import Loaded, Video, allowed_path, data_url
+from froster.text.classifier import templates_for
 
 DECODERS = 2
 JSON_BYTES = 1_000_000
@@ -133,6 +134,8 @@ class Service:
 
     async def load(self, form: Form, model: str, pictures: bool = False) -> tuple[Video, Loaded]:
         """Decode the video of a form for a model, in the pool."""
+        if self.closing.is_set():
+            raise shutting_down()
         recognizer, left = self.models[model], Event()
 
         def work() -> tuple[Video, Loaded]:
@@ -308,7 +311,9 @@ def load_models(settings: ServeSettings) -> dict[str, Recognizer]:
         name = public_name(path)
         if name in models:
             raise FrosterError(f"Two models are called {name!r}; rename the file or the folder of one.")
-        models[name] = Recognizer(path, ["walking"], device=settings.device, precision=settings.precision)
+        recognizer = Recognizer(path, ["walking"], device=settings.device, precision=settings.precision)
+        recognizer.model.templates = templates_for(recognizer.model, settings.templates.get(path))
+        models[name] = recognizer
     return models
 
 

@@ -2,7 +2,8 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from froster.errors import FrosterError
@@ -17,7 +18,8 @@ class ServeSettings:
     `models`: what `load_model` takes, the first is the default. `host`: where the server listens; it decides which
     requests are believed to come from this machine. `token`: what clients must send, "" for none. `folder`: whose
     files `path` may name, None for no files at all. Limits: `max_upload` bytes, `max_seconds` of video, `max_labels`,
-    and `queue` requests at a time. `batch`: videos that go through the network together.
+    and `queue` requests at a time. `batch`: videos that go through the network together. `templates`: prompts, by the
+    name in `models`, of those models that were trained with others than their student's.
 
     Raises `FrosterError` for a host other machines can reach without a token, and for limits below 1.
     """
@@ -33,6 +35,7 @@ class ServeSettings:
     batch: int = 8
     device: str = "auto"
     precision: str = "auto"
+    templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.is_local and not self.token:
