@@ -67,6 +67,29 @@ def test_json_of_a_whole_data_set(tmp_path: Path) -> None:
     assert {video.label for video in read_manifest(tmp_path / "m" / "k.csv")} == set(standin.labels.values())
 
 
+def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    STANDINS["ssv2"](tmp_path)
+    (tmp_path / "labels" / "validation.json").unlink()
+    command = ("data", "check", "20bn-something-something-v2", "--dataset", "ssv2")
+    result = froster(*command, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "There is no list of the split val: lay it beside the others" in result.stdout
+    assert cells(result.stdout)["val"] == ["val", "24,777", "0", "0"]
+    lists = [part for name in ("train", "test") for part in ("--lists", f"labels/{name}.json")]
+    named = froster(*command, *lists, cwd=tmp_path)
+    assert named.returncode == 0, named.stderr
+    assert "There is no list of the split val: left out." in named.stdout
+
+
+def test_classes_without_a_split_are_named(tmp_path: Path) -> None:
+    STANDINS["class_folders"](tmp_path / "clips")
+    (tmp_path / "clips" / "kick").mkdir()
+    put_video(tmp_path / "clips" / "kick" / "0.mp4")
+    result = froster("data", "check", "clips", "--dataset", "folder", "--test-share", 0.3, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1 class has no video in the split test: kick" in result.stdout
+
+
 def test_own_clips_have_the_name_of_their_folder(tmp_path: Path) -> None:
     STANDINS["class_folders"](tmp_path / "my clips")
     result = froster("data", "check", "my clips/", "--dataset", "folder", cwd=tmp_path)

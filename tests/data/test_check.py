@@ -15,7 +15,7 @@ from froster.data import check
 from froster.data.check import DataReport, check_data
 from froster.data.datasets import DATASETS
 from froster.data.manifests import LabelledVideo, read_manifest
-from froster.errors import FrosterError
+from froster.errors import FrosterError, FrosterWarning
 from standins import STANDINS, KineticsClip, Standin, kinetics_list, put_text, put_video, video_bytes
 
 
@@ -409,6 +409,101 @@ def test_a_share_of_each_class_is_kept_for_testing(tmp_path: Path) -> None:
     for clip in range(20, 25):  # more clips: those that were tested before mostly stay
         put_video(tmp_path / "clips" / "twenty" / f"{clip}.mp4")
     assert len(first & tested(test_share=0.2)) >= len(first) - 2
+
+
+def test_broken_clips_take_no_place_in_a_split(tmp_path: Path) -> None:
+    standin = Standin(tmp_path / "clips", "folder", {}, {})
+    for name, number in {"four": 4, "two": 2, "none": 1}.items():
+        for clip in range(number):
+            put_video(standin.root / name / f"{clip}.mp4")
+    drawn = checked(standin, tmp_path, test_share=0.5)
+    assert drawn.lacking == {"test": ["none"]}
+    # Broken is what would have been drawn, the same files whether they are opened now or were before.
+    broken = [video.path for video in drawn.videos if video.splits == ("test",)]
+    for path in [*broken, standin.root / "none" / "0.mp4"]:
+        path.write_text("no video")
+    for settings in ({"decode_all": True}, {}):
+        report = checked(standin, tmp_path, test_share=0.5, **settings)
+        rows = Counter((video.label, *video.splits) for video in read_manifest(report.manifest))
+        assert rows == {("four", "train"): 1, ("four", "test"): 1, ("two", "train"): 1}
+        assert report.lacking == {"train": ["none"], "test": ["none", "two"]}
+        assert len(report.unreadable) == 4
+        assert {name: count.found for name, count in report.splits.items()} == {"train": 2, "test": 1, "all": 7}
+
+
+def test_classes_that_own_splits_lack_are_named(tmp_path: Path) -> None:
+    for name in ("train/car/1.mp4", "train/bus/1.mp4", "test/car/2.mp4"):
+        put_video(tmp_path / "clips" / name)
+    report = checked(Standin(tmp_path / "clips", "folder", {}, {}), tmp_path)
+    assert (report.lacking, report.complete) == ({"test": ["bus"]}, True)
+
+
+def test_a_folder_without_permission_is_named_and_the_others_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standin, real = STANDINS["ucf_official"](tmp_path), os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(str(path)).name == "YoYo":  # not by its mode: root may look into everything
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr("froster.data.datasets.os.scandir", scandir)
+    with pytest.warns(FrosterWarning, match=r"no permission to look into .*UCF-101/YoYo; what it holds is left out"):
+        report = checked(standin, tmp_path)
+    assert (report.closed, report.complete) == (["YoYo"], False)
+    assert sorted(report.missing) == [f"YoYo/v_YoYo_g{group:02}_c01.avi" for group in range(1, 7)]
+    assert len(report.videos) == 12
+    (tmp_path / "ucfTrainTestlist").rename(tmp_path / "away")
+    with pytest.warns(FrosterWarning):
+        assert not checked(Standin(standin.root, "folder", {}, {}), tmp_path).complete
+    for name in ("ApplyEyeMakeup", "HandstandPushups"):
+        shutil.rmtree(standin.root / name)
+    with (
+        pytest.warns(FrosterWarning),
+        pytest.raises(FrosterError, match=r"no video file under .* that there is permission to look into"),
+    ):
+        checked(standin, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "list_file", "listless"),
+    [
+        ("ssv2", "labels/validation.json", ["val"]),
+        ("ucf_official", "ucfTrainTestlist/trainlist03.txt", ["train3"]),
+        ("kinetics_cvdf", "annotations/train.csv", ["train"]),
+        ("kinetics_cvdf", "annotations/val.csv", ["val"]),
+    ],
+)
+def test_a_split_without_a_list_is_not_silent(tmp_path: Path, layout: str, list_file: str, listless: list[str]) -> None:
+    standin = STANDINS[layout](tmp_path)
+    (tmp_path / list_file).unlink()
+    report = checked(standin, tmp_path)
+    assert (report.listless, report.complete) == (listless, False)
+    assert (report.to_json()["listless"], report.to_json()["complete"]) == (listless, False)
+
+
+def test_all_splits_of_hmdb_are_missed(tmp_path: Path) -> None:
+    standin = STANDINS["hmdb_official"](tmp_path)
+    for path in (tmp_path / "testTrainMulti_7030_splits").glob("*_test_split3.txt"):
+        path.unlink()
+    report = checked(standin, tmp_path)
+    assert (report.listless, report.complete) == (["train3", "test3"], False)
+
+
+def test_a_split_may_be_left_out_on_purpose(tmp_path: Path) -> None:
+    standin = STANDINS["kinetics_cvdf"](tmp_path)
+    lists = standin.root / "annotations"
+    named = checked(standin, tmp_path, [lists / "val.csv"])
+    assert (named.listless, named.complete, len(named.unlisted)) == (["train"], True, 9)
+    (lists / "train.csv").unlink()
+    shutil.rmtree(standin.root / "train")
+    report = checked(standin, tmp_path)
+    assert (report.listless, report.complete, len(report.videos)) == (["train"], True, 3)
+    put_video(standin.root / "val" / "holiday.mp4")
+    assert checked(standin, tmp_path).complete
+    put_video(standin.root / "more" / "holiday2.mp4")  # in no folder of a split: it may be of any
+    assert not checked(standin, tmp_path).complete
 
 
 def test_two_spellings_of_a_folder_are_one_class(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from froster.errors import FrosterError
+from froster.serve.app import load_models
 from froster.serve.settings import ServeSettings, parse_size, show_size
 
 
@@ -38,3 +39,8 @@ def test_sizes() -> None:
     assert [show_size(size) for size in (200_000_000, 1_500_000_000, 300_000, 12)] == [
         *("200 MB", "1.5 GB", "300 KB", "12 bytes")
     ]
+
+
+@pytest.mark.filterwarnings("error::froster.errors.FrosterWarning")
+def test_models_are_loaded_without_a_word_on_labels_that_nobody_gave() -> None:
+    assert list(load_models(ServeSettings(models=("puppets",), device="cpu"))) == ["puppets"]

@@ -1,5 +1,7 @@
+import io
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from froster.text.distance import (
     cosines,
     directed_similarity,
     draw_heat_map,
+    font_families,
     hausdorff_similarity,
     read_by_model,
     reading_order,
@@ -187,3 +190,24 @@ def test_long_names_lose_their_middle() -> None:
     assert len(shortened("a" * LETTERS + "b")) == LETTERS
     assert shortened("0123456789", 7) == "012…789"
     assert shortened("0123456789", 6) == "012…89"
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib import get_data_path
+    from matplotlib.font_manager import findfont, fontManager, get_font
+
+    usual, stix = (get_font(findfont(name)).get_charmap() for name in ("DejaVu Sans", "STIXGeneral"))
+    letter = chr(min(stix.keys() - usual.keys()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert font_families("walking") == ["sans-serif"]
+        first, other = font_families(f"walking {letter}")
+        assert first == "sans-serif" and ord(letter) in get_font(findfont(other)).get_charmap()
+        classes = Vocabulary("a", ("x", "y", letter), features(3, 0))
+        figure = draw_heat_map(classes, [vocabulary("b", 3, 1)])
+        figure.savefig(io.BytesIO())  # matplotlib warns of a letter that it draws as a box
+    # As where no other font is installed: matplotlib's own have no Chinese, but one that shows boxes for it.
+    own = [entry for entry in fontManager.ttflist if Path(entry.fname).is_relative_to(get_data_path())]
+    monkeypatch.setattr(fontManager, "ttflist", own)
+    with pytest.warns(FrosterWarning, match="No installed font has '步跑': the picture shows boxes"):
+        assert font_families("walking 跑步") == ["sans-serif"]

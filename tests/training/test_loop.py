@@ -116,6 +116,7 @@ def test_training_learns_and_writes_what_it_should(manifest: Path, tmp_path: Pat
     assert list((recipe.out / "tensorboard").glob("events.out.tfevents.*"))
     assert sorted(p.name for p in recipe.out.iterdir() if not p.name.startswith(".")) == [
         "checkpoints",
+        "fingerprint.json",
         "log.jsonl",
         "model.safetensors",
         "recipe.json",
@@ -504,6 +505,56 @@ def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(
     torch.save(state, recipe.out / "state.pt")
     with pytest.raises(FrosterError, match=r"other precision \(float16 before, float32 now\)"):
         loop.train(recipe, resume=True)
+
+
+def test_a_finished_run_is_not_taken_for_one_on_other_data(manifest: Path, tmp_path: Path) -> None:
+    own, labels, templates = tmp_path / "clips.csv", tmp_path / "labels.txt", tmp_path / "templates.txt"
+    descriptions = tmp_path / "descriptions.json"
+    contents = {
+        own: "\n".join(
+            ["path,label,start"]
+            + [f"{video.path},{video.label}," for video in read_manifest(manifest)]  # the puppets lie elsewhere
+        ),
+        labels: "\n".join(ACTIONS),
+        templates: "a video of {}.\n{}, a human action.",
+        descriptions: json.dumps({name: f"someone is {name}" for name in ACTIONS}),
+    }
+
+    def put(changes: dict[Path, str]) -> None:
+        for path, text in (contents | changes).items():
+            path.write_text(f"{text}\n")
+
+    files = [f"data.{name}={tmp_path / name}.txt" for name in ("labels", "templates")]
+    recipe = short_recipe(own, tmp_path / "run", "optimizer.epochs=2", *files, f"data.descriptions={descriptions}")
+    put({})
+    finished = loop.train(recipe)
+    rows = contents[own].splitlines()
+    for changes, said in (
+        ({own: "\n".join(rows[:-1])}, r"other clips \(12 rows before, 11 rows now\); go back to what it had"),
+        ({own: "\n".join([*rows[:-1], rows[1]])}, "other clips than before; go back"),
+        ({own: "\n".join([*rows[:-1], f"{rows[-1]}0.1"])}, "other clips than before"),
+        ({labels: "\n".join([*ACTIONS, "fencing"])}, r"other labels \(3 classes before, 4 classes now\)"),
+        ({descriptions: contents[descriptions].replace("someone", "nobody")}, "other labels than before"),
+        ({templates: "a video of {}."}, r"other templates \(2 of them before, 1 of them now\)"),
+    ):
+        put(changes)
+        with pytest.raises(FrosterError, match=rf"run cannot go on with {said}"):
+            loop.train(recipe, resume=True)
+    put({})
+    assert loop.train(recipe, resume=True) == finished
+    # Trained on a GPU, tested on a laptop: what it computed in is over.
+    told = json.loads((recipe.out / "fingerprint.json").read_text())
+    assert told["precision"] == ["float32", ""]
+    (recipe.out / "fingerprint.json").write_text(json.dumps(told | {"precision": ["bfloat16", ""]}))
+    assert loop.train(recipe, resume=True) == finished
+    (recipe.out / "fingerprint.json").write_text("{")
+    with pytest.raises(FrosterError, match=r"fingerprint\.json is damaged"):
+        loop.train(recipe, resume=True)
+    own.unlink()
+    assert loop.train(recipe, resume=True) == finished
+    put({own: rows[0] + "\n" + rows[1]})
+    (recipe.out / "fingerprint.json").unlink()  # as runs of before left it
+    assert loop.train(recipe, resume=True) == finished
 
 
 def test_a_student_goes_on_without_a_teacher_or_with_a_named_one(manifest: Path, tmp_path: Path) -> None:

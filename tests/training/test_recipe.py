@@ -152,3 +152,11 @@ def test_the_examples_of_the_page_are_recipes(tmp_path: Path, monkeypatch: pytes
 if __name__ == "__main__":
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     PAGE.write_text(before + BEGIN + key_tables() + END + rest.split(END)[1], encoding="utf-8")
+
+
+def test_clips_of_ones_own_in_place_of_puppets_are_explained() -> None:
+    path = Path(__file__).parents[2] / "recipes" / "froster-puppets.yaml"
+    with pytest.raises(FrosterError, match=r"not manifests/x\.csv; for clips of your own add data\.puppets=null\."):
+        TrainRecipe.read(path, ["data.manifest=manifests/x.csv"])
+    changed = TrainRecipe.read(path, ["data.manifest=manifests/x.csv", "data.puppets=null"])
+    assert changed.data.puppets is None

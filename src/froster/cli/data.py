@@ -130,6 +130,10 @@ def show(report: "DataReport", screen: "Console") -> None:
     if report.missing:
         file = beside(report.manifest, "missing.txt")
         show_some(f"{videos(len(report.missing))} missing, listed in {file}:", report.missing, screen)
+    if report.listless:
+        splits = f"{'split' if len(report.listless) == 1 else 'splits'} {', '.join(report.listless)}"
+        what = "lay it beside the others, or name the lists you want with --lists" if report.lacks_lists else "left out"
+        screen.print(f"\nThere is no list of the {splits}: {what}.", soft_wrap=True)
     if report.absent and of.videos:
         what = f"{of.videos - report.absent:,} of the {of.videos:,} videos published"
         screen.print(f"\n{what} are {'listed' if report.lists else 'here'}.", soft_wrap=True)
@@ -157,6 +161,10 @@ def show(report: "DataReport", screen: "Console") -> None:
         number = len(report.empty_classes)
         empty = listed(report.empty_classes)
         screen.print(f"\n{number} of {len(of.classes)} classes without videos: {empty}", soft_wrap=True)
+
+    for split, names in report.lacking.items():
+        classes = "1 class has" if len(names) == 1 else f"{len(names)} classes have"
+        screen.print(f"\n{classes} no video in the split {split}: {listed(names)}", soft_wrap=True)
 
     number = len({video.label for video in report.videos})
     screen.print(f"\n{len(report.videos):,} videos of {number} classes: {report.manifest}", soft_wrap=True)

@@ -108,7 +108,7 @@ def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list
             bar.update(task, advance=1, description=f"Asking {server.model} ({paid:,} tokens)")
 
         try:
-            return ask_descriptions(names, server, prompt, parallel=parallel, seen=seen)
+            return ask_descriptions(names, server, prompt, parallel=parallel, seen=seen, waits=errors.print)
         finally:
             bar.stop()
             if answers:

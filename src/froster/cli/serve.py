@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.predict import Precision
+from froster.cli.predict import Precision, templates_of
 from froster.errors import FrosterError
 
 
@@ -56,6 +56,7 @@ def serve(
         batch=batch,
         device=device,
         precision=precision.value,
+        templates={name: found for name in models if (found := templates_of(name, None))},
     )
     if why:
         print(why)

@@ -8,7 +8,7 @@ import re
 import shlex
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +77,9 @@ class DataReport:
     names that no file has; `absent`: videos published that no list names. `foreign`: labels, or class folders, that
     are no class of the data set, with their videos. `unlisted`: files that nothing names, `copies` of which are second
     copies. `unlabelled`: videos found whose list gives no class. `unreadable` (not among `videos`) and `partial`: pairs
-    (path under the root, reason).
+    (path under the root, reason). `closed`: folders under the root that there is no permission to look into.
+    `listless`: splits of the data set that the lists leave out; `lacks_lists`: not on purpose, as far as one can see.
+    `lacking`: of each split of class folders, the classes without a video in it.
     """
 
     data_set: DataSet
@@ -94,11 +96,16 @@ class DataReport:
     unlabelled: int
     unreadable: list[tuple[str, str]]
     partial: list[tuple[str, str]]
+    closed: list[str]
+    listless: list[str]
+    lacks_lists: bool
+    lacking: dict[str, list[str]]
 
     @property
     def complete(self) -> bool:
         """Whether every video is there, has a class, and could be read as far as that was tried."""
-        return not (self.missing or self.unreadable or self.foreign or (self.absent and not self.lists))
+        lacks = self.missing or self.unreadable or self.foreign or self.closed
+        return not (lacks or self.lacks_lists or (self.absent and not self.lists))
 
     @property
     def empty_classes(self) -> list[str]:
@@ -138,6 +145,9 @@ class DataReport:
             "unlabelled": self.unlabelled,
             "unreadable": [{"video": video, "reason": reason} for video, reason in self.unreadable],
             "partial": [{"video": video, "reason": reason} for video, reason in self.partial],
+            "closed": self.closed,
+            "listless": self.listless,
+            "lacking": self.lacking,
             "next": self.next_command,
         }
 
@@ -159,7 +169,8 @@ def check_data(
     `lists`: list files or folders of them; without any, those are taken that lie where people keep them. With
     `decode_all` every video is opened and three of its frames decoded; results are kept in `NAME.decoded.jsonl` beside
     the manifest, so that no file is decoded twice while it stays the same. `NAME.missing.txt` and `NAME.unreadable.csv`
-    appear beside it where they have something to say. `test_share` of each class's clips become the split test.
+    appear beside it where they have something to say. `test_share` of each class's readable clips, as far as that is
+    known, become the split test.
 
     Raises `FrosterError`: no videos, no classes, lists that are of something else, nothing to put into a manifest.
     """
@@ -168,8 +179,10 @@ def check_data(
         raise FrosterError(f"There is no folder {root}.")
     index = VideoIndex(folder)
     if not index.paths:
-        raise FrosterError(f"There is no video file under {root}.")
+        nowhere = " that there is permission to look into" if index.closed else ""
+        raise FrosterError(f"There is no video file under {root}{nowhere}.")
     # A folder without the data set's own lists may be of another format that has several files.
+    chosen = any(not path.is_dir() for path in lists)
     lists = [file for path in lists for file in ((path.is_dir() and lists_in(data_set, path)) or [path])]
     lists = lists or find_lists(data_set, root if root.name not in ("", "..") else folder)
     if lists:
@@ -179,29 +192,32 @@ def check_data(
         rows = without_needless_segments(without_borrowed_files(rows))
     else:
         rows, foreign = rows_of_folders(data_set, index, root)
-        if test_share is not None:
-            rows = with_test_split(rows, test_share, seed, root)
-    videos = [
-        LabelledVideo(row.path, row.label, row.splits, row.start, row.end) for row in rows if row.path and row.label
-    ]
-    journal = beside(manifest, "decoded.jsonl")
+        if test_share is not None and any(row.splits for row in rows):
+            raise FrosterError(f"{root} has folders for its splits; leave out --test-share.")
+    videos, journal = labelled_videos(rows), beside(manifest, "decoded.jsonl")
     verdicts = decode_videos(videos, journal, workers, seen) if decode_all else recall(videos, journal)
     bad = {video: verdict[0] for video, verdict in verdicts.items() if verdict[0]}
+    if test_share is not None:
+        rows = with_test_split(rows, {video.path for video in bad}, test_share, seed)
+        videos = labelled_videos(rows)
     used = {str(row.path) for of in (rows, *foreign.values()) for row in of}
     unlisted = [path for path in index.paths if str(folder / path) not in used]
     stems = {bare_name(path) for path in used}
+    strays = [path for path in unlisted if bare_name(path) not in stems]
+    readable = [video for video in videos if video not in bad]
+    listless = splits_without_list(data_set, rows) if lists else []
     report = DataReport(
         data_set,
         root,
         lists,
         manifest,
-        [video for video in videos if video not in bad],
+        readable,
         count_splits(data_set, rows, bad, bool(lists)),
         [row.name for row in rows if not row.path],
         max(0, (data_set.videos or 0) - len(rows)),
         {name: len(of) for name, of in foreign.items()},
         unlisted,
-        sum(bare_name(path) in stems for path in unlisted),
+        len(unlisted) - len(strays),
         sum(row.path is not None and not row.label for row in rows),
         [(str(video.path.relative_to(folder)), reason) for video, reason in bad.items()],
         [
@@ -209,9 +225,45 @@ def check_data(
             for video, (error, warning) in verdicts.items()
             if warning and not error
         ],
+        index.closed,
+        listless,
+        bool(listless) and not chosen and (bool(data_set.split_videos) or could_be_of(strays, listless)),
+        {} if data_set.classes else classes_by_split_lacking(rows, readable),
     )
     write_report(report, folder)
     return report
+
+
+def labelled_videos(rows: Iterable[Row]) -> list[LabelledVideo]:
+    """The rows that have a file and a class."""
+    return [
+        LabelledVideo(row.path, row.label, row.splits, row.start, row.end) for row in rows if row.path and row.label
+    ]
+
+
+def splits_without_list(data_set: DataSet, rows: Sequence[Row]) -> list[str]:
+    """The splits that the data set has and the lists do not; none where the lists know of no splits."""
+    listed_splits = {word for row in rows for word in row.splits}
+    if not listed_splits:
+        return []
+    known = data_set.split_videos or (data_set.train_split, data_set.test_split)
+    return [split for split in known if split not in listed_splits]
+
+
+def could_be_of(paths: Iterable[str], splits: Sequence[str]) -> bool:
+    """Whether a video may belong to one of the splits: it lies in no folder of another one."""
+    return any(
+        {split for folder in path.split("/")[:-1] if (split := split_of_folder(folder))} <= {*splits} for path in paths
+    )
+
+
+def classes_by_split_lacking(rows: Iterable[Row], readable: Sequence[LabelledVideo]) -> dict[str, list[str]]:
+    """For each split that some classes have no readable video in, those classes."""
+    labels = sorted({row.label for row in rows})
+    there = {(video.label, word) for video in readable for word in video.splits}
+    splits = sorted({word for _, word in there}, key=split_order)
+    lacking = {word: [label for label in labels if (label, word) not in there] for word in splits}
+    return {word: names for word, names in lacking.items() if names}
 
 
 def bare_name(path: str) -> str:
@@ -437,23 +489,25 @@ def words(folder: str) -> str:
     return readable_name(folder if re.search(r"[\s_]", folder.strip()) else folder.replace("-", " "))
 
 
-def with_test_split(rows: Sequence[Row], share: float, seed: int, root: Path) -> list[Row]:
+def with_test_split(rows: Sequence[Row], unreadable: Set[Path], share: float, seed: int) -> list[Row]:
     """`share` of each class's videos, drawn by the seed, as the split test, the others as train; one at least in each.
 
     A video's draw depends on nothing but its path and the seed, so that few change sides when videos are added. The
-    single video of a class is for training. Raises `FrosterError` where there are splits already.
+    single video of a class is for training; those that cannot be read are in no split.
     """
-    if any(row.splits for row in rows):
-        raise FrosterError(f"{root} has folders for its splits; leave out --test-share.")
     by_class = defaultdict[str, list[Row]](list)
     for row in rows:
-        by_class[row.label].append(row)
+        if row.path not in unreadable:
+            by_class[row.label].append(row)
     tested = set[str]()
     for of_class in by_class.values():
         number = min(max(1, round(share * len(of_class))), len(of_class) - 1)
         draws = {row.name: np.random.default_rng((seed, zlib.crc32(row.name.encode()))).random() for row in of_class}
         tested.update(sorted(draws, key=lambda name: (draws[name], name))[:number])
-    return [replace(row, splits=("test" if row.name in tested else "train",)) for row in rows]
+    return [
+        row if row.path in unreadable else replace(row, splits=("test" if row.name in tested else "train",))
+        for row in rows
+    ]
 
 
 def count_splits(

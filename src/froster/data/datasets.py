@@ -2,15 +2,16 @@
 
 import os
 import re
+import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
 from froster.data.vocabularies import VOCABULARIES, VOCABULARY_SPELLINGS, read_vocabulary, squeeze
-from froster.errors import FrosterError, did_you_mean
+from froster.errors import FrosterError, FrosterWarning, did_you_mean
 from froster.video.files import VIDEO_SUFFIXES
 
 TIMED = re.compile(r"(?P<id>.{11})_\d{6}_\d{6}")  # a Kinetics clip: YouTube's id, first and last second
@@ -115,12 +116,20 @@ class VideoIndex:
     """The video files under a folder, found by what a list calls them.
 
     The folder is walked once; links are followed, hidden files and folders are not seen. `paths`: the files' paths
-    relative to the root, with slashes, in alphabetical order.
+    relative to the root, with slashes, in alphabetical order. `closed`: likewise, what one has no permission to look
+    into, with a warning for each.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self.paths = sorted(video_files(self.root))
+        self.closed = list[str]()
+        self.paths = sorted(video_files(self.root, self.closed.append))
+        for folder in self.closed:
+            warnings.warn(
+                f"There is no permission to look into {self.root / folder}; what it holds is left out.",
+                FrosterWarning,
+                stacklevel=2,
+            )
         self.places = defaultdict[str, list[str]](list)  # by the file's name without suffix
         for path in self.paths:
             self.places[without_suffix(path.rpartition("/")[2])].append(path)
@@ -161,15 +170,24 @@ class VideoIndex:
         return self.root / best
 
 
-def video_files(root: Path) -> Iterator[str]:
-    """Paths of the video files under a folder, relative to it; a folder reached twice, by links, is walked once."""
+def video_files(root: Path, closed: Callable[[str], None]) -> Iterator[str]:
+    """Paths of the video files under a folder, relative to it; a folder reached twice, by links, is walked once.
+
+    `closed` is told, likewise, what there is no permission for.
+    """
     folders, walked = [""], {folder_identity(root.stat())}
     while folders:
         folder = folders.pop()
-        with os.scandir(root / folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
-                if entry.name.startswith("."):
-                    continue
+        try:
+            with os.scandir(root / folder) as entries:
+                inner = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except PermissionError:
+            closed(folder.rstrip("/"))
+            continue
+        for entry in inner:
+            if entry.name.startswith("."):
+                continue
+            try:
                 if entry.is_dir():
                     identity = folder_identity(entry.stat())
                     if identity not in walked:
@@ -177,6 +195,8 @@ def video_files(root: Path) -> Iterator[str]:
                         folders.append(f"{folder}{entry.name}/")
                 elif has_video_suffix(entry.name) and entry.is_file():
                     yield f"{folder}{entry.name}"
+            except PermissionError:  # a folder that can be listed only, or a link into one that is closed
+                closed(f"{folder}{entry.name}")
 
 
 def folder_identity(status: os.stat_result) -> tuple[int, int]:

@@ -139,16 +139,19 @@ def ask_descriptions(
     parallel: int = 4,
     attempts: int = 3,
     seen: Callable[[Answer], None] | None = None,
+    waits: Callable[[str], None] | None = None,
 ) -> list[Answer]:
     """Ask a language model for a description of each action, `parallel` at a time; the answers in the same order.
 
     Good answers are kept in the user's cache as they come: an action that has one there is not asked for again. A bad
-    one is asked for again, `attempts` times in all. `seen` is called, in this thread, with each answer as it comes.
+    one is asked for again, `attempts` times in all. `seen` is called, in this thread, with each answer as it comes, and
+    `waits` with a line that says why, and how long, before a request is tried again.
 
     Raises `FrosterError` when the client is not installed, the prompt has no `{}`, or the server cannot be reached or
     refuses all requests. When it is stopped, it waits a little for what is under way and paid for.
     """
-    interview = Interview(server, prompt, attempts, patience=max(3, parallel))
+    answers: SimpleQueue[Answer | Pause | BaseException] = SimpleQueue()
+    interview = Interview(server, prompt, attempts, max(3, parallel), answers.put)
     found: dict[str, Answer] = {}
 
     def take(answer: Answer) -> None:
@@ -157,12 +160,12 @@ def ask_descriptions(
             seen(answer)
 
     waiting: SimpleQueue[str] = SimpleQueue()
-    for name in names:
+    wanted = dict.fromkeys(names)
+    for name in wanted:
         if description := interview.recall(name):
             take(Answer(name, description, cached=True))
         else:
             waiting.put(name)
-    answers: SimpleQueue[Answer | BaseException] = SimpleQueue()
 
     def work() -> None:
         try:
@@ -178,11 +181,14 @@ def ask_descriptions(
     for thread in threads:
         thread.start()
     try:
-        while len(found) < len(names):
+        while len(found) < len(wanted):
             answer = answers.get()
             if isinstance(answer, BaseException):
                 raise answer
-            take(answer)
+            if isinstance(answer, Answer):
+                take(answer)
+            elif waits is not None:
+                waits(answer.line)
     finally:
         interview.halted.set()
         deadline = time.monotonic() + PATIENCE
@@ -194,6 +200,13 @@ def ask_descriptions(
                 take(late)
         interview.client.close()
     return [found[name] for name in names]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Before a request is tried again: `line` says why, and for how long."""
+
+    line: str
 
 
 class NoAnswerError(Exception):
@@ -212,10 +225,13 @@ class Reply:
 class Interview:
     """Asks one server with one prompt, from several threads.
 
-    It gives up, `trouble` says why, when `patience` actions in a row got no answer whatever.
+    It gives up, `trouble` says why, when `patience` actions in a row got no answer whatever. `paused` is called, in any
+    of the threads, before a request is tried again.
     """
 
-    def __init__(self, server: Server, prompt: str, attempts: int, patience: int) -> None:
+    def __init__(
+        self, server: Server, prompt: str, attempts: int, patience: int, paused: Callable[[Pause], None]
+    ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise FrosterError(
                 "Asking a language model needs the extra froster[describe]: pip install 'froster[describe]'."
@@ -227,6 +243,7 @@ class Interview:
         if not (server.key.isascii() and server.key.isprintable()):
             raise FrosterError("OPENAI_API_KEY holds letters that no key has; set it anew.")
         self.server, self.prompt, self.attempts, self.patience = server, prompt, attempts, patience
+        self.paused = paused
         self.endpoint = check_endpoint(server.endpoint)
         self.client = openai.OpenAI(
             base_url=self.endpoint,
@@ -299,7 +316,7 @@ class Interview:
         """One answer, tried again after growing pauses. Raises `NoAnswerError`, or `FrosterError` for all questions."""
         import openai
 
-        reason = ""
+        reason, misread = "", 0
         for attempt in range(self.server.tries):
             wait = None
             try:
@@ -314,24 +331,29 @@ class Interview:
             except openai.APIStatusError as error:
                 self.reached = True
                 reason, status = f"the server said {self.told(error)}", error.status_code
+                trouble = f"the server {'is busy' if status == 429 else 'failed'} ({status})"
                 if status in (400, 413, 422):  # perhaps of this action alone: some servers have a filter
                     break
                 if status < 500 and status not in (408, 409, 425, 429):
                     raise FrosterError(f"{self.server.model} at {self.host} cannot be asked: {reason}.") from None
                 wait = seconds_of(error.response.headers.get("retry-after"))
             except openai.APITimeoutError:
-                reason = f"the server did not answer within {self.server.timeout:g} seconds"
+                reason = trouble = f"the server did not answer within {self.server.timeout:g} seconds"
             except openai.APIConnectionError as error:
-                reason = f"the connection failed: {self.told(error.__cause__ or error)}"
+                reason = trouble = f"the connection failed: {self.told(error.__cause__ or error)}"
                 if not self.reached:
                     raise FrosterError(f"No server answers at {self.host}: {self.told(error.__cause__)}.") from None
             except ValueError:
-                reason = "the server's answer is not of the chat protocol; its address should end in /v1"
+                trouble = "the server's answer is not of the chat protocol"
+                reason, misread = f"{trouble}; its address should end in /v1", misread + 1
             if wait is not None and wait > LONGEST_WAIT:
                 self.give_up(f"the server asks to wait {wait:.0f} seconds")
                 break
-            back_off = min(self.server.first_wait * 2**attempt, LONGEST_BACK_OFF)
-            if attempt + 1 < self.server.tries and self.halted.wait(wait or back_off):
+            if attempt + 1 >= self.server.tries or misread > 1:  # no time mends an address
+                break
+            pause = wait or min(self.server.first_wait * 2**attempt, LONGEST_BACK_OFF)
+            self.paused(Pause(f"{trouble}, trying again in {pause:.3g} s"))
+            if self.halted.wait(pause):
                 break
         with self.lock:
             self.failures += 1

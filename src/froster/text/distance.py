@@ -194,8 +194,47 @@ def draw_heat_map(a: Vocabulary, others: Sequence[Vocabulary]) -> "Figure":
     """Cosines of the classes of each vocabulary (rows) with those of A (columns), a panel each.
 
     Rows go from the class that is nearest to A to the farthest, and every column stands where its best row is, so the
-    best matches run down the diagonal. Class names are there where they can be read.
+    best matches run down the diagonal. Class names are there where they can be read; a warning names letters that no
+    installed font has.
     """
+    from matplotlib import rc_context
+
+    texts = [text for vocabulary in (a, *others) for text in (vocabulary.title, *vocabulary.names)]
+    with rc_context({"font.family": font_families("".join(texts))}):
+        return draw_panels(a, others)
+
+
+def font_families(text: str) -> list[str]:
+    """Matplotlib's usual font and, for the letters that it lacks, others that have most of them, as far as any has."""
+    from matplotlib.font_manager import FontProperties, fontManager, get_font
+
+    usual = FontProperties()
+    families = list(usual.get_family())
+    missing = {ord(letter) for letter in text if letter.isprintable()}
+    missing -= get_font(fontManager.findfont(usual)).get_charmap().keys()
+    if not missing:
+        return families
+    has = dict[str, set[int]]()
+    for entry in fontManager.ttflist:
+        # A family is drawn with its plain face; the fonts of last resort have boxes for all letters.
+        plain = (entry.style, entry.weight, entry.stretch) == ("normal", 400, "normal")
+        if plain and "last resort" not in entry.name.lower().replace("lastresort", "last resort"):
+            has[entry.name] = missing & get_font(entry.fname).get_charmap().keys()
+    while missing and (best := max(has, key=lambda name: (len(missing & has[name]), name), default="")):
+        if not missing & has[best]:
+            letters = "".join(map(chr, sorted(missing)))
+            warnings.warn(
+                f"No installed font has {shortened(letters)!r}: the picture shows boxes; install one (Noto has most).",
+                FrosterWarning,
+                stacklevel=3,
+            )
+            break
+        families.append(best)
+        missing -= has[best]
+    return families
+
+
+def draw_panels(a: Vocabulary, others: Sequence[Vocabulary]) -> "Figure":
     from matplotlib.figure import Figure
 
     similarities = [cosines(other.features, a.features).numpy() for other in others]

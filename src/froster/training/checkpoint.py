@@ -41,6 +41,7 @@ class RunFolder:
         self.path = path
         self.state, self.model = path / "state.pt", path / "model.safetensors"
         self.log, self.recipe = path / "log.jsonl", path / "recipe.json"
+        self.fingerprint = path / "fingerprint.json"
         self.unreadable, self.partial = path / "unreadable.json", path / "partial.json"
 
     def is_finished(self, recipe: TrainRecipe, resume: bool) -> bool:
@@ -56,6 +57,32 @@ class RunFolder:
         if finished:
             self.check_recipe(own_recipe(TrainRecipe.read(self.recipe)), recipe)
         return finished
+
+    def write_settings(self, recipe: TrainRecipe, fingerprint: Fingerprint) -> None:
+        """Keep what the run is of, for those who come back to it."""
+        write_json(self.recipe, recipe.model_dump(mode="json"))
+        write_json(self.fingerprint, fingerprint)
+
+    def check_finished(self, fingerprint: Fingerprint) -> None:
+        """Raises `FrosterError` when the finished run had other clips, labels or templates; older runs do not tell."""
+        if not self.fingerprint.exists():
+            return
+        try:
+            had = {what: (words, code) for what, (words, code) in json.loads(self.fingerprint.read_bytes()).items()}
+            self.check_fingerprint(had, fingerprint)
+        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+            raise FrosterError(f"{self.fingerprint} is damaged; start anew with out=.") from error
+
+    def check_fingerprint(self, had: Fingerprint, fingerprint: Fingerprint) -> None:
+        """Raises `FrosterError` when what a run had is not what `fingerprint` tells of now."""
+        for what, now in fingerprint.items():
+            if had[what] != now:
+                (words_before, _), (words, _) = had[what], now
+                how = "than before" if words == words_before else f"({words_before} before, {words} now)"
+                raise FrosterError(
+                    f"The run in {self.path} cannot go on with other {what} {how}; "
+                    "go back to what it had, or choose another out=."
+                )
 
     def check_recipe(self, of_run: str, recipe: TrainRecipe) -> None:
         """Raises `FrosterError` when the run's own recipe and this one would not give the same result."""
@@ -93,14 +120,7 @@ class RunFolder:
         except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise FrosterError(f"{self.state} is damaged and cannot be resumed from; start anew with out=.") from error
         self.check_recipe(saved_recipe, recipe)
-        for what, now in fingerprint.items():
-            if had[what] != now:
-                (words_before, _), (words, _) = had[what], now
-                how = "than before" if words == words_before else f"({words_before} before, {words} now)"
-                raise FrosterError(
-                    f"The run in {self.path} cannot go on with other {what} {how}; "
-                    "go back to what it had, or choose another out=."
-                )
+        self.check_fingerprint(had, fingerprint)
         return saved
 
     def save_state(self, recipe: TrainRecipe, state: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Training clips: random frames and crops of labelled videos, in an order that depends on the seed alone."""
 
-import copy
 import gc
 import os
 import signal
@@ -114,13 +113,14 @@ class TrainingClips(Dataset[Sample]):
         short_side = int(rng.integers(*self.data.short_side, endpoint=True))
         corner = (rng.random(), rng.random())
         flip = self.data.flip and rng.random() < 0.5
+        state = rng.bit_generator.state
 
         def choose(timeline: Timeline) -> NDArray[np.int64]:
-            moments = copy.deepcopy(rng)  # a damaged file is chosen from twice: the draws must be the same ones
+            rng.bit_generator.state = state  # a damaged file is chosen from twice: the draws must be the same ones
             if self.data.sampling == "release":
                 fps = float(timeline.rate)
-                return random_release_indices(timeline.pts, fps=fps, frames=self.data.frames, rng=moments)
-            return random_indices(timeline.times, timeline.duration, frames=self.data.frames, rng=moments)
+                return random_release_indices(timeline.pts, fps=fps, frames=self.data.frames, rng=rng)
+            return random_indices(timeline.times, timeline.duration, frames=self.data.frames, rng=rng)
 
         def keep(image: NDArray[np.uint8]) -> Tensor:
             return random_crop(torch.from_numpy(image), self.size, short_side, corner, flip)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from froster.clip.model import Clip
 from froster.clip.weights import ClipSource, clip_digest, clip_names, save_checkpoint
-from froster.data.manifests import class_indices, read_manifest
+from froster.data.manifests import LabelledVideo, class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.device import has_bfloat16
 from froster.distillation import Distillation
@@ -126,24 +126,23 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     processes = find_processes()
     folder = RunFolder(recipe.out)
     if folder.is_finished(recipe, resume):
+        files = recipe.data.manifest, recipe.data.labels, recipe.data.descriptions, recipe.data.templates
+        if all(file.exists() for file in files if file):  # what is gone cannot have become another
+            folder.check_finished(read_data(recipe, warn=False).fingerprint)
         return folder.model
     with processes.main_process_first():
         draw_missing_puppets(recipe)
-    videos = read_manifest(recipe.data.manifest, recipe.data.split)
-    missing = check_videos(videos, recipe.data)
-    named = check_labels(sorted({video.label for video in videos}), recipe.data.manifest)
-    labels = read_labels(recipe.data.labels) if recipe.data.labels else named
-    if recipe.data.descriptions:
-        labels = describe_labels(labels, recipe.data.descriptions, warn=processes.is_main_process)
-    targets = class_indices(videos, list(labels), recipe.data.manifest)
+    data = read_data(recipe, warn=processes.is_main_process)
+    missing = check_videos(data.videos, recipe.data)
+    targets = class_indices(data.videos, list(data.labels), recipe.data.manifest)
 
-    run = prepare(recipe, folder, labels, len(videos), processes)
-    run.fingerprint["clips"] = (f"{len(videos)} rows", digest([(str(video.path), video.label) for video in videos]))
-    run.fingerprint["labels"] = (f"{len(labels)} classes", digest(labels))
-    clips = TrainingClips(videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
+    run = prepare(recipe, folder, data, processes)
+    clips = TrainingClips(data.videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
     with folder.lock() if processes.is_main_process else nullcontext():
         processes.wait_for_everyone()  # nobody looks into the folder before it is locked
-        if not folder.is_finished(recipe, resume):  # by another process, while this one waited for the lock
+        if folder.is_finished(recipe, resume):  # by another process, while this one waited for the lock
+            folder.check_finished(data.fingerprint)
+        else:
             if saved := folder.load_state(recipe, run.fingerprint):
                 run.restore(saved)
             run.unreadable |= missing
@@ -155,13 +154,48 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     return folder.model
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What the recipe's files hold: the clips' rows, the classes, and templates where it names some of its own."""
+
+    videos: list[LabelledVideo]
+    labels: Labels
+    templates: tuple[str, ...] | None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        # Start and end only where there are any: so it was before they counted.
+        rows = [
+            (str(video.path), video.label, *((video.start, video.end) if video.start or video.end else ()))
+            for video in self.videos
+        ]
+        of_data = {
+            "clips": (f"{len(rows)} rows", digest(rows)),
+            "labels": (f"{len(self.labels)} classes", digest(self.labels)),
+        }
+        if self.templates:
+            of_data["templates"] = (f"{len(self.templates)} of them", digest(self.templates))
+        return of_data
+
+
+def read_data(recipe: TrainRecipe, warn: bool) -> TrainingData:
+    """Read the recipe's files; `warn` of labels without a description. Raises `FrosterError` when one is of no use."""
+    files = recipe.data
+    videos = read_manifest(files.manifest, files.split)
+    named = check_labels(sorted({video.label for video in videos}), files.manifest)
+    labels = read_labels(files.labels) if files.labels else named
+    if files.descriptions:
+        labels = describe_labels(labels, files.descriptions, warn=warn)
+    return TrainingData(videos, labels, read_templates(files.templates) if files.templates else None)
+
+
 def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bool) -> None:
     """All steps that are left, with what the run's folder holds of them."""
     recipe, folder = run.recipe, run.folder
     batches = iter(training_loader(clips, run.keys, pin_memory=processes.device.type == "cuda"))
     processes.wait_for_everyone()  # nobody may still look for what the main process now writes
     if processes.is_main_process:
-        write_json(folder.recipe, recipe.model_dump(mode="json"))
+        folder.write_settings(recipe, run.fingerprint)
         folder.tidy(run.step, recipe.keep)
         folder.list_unusable(run.unreadable, run.partial)
     epochs, steps = recipe.optimizer.epochs, recipe.optimizer.epochs * run.steps_per_epoch
@@ -205,11 +239,10 @@ def draw_missing_puppets(recipe: TrainRecipe) -> None:
         )
 
 
-def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int, processes: PartialState) -> Run:
+def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processes: PartialState) -> Run:
     """Student, frozen teacher and optimizer on their device, as they are before the first step."""
     device, settings = processes.device, recipe.optimizer
     autocast = pick_autocast(recipe.precision, device)
-    given = read_templates(recipe.data.templates) if recipe.data.templates else None
     torch.manual_seed(recipe.seed)
     if recipe.tensorboard:
         check_tensorboard()
@@ -228,7 +261,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         if not options["video"] and not options["text"]:
             raise FrosterError(f"{student.name} trains nothing on the text side: there is no text to distil into.")
         distillation = Distillation(student.config.embed_dim, **options).to(device)
-    templates = templates_for(student, given, warn=processes.is_main_process)
+    labels, templates = data.labels, templates_for(student, data.templates, warn=processes.is_main_process)
     texts = ClassTexts(labels, templates)
     teacher = None
     if clip and distillation:
@@ -253,7 +286,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=fused)
     scaler = torch.amp.GradScaler(device.type, enabled=autocast == torch.float16)
     keys = BatchKeys(
-        clips=videos,
+        clips=len(data.videos),
         batch_size=settings.batch_size,
         accumulate=settings.accumulate,
         epochs=settings.epochs,
@@ -261,9 +294,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, labels: Labels, videos: int,
         rank=processes.process_index,
         processes=processes.num_processes,
     )
-    fingerprint = {"precision": (str(autocast or torch.float32).removeprefix("torch."), "")}
-    if given:
-        fingerprint["templates"] = (f"{len(given)} of them", digest(given))
+    fingerprint = {"precision": (str(autocast or torch.float32).removeprefix("torch."), "")} | data.fingerprint
     return Run(recipe, labels, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
 
 

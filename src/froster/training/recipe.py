@@ -238,7 +238,10 @@ class TrainRecipe(Recipe):
     @model_validator(mode="after")
     def check_together(self) -> Self:
         if self.data.puppets and self.data.manifest.name != "manifest.csv":
-            raise ValueError(f"data.manifest of drawn puppets must be FOLDER/manifest.csv, not {self.data.manifest}")
+            raise ValueError(
+                f"data.manifest of drawn puppets must be FOLDER/manifest.csv, not {self.data.manifest}; "
+                "for clips of your own add data.puppets=null"
+            )
         if self.distillation and self.trained == "vision" and not self.distillation.video:
             raise ValueError("with trained: vision the text encoder stays as it is: there is nothing to distil into it")
         return self

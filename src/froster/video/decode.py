@@ -35,6 +35,7 @@ from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
 SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
+THREADS_WORTH = 4_000_000  # pixels of all frames; starting threads costs more than they save on fewer
 
 
 def read(
@@ -174,7 +175,8 @@ class _Survey:
 
 def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Survey:
     pts = list[int | None]()
-    keyframe, shown, damaged, end, last_second = list[bool](), list[bool](), False, 0, 0.0
+    keyframe, shown, damaged, end = list[bool](), list[bool](), False, 0
+    ends = dict.fromkeys(range(len(container.streams)), 0)  # when each stream's packets are over, in its ticks
     tick = stream.time_base or Fraction(1, 90_000)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
@@ -182,9 +184,9 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
         for packet in container.demux():
             if packet.size == 0:
                 continue
-            if packet.pts is not None and packet.time_base:
-                over = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                last_second = max(last_second, over)
+            if packet.pts is not None:
+                over = packet.pts + (packet.duration or 0)
+                ends[packet.stream_index] = max(ends[packet.stream_index], over)
             if packet.stream_index == stream.index:
                 pts.append(packet.dts if counted else packet.pts)
                 keyframe.append(packet.is_keyframe)
@@ -194,6 +196,7 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
     except av.FFmpegError:
         damaged = True
     promised = (container.duration or 0) / av.time_base
+    last_second = max(float(over * (container.streams[index].time_base or 0)) for index, over in ends.items())
     seconds = last_second - min(container.start_time or 0, 0) / av.time_base
     header_frames, header_duration = stream.frames, stream.duration
     if not pts:
@@ -223,7 +226,8 @@ def _fetch(
     found: dict[int, Kept] = {}
     context = stream.codec_context
     context.thread_type = "AUTO"
-    context.thread_count = min(torch.get_num_threads(), 8)  # a data loader's worker has one
+    small = context.width * context.height * len(survey.pts) < THREADS_WORTH
+    context.thread_count = 1 if small else min(torch.get_num_threads(), 8)  # a data loader's worker has one
     may_skip = not survey.counted and context.codec.name != "libdav1d"  # which heeds only what was set at its start
     shown = iter(survey.timeline.pts.tolist() if survey.timeline else ())
     try:
