@@ -15,6 +15,7 @@ conversion to RGB.
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -176,7 +177,7 @@ class _Survey:
 def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Survey:
     pts = list[int | None]()
     keyframe, shown, damaged, end = list[bool](), list[bool](), False, 0
-    ends = dict.fromkeys(range(len(container.streams)), 0)  # when each stream's packets are over, in its ticks
+    ends = defaultdict[int, int](int)  # when each stream's packets are over, in its ticks; a stream may begin late
     tick = stream.time_base or Fraction(1, 90_000)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
@@ -196,7 +197,8 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
     except av.FFmpegError:
         damaged = True
     promised = (container.duration or 0) / av.time_base
-    last_second = max(float(over * (container.streams[index].time_base or 0)) for index, over in ends.items())
+    overs = (float(over * (container.streams[index].time_base or 0)) for index, over in ends.items())
+    last_second = max(overs, default=0.0)
     seconds = last_second - min(container.start_time or 0, 0) / av.time_base
     header_frames, header_duration = stream.frames, stream.duration
     if not pts:
