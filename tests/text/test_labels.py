@@ -73,6 +73,7 @@ def test_released_rephrased_file(shared: Path) -> None:
         ("{", "not valid JSON: line 1"),
         ('{"a": 3}', "must be text, not 3"),
         ("juggling\njuggling", "'juggling' is given twice"),
+        ("juggling\nJuggling", "'juggling' and 'Juggling' are one to CLIP"),
         ('{"a": "x", "a": "y"}', "'a' is given twice"),
         ('{" a": "x", "": "y"}', "name is empty"),
         ("[1, 2]", "must be text, not 1"),

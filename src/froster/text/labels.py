@@ -98,6 +98,7 @@ def check_labels(labels: str | Sequence[str] | Mapping[str, str], source: str | 
 
 def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> Labels:
     labels: Labels = {}
+    spelled: dict[str, str] = {}
     for name, description in pairs:
         if not isinstance(name, str) or not isinstance(description, str):
             wrong = name if not isinstance(name, str) else description
@@ -107,7 +108,9 @@ def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> L
             raise FrosterError(f"{source}: an action name is empty.")
         if name in labels:
             raise FrosterError(f"{source}: the label {name!r} is given twice.")
-        labels[name] = description.strip()
+        if other := spelled.get(name.lower()):
+            raise FrosterError(f"{source}: the labels {other!r} and {name!r} are one to CLIP, which reads small letters.")
+        labels[name], spelled[name.lower()] = description.strip(), name
     if not labels:
         raise FrosterError(f"No action names in {source}: give at least one.")
     return labels
