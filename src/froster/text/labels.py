@@ -109,7 +109,9 @@ def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> L
         if name in labels:
             raise FrosterError(f"{source}: the label {name!r} is given twice.")
         if other := spelled.get(name.lower()):
-            raise FrosterError(f"{source}: the labels {other!r} and {name!r} are one to CLIP, which reads small letters.")
+            raise FrosterError(
+                f"{source}: the labels {other!r} and {name!r} are one to CLIP, which reads small letters."
+            )
         labels[name], spelled[name.lower()] = description.strip(), name
     if not labels:
         raise FrosterError(f"No action names in {source}: give at least one.")
