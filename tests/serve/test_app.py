@@ -2,18 +2,21 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+import froster.serve
 from froster.data.puppets import ACTIONS
 from froster.data.vocabularies import read_vocabulary
 from froster.models import puppets_weights
@@ -349,7 +352,9 @@ def test_embed_text(client: httpx.Client) -> None:
     np.testing.assert_allclose(
         answer["features"], expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4
     )
-    for body in ({}, {"texts": []}, {"texts": [1]}, {"texts": "walking"}, [], "x"):
+    for texts in ([], [1], "walking", [""], ["a", " "]):
+        assert failure(client.post("/v1/embed/text", json={"texts": texts})) == (400, "bad_request"), texts
+    for body in ({}, [], "x"):
         assert failure(client.post("/v1/embed/text", json=body)) == (400, "bad_request"), body
     assert failure(client.post("/v1/embed/text", content=b"{")) == (400, "bad_request")
     assert failure(client.post("/v1/embed/text", content=bytes(2_000_000))) == (400, "bad_request")
@@ -398,7 +403,31 @@ def test_documentation(client: httpx.Client) -> None:
     }
     page = client.get("/docs").text
     assert all(path in page for path in schema["paths"])
+    icon = re.search(r'<link rel=icon href="([^"]+)"', page)
+    assert icon and client.get(urljoin("/docs", icon[1])).headers["content-type"].startswith("image/svg+xml")
     assert "src=" not in page and "http://" not in page and "https://" not in page
+
+
+def test_codes_of_errors_are_in_the_docs() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(froster.serve.__file__).parent.glob("*.py"))
+    codes = {(int(status), code) for status, code in re.findall(r'RequestError\((\d{3}), "(\w+)"', sources)}
+    codes |= {(int(status), code) for status, code in re.findall(r'\b(40[45]): "(\w+)"', sources)}
+    assert {(404, "not_found"), (405, "method_not_allowed"), (429, "queue_full")} <= codes
+    for status, code in codes - {(499, "cancelled")}:  # which nobody hears
+        assert re.search(rf"^\| {status} \|[^|]*`{code}`", told, re.M), code
+
+
+def test_head_is_get_without_the_body(client: httpx.Client) -> None:
+    for path in ("/", "/healthz", "/docs", "/openapi.json", "/v1/models", "/v1/vocabularies", "/page/icon.svg"):
+        whole, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (200, b""), path
+        for name in ("content-type", "content-length", "content-security-policy"):
+            assert head.headers[name] == whole.headers[name], (path, name)
+    assert client.head("/v1/nothing").status_code == 404
+    assert client.head("/v1/recognize").status_code == 405
+    assert client.head("/healthz", headers={"Host": "evil.example"}).status_code == 403
+    assert not any("head" in methods for methods in client.get("/openapi.json").json()["paths"].values())
 
 
 def test_only_this_machine_is_answered(client: httpx.Client, server: Running) -> None:
@@ -423,7 +452,15 @@ def test_foreign_pages_are_refused(client: httpx.Client, server: Running) -> Non
 
     port = server.url.rpartition(":")[2]
     assert ask(Origin=server.url).status_code == 200
-    for origin in ("http://evil.example", "null", f"http://localhost:{port}", "http://127.0.0.1:1", "file://", ""):
+    for origin in (
+        "http://evil.example",
+        "null",
+        f"http://localhost:{port}",
+        "http://127.0.0.1:1",
+        "file://",
+        "",
+        "http://[",
+    ):
         assert failure(ask(Origin=origin)) == (403, "cross_site"), origin
     assert failure(ask(**{"Sec-Fetch-Site": "cross-site"})) == (403, "cross_site")
     assert ask(**{"Sec-Fetch-Site": "same-origin", "Origin": server.url}).status_code == 200

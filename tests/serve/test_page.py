@@ -21,6 +21,7 @@ from serve.conftest import running_server
 
 FILES = Path(froster.serve.__file__).with_name("page")
 SAMPLE_LABELS = ["juggling balls", "crawling", "bowing", "riding a bicycle"]
+COMMAS = ["running, fast", "walking", '5" nails', "letting go, slowly"]
 FINGER = 44  # CSS pixels, WCAG 2.5.5
 
 TIMEOUT = 20_000  # milliseconds, for machines that have much else to do
@@ -205,6 +206,8 @@ def test_everything_by_keyboard(new_page: NewPage) -> None:
         ("walking\nrunning, fast\n\n walking \n", ["walking", "running, fast"]),
         ('["doing sit ups", "letting go, slowly"]', ["doing sit ups", "letting go, slowly"]),
         ('walking, "bowing" ,walking', ["walking", "bowing"]),
+        ('"running, fast",walking,5" nails, "letting go, slowly"', COMMAS),
+        ("Walking, bowing,walking,BOWING", ["Walking", "bowing"]),
     ],
 )
 def test_lists_are_pasted(new_page: NewPage, pasted: str, labels: list[str]) -> None:
@@ -218,6 +221,37 @@ def test_lists_are_pasted(new_page: NewPage, pasted: str, labels: list[str]) -> 
     expect(page.locator(".sample")).to_have_count(6)
     page.reload()
     assert labels_of(page) == labels
+
+
+def test_quotes_hold_a_label_together(new_page: NewPage) -> None:
+    page = new_page("?" + urlencode({"labels": '"running, fast",walking, Walking'}))
+    assert labels_of(page) == ["running, fast", "walking"]
+    expect(page.locator(".sample")).to_have_count(6)
+    field = page.get_by_role("textbox", name="Add a label")
+    field.press_sequentially('"letting go, slowly",bowing,')
+    assert labels_of(page) == ["running, fast", "walking", "letting go, slowly", "bowing"]
+    page.get_by_role("button", name="Edit running, fast").click()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.type("not ")
+    page.keyboard.press("Enter")
+    assert labels_of(page) == ["not running, fast", "walking", "letting go, slowly", "bowing"]
+    page.reload()
+    assert labels_of(page) == ["not running, fast", "walking", "letting go, slowly", "bowing"]
+
+
+def test_labels_that_differ_in_case_are_one(new_page: NewPage) -> None:
+    page = new_page()
+    add(page, ["Crawling", "crawling", "Sleeping"])
+    assert labels_of(page) == ["Crawling", "Sleeping"]
+    expect(page.locator("#live")).to_have_text("Sleeping added.")
+    page.locator("#vocabulary").select_option("puppets")
+    expect(page.locator("#count")).to_have_text("46")
+    page.locator(".sample", has_text="Crawling").click()
+    page.get_by_role("button", name="Recognise").click()
+    assert best(page) == "Crawling"
+    page.get_by_role("button", name="Open puppets").click()
+    assert len(labels_of(page)) == 46
 
 
 def test_vocabulary_is_one_chip_that_opens(new_page: NewPage) -> None:

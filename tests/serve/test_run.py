@@ -111,6 +111,15 @@ def test_full_queue(server: Running) -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
             assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert client.get("/healthz").status_code == 200
+        # Who is still sending is heard out first, else the answer may be lost with the connection.
+        head = f"POST /v1/embed/text HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 2"
+        with socket.create_connection(("127.0.0.1", port(server)), timeout=0.5) as sending:
+            sending.sendall(f"{head}\r\n\r\n{{".encode())
+            with pytest.raises(TimeoutError):
+                sending.recv(1)
+            sending.settimeout(20)
+            sending.sendall(b"}")
+            assert b"429" in sending.recv(100)
         for connection in waiting:
             connection.close()
         wait_for_queue(client, 0)

@@ -1,9 +1,17 @@
+import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from froster.cli.predict import Precision
+from froster.cli.serve import serve
+from froster.clip.weights import save_checkpoint
 from froster.errors import FrosterError
-from froster.serve.app import load_models
+from froster.models import load_model
+from froster.recognizer import Recognizer
+from froster.serve.app import create_app, load_models
 from froster.serve.settings import ServeSettings, parse_size, show_size
 
 
@@ -44,3 +52,38 @@ def test_sizes() -> None:
 @pytest.mark.filterwarnings("error::froster.errors.FrosterWarning")
 def test_models_are_loaded_without_a_word_on_labels_that_nobody_gave() -> None:
     assert list(load_models(ServeSettings(models=("puppets",), device="cpu"))) == ["puppets"]
+
+
+def test_templates_are_those_of_each_run_or_those_given(
+    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, given, run = tmp_path / "trained.txt", tmp_path / "given.txt", tmp_path / "run.safetensors"
+    trained.write_text("a drawing of {}.\n")
+    given.write_text("someone who is {}\n")
+    save_checkpoint(load_model("puppets"), run, recipe=json.dumps({"data": {"templates": str(trained)}}))
+    video, labels = next(iter(videos.values())), list(videos)
+    answers: dict[str, dict[str, float]] = {}
+
+    def ask(settings: ServeSettings, _: int) -> None:
+        answers.clear()
+        with TestClient(create_app(settings), "http://127.0.0.1") as client:
+            for model in ("run", "puppets"):
+                form = {"labels": json.dumps(labels), "top": "99", "model": model}
+                answer = client.post("/v1/recognize", files={"file": video.read_bytes()}, data=form).json()
+                answers[model] = {entry["label"]: entry["similarity"] for entry in answer["ranked"]}
+
+    monkeypatch.setattr("froster.serve.run.run", ask)
+    found: list[dict[str, float]] = []
+    for templates, of_run, of_puppets in ((None, trained, None), (given, given, given)):
+        serve([str(run), "puppets"], templates=templates, device="cpu", precision=Precision.float32)
+        for model, its in (("run", of_run), ("puppets", of_puppets)):
+            recognizer = Recognizer("puppets", labels, templates=its, device="cpu", precision="float32")
+            assert answers[model] == pytest.approx(recognizer.predict(video).similarities, abs=1e-4), (model, its)
+        found += answers.values()
+        said = capsys.readouterr().err
+        assert (f"Using the templates in {trained}" in said) == (templates is None)
+    for one, other in combinations(found[:3], 2):  # trained with, usual, given
+        assert max(abs(one[label] - other[label]) for label in labels) > 0.001
+    trained.write_text("a {} and a {}")
+    with pytest.raises(FrosterError, match=r"trained\.txt, line 1"):
+        serve([str(run)], device="cpu")

@@ -29,6 +29,12 @@ def serve(
         int, typer.Option(help="Requests that may wait or be at work; others are told to come back.")
     ] = 64,
     batch: Annotated[int, typer.Option(help="Videos that go through the network together.")] = 8,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='Prompts of all models, one a line, "a video of {}."; by default those of each.'
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
 ) -> None:
@@ -56,7 +62,7 @@ def serve(
         batch=batch,
         device=device,
         precision=precision.value,
-        templates={name: found for name in models if (found := templates_of(name, None))},
+        templates={name: found for name in models if (found := templates_of(name, templates))},
     )
     if why:
         print(why)

@@ -101,8 +101,8 @@ class Service:
             self.typical_seconds += 0.1 * (time.monotonic() - begin - self.typical_seconds)
 
     @asynccontextmanager
-    async def form(self, request: Request) -> AsyncIterator[Form]:
-        """The form of a request that has a place in the queue."""
+    async def body(self, request: Request) -> AsyncIterator[Body]:
+        """The body of a request that has a place in the queue; of one that gets none, it is read and thrown away."""
         body = Body(request, self.closing)
         with ExitStack() as stack:
             try:
@@ -110,8 +110,16 @@ class Service:
             except RequestError:
                 await body.discard()
                 raise
-            async with read_form(request, body, self.folder, self.settings.max_upload) as form:
-                yield form
+            yield body
+
+    @asynccontextmanager
+    async def form(self, request: Request) -> AsyncIterator[Form]:
+        """The form of a request that has a place in the queue."""
+        async with (
+            self.body(request) as body,
+            read_form(request, body, self.folder, self.settings.max_upload) as form,
+        ):
+            yield form
 
     def model(self, name: str | None) -> str:
         """The name of a model that is there. Raises `RequestError`."""
@@ -248,8 +256,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     @app.post("/v1/embed/text", **documents.EMBED_TEXT)
     async def embed_text(request: Request) -> Response:
         """The normalised feature of each text, as it stands, without templates."""
-        with service.place_in_queue():
-            wanted = read_text_request(await Body(request, service.closing).whole(JSON_BYTES))
+        async with service.body(request) as body:
+            wanted = read_text_request(await body.whole(JSON_BYTES))
             return JSONResponse(await while_connected(request, service.embed_text(wanted)))
 
     @app.get("/v1/models", **documents.MODELS)

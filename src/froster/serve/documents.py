@@ -261,6 +261,7 @@ def page(schema: dict[str, Any]) -> str:
     """The API as one plain HTML page, from its OpenAPI description."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>froster: API</title>"
+        '<link rel=icon href="page/icon.svg" type="image/svg+xml">'
         "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:54rem;margin:2rem auto;padding:0 1rem;"
         "color:#222;background:#fff}pre{background:#f3f5f7;padding:.8rem;overflow:auto}table{border-collapse:collapse}"
         "td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}</style>",

@@ -42,6 +42,9 @@ class Guard:
             await self.app(scope, receive, send)
             return
         begin, status, started = time.monotonic(), 500, False
+        is_head = scope["method"] == "HEAD"
+        if is_head:  # answered as GET; a copy, since the server looks at its own to leave the body out
+            scope = {**scope, "method": "GET"}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, started
@@ -50,6 +53,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+            elif is_head:
+                message["body"] = b""
             await send(message)
 
         try:
@@ -78,7 +83,7 @@ def check_request(scope: Scope, settings: ServeSettings) -> None:
     if settings.is_local and not is_own_name(host, settings.host):
         raise RequestError(403, "wrong_host", f"This server answers to localhost, not to {host!r}.")
     origin = headers.get("origin")
-    foreign = headers.get("sec-fetch-site") == "cross-site" or (origin is not None and urlsplit(origin).netloc != host)
+    foreign = headers.get("sec-fetch-site") == "cross-site" or (origin is not None and not is_page_of(origin, host))
     if scope["method"] not in SAFE_METHODS and foreign:
         raise RequestError(403, "cross_site", "Another site's page may not send requests to this server.")
     if settings.token and needs_token(scope["path"]):
@@ -91,6 +96,13 @@ def check_request(scope: Scope, settings: ServeSettings) -> None:
 
 def needs_token(path: str) -> bool:
     return path == "/metrics" or path.startswith("/v1/")
+
+
+def is_page_of(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def is_own_name(host: str, own: str) -> bool:

@@ -85,6 +85,8 @@ def read_labels(text: str, max_labels: int) -> tuple[str, ...]:
 def check_texts(texts: Sequence[str]) -> None:
     """Raises `RequestError` for a text that is none, or that no model reads to its end and that costs time."""
     for text in texts:
+        if not text.strip():
+            raise bad_request("One of the texts is empty; leave it out.")
         if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
             raise bad_request(f"{text[:30]!a} holds half a letter or a null byte; leave it out.")
         if len(text) > LONGEST_TEXT:

@@ -19,7 +19,7 @@ class ServeSettings:
     requests are believed to come from this machine. `token`: what clients must send, "" for none. `folder`: whose
     files `path` may name, None for no files at all. Limits: `max_upload` bytes, `max_seconds` of video, `max_labels`,
     and `queue` requests at a time. `batch`: videos that go through the network together. `templates`: prompts, by the
-    name in `models`, of those models that were trained with others than their student's.
+    name in `models`, of those models that have others than their student's.
 
     Raises `FrosterError` for a host other machines can reach without a token, and for limits below 1.
     """

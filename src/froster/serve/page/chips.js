@@ -2,7 +2,11 @@
 
 import { element, plural } from "./dom.js";
 
-/** Labels from typed or pasted text: a JSON list, one a line, or separated by commas. */
+// A label in double quotes may hold the comma that ends any other.
+const BETWEEN_COMMAS = /\s*"[^"]*"\s*(?=[,\t]|$)|[^,\t]+/g;
+const QUOTED_START = /^\s*"[^"]*("|$)/; // its end may still be to come
+
+/** Labels from typed or pasted text: a JSON list, one a line, or separated by commas; each once, in any case. */
 export function parseLabels(text) {
   if (text.trim().startsWith("[")) {
     try {
@@ -12,18 +16,27 @@ export function parseLabels(text) {
       // Not JSON after all.
     }
   }
-  return tidy(text.split(/[\n\r]/.test(text) ? /[\n\r]+/ : /[,\t]+/));
+  return tidy(/[\n\r]/.test(text) ? text.split(/[\n\r]+/) : (text.match(BETWEEN_COMMAS) ?? []));
 }
 
 function tidy(labels) {
-  return labels
-    .map((label) => label.replace(/\s+/g, " ").replace(/^ |[ ,]+$/g, "").replace(/^(["'])(.*)\1$/, "$2"))
-    .filter(Boolean);
+  return distinct(
+    labels
+      .map((label) => label.replace(/\s+/g, " ").replace(/^ |[ ,]+$/g, "").replace(/^(["'])(.*)\1$/, "$2"))
+      .filter(Boolean),
+  );
+}
+
+/** CLIP reads small letters: labels that differ only in case are one, spelled as it comes first. */
+function distinct(labels) {
+  const first = new Map();
+  for (const label of labels) if (!first.has(label.toLowerCase())) first.set(label.toLowerCase(), label);
+  return [...first.values()];
 }
 
 /** One line that `parseLabels` reads back. */
 export function joinLabels(labels) {
-  return labels.some((label) => /[,[]/.test(label)) ? JSON.stringify(labels) : labels.join(",");
+  return labels.some((label) => /[,["]/.test(label)) ? JSON.stringify(labels) : labels.join(",");
 }
 
 export class Chips {
@@ -45,7 +58,7 @@ export class Chips {
     input.addEventListener("keydown", (event) => this.#typed(event));
     // Phones' keyboards send no key for a comma, so look at the text.
     input.addEventListener("input", () => {
-      if (input.value.includes(",")) this.#take(input.value);
+      if (input.value.replace(QUOTED_START, "").includes(",")) this.#take(input.value);
     });
     input.addEventListener("paste", (event) => {
       const text = event.clipboardData.getData("text");
@@ -59,7 +72,7 @@ export class Chips {
 
   /** Every single label, those of the vocabularies included, each once. */
   get labels() {
-    return [...new Set(this.#items.flatMap((item) => (item.vocabulary ? item.labels : [item.label])))];
+    return distinct(this.#items.flatMap((item) => (item.vocabulary ? item.labels : [item.label])));
   }
 
   get own() {
@@ -89,7 +102,7 @@ export class Chips {
   }
 
   add(labels) {
-    const fresh = [...new Set(labels)].filter((label) => !this.own.includes(label));
+    const fresh = this.#fresh(labels);
     this.#items.splice(this.#at ?? this.#items.length, 0, ...fresh.map((label) => ({ label })));
     this.#at = null;
     if (fresh.length === 0) this.#announce(labels.length === 1 ? `${labels[0]} is there already.` : "Nothing new.");
@@ -102,6 +115,10 @@ export class Chips {
     this.#items.push({ vocabulary: vocabulary.name, labels: vocabulary.labels });
     this.#announce(`${vocabulary.name}, ${plural(vocabulary.labels.length, "label")}, added.`);
     this.#draw();
+  }
+
+  #fresh(labels) {
+    return distinct([...this.own, ...labels]).slice(this.own.length);
   }
 
   #take(text) {
@@ -121,11 +138,10 @@ export class Chips {
     this.commit();
     const [item] = this.#items.splice(index, 1);
     if (item.vocabulary) {
-      const fresh = item.labels.filter((label) => !this.own.includes(label));
-      this.#items.splice(index, 0, ...fresh.map((label) => ({ label })));
+      this.#items.splice(index, 0, ...this.#fresh(item.labels).map((label) => ({ label })));
       this.#announce(`${item.vocabulary} opened into its labels.`);
     } else {
-      this.#input.value = item.label;
+      this.#input.value = item.label.includes(",") ? `"${item.label}"` : item.label;
       this.#at = index;
     }
     this.#draw();
