@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import pytest
 from PIL import Image
 
 from froster.cli.explain import explain
+from froster.clip.weights import save_checkpoint
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError
+from froster.models import load_model
 
 FROSTER = Path(sys.executable).with_name("froster")
 
@@ -45,6 +48,26 @@ def test_without_models_labels_and_films(video: Path, tmp_path: Path) -> None:
     assert "drawn puppets only" in result.stderr
     assert result.stdout.startswith("puppets: bowing cosine ")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["explain.png"]
+
+
+def test_a_run_is_asked_with_the_prompts_that_it_was_trained_with(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "templates.txt").write_text("riding a bicycle and {}\n")
+    recipe = json.dumps({"data": {"templates": "templates.txt"}})
+    save_checkpoint(load_model("puppets"), tmp_path / "run" / "model.safetensors", recipe=recipe)
+    options = ("--labels", "riding a bicycle, bowing", "--frames", 2)
+    models = ("--models", "usual=puppets,own=run", "--no-animation")
+    result = froster("explain", video, "--label", "bowing", *options, *models, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Using the templates in templates.txt, which the model was trained with." in result.stderr
+    said = {}
+    for name, model in (("usual", "puppets"), ("own", "run")):
+        same = ("--model", model, "--views", 1, "--precision", "float32", "--json")
+        predicted = froster("predict", video, *options, *same, cwd=tmp_path)
+        scores = {row["label"]: row["score"] for row in json.loads(predicted.stdout)["predictions"]}
+        said[name] = f"{name}: bowing {100 * scores['bowing']:.1f} %"
+    assert result.stdout.splitlines() == list(said.values())
+    usual, own = (float(line.split()[-2]) for line in said.values())
+    assert abs(usual - own) > 2, said
 
 
 @pytest.mark.parametrize(

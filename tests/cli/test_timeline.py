@@ -91,6 +91,22 @@ def test_negatives_set_the_threshold(videos: Path, tmp_path: Path) -> None:
     assert len(named) == int(0.1 * len(breaks)) == 3
 
 
+def test_negatives_that_cannot_be_read_are_told(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "breaks").mkdir()
+    (tmp_path / "breaks" / "empty.mp4").touch()
+    only = FROSTER, "timeline", videos / "film.mp4", *LABELS, "--false-alarms", "0.2", "--negatives", "breaks"
+    failed = subprocess.run(only, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert failed.returncode == 2
+    warning = "warning: breaks/empty.mp4: the file is empty; it is left out of the negatives."
+    error = "froster: None of the negatives can be read; name videos without the actions."
+    assert failed.stderr.splitlines() == [warning, error]
+    more = (*only, "--negatives", videos / "breaks" / "7000.mp4")
+    result = subprocess.run(more, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert warning in result.stderr.splitlines()
+    assert "by 1 video without the actions" in result.stderr
+
+
 def test_in_a_terminal_a_table(videos: Path, tmp_path: Path) -> None:
     primary, secondary = pty.openpty()
     process = subprocess.Popen(

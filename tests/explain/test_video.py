@@ -1,13 +1,18 @@
+import unicodedata
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from matplotlib import get_data_path
+from matplotlib.font_manager import findfont, fontManager, get_font
 from PIL import Image
 
 from froster.data.puppets import action_index, draw_video
 from froster.data.puppets.files import write_mp4
-from froster.errors import FrosterError, VideoError
+from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.explain import explain
 from froster.explain.sheet import draw_film, draw_sheet, save_explanation
 from froster.explain.video import Explanation, Look, Pictures, explain_video, maps_between
@@ -178,6 +183,27 @@ def test_all_files_are_written_or_none(
     with pytest.raises(OSError, match="No space"):
         save_explanation(explanation, tmp_path / "none" / "look.png")
     assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn_with_another(
+    explanation: Explanation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, stix = (get_font(findfont(name)).get_charmap() for name in ("DejaVu Sans", "STIXGeneral"))
+    symbols = [chr(code) for code in stix.keys() - usual.keys() if unicodedata.category(chr(code)) == "Sm"]
+    one, other = (replace(explanation, label=f"walking {symbol * 5}") for symbol in sorted(symbols)[:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Boxes would be the same for both.
+        assert draw_sheet(one).tobytes() != draw_sheet(other).tobytes()
+        assert next(draw_film(one)).tobytes() != next(draw_film(other)).tobytes()
+    own = [entry for entry in fontManager.ttflist if Path(entry.fname).is_relative_to(get_data_path())]
+    monkeypatch.setattr(fontManager, "ttflist", own)  # which have no Chinese
+    with pytest.warns(FrosterWarning, match="No installed font has '步跑': the picture shows boxes") as warned:
+        boxes = draw_sheet(replace(explanation, label="walking 跑步"))
+        next(draw_film(replace(explanation, label="walking 跑步")))
+    assert len(warned) == 1
+    with pytest.warns(FrosterWarning, match="No installed font"):
+        assert boxes.tobytes() == draw_sheet(replace(explanation, label="walking 步跑")).tobytes()
 
 
 def test_long_names_are_shortened_and_do_not_widen_the_sheet(explanation: Explanation) -> None:

@@ -120,6 +120,25 @@ def test_too_few_negatives_are_told(negatives: list[Path]) -> None:
         calibrate_threshold(recognizer, negatives, false_alarms=1.0)
 
 
+def test_negatives_that_cannot_be_read_are_left_out(negatives: list[Path], tmp_path: Path) -> None:
+    recognizer, done = random_recognizer("frame_clip"), list[str | Path]()
+    broken = [tmp_path / "empty.mp4", tmp_path / "text.mp4"]
+    broken[0].touch()
+    broken[1].write_text("no video")
+    with pytest.warns(FrosterWarning) as warned:
+        threshold = calibrate_threshold(recognizer, [broken[0], *negatives, broken[1]], done=done.append)
+    assert threshold == calibrate_threshold(recognizer, negatives)
+    assert done == negatives
+    said = [str(warning.message) for warning in warned]
+    assert said[0] == f"{broken[0]}: the file is empty; it is left out of the negatives."
+    assert said[1].startswith(str(broken[1]))
+    assert len(said) == 2
+    with pytest.warns(FrosterWarning), pytest.raises(FrosterError, match="None of the negatives can be read"):
+        calibrate_threshold(recognizer, broken)
+    with pytest.raises(VideoError, match="stride"):  # which is no fault of the videos
+        calibrate_threshold(recognizer, negatives, stride=0)
+
+
 def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
     recognizer = random_recognizer("frame_clip")
     with pytest.raises(VideoError, match="no such file"):

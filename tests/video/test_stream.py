@@ -173,6 +173,20 @@ def test_what_is_a_stream(tmp_path, monkeypatch):
         list(read_windows("http://127.0.0.1:9/a.mp4", Sliding(2.0, 1.0, 8), lambda image: None))
 
 
+@pytest.mark.parametrize(
+    "length, stride, message",
+    [
+        (float("nan"), 1, r"^window \(nan\) is no number; it must be more than 0 s\.$"),
+        (2, float("nan"), r"^stride \(nan\) is no number; it must be more than 0 s\.$"),
+        (2, -1, r"^stride \(-1 s\) must be more than 0 s\.$"),
+        (float("inf"), 1, r"^window \(inf s\) must be finite\.$"),
+    ],
+)
+def test_only_what_is_wrong_of_the_windows_is_named(length, stride, message):
+    with pytest.raises(VideoError, match=message):
+        Sliding(length, stride, 8)
+
+
 @contextmanager
 def served(content, stalls=False):
     """A URL of bytes; `stalls`: the connection then stays open and silent."""
@@ -207,6 +221,38 @@ def test_a_url_gives_the_windows_of_the_file(video, number_of):
     with served(path.read_bytes()) as url:
         streamed = list(read_windows(url, Sliding(2.0, 1.0, 8), number_of))
     assert streamed == list(read_windows(path, Sliding(2.0, 1.0, 8), number_of))
+
+
+def test_an_index_at_the_end_of_what_cannot_seek_is_said(tmp_path, video, number_of):
+    """A server without ranges, as `python -m http.server`, and a named pipe; the index first, both are read."""
+    for options, readable in (({}, False), ({"movflags": "faststart"}, True)):
+        path = video("served.mp4", 900, container_options=options)
+        pipe = tmp_path / f"pipe-{readable}"
+        os.mkfifo(pipe)
+        feed = Feed(pipe, path.read_bytes())
+        feed.start()
+        with served(path.read_bytes()) as url:
+            for source, what in ((url, "the server"), (pipe, "the pipe")):
+                if readable:
+                    windows = list(read_windows(source, Sliding(2.0, 1.0, 8), number_of))
+                    assert windows == list(read_windows(path, Sliding(2.0, 1.0, 8), number_of))
+                    continue
+                with pytest.raises(VideoError, match=rf"{what} cannot seek, and .* at its end: download it") as caught:
+                    list(read_windows(source, Sliding(2.0, 1.0, 8), number_of))
+                assert "-movflags faststart" in str(caught.value)
+        feed.join()
+
+
+class Feed(threading.Thread):
+    """Writes bytes into a named pipe, until nobody reads."""
+
+    def __init__(self, pipe, content):
+        super().__init__(daemon=True)
+        self.pipe, self.content = pipe, content
+
+    def run(self):
+        with suppress(OSError), self.pipe.open("wb", buffering=0) as file:
+            file.write(self.content)
 
 
 def test_a_url_that_falls_silent_ends(video, number_of, monkeypatch):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.predict import templates_of
 from froster.errors import FrosterError
 
 
@@ -62,9 +63,12 @@ def explain(
         model, why = default_model()
         messages.print(why)
         named = {model: model}
+    prompts = {name: templates_of(model, None) for name, model in named.items()}
     with messages.status("Looking"):
         recognizers = {
-            name: Recognizer(model, wanted, views=1, frames=frames, device=device, precision="float32")
+            name: Recognizer(
+                model, wanted, templates=prompts[name], views=1, frames=frames, device=device, precision="float32"
+            )
             for name, model in named.items()
         }
         explanation = explain_video(found[0], label.strip(), recognizers, kind.value)

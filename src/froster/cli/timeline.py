@@ -147,6 +147,12 @@ def calibrate(
     from froster.video import find_videos
 
     videos = find_videos(negatives)
+    read = list[str | Path]()
+
+    def done(video: str | Path) -> None:
+        read.append(video)
+        bar.advance(task)
+
     with Progress(console=messages, transient=True, disable=not messages.is_terminal) as bar:
         task = bar.add_task("Calibrating", total=len(videos))
         threshold = calibrate_threshold(
@@ -155,9 +161,10 @@ def calibrate(
             false_alarms=false_alarms,
             window=window,
             stride=stride,
-            done=lambda _: bar.advance(task),
+            done=done,
         )
-    messages.print(f"Named above a similarity of {threshold.value:.3f}, by {len(videos)} videos without the actions.")
+    count = f"{len(read)} video{'s' * (len(read) > 1)}"
+    messages.print(f"Named above a similarity of {threshold.value:.3f}, by {count} without the actions.")
     return threshold
 
 

@@ -1,12 +1,13 @@
 """An explanation as a picture, and as a film."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,6 +15,7 @@ from froster.data.puppets.files import write_mp4
 from froster.explain.overlay import COLOURS, overlay
 from froster.explain.video import Explanation, maps_between
 from froster.files import replace_when_written
+from froster.text.distance import font_families
 
 KINDS = {
     "attention": "attention of the class tokens in the last layer",
@@ -110,7 +112,7 @@ def draw_legend(sheet: Image.Image, right: int, top: int, unit: float) -> int:
     """The colours from little to much, ending at `right`; returns where the legend begins."""
     draw = ImageDraw.Draw(sheet)
     width, height = round(90 * unit), round(8 * unit)
-    much, little = font(8 * unit, False).getlength("much"), font(8 * unit, False).getlength("little")
+    much, little = (text_length(word, font_files(word, False), 8 * unit) for word in ("much", "little"))
     bar = right - round(much + 5 * unit) - width
     colours = np.rint(255 * COLOURS(np.linspace(0, 1, width))[:, :3]).astype(np.uint8)
     sheet.paste(Image.fromarray(np.repeat(colours[None], height, axis=0)), (bar, top))
@@ -130,15 +132,50 @@ def put_text(
     colour: tuple[int, int, int] = INK,
 ) -> None:
     """Write one line from its upper left corner, shortened to the room in pixels."""
-    face = font(size, bold)
-    if face.getlength(text) > room:
-        while text and face.getlength(f"{text}…") > room:
+    files = font_files(text, bold)
+    if text_length(text, files, size) > room:
+        while text and text_length(f"{text}…", files, size) > room:
             text = text[:-1]
         text = f"{text.rstrip()}…"
-    draw.text(place, text, fill=colour, font=face)
+    left, baseline = float(place[0]), place[1] + font(files[0], size).getmetrics()[0]
+    for stretch, file in stretches(text, files):
+        draw.text((left, baseline), stretch, fill=colour, font=font(file, size), anchor="ls")
+        left += font(file, size).getlength(stretch)
+
+
+def text_length(text: str, files: Sequence[str], size: float) -> float:
+    """How wide a line is, in pixels."""
+    return sum(font(file, size).getlength(stretch) for stretch, file in stretches(text, files))
+
+
+def stretches(text: str, files: Sequence[str]) -> list[tuple[str, str]]:
+    """The text in parts, each with the first of the font files that has its letters; the very first where none has."""
+
+    def file_of(letter: str) -> str:
+        return next((file for file in files if ord(letter) in letters_of(file)), files[0])
+
+    return [("".join(letters), file) for file, letters in groupby(text, file_of)]
 
 
 @cache
-def font(size: float, bold: bool) -> ImageFont.FreeTypeFont:
-    """Matplotlib's own font: it is there on every machine."""
-    return ImageFont.truetype(findfont(FontProperties(weight="bold" if bold else "normal")), size)
+def font_files(text: str, bold: bool) -> tuple[str, ...]:
+    """Matplotlib's own font, which is there on every machine, then others for the letters that it lacks.
+
+    Warns of letters that no font has.
+    """
+    families = font_families(text)
+    # A bold face may have fewer letters than the plain one of its family.
+    weights = ("bold", "normal") if bold else ("normal",)
+    files = [findfont(FontProperties(family=family, weight=weight)) for weight in weights for family in families]
+    return tuple(dict.fromkeys(files))
+
+
+@cache
+def letters_of(file: str) -> frozenset[int]:
+    return frozenset(get_font(file).get_charmap())
+
+
+@cache
+def font(file: str, size: float) -> ImageFont.FreeTypeFont:
+    # matplotlib's names of collections say which of their faces is meant, since its version 3.11.
+    return ImageFont.truetype(file, size, index=getattr(file, "face_index", 0))

@@ -34,7 +34,8 @@ def write_timeline(
     """Write `out`.png, `out`.csv and `out`.json; returns them.
 
     The CSV has a row a window: start and end in seconds, the label it is named after, empty for none of them, the score
-    of every label, and the similarity of every label; scores and similarities are empty in a gap.
+    of every label, and the similarity of every label; scores and similarities are empty in a gap. Its label is that
+    before smoothing, segments are found after it (step 2 of `SegmentFinder`), so the two may differ.
     """
     png, table, data = (out.with_name(f"{out.name}.{suffix}") for suffix in ("png", "csv", "json"))
     with replace_when_written(png) as temporary:

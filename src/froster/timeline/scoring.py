@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.data.puppets import ACTIONS
-from froster.errors import FrosterError, FrosterWarning
+from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.recognizer import Recognizer
 from froster.students.base import Observation
 from froster.students.frame_clip import FrameClip
@@ -54,17 +54,28 @@ def calibrate_threshold(
 
     `negatives`: videos that show none of the labels, of the kind that the timeline is for. It is put on the cosine of
     the best label, which says more than its score: a softmax over the given labels is high also where all are unlikely.
-    `done` is called with every finished video. Raises `FrosterError` without any window; warns where the windows are
-    too few for the share.
+    A video that cannot be read is left out, with a warning; `done` is called with each of the others when it is
+    finished. Raises `FrosterError` where none can be read, or without any window; warns where the windows are too few
+    for the share.
     """
     if not 0 <= false_alarms < 1:
         raise FrosterError(f"The share of false alarms must be from 0 to below 1, not {false_alarms:g}.")
-    best = list[float]()
+    best, read, unreadable = list[float](), False, False
     for video in negatives:
         moments = score_timeline(recognizer, video, window=window, stride=stride)
-        best += [float(moment.similarities.max()) for moment in moments if not moment.is_gap]
+        try:
+            best += [float(moment.similarities.max()) for moment in moments if not moment.is_gap]
+        except VideoError as error:
+            unreadable = True
+            warnings.warn(
+                f"{str(error).removesuffix('.')}; it is left out of the negatives.", FrosterWarning, stacklevel=2
+            )
+            continue
+        read = True
         if done is not None:
             done(video)
+    if unreadable and not read:
+        raise FrosterError("None of the negatives can be read; name videos without the actions.")
     if not best:
         raise FrosterError("The negatives give no window that could be decoded; name videos without the actions.")
     if 0 < false_alarms * len(best) < 1:

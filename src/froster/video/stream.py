@@ -34,6 +34,7 @@ from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline
 
 REORDERED = 16  # frames that may be stored before a frame and shown after it: the most that any codec allows
 STEP_BACK, JUMP = 0.5, 3600  # seconds; where a decoder's clock makes a longer step, it was set anew
+INDEX_HEADERS = 300  # bytes: an MP4's index has more, whatever it lists
 PACKETS_AHEAD = 256  # of a stream, that wait for the decoder
 OPENING, SILENCE = 10.0, 20.0  # seconds to wait for a stream to open, and for its next packet
 
@@ -47,8 +48,11 @@ class Sliding:
     frames: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.length < math.inf or not 0 < self.stride < math.inf:
-            raise VideoError(f"window ({self.length:g} s) and stride ({self.stride:g} s) must be more than 0 s.")
+        for name, seconds in (("window", self.length), ("stride", self.stride)):
+            if math.isnan(seconds):
+                raise VideoError(f"{name} ({seconds:g}) is no number; it must be more than 0 s.")
+            if not 0 < seconds < math.inf:
+                raise VideoError(f"{name} ({seconds:g} s) must be {'finite' if seconds > 0 else 'more than 0 s'}.")
         if self.frames < 1:
             raise VideoError(f"frames ({self.frames}) must be 1 or more.")
 
@@ -212,6 +216,14 @@ class _Demuxer:
         start = min(self.container.start_time or 0, 0) / av.time_base
         return self.promised - (self.last_second - start) > max(0.5, 2 / float(self.rate))
 
+    @property
+    def _needs_seeking(self) -> bool:
+        """Whether an MP4's frames lie before its index, in what is no file here and so was read past them."""
+        entries = self.stream.index_entries
+        # An index takes more than a byte a frame, so one that comes first leaves no room for frames at the beginning.
+        frames_first = len(entries) > 0 and min(entry.pos for entry in entries) < len(entries) + INDEX_HEADERS
+        return "mp4" in self.container.format.name and not self.container.name.startswith("file:") and frames_first
+
     def _packets(self) -> "Iterator[av.Packet[VideoStream]]":
         latest, shift = None, 0
         step = max(1, round(1 / (self.rate * self.tick)))
@@ -233,8 +245,15 @@ class _Demuxer:
                     packet.pts += shift
                 yield cast("av.Packet[VideoStream]", packet)
         except av.FFmpegError as error:
-            silent = isinstance(error, av.ExitError)  # how PyAV calls its own timeout
-            self.fault = f"nothing came for {SILENCE:g} s" if silent else error.strerror or str(error)
+            if isinstance(error, av.ExitError):  # how PyAV calls its own timeout
+                self.fault = f"nothing came for {SILENCE:g} s"
+            elif latest is None and self._needs_seeking:
+                self.fault = (
+                    f"the {'server' if '://' in self.container.name else 'pipe'} cannot seek, and the file's index is "
+                    "at its end: download it, or remux it with -movflags faststart"
+                )
+            else:
+                self.fault = error.strerror or str(error)
 
 
 class _Decoder:
