@@ -36,7 +36,7 @@ from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
 SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
-THREADS_WORTH = 4_000_000  # pixels of all frames; starting threads costs more than they save on fewer
+THREADS_WORTH = 300_000  # pixels of a frame; of smaller ones, handing them over costs more than threads gain
 
 
 def read(
@@ -228,7 +228,7 @@ def _fetch(
     found: dict[int, Kept] = {}
     context = stream.codec_context
     context.thread_type = "AUTO"
-    small = context.width * context.height * len(survey.pts) < THREADS_WORTH
+    small = context.width * context.height < THREADS_WORTH
     context.thread_count = 1 if small else min(torch.get_num_threads(), 8)  # a data loader's worker has one
     may_skip = not survey.counted and context.codec.name != "libdav1d"  # which heeds only what was set at its start
     shown = iter(survey.timeline.pts.tolist() if survey.timeline else ())
