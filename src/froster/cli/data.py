@@ -74,22 +74,14 @@ def check(
     import json
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from froster.cli.progress import progress_bar
     from froster.data.check import check_data
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         stopped_by_signals("Stopped; the same command goes on from here."),
-        Progress(
-            *columns,
-            console=errors,
-            transient=True,
-            disable=not errors.is_terminal,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        ) as bar,
+        progress_bar(errors) as bar,
     ):
         task = bar.add_task(f"Looking through {root}", total=None)
         report = check_data(

@@ -54,7 +54,7 @@ def describe(
     if out.is_dir():
         raise FrosterError(f"--out {out} is a folder; name a file in it.")
 
-    from froster.cli.evaluate import names_or_file
+    from froster.cli.vocabularies import names_or_file
     from froster.text.descriptions import PROMPT, Server, plain_description
 
     names = list(names_or_file(labels, "LABELS"))
@@ -88,17 +88,16 @@ def read_prompt(text: str) -> str:
 def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list[Answer]":
     """Ask for the descriptions, showing how many there are and what they cost."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from froster.cli.interrupt import stopped_by_signals
+    from froster.cli.progress import progress_bar
     from froster.text.descriptions import ask_descriptions
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     answers: list[Answer] = []
     with (
         stopped_by_signals("Stopped; the same command goes on with the other actions."),
-        Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar,
+        progress_bar(errors, redirect=True) as bar,
     ):
         task = bar.add_task(f"Asking {server.model}", total=len(names))
 

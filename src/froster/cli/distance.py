@@ -56,7 +56,7 @@ def distance(
     """
     from rich.console import Console
 
-    from froster.cli.evaluate import names_or_file
+    from froster.cli.vocabularies import names_or_file
     from froster.files import replace_when_written
     from froster.models import default_model, load_model
     from froster.text.distance import (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froster.cli.predict import Precision, SamplingName, templates_of
+from froster.cli.vocabularies import check_one_way, read_vocabularies
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from froster.evaluation import Evaluation, ModelReport
-    from froster.text.labels import Labels
 
 SHOWN = 10  # classes and confusions in a table
 LISTED = 20  # videos that could not be used
@@ -76,50 +76,23 @@ def evaluate(
 
     Example: froster evaluate runs/first --data clips.csv --base base.txt --novel novel.txt
     """
-    ways = (labels is not None) + (labels_file is not None) + (base is not None or novel is not None)
-    if ways > 1 or (base is None) != (novel is None):
-        raise FrosterError(
-            "Say in one way which classes to look for: --labels, or --labels-file, or --base together with --novel, "
-            "or nothing for the labels of the manifest."
-        )
+    check_one_way(labels, labels_file, base, novel)
     if out is not None and out.is_dir():
         raise FrosterError(f"--out {out} is a folder; name a file in it.")
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from froster.cli.progress import progress_bar
     from froster.data.manifests import read_manifest
     from froster.evaluation import evaluate_model
     from froster.files import replace_when_written
-    from froster.text.descriptions import describe_labels
-    from froster.text.labels import parse_labels, read_labels
 
     videos = read_manifest(data, split)
-    vocabularies: dict[str, Labels]
-    if base is not None and novel is not None:
-        vocabularies = {"base": names_or_file(base, "--base"), "novel": names_or_file(novel, "--novel")}
-    elif labels_file is not None:
-        vocabularies = {"all": read_labels(labels_file)}
-    elif labels is not None:
-        vocabularies = {"all": parse_labels(labels)}
-    else:
-        vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
-    if descriptions is not None:
-        together = {name: text for names in vocabularies.values() for name, text in names.items()}
-        described = describe_labels(together, descriptions)
-        vocabularies = {part: {name: described[name] for name in names} for part, names in vocabularies.items()}
+    vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
     prompts = templates_of(model, templates)
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns,
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ) as bar:
+    with progress_bar(errors) as bar:
         number = sum(map(len, vocabularies.values()))
         task = bar.add_task(f"Loading {model} and reading {number} labels", total=None)
         report = evaluate_model(
@@ -149,17 +122,6 @@ def evaluate(
             show(report, Console(highlight=False, markup=False))
     if report.unreadable:
         raise typer.Exit(1)
-
-
-def names_or_file(text: str, option: str) -> "Labels":
-    """Labels from names with commas, a labels file, or the name of a vocabulary."""
-    from froster.text.labels import check_labels, parse_labels, read_labels
-
-    if "," in text:
-        return check_labels([name for name in text.split(",") if name.strip()], option)
-    if Path(text).is_file() or Path(text).suffix in (".txt", ".json", ".csv"):
-        return read_labels(text)
-    return parse_labels(text)
 
 
 def show(report: "ModelReport", screen: "Console") -> None:

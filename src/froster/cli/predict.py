@@ -90,8 +90,8 @@ def predict(
         raise FrosterError("Choose one of --json and --csv.")
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from froster.cli.progress import progress_bar
     from froster.models import default_model, load_model
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
@@ -152,11 +152,7 @@ def predict(
             )
         network, numbers = recognizer.model.name, str(recognizer.dtype).removeprefix("torch.")
         messages.print(f"{network} on {model}, {views} x {frames} frames, {numbers} on {recognizer.device}")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        hide = len(paths) < 2 or not screen.is_terminal
-        with Progress(
-            *columns, console=screen, transient=True, disable=hide, redirect_stdout=False, redirect_stderr=False
-        ) as bar:
+        with progress_bar(screen, hide=len(paths) < 2) as bar:
             for video, result in bar.track(recognizer.predict_many(paths), len(paths), description="Recognising"):
                 if isinstance(result, VideoError):
                     fail(video, result)

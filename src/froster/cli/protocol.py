@@ -99,7 +99,7 @@ def base_to_novel(
     """
     from dataclasses import replace
 
-    from froster.cli.evaluate import names_or_file
+    from froster.cli.vocabularies import names_or_file
     from froster.protocols.base_to_novel import (
         TrainingLists,
         base_to_novel,
@@ -385,15 +385,12 @@ def about(
 def watch(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error while videos are tested, in the main process."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from froster.cli.progress import progress_bar
     from froster.training.processes import find_processes
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = console.is_terminal and find_processes().is_main_process
-    bar = Progress(*columns, console=console, transient=True, disable=not shown)
-    with bar:
+    with progress_bar(console, hide=not find_processes().is_main_process, redirect=True) as bar:
         task = bar.add_task(f"Testing {what}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -1,18 +1,15 @@
 """`froster report`: a model on labelled videos as one HTML page."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.evaluate import names_or_file
 from froster.cli.predict import Precision, SamplingName, templates_of
-from froster.errors import FrosterError
+from froster.cli.vocabularies import check_one_way, read_vocabularies
 
 if TYPE_CHECKING:
-    from froster.data.manifests import LabelledVideo
-    from froster.text.labels import Labels
+    pass
 
 
 def report(
@@ -69,8 +66,8 @@ def report(
     Example: froster report runs/first --data clips.csv --split test
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from froster.cli.progress import progress_bar
     from froster.data.manifests import read_manifest
     from froster.report import write_report
     from froster.report.write import check_page_path
@@ -82,15 +79,7 @@ def report(
     prompts = templates_of(model, templates)
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns,
-        console=errors,
-        transient=True,
-        disable=not errors.is_terminal,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ) as bar:
+    with progress_bar(errors) as bar:
         number = sum(map(len, vocabularies.values()))
         task = bar.add_task(f"Loading {model} and reading {number} labels", total=None)
         write_report(
@@ -113,41 +102,3 @@ def report(
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     print(out)
-
-
-def check_one_way(labels: str | None, labels_file: str | None, base: str | None, novel: str | None) -> None:
-    """Raises `FrosterError` where the classes are named in no clear way."""
-    ways = (labels is not None) + (labels_file is not None) + (base is not None or novel is not None)
-    if ways > 1 or (base is None) != (novel is None):
-        raise FrosterError(
-            "Say in one way which classes to look for: --labels, or --labels-file, or --base together with --novel, "
-            "or nothing for the labels of the manifest."
-        )
-
-
-def read_vocabularies(
-    videos: Sequence["LabelledVideo"],
-    labels: str | None,
-    labels_file: str | None,
-    base: str | None,
-    novel: str | None,
-    descriptions: Path | None,
-) -> dict[str, "Labels"]:
-    """The labels of each vocabulary, `all`, or `base` and `novel`; by default those of the videos."""
-    from froster.text.descriptions import describe_labels
-    from froster.text.labels import parse_labels, read_labels
-
-    vocabularies: dict[str, Labels]
-    if base is not None and novel is not None:
-        vocabularies = {"base": names_or_file(base, "--base"), "novel": names_or_file(novel, "--novel")}
-    elif labels_file is not None:
-        vocabularies = {"all": read_labels(labels_file)}
-    elif labels is not None:
-        vocabularies = {"all": parse_labels(labels)}
-    else:
-        vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
-    if descriptions is not None:
-        together = {name: text for names in vocabularies.values() for name, text in names.items()}
-        described = describe_labels(together, descriptions)
-        vocabularies = {part: {name: described[name] for name in names} for part, names in vocabularies.items()}
-    return vocabularies
