@@ -477,6 +477,13 @@ def tensors_digest(state: StateDict, names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def hash_exactly(digest: "hashlib._Hash", state: StateDict) -> None:
+    """Take in names and bytes of all tensors, in the precision they have."""
+    for name, tensor in state.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+
+
 class Uninitialised(TorchFunctionMode):
     """Inside, modules are built without values: their memory is not even touched.
 

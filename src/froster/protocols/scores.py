@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from froster.clip.weights import hash_exactly
 from froster.data.manifests import LabelledVideo
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
@@ -130,9 +131,7 @@ def scores_key(
     }
     digest = hashlib.sha256(json.dumps(what).encode())
     for network in networks:
-        for name, tensor in network.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+        hash_exactly(digest, network.state_dict())
     return digest.hexdigest()[:16]
 
 

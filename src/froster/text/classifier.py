@@ -15,6 +15,7 @@ from torch import Tensor
 
 from froster.clip.model import TextTransformer
 from froster.clip.tokenizer import VOCAB_SIZE, tokenize
+from froster.clip.weights import hash_exactly
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import cache_dir, replace_when_written
 from froster.students import VideoStudent
@@ -200,7 +201,5 @@ def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[s
     )
     encoder = [model.unit_classes, [type(model).__module__, type(model).__qualname__, model.options] if own_way else []]
     digest = hashlib.sha256(json.dumps([prompts, asdict(model.config), encoder]).encode())
-    for name, parameter in model.text.state_dict().items():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    hash_exactly(digest, model.text.state_dict())
     return digest.hexdigest()
