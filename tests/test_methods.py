@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from froster.bench.results import Cell, Result, append_result
+from froster.clip.build import build_clip
 from froster.clip.model import Clip, ClipConfig
-from froster.clip.weights import build_clip
 from froster.errors import FrosterError
 from froster.flops import count_cost
 from froster.methods import (

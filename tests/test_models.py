@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from froster import WeightsError, load_model
+from froster.checkpoints.hub import RELEASES, mark_official
+from froster.checkpoints.own import save_checkpoint
 from froster.clip.model import Clip, ClipConfig
-from froster.clip.release import RELEASES, mark_official
-from froster.clip.weights import save_checkpoint
 from froster.models import default_model, resolve
 
 

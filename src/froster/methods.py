@@ -22,8 +22,9 @@ from froster.bench.results import (
     read_results,
     select,
 )
+from froster.checkpoints.read import read_checkpoint
+from froster.clip.build import build_clip
 from froster.clip.model import ClipConfig
-from froster.clip.weights import build_clip, read_checkpoint
 from froster.errors import FrosterError, did_you_mean
 from froster.flops import Cost, count_cost
 from froster.models import PUPPETS, puppets_weights

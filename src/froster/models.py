@@ -12,20 +12,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from froster.checkpoints.checkpoint import Checkpoint, ClipSource, StateDict
+from froster.checkpoints.hub import RELEASES, fetch_release, find_release, find_weights_file
+from froster.checkpoints.own import clip_digest, tensors_digest
+from froster.checkpoints.read import load_into, read_checkpoint
+from froster.clip.build import build_clip, clip_names
 from froster.clip.model import Clip
-from froster.clip.release import RELEASES, fetch_release, find_release
-from froster.clip.weights import (
-    Checkpoint,
-    ClipSource,
-    StateDict,
-    build_clip,
-    clip_digest,
-    clip_names,
-    find_weights_file,
-    load_into,
-    read_checkpoint,
-    tensors_digest,
-)
 from froster.errors import FrosterError, FrosterWarning, WeightsError, did_you_mean
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 

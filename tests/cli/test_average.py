@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from froster import load_model
+from froster.checkpoints.checkpoint import ClipSource
+from froster.checkpoints.own import clip_digest, save_checkpoint
 from froster.cli.average import average
 from froster.cli.checkpoints import trained_labels
-from froster.clip.weights import ClipSource, clip_digest, save_checkpoint
 from froster.errors import FrosterError
 
 LABELS = {"walking": "", "bowing": "a bend from the hips"}

@@ -5,6 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from froster.checkpoints.own import FORMAT
 from froster.cli.checkpoints import (
     check_not_among,
     check_output_name,
@@ -12,7 +13,6 @@ from froster.cli.checkpoints import (
     trained_labels,
     weights_file,
 )
-from froster.clip.weights import FORMAT
 from froster.errors import FrosterError, WeightsError
 from froster.models import puppets_weights
 

@@ -23,9 +23,9 @@ import pytest
 import torch
 
 from froster import cli
+from froster.checkpoints.hub import RELEASES, mark_official
+from froster.checkpoints.own import save_checkpoint
 from froster.clip.model import Clip, ClipConfig
-from froster.clip.release import RELEASES, mark_official
-from froster.clip.weights import save_checkpoint
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError
 from froster.models import load_model

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from froster.checkpoints.own import save_checkpoint
 from froster.cli.explain import explain
-from froster.clip.weights import save_checkpoint
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError
 from froster.models import load_model

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from froster import load_model
+from froster.checkpoints.checkpoint import ClipSource
+from froster.checkpoints.own import clip_digest, save_checkpoint
 from froster.cli.checkpoints import trained_labels
 from froster.cli.patch import patch
-from froster.clip.weights import ClipSource, clip_digest, save_checkpoint
 from froster.errors import FrosterError
 from froster.models import puppets_weights
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from froster.clip.weights import save_checkpoint
+from froster.checkpoints.own import save_checkpoint
 from froster.data.puppets import write_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.models import load_model

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from froster.checkpoints.foreign import infer_config, to_clip_names
+from froster.checkpoints.read import load_into
 from froster.clip.model import Clip, ClipConfig, QuickGELU
-from froster.clip.weights import infer_config, load_into, to_clip_names
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 

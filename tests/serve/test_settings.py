@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from froster.checkpoints.own import save_checkpoint
 from froster.cli.predict import Precision
 from froster.cli.serve import serve
-from froster.clip.weights import save_checkpoint
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.recognizer import Recognizer

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from froster.checkpoints.checkpoint import ClipSource
+from froster.checkpoints.own import clip_digest, save_checkpoint
+from froster.clip.build import clip_names
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.tokenizer import tokenize
-from froster.clip.weights import ClipSource, clip_digest, clip_names, save_checkpoint
 from froster.distillation import Distillation
 from froster.errors import FrosterError, WeightsError
 from froster.models import load_model, warn_of_random_start

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from froster.clip import weights
+from froster.checkpoints import foreign
 from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.models import load_model
@@ -79,8 +79,8 @@ def test_released_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     release = small_clip(seed=1)
     tuned = build_student("action_clip", small_clip())
     torch.save(release.state_dict(), tmp_path / "release.pt")
-    monkeypatch.setitem(weights.RELEASE_SIZES, (8, 32), "vit-b-16")
-    monkeypatch.setattr(weights, "fetch_release", {"vit-b-16": tmp_path / "release.pt"}.__getitem__)
+    monkeypatch.setitem(foreign.RELEASE_SIZES, (8, 32), "vit-b-16")
+    monkeypatch.setattr(foreign, "fetch_release", {"vit-b-16": tmp_path / "release.pt"}.__getitem__)
     state = {key: value for key, value in tuned.state_dict().items() if not key.startswith("text.")}
     state = {
         key.replace("temporal.positional_embedding", "temporal.frame_position_embeddings.weight")

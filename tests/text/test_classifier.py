@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from froster.checkpoints.foreign import infer_config, to_clip_names
+from froster.checkpoints.read import load_into
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.tokenizer import tokenize
-from froster.clip.weights import infer_config, load_into, to_clip_names
 from froster.errors import FrosterWarning
 from froster.students.frame_clip import FrameClip
 from froster.text import classifier

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.clip.model import Clip, ClipConfig
-from froster.clip.weights import infer_config, to_clip_names
 from froster.distillation import Distillation
 from froster.students import build_student
 from froster.students.frame_clip import FrameClip

@@ -23,7 +23,7 @@ from froster.bench.puppets import (
 )
 from froster.bench.report import SCORES, difference_text, html_page, score_texts
 from froster.bench.results import FROSTER, Result, aggregate, paired_difference, select
-from froster.clip.weights import clip_names
+from froster.clip.build import clip_names
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError
 from froster.files import replace_when_written

@@ -18,8 +18,8 @@ def average(
 
     Example: froster average runs/first/checkpoints --out averaged.safetensors
     """
+    from froster.checkpoints.own import save_checkpoint
     from froster.cli.checkpoints import check_not_among, check_output_name, common_labels, weights_file
-    from froster.clip.weights import save_checkpoint
     from froster.errors import FrosterError
     from froster.interpolation import StateDict, average_states
     from froster.models import load_model

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def weights_file(model: str | Path) -> Path:
     """The file behind what `load_model` takes. Raises `WeightsError` when there is none."""
-    from froster.clip.weights import find_weights_file
+    from froster.checkpoints.hub import find_weights_file
     from froster.models import resolve
 
     return find_weights_file(resolve(model).path)
@@ -27,7 +27,7 @@ def trained_labels(path: Path) -> "Labels | None":
     """
     from safetensors import SafetensorError, safe_open
 
-    from froster.clip.weights import FORMAT
+    from froster.checkpoints.own import FORMAT
     from froster.text.labels import check_pairs
 
     try:

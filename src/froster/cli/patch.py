@@ -16,8 +16,8 @@ def patch(
 
     Example: froster patch vit-b-16 runs/first --ratio 0.5 --out patched.safetensors
     """
+    from froster.checkpoints.own import save_checkpoint
     from froster.cli.checkpoints import check_not_among, check_output_name, common_labels, weights_file
-    from froster.clip.weights import save_checkpoint
     from froster.errors import FrosterError
     from froster.interpolation import patch_states
     from froster.models import load_clip, load_model

@@ -211,7 +211,7 @@ def trained_templates(path: Path) -> Path | None:
     """The file of templates that the recipe of a run's weights names, if any."""
     from safetensors import SafetensorError, safe_open
 
-    from froster.clip.weights import FORMAT
+    from froster.checkpoints.own import FORMAT
 
     try:
         with safe_open(path, "pt") as file:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from froster.clip.weights import hash_exactly
+from froster.checkpoints.own import hash_exactly
 from froster.data.manifests import LabelledVideo
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError

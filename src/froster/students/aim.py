@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from froster.checkpoints.checkpoint import StateDict
 from froster.clip.model import Block, Clip
-from froster.clip.weights import StateDict
 from froster.students.adaptformer import SCALE, Adapter
 from froster.students.base import VideoStudent
 from froster.students.flow import Exchange, Step

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from froster.checkpoints.checkpoint import ClipSource, StateDict
 from froster.clip.model import Clip, ClipConfig
-from froster.clip.weights import ClipSource, StateDict
 from froster.scoring import Average, class_similarities
 from froster.students.flow import Exchange, Step
 from froster.text.prompts import TEMPLATES

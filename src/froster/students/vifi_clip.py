@@ -5,7 +5,8 @@
 No layer sees two frames; the paper's finding is that tuning all of CLIP on videos is enough.
 """
 
-from froster.clip.weights import EMBEDDED_PROMPTS, StateDict
+from froster.checkpoints.checkpoint import StateDict
+from froster.checkpoints.foreign import EMBEDDED_PROMPTS
 from froster.students.frame_clip import FrameClip
 
 

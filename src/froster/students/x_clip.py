@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from froster.checkpoints.checkpoint import StateDict
+from froster.checkpoints.foreign import fuse_projections
 from froster.clip.model import Attention, Block, Clip, QuickGELU
-from froster.clip.weights import StateDict, fuse_projections
 from froster.errors import FrosterError
 from froster.scoring import Average, class_similarities
 from froster.students.base import Observation, VideoStudent

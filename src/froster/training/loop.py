@@ -17,8 +17,10 @@ from accelerate import PartialState
 from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 
+from froster.checkpoints.checkpoint import ClipSource
+from froster.checkpoints.own import clip_digest, save_checkpoint
+from froster.clip.build import clip_names
 from froster.clip.model import Clip
-from froster.clip.weights import ClipSource, clip_digest, clip_names, save_checkpoint
 from froster.data.manifests import LabelledVideo, class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.device import has_bfloat16

@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from froster.checkpoints.own import save_checkpoint
 from froster.clip.model import Block, Clip, ClipConfig
 from froster.clip.tokenizer import CONTEXT_LENGTH, VOCAB_SIZE, tokenize
-from froster.clip.weights import save_checkpoint
 from froster.data.puppets import ACTIONS, GAPS, caption, draw_photo, draw_video
 from froster.device import has_bfloat16, pick_device
 from froster.errors import FrosterError

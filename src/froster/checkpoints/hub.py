@@ -1,4 +1,4 @@
-"""OpenAI's release files by name: fetched once, resumed, checked, kept in the user's cache."""
+"""Names and folders to weights files; OpenAI's releases are downloaded once, resumed, checked, kept in the cache."""
 
 import hashlib
 import http.client
@@ -29,6 +29,34 @@ RELEASES: dict[str, tuple[str, str]] = {  # name: (SHA-256, which is also the fo
     "vit-l-14-336": ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
 }
 CHUNK = 1 << 20
+FOLDER_LAYOUTS = (
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
+RUN_RECIPE = "recipe.json"  # of a training run; its weights come last
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth", ".bin")
+
+
+def find_weights_file(path: Path) -> Path:
+    """The weights file itself, also when `path` is a folder as Hugging Face and OpenCLIP lay them out."""
+    if path.is_dir():
+        for candidate in (path / name for name in FOLDER_LAYOUTS):
+            if candidate.is_file():
+                return candidate
+        epochs = sorted(path.glob("checkpoints/epoch-*.safetensors"))
+        if (path / RUN_RECIPE).is_file():
+            so_far = f"; its last whole epoch is {epochs[-1]}" if epochs else ""
+            raise WeightsError(f"{path} is an unfinished run: go on with froster train --resume{so_far}.")
+        others = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if len(others) == 1:
+            return others[0]
+        several = f"several weights files ({', '.join(file.name for file in others[:3])}): name one"
+        raise WeightsError(f"The folder {path} holds {several if others else 'no weights'}.")
+    if not path.exists():
+        raise WeightsError(f"There is no weights file {path}.")
+    return path
 
 
 def find_release(name: str) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from froster.clip import release
+from froster.checkpoints import hub
 from froster.errors import WeightsError
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
@@ -41,18 +41,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
     Server.breaks_after, Server.knows_ranges, Server.requests = None, True, []
     with http.server.HTTPServer(("127.0.0.1", 0), Server) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        monkeypatch.setattr(release, "HOST", f"http://127.0.0.1:{httpd.server_port}")
+        monkeypatch.setattr(hub, "HOST", f"http://127.0.0.1:{httpd.server_port}")
         digest = hashlib.sha256(CONTENT).hexdigest()
-        monkeypatch.setitem(release.RELEASES, "vit-b-16", (digest, "ViT-B-16.pt"))
+        monkeypatch.setitem(hub.RELEASES, "vit-b-16", (digest, "ViT-B-16.pt"))
         yield Server
         httpd.shutdown()
 
 
 def test_fetched_once(server: type[Server], own_cache: Path) -> None:
-    path = release.fetch_release("vit-b-16")
+    path = hub.fetch_release("vit-b-16")
     assert path == own_cache / "clip" / "ViT-B-16.pt"
     assert path.read_bytes() == CONTENT
-    assert release.fetch_release("vit-b-16") == path
+    assert hub.fetch_release("vit-b-16") == path
     assert server.requests == [None]
     assert not list(path.parent.glob("*.partial"))
 
@@ -60,17 +60,17 @@ def test_fetched_once(server: type[Server], own_cache: Path) -> None:
 def test_broken_download_goes_on_where_it_stopped(server: type[Server]) -> None:
     server.breaks_after = 3_000_000
     with pytest.raises(WeightsError, match="3000000 of 5120000 bytes"):
-        release.fetch_release("vit-b-16")
-    assert release.find_release("vit-b-16") is None
+        hub.fetch_release("vit-b-16")
+    assert hub.find_release("vit-b-16") is None
     server.breaks_after = None
-    assert release.fetch_release("vit-b-16").read_bytes() == CONTENT
+    assert hub.fetch_release("vit-b-16").read_bytes() == CONTENT
     assert server.requests == [None, "bytes=3000000-"]
 
 
 def test_wrong_content_is_not_kept(server: type[Server], monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    monkeypatch.setitem(release.RELEASES, "vit-b-16", ("0" * 64, "ViT-B-16.pt"))
+    monkeypatch.setitem(hub.RELEASES, "vit-b-16", ("0" * 64, "ViT-B-16.pt"))
     with pytest.raises(WeightsError, match="SHA-256 differs"):
-        release.fetch_release("vit-b-16")
+        hub.fetch_release("vit-b-16")
     assert not list((own_cache / "clip").glob("ViT-B-16.pt"))
     assert not list((own_cache / "clip").glob("*.partial"))
 
@@ -78,15 +78,15 @@ def test_wrong_content_is_not_kept(server: type[Server], monkeypatch: pytest.Mon
 def test_complete_but_unchecked_download_is_checked(server: type[Server], own_cache: Path) -> None:
     (own_cache / "clip").mkdir(parents=True)
     (own_cache / "clip" / "ViT-B-16.pt.partial").write_bytes(CONTENT)
-    assert release.fetch_release("vit-b-16").read_bytes() == CONTENT
+    assert hub.fetch_release("vit-b-16").read_bytes() == CONTENT
 
 
 def test_without_a_network_the_error_says_which_file_to_put_where(
     monkeypatch: pytest.MonkeyPatch, own_cache: Path
 ) -> None:
-    monkeypatch.setattr(release, "HOST", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "HOST", "http://127.0.0.1:9")
     with pytest.raises(WeightsError) as error:
-        release.fetch_release("vit-l-14")
+        hub.fetch_release("vit-l-14")
     assert f"put it at {own_cache / 'clip' / 'ViT-L-14.pt'}" in str(error.value)
     assert "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt" in str(error.value)
 
@@ -95,34 +95,34 @@ def test_file_of_the_original_package_is_used_if_it_is_whole(server: type[Server
     theirs = Path.home() / ".cache" / "clip" / "ViT-B-16.pt"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(CONTENT[:-1])
-    assert release.find_release("vit-b-16") is None
+    assert hub.find_release("vit-b-16") is None
     theirs.write_bytes(CONTENT)
-    assert release.fetch_release("vit-b-16") == theirs
+    assert hub.fetch_release("vit-b-16") == theirs
     assert server.requests == []
 
 
 def test_whole_file_is_hashed_once(server: type[Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    path = release.fetch_release("vit-b-16")
-    monkeypatch.setattr(release, "sha256", lambda path: pytest.fail("hashed again"))
-    assert release.find_release("vit-b-16") == path
+    path = hub.fetch_release("vit-b-16")
+    monkeypatch.setattr(hub, "sha256", lambda path: pytest.fail("hashed again"))
+    assert hub.find_release("vit-b-16") == path
 
 
 def test_damaged_file_in_the_cache_is_fetched_anew(server: type[Server]) -> None:
-    path = release.fetch_release("vit-b-16")
+    path = hub.fetch_release("vit-b-16")
     path.write_bytes(CONTENT[:1000])
-    assert release.fetch_release("vit-b-16").read_bytes() == CONTENT
+    assert hub.fetch_release("vit-b-16").read_bytes() == CONTENT
 
 
 def test_server_that_knows_no_ranges_sends_everything(server: type[Server], own_cache: Path) -> None:
     (own_cache / "clip").mkdir(parents=True)
     (own_cache / "clip" / "ViT-B-16.pt.partial").write_bytes(CONTENT[:1000])
     server.knows_ranges = False
-    assert release.fetch_release("vit-b-16").read_bytes() == CONTENT
+    assert hub.fetch_release("vit-b-16").read_bytes() == CONTENT
 
 
 def test_two_at_once_download_once(server: type[Server]) -> None:
     with ThreadPoolExecutor(2) as pool:
-        paths = list(pool.map(release.fetch_release, ["vit-b-16"] * 2))
+        paths = list(pool.map(hub.fetch_release, ["vit-b-16"] * 2))
     assert paths[0] == paths[1]
     assert paths[0].read_bytes() == CONTENT
     assert len(server.requests) == 1
@@ -134,4 +134,4 @@ def test_unwritable_cache_is_one_sentence(
     (tmp_path / "file").touch()
     monkeypatch.setenv("FROSTER_CACHE", str(tmp_path / "file"))
     with pytest.raises(WeightsError, match="Cannot fetch vit-b-16"):
-        release.fetch_release("vit-b-16")
+        hub.fetch_release("vit-b-16")
