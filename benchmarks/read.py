@@ -36,7 +36,7 @@ from froster.evaluation import load_clips
 from froster.training.clips import CLIPS, BatchKeys, Key, TrainingClips, start_worker, training_loader
 from froster.training.recipe import DataSettings
 from froster.video import VideoClips
-from froster.video.transforms import clip_normalise, clip_resize, random_crop
+from froster.video.transforms import clip_normalize, clip_resize, random_crop
 
 FRAMES, SIZE = 8, 224
 ROUNDS = 5
@@ -99,7 +99,7 @@ def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> di
                 return ((2 * np.arange(segments) + 1) * count // (2 * segments)).reshape(FRAMES, views).T
 
             clips = read_plainly(video.path, choose, lambda image: clip_resize(image[None], SIZE)[0], how)
-            return clip_normalise(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            return clip_normalize(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
 
         with ThreadPoolExecutor(workers) as pool:
             yield from pool.map(load, videos)

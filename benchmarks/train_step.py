@@ -34,7 +34,7 @@ from froster.students import VideoStudent, build_student
 from froster.text.prompts import TEMPLATES
 from froster.training.objective import MicroBatch, Objective
 from froster.training.texts import ClassTexts, FrozenClasses
-from froster.video.transforms import clip_normalise
+from froster.video.transforms import clip_normalize
 
 VIT_B_16 = ClipConfig(224, 16, 768, 12, 12, 512, 12, 8, 512)
 TINY = ClipConfig(32, 16, 128, 2, 2, 64, 2, 1, 32)
@@ -135,7 +135,7 @@ class PlainStep(Step):
         distillation: Any = setting.distillation
         self.optimizer.zero_grad()
         frames, targets = setting.frames.to(setting.device), setting.targets.to(setting.device)
-        frames = clip_normalise(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        frames = clip_normalize(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         tokens = setting.texts.tokens[[TEMPLATE, -1]].to(setting.device)
         with torch.autocast(setting.device, torch.bfloat16, enabled=setting.device == "cuda"):
             features = plain_features(student.visual, frames, window=1)

@@ -21,7 +21,7 @@ from froster.evaluation import (
     video_scores,
 )
 from froster.models import load_model
-from froster.students import Observation, VideoStudent, build_student
+from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.video import VideoClips, load_video
 
 LABELS = ["juggling balls", "riding a bicycle", "climbing a ladder", "playing guitar", "standing up", "walking"]
@@ -134,14 +134,14 @@ def test_batches_shrink_to_the_memory(monkeypatch: pytest.MonkeyPatch, videos: l
     model = student("vclip")
     clips = torch.stack([load_video(video.path, frames=4, views=2, size=32).frames for video in videos])
     (whole,) = video_scores(model, clips, CLASSES)
-    encode, most = model.observe, 4
+    encode, most = model.forward_features, 4
 
-    def encode_or_fail(frames: Tensor) -> Observation:
+    def encode_or_fail(frames: Tensor) -> VideoFeatures:
         if len(frames) > most:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return encode(frames)
 
-    monkeypatch.setattr(model, "observe", encode_or_fail)
+    monkeypatch.setattr(model, "forward_features", encode_or_fail)
     loaded = [(index, VideoClips(frames, np.zeros(0), np.zeros(0), None)) for index, frames in enumerate(clips)]
     ((scores,),) = score_videos([(model, CLASSES)], loaded).scores
     torch.testing.assert_close(scores, whole, atol=1e-6, rtol=0)
@@ -152,7 +152,7 @@ def test_batches_shrink_to_the_memory(monkeypatch: pytest.MonkeyPatch, videos: l
 
 def test_other_faults_of_a_model_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model = student("vclip")
-    monkeypatch.setattr(model, "observe", lambda frames: torch.zeros(1, 2) @ torch.zeros(3, 4))
+    monkeypatch.setattr(model, "forward_features", lambda frames: torch.zeros(1, 2) @ torch.zeros(3, 4))
     loaded = [(0, VideoClips(torch.zeros(1, 2, 3, 32, 32), np.zeros(0), np.zeros(0), None))]
     with pytest.raises(RuntimeError, match="shapes"):
         score_videos([(model, CLASSES)], loaded)

@@ -26,9 +26,9 @@ def test_every_student_agrees_with_the_counter_of_pytorch(name: str) -> None:
     classes = student.encode_prompts(torch.randint(1, 1000, (5, 77)))
     # That counter has no formula for the CPU's fast attention, but for the matrix products it can be made of.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as theirs:
-        student.similarities(student.observe(clip), classes)
+        student.similarities(student.forward_features(clip), classes)
     with FlopCounter() as ours:
-        student.similarities(student.observe(clip), classes)
+        student.similarities(student.forward_features(clip), classes)
     assert ours.flops == theirs.get_total_flops()
 
     cost = count_cost(student, FRAMES)

@@ -55,7 +55,7 @@ def test_network_without_storage_is_described_like_a_real_one(name: str) -> None
     network = describe(name, SMALL, frames=3)
     assert (network.name, network.title) == (name, student.title)
     assert network.parameters == sum(p.numel() for p in student.parameters())
-    of_method = [p.numel() for key, p in student.named_parameters() if re.search(student.trained, key)]
+    of_method = [p.numel() for key, p in student.named_parameters() if re.search(student.trainable_params, key)]
     assert 0 < network.trained == sum(of_method)
     assert network.flops == count_cost(student, 3)
 

@@ -18,7 +18,7 @@ from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
 from froster.video import Sampling, VideoClips, load_video
-from froster.video.transforms import clip_normalise
+from froster.video.transforms import clip_normalize
 
 FRAMES_PER_BATCH = 96  # four videos of 3 x 8 frames; more is not faster on a CPU
 
@@ -180,9 +180,9 @@ def video_scores(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tens
     """
     parameter = model.visual.get_parameter("proj")
     if clips.dtype == torch.uint8:
-        clips = clip_normalise(clips)
-    observation = model.observe(clips.flatten(0, 1).to(parameter.device, parameter.dtype))
-    scores = [model.similarities(observation, classes.to(parameter.device)) for classes in vocabularies]
+        clips = clip_normalize(clips)
+    video_features = model.forward_features(clips.flatten(0, 1).to(parameter.device, parameter.dtype))
+    scores = [model.similarities(video_features, classes.to(parameter.device)) for classes in vocabularies]
     return [of_views.unflatten(0, clips.shape[:2]).mean(dim=1).cpu() for of_views in scores]
 
 

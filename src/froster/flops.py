@@ -81,10 +81,10 @@ def count_cost(student: VideoStudent, frames: int) -> Cost:
     with torch.no_grad():
         classes = student.encode_prompts(texts)
         with FlopCounter() as seen:
-            observation = student.observe(clip)
+            video_features = student.forward_features(clip)
         with FlopCounter() as with_two:
-            student.similarities(observation, classes[:2])
+            student.similarities(video_features, classes[:2])
         with FlopCounter() as with_three:
-            student.similarities(observation, classes)
+            student.similarities(video_features, classes)
     each_class = with_three.flops - with_two.flops
     return Cost(seen.flops + with_two.flops - 2 * each_class, each_class)

@@ -95,7 +95,7 @@ def describe(name: str, config: ClipConfig, frames: int) -> Network:
         student = build_student(name, build_clip(config))
     with FakeTensorMode(allow_non_fake_inputs=True):  # device "meta" knows no autocast
         cost = count_cost(student.to_empty(device="cpu"), frames)
-    parameters, trained = student.parameters(), student.trained_parameters().values()
+    parameters, trained = student.parameters(), student.trainable_parameters().values()
     return Network(name, student.title, count(parameters), count(trained), cost)
 
 

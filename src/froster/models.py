@@ -99,7 +99,7 @@ def starts_at_random(student: VideoStudent) -> bool:
         for seed in (1, 2):
             torch.manual_seed(seed)
             drawn = type(student)(copy.deepcopy(clip), **student.options).eval()
-            answers.append(drawn.similarities(drawn.observe(frames), drawn.encode_prompts(tokens)))
+            answers.append(drawn.similarities(drawn.forward_features(frames), drawn.encode_prompts(tokens)))
     return bool((answers[0] - answers[1]).abs().max() > 1e-5)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
 from froster.models import load_model, warn_of_random_start
-from froster.scoring import Average
+from froster.scoring import TemporalPooling
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.descriptions import describe_labels
@@ -53,9 +53,9 @@ class Recognizer:
     there is none), or the name of a vocabulary such as `"ucf-101"`. `descriptions` of the labels: a mapping by name, or
     a file. `templates` of the prompts, with `{}` for the name: a list, or a file; by default the model's own. `views`
     clips of `frames` frames are taken in time, their logits averaged. `sampling="release"` takes and prepares the
-    frames as the authors' code does. `average`: what of the frames is averaged, `"logits"` or `"features"`; by default
-    what the model's method does. `device`: `"auto"`, `"cpu"`, `"cuda"`, …; `precision`: `"auto"` (bfloat16 where the
-    machine has it), `"float32"` or `"bfloat16"`.
+    frames as the authors' code does. `temporal_pooling`: what is averaged over the frames, `"logits"` or
+    `"features"`; by default the method's own. `device`: `"auto"`, `"cpu"`, `"cuda"`, …; `precision`: `"auto"` (bfloat16
+    where the machine has it), `"float32"` or `"bfloat16"`.
 
     The class matrix is computed here, once, and kept in the user's cache. Raises `FrosterError` for words, devices or
     precisions that cannot be used, `WeightsError` for weights that cannot.
@@ -71,13 +71,13 @@ class Recognizer:
         views: int = 3,
         frames: int = 8,
         sampling: Sampling = "uniform",
-        average: Average | None = None,
+        temporal_pooling: TemporalPooling | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         if views < 1 or frames < 1:
             raise FrosterError(f"views and frames must be at least 1, not {views} and {frames}.")
-        for value, known in ((sampling, get_args(Sampling)), (average, get_args(Average))):
+        for value, known in ((sampling, get_args(Sampling)), (temporal_pooling, get_args(TemporalPooling))):
             if value is not None and value not in known:
                 raise FrosterError(f"There is no {value!r}; choose from {', '.join(known)}.")
         self.labels: Labels = check_labels(labels)
@@ -92,7 +92,7 @@ class Recognizer:
         self.temperature = student.logit_scale.detach().float().exp().item()
         self.model = student.to(self.device, self.dtype).eval()
         warn_of_unknown_labels(student, list(self.labels))
-        self.views, self.frames, self.sampling, self.average = views, frames, sampling, average
+        self.views, self.frames, self.sampling, self.temporal_pooling = views, frames, sampling, temporal_pooling
         self.classes = load_or_encode_classes(self.model, self.labels, templates_for(student, words)).to(self.device)
 
     def predict(self, video: str | Path | NDArray[np.uint8]) -> Prediction:
@@ -146,8 +146,8 @@ class Recognizer:
 
     @torch.inference_mode()
     def _rank(self, video: str, clips: Tensor, warning: str | None) -> Prediction:
-        observation = self.model.observe(clips.to(self.device, self.dtype))
-        similarities = self.model.similarities(observation, self.classes, self.average).mean(dim=0)
+        video_features = self.model.forward_features(clips.to(self.device, self.dtype))
+        similarities = self.model.similarities(video_features, self.classes, self.temporal_pooling).mean(dim=0)
         scores = (self.temperature * similarities).softmax(dim=0)
         order = scores.argsort(descending=True, stable=True).tolist()
         # One transfer each: reading label by label would wait for a GPU a thousand times.

@@ -9,8 +9,8 @@ from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.explain import explain
 from froster.students import STUDENTS, VideoStudent, build_student
-from froster.students.base import Observation
-from froster.students.flow import Exchange
+from froster.students.attention_graph import AttentionStep
+from froster.students.base import VideoFeatures
 from froster.students.frame_clip import FrameClip
 from froster.students.tc_clip import merge_shares, merge_tokens
 
@@ -57,12 +57,12 @@ def test_recorded_weights_are_those_of_the_forward_pass(spec: str) -> None:
     model = student(spec)
     with torch.no_grad():
         plain = model.encode_video(clip_frames()[None])
-        with record_attention() as recorded:
+        with record_attention(model) as recorded:
             features = model.encode_video(clip_frames()[None])
         assert torch.equal(model.encode_video(clip_frames()[None]), plain)  # nothing is left behind
     torch.testing.assert_close(features, plain, atol=1e-5, rtol=1e-5)
-    steps = model.token_flow(recorded, torch.arange(T * N).view(T, N))
-    weights = [step.weights for step in steps if isinstance(step, Exchange)]
+    steps = model.attention_graph(recorded, torch.arange(T * N).view(T, N))
+    weights = [step.weights for step in steps if isinstance(step, AttentionStep)]
     assert len(weights) >= LAYERS
     for rows in weights:
         torch.testing.assert_close(rows.sum(dim=-1), torch.ones(rows.shape[:-1]), atol=1e-5, rtol=0)
@@ -140,8 +140,8 @@ def test_vclip_by_hand(window: int, boundary: str) -> None:
         weights.append(exponentials / (exponentials.sum(-1, keepdim=True) + zeros))
         x = x + block.attn.out_proj((weights[-1] @ v).movedim(0, -2).flatten(-2))
         x = x + block.mlp(block.ln_2(x))
-    observation = Observation(model.visual.project(x.view(1, T, N, -1)))
-    logits = model.logit_scale.exp() * model.similarities(observation, classes)[0]
+    video_features = VideoFeatures(model.visual.project(x.view(1, T, N, -1)))
+    logits = model.logit_scale.exp() * model.similarities(video_features, classes)[0]
     score = logits[2] - (logits[0].exp() + logits[1].exp()).log()
     gradients = torch.autograd.grad(score, weights)
 
@@ -339,15 +339,15 @@ def test_a_student_that_does_not_say_how_its_tokens_lie_is_told() -> None:
     class Pairs(FrameClip):
         """Attention among the tokens of two frames at a time."""
 
-        def observe(self, frames: Tensor) -> Observation:
+        def forward_features(self, frames: Tensor) -> VideoFeatures:
             tokens = self.visual.embed(frames).unflatten(1, (-1, 2)).flatten(2, 3)
             for block in self.visual.blocks:
                 tokens = block(tokens)
-            return Observation(self.visual.project(tokens.unflatten(2, (2, -1)).flatten(1, 2)))
+            return VideoFeatures(self.visual.project(tokens.unflatten(2, (2, -1)).flatten(1, 2)))
 
     torch.manual_seed(0)
     model = Pairs(Clip(ClipConfig(32, 8, 64, 1, 1, 64, 1, 1, 32)))
-    with pytest.raises(ValueError, match="token_flow"):
+    with pytest.raises(ValueError, match="attention_graph"):
         explain(model, clip_frames())
 
 

@@ -96,6 +96,6 @@ def test_a_student_without_maps_is_an_error(fading: Path, monkeypatch: pytest.Mo
     def refuse(*arguments: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr(network, "token_flow", refuse)
+    monkeypatch.setattr(network, "attention_graph", refuse)
     with pytest.raises(FrosterError, match="--no-attention"):
         made(LabelledVideo(fading, "fading"), network)

@@ -12,9 +12,9 @@ from froster.serve.app import load_models
 from froster.serve.engine import Engine, StepsJob, VideoJob, encode_labels
 from froster.serve.errors import RequestError
 from froster.serve.settings import ServeSettings
-from froster.students.base import Observation
+from froster.students.base import VideoFeatures
 from froster.text.classifier import encode_classes
-from froster.video.transforms import clip_normalise
+from froster.video.transforms import clip_normalize
 
 LABELS = ("walking", "bowing", "crawling")
 
@@ -57,8 +57,8 @@ def test_what_waits_goes_through_together(engine: Engine, recognizer: Recognizer
     for (seed, views, labels), scores in zip(asked, found, strict=True):
         classes = encode_classes(recognizer.model, dict.fromkeys(labels, ""))
         with torch.no_grad():
-            observation = recognizer.model.observe(clip_normalise(clip(seed, views)))
-            expected = recognizer.model.similarities(observation, classes).mean(dim=0)
+            video_features = recognizer.model.forward_features(clip_normalize(clip(seed, views)))
+            expected = recognizer.model.similarities(video_features, classes).mean(dim=0)
         np.testing.assert_allclose(scores.similarities, expected, atol=1e-5)
         np.testing.assert_allclose(scores.scores, (recognizer.temperature * expected).softmax(dim=0), atol=1e-3)
         np.testing.assert_allclose(scores.classes, classes, atol=1e-5)
@@ -121,15 +121,15 @@ def test_batches_that_do_not_fit_in_memory_are_halved(
     engine: Engine, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = engine.recognizers["puppets"].model
-    observe = model.observe
+    forward_features = model.forward_features
     limit = 2
 
-    def small(frames: Tensor) -> Observation:
+    def small(frames: Tensor) -> VideoFeatures:
         if len(frames) > limit:
             raise torch.OutOfMemoryError("out of memory")
-        return observe(frames)
+        return forward_features(frames)
 
-    monkeypatch.setattr(model, "observe", small)
+    monkeypatch.setattr(model, "forward_features", small)
     jobs = [VideoJob("puppets", clip(seed), LABELS) for seed in range(4)]
     jobs.append(VideoJob("puppets", clip(9, views=3), LABELS))
     for job in jobs:

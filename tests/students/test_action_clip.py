@@ -116,11 +116,11 @@ def test_head_agrees_with_the_loop_by_hand(heads: int, scale: float) -> None:
 
 def test_video_is_the_mean_of_its_frames_features() -> None:
     student = build_student("action_clip", small_clip())
-    observation = student.observe(torch.randn(3, 4, 3, 32, 32))
+    video_features = student.forward_features(torch.randn(3, 4, 3, 32, 32))
     classes = F.normalize(torch.randn(6, 64), dim=-1)
-    video = torch.stack([frames.sum(dim=0) / 4 for frames in observation.features])
+    video = torch.stack([frames.sum(dim=0) / 4 for frames in video_features.frame_embeddings])
     expected = torch.stack([torch.stack([v @ c / v.norm() for c in classes]) for v in video])
-    torch.testing.assert_close(student.similarities(observation, classes), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(student.similarities(video_features, classes), expected, atol=1e-6, rtol=0)
 
 
 def test_knows_before_from_after() -> None:

@@ -38,7 +38,7 @@ def test_starts_as_clip() -> None:
 
 def test_layer_agrees_with_the_formula() -> None:
     student = build_student("adaptformer", small_clip())
-    for parameter in student.trained_parameters().values():
+    for parameter in student.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.2)
     clip = small_clip()
     x = torch.randn(2, 3, 17, 64)
@@ -55,14 +55,14 @@ def test_layer_agrees_with_the_formula() -> None:
 def test_trains_the_adapters_alone() -> None:
     student = build_student("adaptformer", small_clip())
     of_clip = {name for name, _ in small_clip().named_parameters()}
-    assert student.trained_parameters().keys() == {name for name, _ in student.named_parameters()} - of_clip
-    assert len(student.trained_parameters()) == 2 * 4
+    assert student.trainable_parameters().keys() == {name for name, _ in student.named_parameters()} - of_clip
+    assert len(student.trainable_parameters()) == 2 * 4
 
 
 def test_every_adapter_learns() -> None:
     """The zero start holds back the gradient of the first layer for one step, no longer."""
     student = build_student("adaptformer", small_clip())
-    trained = student.trained_parameters()
+    trained = student.trainable_parameters()
     frames, target = torch.randn(1, 2, 3, 32, 32), torch.randn(1, 2, 32)
     optimizer = torch.optim.SGD(trained.values(), lr=0.1)
     before = {name: parameter.clone() for name, parameter in trained.items()}

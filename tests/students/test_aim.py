@@ -21,7 +21,7 @@ def small_clip() -> Clip:
 
 def trained_aim() -> VideoStudent:
     student = build_student("aim", small_clip())
-    for parameter in student.trained_parameters().values():
+    for parameter in student.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.2)
     return student
 
@@ -83,5 +83,5 @@ def test_frames_are_a_set() -> None:
 def test_trains_the_adapters_alone() -> None:
     student = build_student("aim", small_clip())
     of_clip = {name for name, _ in small_clip().named_parameters()}
-    assert student.trained_parameters().keys() == {name for name, _ in student.named_parameters()} - of_clip
-    assert len(student.trained_parameters()) == 2 * 3 * 4
+    assert student.trainable_parameters().keys() == {name for name, _ in student.named_parameters()} - of_clip
+    assert len(student.trainable_parameters()) == 2 * 3 * 4

@@ -63,7 +63,7 @@ def clips(batch: int = 2, frames: int = 4, size: int = 32) -> Tensor:
 def similarities(student: VideoStudent, frames: Tensor) -> Tensor:
     with torch.inference_mode():
         dtype = student.visual.proj.dtype
-        return student.similarities(student.observe(frames.to(dtype)), encode_classes(student, LABELS))
+        return student.similarities(student.forward_features(frames.to(dtype)), encode_classes(student, LABELS))
 
 
 def objective(student: VideoStudent) -> Objective:
@@ -119,7 +119,7 @@ def test_classes_do_not_see_each_other(name: str) -> None:
     student, frames = moved_student(name), clips()
     some = dict(list(LABELS.items())[1:3])
     with torch.inference_mode():
-        of_some = student.similarities(student.observe(frames), encode_classes(student, some))
+        of_some = student.similarities(student.forward_features(frames), encode_classes(student, some))
     assert (of_some - similarities(student, frames)[:, 1:3]).abs().max() < 1e-5
 
 
@@ -141,13 +141,13 @@ def test_bfloat16_is_near_float32(name: str) -> None:
 @ALL
 def test_what_is_trained_has_gradients_and_nothing_else(name: str) -> None:
     student = moved_student(name)
-    if not student.trained:
-        assert student.trained_parameters().keys() == dict(student.named_parameters()).keys()
+    if not student.trainable_params:
+        assert student.trainable_parameters().keys() == dict(student.named_parameters()).keys()
     choose_trained(student, TrainRecipe.read(find_recipe("puppets/fine-tuned"), [f"student={name}"]))
     terms = backward(student)
     assert all(term.isfinite() for term in terms.values())
     with_gradient = {key for key, p in student.named_parameters() if p.grad is not None and p.grad.any()}
-    assert with_gradient == student.trained_parameters().keys()
+    assert with_gradient == student.trainable_parameters().keys()
 
 
 @ALL
@@ -166,7 +166,7 @@ def test_only_what_is_trained_changes(name: str, trained: str) -> None:
     changed = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
     of_text = {key for key in before if key.startswith("text.") or key == "logit_scale"}
     expected = {
-        "default": student.trained_parameters().keys(),
+        "default": student.trainable_parameters().keys(),
         "all": dict(student.named_parameters()).keys(),
         "vision": before.keys() - of_text,
     }
@@ -211,7 +211,7 @@ def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
 @ALL
 def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_path: Path) -> None:
     student = moved_student(name)
-    if student.trained_parameters().keys() & clip_names(SMALL):
+    if student.trainable_parameters().keys() & clip_names(SMALL):
         pytest.skip("trains CLIP's own parameters")
     clip, path = tmp_path / "clip.safetensors", tmp_path / "adapters.safetensors"
     save_checkpoint(small_clip(), clip)
@@ -219,7 +219,7 @@ def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_pat
     student.clip_source = ClipSource(str(clip), clip_digest(student.state_dict(), SMALL))
     save_checkpoint(student, path)
     with safetensors.safe_open(path, "pt") as file:
-        assert set(file.keys()) == student.trained_parameters().keys()
+        assert set(file.keys()) == student.trainable_parameters().keys()
         assert json.loads(file.metadata()["clip"])["sha256"] == student.clip_source.sha256
     assert torch.equal(similarities(load_model(path), clips()), similarities(student, clips()))
 
@@ -256,7 +256,7 @@ def test_class_features_are_those_of_its_texts(name: str) -> None:
     student = moved_student(name)
     prompts = {label: class_prompts(label, text, student.templates) for label, text in LABELS.items()}
     with torch.inference_mode():
-        features = F.normalize(student.class_features(encode_classes(student, LABELS)), dim=-1)
+        features = F.normalize(student.unconditional_class_embeddings(encode_classes(student, LABELS)), dim=-1)
         for feature, of_class in zip(features, prompts.values(), strict=True):
             of_prompts = F.normalize(student.encode_text(tokenize(of_class)), dim=-1).mean(dim=0)
             assert (feature - F.normalize(of_prompts, dim=-1)).abs().max() < 1e-5

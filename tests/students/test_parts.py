@@ -3,7 +3,7 @@ import torch
 
 from froster.clip.model import Block, Clip, ClipConfig
 from froster.students import build_student
-from froster.students.parts import TakenOverBlock, TakenOverText, cross_attention, frame_rows
+from froster.students.parts import WrappedBlock, WrappedText, cross_attention, frame_rows
 
 
 def small_clip() -> Clip:
@@ -20,7 +20,7 @@ def test_frame_rows_stretch_beyond_the_table() -> None:
 
 def test_a_block_is_taken_over_without_a_random_draw() -> None:
     block, state = Block(64, 2, "gelu"), torch.get_rng_state()
-    taken = TakenOverBlock(block)
+    taken = WrappedBlock(block)
     assert torch.equal(torch.get_rng_state(), state)
     names = dict(block.named_parameters())
     assert [(name, id(p)) for name, p in taken.named_parameters()] == [(name, id(p)) for name, p in names.items()]
@@ -29,15 +29,15 @@ def test_a_block_is_taken_over_without_a_random_draw() -> None:
 
 
 def test_a_text_keeps_its_end_token_where_it_is_cut() -> None:
-    text = TakenOverText(small_clip().text, vectors=73)  # room for 4 tokens
+    text = WrappedText(small_clip().text, vectors=73)  # room for 4 tokens
     tokens = torch.tensor([[510, 7, 511, 0, 0, 0], [510, 7, 8, 511, 0, 0], [510, 7, 8, 9, 6, 511]])
-    assert text.cut(tokens).tolist() == [[510, 7, 511, 0], [510, 7, 8, 511], [510, 7, 8, 511]]
-    assert text.cut(tokens[:1, :3]).tolist() == [[510, 7, 511]]
+    assert text.truncate(tokens).tolist() == [[510, 7, 511, 0], [510, 7, 8, 511], [510, 7, 8, 511]]
+    assert text.truncate(tokens[:1, :3]).tolist() == [[510, 7, 511]]
 
 
 @pytest.mark.parametrize(("spec", "room"), [("frame_clip", 77), ("vpt", 45), ("vita_clip", 69), ("tc_clip", 73)])
 def test_room_of_the_text_encoders(spec: str, room: int) -> None:
-    assert build_student(spec, small_clip()).text.room == room
+    assert build_student(spec, small_clip()).text.max_text_tokens == room
 
 
 def test_cross_attention_agrees_with_a_loop_over_heads() -> None:

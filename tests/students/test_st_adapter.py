@@ -97,7 +97,7 @@ def adapter_by_hand(adapter: StAdapter, x: torch.Tensor, rows: int, columns: int
 @pytest.mark.parametrize("kernel", ["temporal", "spatiotemporal"])
 def test_layers_agree_with_loops_on_frames_that_are_not_square(kernel: str) -> None:
     student = build_student("st_adapter", small_clip(), kernel=kernel, before="attention+mlp")
-    for parameter in student.trained_parameters().values():
+    for parameter in student.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.2)
     frames = torch.randn(2, 3, 3, 32, 72)  # 4 x 9 patches: as many as 6 x 6
     x = student.visual.embed(frames)
@@ -116,7 +116,7 @@ def test_layers_agree_with_loops_on_frames_that_are_not_square(kernel: str) -> N
 def test_trains_the_adapters_alone(before: str, names: set[str]) -> None:
     student = build_student("st_adapter", small_clip(), before=before)
     of_clip = {name for name, _ in small_clip().named_parameters()}
-    trained = student.trained_parameters().keys()
+    trained = student.trainable_parameters().keys()
     assert trained == {name for name, _ in student.named_parameters()} - of_clip
     assert {re.findall(r"adapter_before_(\w+)", name)[0] for name in trained} == names
     assert len(trained) == 2 * 6 * len(names)
@@ -125,21 +125,21 @@ def test_trains_the_adapters_alone(before: str, names: set[str]) -> None:
 @pytest.mark.parametrize("kernel", ["temporal", "spatiotemporal"])
 def test_activation_checkpointing_changes_nothing(kernel: str) -> None:
     student = build_student("st_adapter", small_clip(), kernel=kernel)
-    for parameter in student.trained_parameters().values():
+    for parameter in student.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.2)
     frames = torch.randn(1, 3, 3, 32, 48)
     gradients = []
     for student.visual.checkpointing in (False, True):
         with torch.enable_grad():
             loss = student.encode_video(frames).square().sum()
-            gradients.append(torch.autograd.grad(loss, list(student.trained_parameters().values())))
+            gradients.append(torch.autograd.grad(loss, list(student.trainable_parameters().values())))
     for plain, checkpointed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, checkpointed)
 
 
 def test_saved_and_loaded_with_its_options(tmp_path: Path) -> None:
     student = build_student("st_adapter:kernel=spatiotemporal,before=attention+mlp", small_clip())
-    for parameter in student.trained_parameters().values():
+    for parameter in student.trainable_parameters().values():
         torch.nn.init.normal_(parameter, std=0.2)
     save_checkpoint(student, tmp_path / "student.safetensors")
     loaded = load_model(tmp_path / "student.safetensors")

@@ -150,26 +150,26 @@ def class_features_by_hand(student: TcClip, text: str, context: Tensor | None) -
 def test_classes_agree_with_the_whole_text_for_each_video(prompts: int) -> None:
     student = tc_clip(moved=True, prompts=prompts, context_tokens=5)
     classes = encode_classes(student, LABELS)
-    observation = student.observe(clips())
-    assert (observation.context is None) == (prompts == 0)
+    video_features = student.forward_features(clips())
+    assert (video_features.context is None) == (prompts == 0)
     texts = ["running", "brushing teeth: moving a small brush across the teeth", "fencing"]
-    for number, feature in enumerate(F.normalize(observation.features.mean(dim=1), dim=-1)):
-        context = None if observation.context is None else observation.context[number]
+    for number, feature in enumerate(F.normalize(video_features.frame_embeddings.mean(dim=1), dim=-1)):
+        context = None if video_features.context is None else video_features.context[number]
         by_hand = torch.stack([class_features_by_hand(student, text, context) for text in texts])
         expected = F.normalize(by_hand, dim=-1) @ feature
-        assert (student.similarities(observation, classes)[number] - expected).abs().max() < 1e-5
+        assert (student.similarities(video_features, classes)[number] - expected).abs().max() < 1e-5
     by_hand = torch.stack([class_features_by_hand(student, text, None) for text in texts])
-    assert (student.class_features(classes) - by_hand).abs().max() < 1e-5
+    assert (student.unconditional_class_embeddings(classes) - by_hand).abs().max() < 1e-5
     assert (student.encode_text(tokenize(texts)) - by_hand).abs().max() < 1e-5
 
 
 @pytest.mark.usefixtures("no_grad")
 def test_video_conditions_the_classes() -> None:
     student = tc_clip(moved=True)
-    classes, observation = encode_classes(student, LABELS), student.observe(clips())
-    assert observation.context is not None
-    other = type(observation)(observation.features, observation.context.flip(0))
-    difference = student.similarities(observation, classes) - student.similarities(other, classes)
+    classes, video_features = encode_classes(student, LABELS), student.forward_features(clips())
+    assert video_features.context is not None
+    other = type(video_features)(video_features.frame_embeddings, video_features.context.flip(0))
+    difference = student.similarities(video_features, classes) - student.similarities(other, classes)
     assert difference.abs().max() > 1e-3
 
 
@@ -179,9 +179,9 @@ def test_text_starts_as_clips_of_the_first_words() -> None:
     names = ["running", "brushing teeth"]
     expected = clip.encode_text(tokenize([f"a photo of a {name}" for name in names]))
     assert (student.encode_text(tokenize(names)) - expected).abs().max() < 1e-5
-    observation = student.observe(clips())
-    scores = student.similarities(observation, encode_classes(student, dict.fromkeys(names, "")))
-    plain = class_similarities(observation.features, F.normalize(expected, dim=-1), "features")
+    video_features = student.forward_features(clips())
+    scores = student.similarities(video_features, encode_classes(student, dict.fromkeys(names, "")))
+    plain = class_similarities(video_features.frame_embeddings, F.normalize(expected, dim=-1), "features")
     assert (scores - plain).abs().max() < 1e-5
 
 
@@ -192,8 +192,8 @@ def test_without_context_tokens_it_is_frame_clip() -> None:
     assert student.prompt_reader is None
     student = tc_clip(context_tokens=0, prompts=0)
     assert sum(p.numel() for p in student.parameters()) == sum(p.numel() for p in clip.parameters())
-    scores = student.similarities(student.observe(clips()), encode_classes(student, LABELS))
-    expected = clip.similarities(clip.observe(clips()), encode_classes(clip, LABELS, ()), "features")
+    scores = student.similarities(student.forward_features(clips()), encode_classes(student, LABELS))
+    expected = clip.similarities(clip.forward_features(clips()), encode_classes(clip, LABELS, ()), "features")
     assert (scores - expected).abs().max() < 1e-5
 
 
@@ -209,9 +209,9 @@ def test_a_long_text_is_cut_and_keeps_its_end() -> None:
 
 def test_text_side_does_not_train_the_video_through_the_context() -> None:
     student = tc_clip(moved=True)
-    classes, observation = encode_classes(student, LABELS), student.observe(clips())
-    observation = type(observation)(observation.features.detach(), observation.context)
-    student.similarities(observation, classes).sum().backward()
+    classes, video_features = encode_classes(student, LABELS), student.forward_features(clips())
+    video_features = type(video_features)(video_features.frame_embeddings.detach(), video_features.context)
+    student.similarities(video_features, classes).sum().backward()
     assert all(parameter.grad is None for parameter in student.visual.parameters())
     assert student.prompt_reader is not None
     assert all(parameter.grad.any() for parameter in student.prompt_reader.parameters())
@@ -224,7 +224,7 @@ def test_activation_checkpointing_computes_the_conditional_text_again() -> None:
         student.visual.checkpointing = student.text.checkpointing = checkpointing
         classes, seen = encode_classes(student, LABELS), []
         student.text.last_block.mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
-        student.similarities(student.observe(clips()), classes).square().sum().backward()
+        student.similarities(student.forward_features(clips()), classes).square().sum().backward()
         assert len(seen) == runs
         gradients.append({name: p.grad for name, p in student.named_parameters() if p.grad is not None})
     torch.testing.assert_close(*gradients)
@@ -232,7 +232,7 @@ def test_activation_checkpointing_computes_the_conditional_text_again() -> None:
 
 def test_first_step_moves_what_starts_at_zero() -> None:
     student = tc_clip()
-    student.similarities(student.observe(clips()), encode_classes(student, LABELS)).square().sum().backward()
+    student.similarities(student.forward_features(clips()), encode_classes(student, LABELS)).square().sum().backward()
     assert student.prompt_reader is not None
     for parameter in (*student.prompt_reader.out_proj.parameters(), *student.prompt_reader.mlp[2].parameters()):
         assert parameter.grad is not None and parameter.grad.any()

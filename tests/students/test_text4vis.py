@@ -30,11 +30,11 @@ def test_starts_as_per_frame_clip(temporal: int) -> None:
 def test_score_is_the_cosine_of_the_mean_feature() -> None:
     student = build_student("text4vis", small_clip())
     with torch.no_grad():
-        observation = student.observe(torch.randn(3, 4, 3, 32, 32))
+        video_features = student.forward_features(torch.randn(3, 4, 3, 32, 32))
         classes = F.normalize(torch.randn(5, 32), dim=-1)
-        ours = student.similarities(observation, classes)
+        ours = student.similarities(video_features, classes)
     for video in range(3):
-        mean = sum(observation.features[video]) / 4
+        mean = sum(video_features.frame_embeddings[video]) / 4
         for k, text in enumerate(classes):
             assert abs(ours[video, k] - mean @ text / (mean @ mean).sqrt()) < 1e-6
 
@@ -53,14 +53,14 @@ def test_head_is_action_clips_halved() -> None:
 def test_a_step_moves_the_image_side_alone(temporal: int) -> None:
     student = build_student("text4vis", small_clip(), temporal=temporal).train()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    trained = student.trained_parameters()
+    trained = student.trainable_parameters()
     optimizer = torch.optim.SGD(trained.values(), lr=1.0)
     for _ in range(2):  # what zeros shut off from the loss moves in the second step
         features = student.encode_text(torch.tensor([[510, 9, 2, 511], [510, 77, 511, 0]]))
-        observation = student.observe(torch.randn(2, 3, 3, 32, 32))
+        video_features = student.forward_features(torch.randn(2, 3, 3, 32, 32))
         optimizer.zero_grad()
         F.cross_entropy(
-            100 * student.similarities(observation, F.normalize(features, dim=-1)), torch.arange(2)
+            100 * student.similarities(video_features, F.normalize(features, dim=-1)), torch.arange(2)
         ).backward()
         optimizer.step()
     frozen = {name for name, value in student.state_dict().items() if torch.equal(value, before[name])}

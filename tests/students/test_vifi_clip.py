@@ -77,19 +77,19 @@ def test_score_is_the_cosine_of_the_mean_feature() -> None:
     student = build_student("vifi_clip", clip)
     frames = torch.randn(3, 4, 3, 32, 32)
     classes = torch.nn.functional.normalize(torch.randn(5, 32), dim=-1)
-    observation = student.observe(frames)
-    assert torch.equal(observation.features, clip.encode_video(frames))
-    ours = student.similarities(observation, classes)
+    video_features = student.forward_features(frames)
+    assert torch.equal(video_features.frame_embeddings, clip.encode_video(frames))
+    ours = student.similarities(video_features, classes)
     for video in range(3):
         mean = sum(clip.encode_image(frames[video, t][None])[0] for t in range(4)) / 4
         for k, text in enumerate(classes):
             assert abs(ours[video, k] - mean @ text / (mean @ mean).sqrt()) < 1e-6
-    assert (ours - student.similarities(observation, classes, "logits")).abs().max() > 1e-4
+    assert (ours - student.similarities(video_features, classes, "logits")).abs().max() > 1e-4
 
 
 def test_everything_is_tuned() -> None:
     student = build_student("vifi_clip", small_clip())
-    assert student.trained_parameters().keys() == dict(student.named_parameters()).keys()
+    assert student.trainable_parameters().keys() == dict(student.named_parameters()).keys()
 
 
 def test_released_layout(released: tuple[Clip, Path]) -> None:

@@ -83,7 +83,7 @@ def test_without_prompts_it_is_clip() -> None:
     student = build_student(NOTHING, small_clip())
     torch.testing.assert_close(student.encode_video(frames), small_clip().encode_video(frames), atol=1e-6, rtol=1e-6)
     assert torch.equal(student.encode_text(TOKENS), small_clip().encode_text(TOKENS))
-    assert list(student.trained_parameters()) == ["visual.ln_pre.frame_positions"]
+    assert list(student.trainable_parameters()) == ["visual.ln_pre.frame_positions"]
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_text_context_stands_before_the_name() -> None:
 
 def loss_of(student: VideoStudent) -> Tensor:
     torch.manual_seed(1)
-    observation = student.observe(torch.randn(2, 16, 3, 16, 16))
+    video_features = student.forward_features(torch.randn(2, 16, 3, 16, 16))
     classes = F.normalize(student.encode_text(TOKENS), dim=-1)
-    return F.cross_entropy(100 * student.similarities(observation, classes), torch.tensor([0, 1]))
+    return F.cross_entropy(100 * student.similarities(video_features, classes), torch.tensor([0, 1]))
 
 
 def test_a_step_changes_the_prompts_alone() -> None:
     student = build_student("vita_clip", small_clip())
-    trained = student.trained_parameters()
+    trained = student.trainable_parameters()
     assert set(trained) == set(student.state_dict()) - set(small_clip().state_dict())
     student.requires_grad_(False)
     for parameter in trained.values():

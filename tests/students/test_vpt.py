@@ -90,7 +90,7 @@ def test_vision_starts_as_clip_and_text_without_context_is_clip() -> None:
     bare = build_student("vpt:context=0,layers=0", small_clip())
     assert torch.equal(bare.encode_video(frames), expected)
     assert torch.equal(bare.encode_text(tokens), text)
-    assert not bare.trained_parameters()
+    assert not bare.trainable_parameters()
 
 
 @torch.no_grad()
@@ -105,24 +105,26 @@ def test_temporal_transformer_is_the_papers_without_positions_in_the_feature() -
         q, k, v = block.attn.in_proj(block.ln_1(x)).chunk(3, dim=-1)
         x = x + block.attn.out_proj((q @ k.transpose(1, 2) / 32**0.5).softmax(-1) @ v)
         x = x + block.mlp(block.ln_2(x))
-    observation = student.observe(frames)
-    torch.testing.assert_close(observation.features, x - student.temporal.positions[:4], atol=1e-4, rtol=1e-5)
+    video_features = student.forward_features(frames)
+    torch.testing.assert_close(
+        video_features.frame_embeddings, x - student.temporal.positions[:4], atol=1e-4, rtol=1e-5
+    )
     classes = F.normalize(torch.randn(3, 32), dim=-1)
-    scores = F.normalize(observation.features.mean(1), dim=-1) @ classes.T
-    torch.testing.assert_close(student.similarities(observation, classes), scores)
+    scores = F.normalize(video_features.frame_embeddings.mean(1), dim=-1) @ classes.T
+    torch.testing.assert_close(student.similarities(video_features, classes), scores)
 
 
 def loss_of(student: VideoStudent) -> Tensor:
     torch.manual_seed(1)
-    observation = student.observe(torch.randn(2, 3, 3, 32, 32))
+    video_features = student.forward_features(torch.randn(2, 3, 3, 32, 32))
     classes = F.normalize(student.encode_text(rows(SHORT, LONG, length=8)), dim=-1)
-    return F.cross_entropy(100 * student.similarities(observation, classes), torch.tensor([0, 1]))
+    return F.cross_entropy(100 * student.similarities(video_features, classes), torch.tensor([0, 1]))
 
 
 def check_step_changes_what_is_declared(student: VideoStudent) -> None:
     """Two steps of what `trained` names: every such parameter has a gradient and moves; all others keep their bits."""
     student.requires_grad_(False)
-    trained = student.trained_parameters()
+    trained = student.trainable_parameters()
     for parameter in trained.values():
         parameter.requires_grad_(True)
     start = {name: parameter.detach().clone() for name, parameter in student.named_parameters()}
@@ -144,7 +146,7 @@ def check_step_changes_what_is_declared(student: VideoStudent) -> None:
 def test_a_step_changes_prompts_and_temporal_layers_alone() -> None:
     student = build_student("vpt:context=4", small_clip())
     added = set(student.state_dict()) - set(small_clip().state_dict())
-    assert set(student.trained_parameters()) == added
+    assert set(student.trainable_parameters()) == added
     assert {name.split(".")[0] for name in added} == {"text", "temporal"}
     check_step_changes_what_is_declared(student)
 

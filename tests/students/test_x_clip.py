@@ -55,8 +55,12 @@ def test_released_form_of_froster(goldens: Path, spec: str) -> None:
         (student.encode_text(expected["tokens"]), "text_features"),
     ):
         assert (ours - expected[name]).abs().max() < TOLERANCE, name
-    assert (student.average, student.templates, student.unit_classes) == ("logits", TEMPLATES, True)
-    assert student.trained_parameters().keys() == dict(student.named_parameters()).keys()
+    assert (student.temporal_pooling, student.templates, student.normalize_class_embeddings) == (
+        "logits",
+        TEMPLATES,
+        True,
+    )
+    assert student.trainable_parameters().keys() == dict(student.named_parameters()).keys()
 
 
 @pytest.mark.parametrize(("frames", "heads", "spec"), [(1, 2, None), (4, 2, "x_clip"), (16, 8, "x_clip:heads=8")])
@@ -69,10 +73,10 @@ def test_hugging_face_checkpoint(tmp_path: Path, frames: int, heads: int, spec: 
     ours = load_model(tmp_path, student=spec)
     assert ours.name == "x_clip"
     assert ours.options["frames"] == frames
-    observation, classes = ours.observe(video), ours.encode_prompts(tokens)
-    logits = ours.logit_scale.exp() * ours.similarities(observation, classes)
+    video_features, classes = ours.forward_features(video), ours.encode_prompts(tokens)
+    logits = ours.logit_scale.exp() * ours.similarities(video_features, classes)
     for mine, expected in (
-        (observation.features, theirs.mit_output.last_hidden_state),
+        (video_features.frame_embeddings, theirs.mit_output.last_hidden_state),
         (classes, model.get_text_features(tokens).pooler_output),
         (logits, theirs.logits_per_video),
     ):
@@ -150,12 +154,12 @@ def test_classes_adapt_to_each_video_by_itself() -> None:
     student = small_x_clip()
     student.prompts.alpha.fill_(1.0)
     classes = torch.randn(5, 128)
-    together = student.observe(torch.randn(2, 3, 3, 32, 32))
+    together = student.forward_features(torch.randn(2, 3, 3, 32, 32))
     both = student.similarities(together, classes)
     for video in range(2):
-        alone = type(together)(together.features[video : video + 1], together.context[video : video + 1])
+        alone = type(together)(together.frame_embeddings[video : video + 1], together.context[video : video + 1])
         torch.testing.assert_close(student.similarities(alone, classes), both[video : video + 1])
-    mixed = type(together)(together.features, together.context.flip(0))
+    mixed = type(together)(together.frame_embeddings, together.context.flip(0))
     assert (student.similarities(mixed, classes) - both).abs().max() > 1e-4
     torch.testing.assert_close(student.similarities(together, classes[[2, 0]]), both[:, [2, 0]])
 
@@ -164,8 +168,8 @@ def test_prompts_start_along_the_classes() -> None:
     """Texts begin as CLIP's: what a video adds is a tenth of the class, and little else."""
     student = small_x_clip()
     classes = torch.randn(5, 128)
-    observation = student.observe(torch.randn(2, 3, 3, 32, 32))
-    added = student.prompts(classes, observation.context)
+    video_features = student.forward_features(torch.randn(2, 3, 3, 32, 32))
+    added = student.prompts(classes, video_features.context)
     assert (added - 0.1 * classes).norm(dim=-1).max() < 0.02 * classes.norm(dim=-1).min()
 
 
@@ -180,7 +184,7 @@ def test_activation_checkpointing_computes_the_prompts_again() -> None:
         frames = torch.randn(2, 3, 3, 32, 32, generator=generator)
         classes = torch.randn(4, student.config.embed_dim, generator=generator)
         with torch.enable_grad():
-            student.similarities(student.observe(frames), classes).square().sum().backward()
+            student.similarities(student.forward_features(frames), classes).square().sum().backward()
         assert len(seen) == runs
         gradients.append({name: p.grad for name, p in student.named_parameters() if p.grad is not None})
     torch.testing.assert_close(*gradients)
@@ -188,7 +192,7 @@ def test_activation_checkpointing_computes_the_prompts_again() -> None:
 
 def test_text_encoder_stays_frozen() -> None:
     student = small_x_clip()
-    left = {name for name, _ in student.named_parameters()} - student.trained_parameters().keys()
+    left = {name for name, _ in student.named_parameters()} - student.trainable_parameters().keys()
     assert left == {"logit_scale", *(f"text.{name}" for name, _ in student.text.named_parameters())}
 
 

@@ -70,7 +70,7 @@ def test_windows_score_as_their_segments_do(
         assert moment.scores.dtype == moment.similarities.dtype == moment.contrasts.dtype == np.float32
         clip = load_video(stitched, frames=4, size=32, start=moment.start, end=moment.end).frames
         with torch.no_grad():
-            seen = recognizer.model.observe(clip)
+            seen = recognizer.model.forward_features(clip)
             (similarities,) = recognizer.model.similarities(seen, recognizer.classes).numpy()
             (background,) = recognizer.model.similarities(seen, others).numpy()
         logits = np.exp(recognizer.model.logit_scale.item()) * similarities

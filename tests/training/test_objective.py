@@ -77,7 +77,7 @@ def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.M
         features = F.normalize(teacher.encode_text(texts.tokens.flatten(0, 1)), dim=-1).unflatten(0, (2, 5))
         return F.normalize(features.mean(dim=0), dim=-1)
 
-    monkeypatch.setattr(module, "clip_normalise", lambda frames: frames)  # the golden's frames are floats
+    monkeypatch.setattr(module, "clip_normalize", lambda frames: frames)  # the golden's frames are floats
     step = Objective(student, texts, None, distillation, teacher, teacher_classes)
     frames = golden["in.video"].permute(0, 2, 1, 3, 4)
     terms = step.backward([MicroBatch(frames, golden["in.labels"])], 0, 2, NO_SCALER)

@@ -29,5 +29,5 @@ def test_says_once_how_many_prompts_are_cut(
     for template in (0, 1, 0):
         encode(template)
     said = [str(warning.message) for warning in recwarn if warning.category is FrosterWarning]
-    rest = f"prompts are cut: the text encoder of {student.title} has room for {student.text.room} tokens."
+    rest = f"prompts are cut: the text encoder of {student.title} has room for {student.text.max_text_tokens} tokens."
     assert said == ([f"{cut} {rest}"] if cut else [])

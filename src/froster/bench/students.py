@@ -67,7 +67,7 @@ def learning_rates(student: str) -> tuple[float, ...]:
 
 def trains_clip(student: str) -> bool:
     model = load_model(PUPPETS, student)
-    return bool(model.trained_parameters().keys() & clip_names(model.config))
+    return bool(model.trainable_parameters().keys() & clip_names(model.config))
 
 
 def write_report(

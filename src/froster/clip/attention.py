@@ -2,26 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 CHUNK = 2**20  # attention weights at a time: they stay in the processor's cache
-_recorded: ContextVar[list[Tensor] | None] = ContextVar("recorded", default=None)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    recorder: list[Tensor] | None = None,
+) -> Tensor:
     """Softmax attention, `(B, heads, N, C)` and keys and values `(B, heads, M, C)` -> `(B, heads, N, C)`.
 
-    `mask` is boolean and broadcasts to `(B, heads, N, M)`; True takes part.
+    `mask` is boolean and broadcasts to `(B, heads, N, M)`; True takes part. The weights are appended to `recorder`.
     """
-    if (recorded := _recorded.get()) is not None:
+    if recorder is not None:
         weights = attention_weights(q, k, mask, causal)
-        recorded.append(weights)
+        recorder.append(weights)
         return weights.to(v.dtype) @ v
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled() and q.requires_grad:
         return _Bfloat16Attention.apply(q, k, v, mask, causal)  # type: ignore[no-untyped-call]
@@ -36,23 +41,29 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, causal: 
     return (logits if mask is None else logits.masked_fill(~mask, float("-inf"))).softmax(dim=-1)
 
 
-@contextmanager
-def record_attention() -> Iterator[list[Tensor]]:
-    """Within it, the weights of every attention that this thread computes go into the list, in the order of the calls.
+class Recorder(nn.Module):
+    """Base of modules whose attention `record_attention` can record."""
 
-    They are `(B, heads, N, M)` float32, and part of the graph: gradients can be taken of them.
+    # An attribute rather than a context variable: `torch.compile` traces through it.
+    recorder: list[Tensor] | None = None
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it, the weights of every attention that `model` computes go into the list, in the order of the calls.
+
+    They are `(B, heads, N, M)` float32, and part of the graph: gradients can be taken of them. A model records for one
+    thread at a time.
     """
     recorded: list[Tensor] = []
-    token = _recorded.set(recorded)
+    recorders = [module for module in model.modules() if isinstance(module, Recorder)]
+    for module in recorders:
+        module.recorder = recorded
     try:
         yield recorded
     finally:
-        _recorded.reset(token)
-
-
-def recording() -> list[Tensor] | None:
-    """The list that `record_attention` fills at the moment, for what a network has to add to it; None outside."""
-    return _recorded.get()
+        for module in recorders:
+            del module.recorder
 
 
 class _Bfloat16Attention(torch.autograd.Function):

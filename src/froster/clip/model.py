@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from froster.clip.attention import attention
+from froster.clip.attention import Recorder, attention
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _QuickGELU(torch.autograd.Function):
         return torch.ops.aten.silu_backward(gradient, 1.702 * x)
 
 
-class Attention(nn.Module):
+class Attention(Recorder):
     """Multi-head self-attention among the tokens of `(..., N, C)`: within a frame, or within a text."""
 
     def __init__(self, width: int, heads: int, causal: bool = False) -> None:
@@ -80,7 +80,7 @@ class Attention(nn.Module):
         """
         # The fast CPU and GPU kernels take exactly four axes.
         q4, k4, v4 = (rearrange(t.flatten(0, -3), "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
-        out = attention(q4, k4, v4, mask, causal)
+        out = attention(q4, k4, v4, mask, causal, self.recorder)
         return rearrange(out, "b h n c -> b n (h c)").view_as(q)
 
 
@@ -187,8 +187,8 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     @property
-    def room(self) -> int:
-        """The most tokens that a text can have, start and end token among them; longer ones are cut."""
+    def max_text_tokens(self) -> int:
+        """Maximum number of tokens of a text, start and end token included; longer texts are truncated."""
         return len(self.positional_embedding)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Maps of a clip: what its class tokens take from every patch, by attention alone, through all layers, or for a label.
 
 All kinds follow relevance back from the class tokens of the last layer, 1 / T each, to the patches of every frame, so
-that what one frame takes from another is shown where it came from. A student's `token_flow` says which token attends to
-which; nothing here knows any student. With A the attention weights of a layer, averaged over its heads, and I the
-residual path, relevance r goes through it as
+that what one frame takes from another is shown where it came from. A student's `attention_graph` says which token
+attends to which; nothing here knows any student. With A the attention weights of a layer, averaged over its heads, and
+I the residual path, relevance r goes through it as
 
     attention   r A, in the last layer alone in which class tokens attend to patches
     rollout     r (A + I) / 2, its rows normalised                            (Abnar and Zuidema, ACL 2020)
@@ -21,7 +21,7 @@ from torch import Tensor
 from froster.clip.attention import record_attention
 from froster.errors import FrosterError
 from froster.students import VideoStudent
-from froster.students.flow import NOTHING, Exchange, Origins, Step
+from froster.students.attention_graph import PAD_TOKEN, AttentionStep, MergeStep, Step
 
 Kind = Literal["attention", "rollout", "gradient"]
 
@@ -76,15 +76,17 @@ def _look(
     """How the tokens of `(1, T, 3, H, W)` flow, and the score of the label, if there is one, to take gradients of."""
     checkpointing, model.visual.checkpointing = model.visual.checkpointing, False
     try:
-        with record_attention() as recorded:
-            observation = model.observe(clip)
+        with record_attention(model) as recorded:
+            video_features = model.forward_features(clip)
     finally:
         model.visual.checkpointing = checkpointing
     patches = clip[0, 0, 0].numel() // model.visual.patch_size**2
-    steps = model.token_flow(recorded, token_numbers(clip.shape[1], patches, clip.device))
+    steps = model.attention_graph(recorded, token_numbers(clip.shape[1], patches, clip.device))
     if classes is None or target is None:
         return steps, None
-    logits = model.logit_scale.detach().exp() * model.similarities(observation, classes.to(clip.device, copy=True))[0]
+    logits = (
+        model.logit_scale.detach().exp() * model.similarities(video_features, classes.to(clip.device, copy=True))[0]
+    )
     others = torch.cat([logits[:target], logits[target + 1 :]])
     # Log odds, not the log of the label's share: that one's gradient vanishes where the model is sure.
     return steps, logits[target] - others.logsumexp(dim=0) if len(others) else logits[target]
@@ -94,11 +96,11 @@ def attention(steps: Sequence[Step], relevance: Tensor, numbers: Tensor) -> Tens
     """What class tokens take from patches in the last layer in which they take anything: `(T N,)` to the same."""
     for place in reversed(range(len(steps))):
         step = steps[place]
-        if isinstance(step, Exchange):
-            taken = pull_back(step, step.weights.detach().mean(dim=1), relevance)
+        if isinstance(step, AttentionStep):
+            taken = propagate_relevance(step, step.weights.detach().mean(dim=1), relevance)
             # What added tokens exchanged among themselves before is of class tokens alone, and shows in no patch.
-            origins = next((earlier for earlier in reversed(steps[:place]) if isinstance(earlier, Origins)), None)
-            taken = pull_origins(origins, taken, len(relevance)) if origins else taken
+            origins = next((earlier for earlier in reversed(steps[:place]) if isinstance(earlier, MergeStep)), None)
+            taken = propagate_merge(origins, taken, len(relevance)) if origins else taken
             if taken[numbers[:, 1:]].any():
                 return taken
     raise ValueError("No class token attends to any patch.")
@@ -108,54 +110,54 @@ def rollout(steps: Sequence[Step], relevance: Tensor) -> Tensor:
     """Relevance `(T N,)` of what went into the tokens from which it starts, through all layers."""
     state = relevance
     for step in reversed(steps):
-        if isinstance(step, Origins):
-            state = pull_origins(step, state, len(relevance))
+        if isinstance(step, MergeStep):
+            state = propagate_merge(step, state, len(relevance))
             continue
         weights = step.weights.detach().mean(dim=1)
-        state = with_room(step, state)
-        row_sums = torch.einsum("bnm,bm->bn", weights, (step.keys != NOTHING).to(weights.dtype))
-        queried = step.queries[step.queries != NOTHING]
+        state = pad_relevance(step, state)
+        row_sums = torch.einsum("bnm,bm->bn", weights, (step.keys != PAD_TOKEN).to(weights.dtype))
+        queried = step.queries[step.queries != PAD_TOKEN]
         # Half the residual path, half the attention, both over their sum, which is 1 where no weight falls on nothing.
-        normaliser = torch.ones_like(state).index_put((queried,), 1 + row_sums[step.queries != NOTHING])
+        normaliser = torch.ones_like(state).index_put((queried,), 1 + row_sums[step.queries != PAD_TOKEN])
         state = state / normaliser
-        state = state + pull_back(step, weights, state)
+        state = state + propagate_relevance(step, weights, state)
     return state[: len(relevance)]
 
 
 def gradient(steps: Sequence[Step], relevance: Tensor, score: Tensor) -> Tensor:
     """Relevance `(T N,)` for `score`, which depends on the weights of the steps."""
-    exchanges = [step for step in steps if isinstance(step, Exchange)]
+    exchanges = [step for step in steps if isinstance(step, AttentionStep)]
     gradients = torch.autograd.grad(score, [step.weights for step in exchanges], materialize_grads=True)
     of_step = dict(zip(map(id, exchanges), gradients, strict=True))
     state = relevance
     for step in reversed(steps):
-        if isinstance(step, Origins):
-            state = pull_origins(step, state, len(relevance))
+        if isinstance(step, MergeStep):
+            state = propagate_merge(step, state, len(relevance))
             continue
         weights = (of_step[id(step)] * step.weights.detach()).clamp(min=0).mean(dim=1)
-        state = with_room(step, state)
-        state = state + pull_back(step, weights, state)
+        state = pad_relevance(step, state)
+        state = state + propagate_relevance(step, weights, state)
     return state[: len(relevance)]
 
 
-def pull_back(step: Exchange, weights: Tensor, state: Tensor) -> Tensor:
+def propagate_relevance(step: AttentionStep, weights: Tensor, state: Tensor) -> Tensor:
     """What the keys gave to queries of relevance `state`, with the weights `(B, N, M)`: as many tokens again.
 
     Added tokens may lie behind those of `state`; there is nothing in them.
     """
-    state = with_room(step, state)
-    padded = torch.cat([state, state.new_zeros(1)])  # the last place is that of `NOTHING`
+    state = pad_relevance(step, state)
+    padded = torch.cat([state, state.new_zeros(1)])  # the last place is that of `PAD_TOKEN`
     given = torch.einsum("bn,bnm->bm", padded[step.queries], weights)
     return torch.zeros_like(padded).index_put((step.keys,), given, accumulate=True)[:-1]
 
 
-def with_room(step: Exchange, state: Tensor) -> Tensor:
+def pad_relevance(step: AttentionStep, state: Tensor) -> Tensor:
     """Relevance of the tokens so far, and of those that the step adds, which is 0."""
     tokens = max(len(state), 1 + int(step.keys.max()), 1 + int(step.queries.max()))
     return torch.cat([state, state.new_zeros(tokens - len(state))])
 
 
-def pull_origins(step: Origins, state: Tensor, tokens: int) -> Tensor:
+def propagate_merge(step: MergeStep, state: Tensor, tokens: int) -> Tensor:
     """Relevance of added tokens goes to those they are made of; `tokens` are left."""
     added = state[tokens:]
     return state[:tokens] + added @ step.shares[: len(added)]

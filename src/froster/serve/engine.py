@@ -17,10 +17,10 @@ from froster.evaluation import is_out_of_memory
 from froster.recognizer import Recognizer
 from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
 from froster.students import VideoStudent
-from froster.students.base import Observation
+from froster.students.base import VideoFeatures
 from froster.text.classifier import count_cut, encode_and_count_cut, encode_tokens, token_ids, unknown_labels
 from froster.text.prompts import class_prompts
-from froster.video.transforms import clip_normalise
+from froster.video.transforms import clip_normalize
 
 PROMPTS_PER_STEP = 256  # about a second of a ViT-B/16 on two cores: how long videos wait for somebody's new labels
 LABELS_KEPT = 8192  # rows of class matrices, of each model: 16 MB for a ViT-B/16
@@ -58,7 +58,7 @@ class VideoJob:
     clips: Tensor
     labels: tuple[str, ...]
     done: Future[Any] = field(default_factory=Future)
-    observation: Observation | None = None
+    video_features: VideoFeatures | None = None
     rows: dict[str, Row] = field(default_factory=dict)
 
 
@@ -151,15 +151,15 @@ class Engine:
 
     def _observe(self, jobs: list[VideoJob]) -> None:
         try:
-            observations = self._observations(jobs)
+            observations = self._video_features(jobs)
         except Exception as error:
             if len(jobs) == 1:
                 fail(jobs[0], in_words(error))
                 return
         else:
             self.batched(len(jobs))
-            for job, observation in zip(jobs, observations, strict=True):
-                job.observation = observation
+            for job, video_features in zip(jobs, observations, strict=True):
+                job.video_features = video_features
                 self.observed.append(job)
             return
         # Outside of the handler, which holds on to the memory of the attempt. Whoever is to blame fails alone.
@@ -167,13 +167,13 @@ class Engine:
         self._observe(jobs[len(jobs) // 2 :])
 
     @torch.inference_mode()
-    def _observations(self, jobs: list[VideoJob]) -> list[Observation]:
+    def _video_features(self, jobs: list[VideoJob]) -> list[VideoFeatures]:
         recognizer = self.recognizers[jobs[0].model]
-        clips = clip_normalise(torch.cat([job.clips for job in jobs]).to(recognizer.device))
-        whole = recognizer.model.observe(clips.to(recognizer.dtype))
+        clips = clip_normalize(torch.cat([job.clips for job in jobs]).to(recognizer.device))
+        whole = recognizer.model.forward_features(clips.to(recognizer.dtype))
         counts = [len(job.clips) for job in jobs]
         contexts = [None] * len(jobs) if whole.context is None else whole.context.split(counts)
-        return [Observation(*parts) for parts in zip(whole.features.split(counts), contexts, strict=True)]
+        return [VideoFeatures(*parts) for parts in zip(whole.frame_embeddings.split(counts), contexts, strict=True)]
 
     def _answer_complete(self) -> None:
         """Answer the videos whose labels are all encoded."""
@@ -215,8 +215,10 @@ class Engine:
     def _score(self, job: VideoJob) -> Scores:
         recognizer = self.recognizers[job.model]
         classes = torch.stack([job.rows[label].features for label in job.labels])
-        assert job.observation is not None
-        similarities = recognizer.model.similarities(job.observation, classes, recognizer.average).mean(dim=0)
+        assert job.video_features is not None
+        similarities = recognizer.model.similarities(job.video_features, classes, recognizer.temporal_pooling).mean(
+            dim=0
+        )
         scores = (recognizer.temperature * similarities).softmax(dim=0)
         cut = sum(job.rows[label].cut for label in job.labels)
         unknown = [label for label in job.labels if job.rows[label].is_unknown]
@@ -224,8 +226,8 @@ class Engine:
 
     @torch.inference_mode()
     def _feature(self, job: VideoJob) -> list[float]:
-        assert job.observation is not None
-        frames = F.normalize(job.observation.features.float(), dim=-1)
+        assert job.video_features is not None
+        frames = F.normalize(job.video_features.frame_embeddings.float(), dim=-1)
         return F.normalize(frames.mean(dim=(0, 1)), dim=-1).tolist()
 
     def _step(self, job: StepsJob) -> None:
@@ -262,7 +264,7 @@ def text_steps(recognizer: Recognizer, texts: Sequence[str]) -> Generator[None, 
     for start in range(0, len(texts), PROMPTS_PER_STEP):
         some = texts[start : start + PROMPTS_PER_STEP]
         tokens = token_ids(model, some)
-        encoded = model.class_features(encode_tokens(model, tokens).to(recognizer.device))
+        encoded = model.unconditional_class_embeddings(encode_tokens(model, tokens).to(recognizer.device))
         features += F.normalize(encoded.float(), dim=-1).tolist()
         yield
     return features

@@ -15,7 +15,7 @@ from froster.recognizer import Recognizer
 from froster.serve.options import Options
 from froster.serve.videos import Loaded, Video
 from froster.timeline import Moment, find_segments, score_timeline
-from froster.video.transforms import clip_normalise
+from froster.video.transforms import clip_normalize
 
 
 def attention_steps(
@@ -23,7 +23,7 @@ def attention_steps(
 ) -> Generator[None, None, NDArray[np.uint8]]:
     """The pictures of the middle view with where the model looks on top: `(T, H, W, 3)` uint8."""
     yield  # videos that wait go first
-    frames = clip_normalise(loaded.clips[len(loaded.clips) // 2])
+    frames = clip_normalize(loaded.clips[len(loaded.clips) // 2])
     maps = explain(recognizer.model, frames, kind, classes, target)
     return overlay(loaded.pictures, maps)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from froster.clip.model import Clip
 from froster.errors import FrosterError, did_you_mean
-from froster.students.base import Observation, VideoStudent
+from froster.students.base import VideoFeatures, VideoStudent
 
-__all__ = ["STUDENTS", "Observation", "VideoStudent", "build_student", "parse_student"]
+__all__ = ["STUDENTS", "VideoFeatures", "VideoStudent", "build_student", "parse_student"]
 
 
 def find_students() -> dict[str, type[VideoStudent]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from froster.checkpoints.checkpoint import StateDict
 from froster.clip.model import Attention, Block, Clip
-from froster.students.base import Observation, VideoStudent
+from froster.students.base import VideoFeatures, VideoStudent
 from froster.students.parts import frame_rows
 
 LAYERS = 6  # of the released models
@@ -53,7 +53,7 @@ class ActionClip(VideoStudent):
 
     name = "action_clip"
     title = "ActionCLIP"
-    average = "features"
+    temporal_pooling = "features"
 
     def __init__(self, clip: Clip) -> None:
         super().__init__(clip)
@@ -67,5 +67,5 @@ class ActionClip(VideoStudent):
         state = {key.replace(table, "temporal.positional_embedding"): value for key, value in state.items()}
         return {key.replace("fusion_model.", "temporal."): value for key, value in state.items()}
 
-    def observe(self, frames: Tensor) -> Observation:
-        return Observation(self.temporal(self.visual(frames)))
+    def forward_features(self, frames: Tensor) -> VideoFeatures:
+        return VideoFeatures(self.temporal(self.visual(frames)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from froster.checkpoints.checkpoint import StateDict
 from froster.clip.model import Block, Clip
 from froster.students.base import VideoStudent
-from froster.students.parts import TakenOverBlock
+from froster.students.parts import WrappedBlock
 
 SCALE = 0.5  # of the adapter beside the MLP
 
@@ -32,7 +32,7 @@ class Adapter(nn.Module):
         return self.up(F.gelu(self.down(x)))
 
 
-class AdaptFormerBlock(TakenOverBlock):
+class AdaptFormerBlock(WrappedBlock):
     """CLIP's block with an adapter beside its MLP, on `(..., N, C)`."""
 
     def __init__(self, block: Block, width: int) -> None:
@@ -50,7 +50,7 @@ class AdaptFormer(VideoStudent):
 
     name = "adaptformer"
     title = "AdaptFormer"
-    trained = r"_adapter\."
+    trainable_params = r"_adapter\."
 
     def __init__(self, clip: Clip) -> None:
         super().__init__(clip)

@@ -17,15 +17,15 @@ from torch import Tensor
 from froster.checkpoints.checkpoint import StateDict
 from froster.clip.model import Block, Clip
 from froster.students.adaptformer import SCALE, Adapter
+from froster.students.attention_graph import AttentionStep, Step
 from froster.students.base import VideoStudent
-from froster.students.flow import Exchange, Step
-from froster.students.parts import TakenOverBlock
+from froster.students.parts import WrappedBlock
 
 RELEASED = re.compile(r"\.(t|s|ffn)_adapter\.adapter\.(0|2)\.")
 OURS = {"t": "time_adapter", "s": "space_adapter", "ffn": "mlp_adapter", "0": "down", "2": "up"}
 
 
-class AimBlock(TakenOverBlock):
+class AimBlock(WrappedBlock):
     """CLIP's block with its attention first over time, then over space, on `(B, T, N, C)`."""
 
     def __init__(self, block: Block, width: int) -> None:
@@ -51,7 +51,7 @@ class Aim(VideoStudent):
 
     name = "aim"
     title = "AIM"
-    trained = r"_adapter\."
+    trainable_params = r"_adapter\."
 
     def __init__(self, clip: Clip) -> None:
         super().__init__(clip)
@@ -63,6 +63,6 @@ class Aim(VideoStudent):
     def from_released(cls, state: StateDict) -> StateDict:
         return {RELEASED.sub(lambda name: f".{OURS[name[1]]}.{OURS[name[2]]}.", key): state[key] for key in state}
 
-    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
         over_time_and_space = (numbers.T, numbers) * len(self.visual.blocks)
-        return [Exchange(weights, n, n) for weights, n in zip(recorded, over_time_and_space, strict=True)]
+        return [AttentionStep(weights, n, n) for weights, n in zip(recorded, over_time_and_space, strict=True)]

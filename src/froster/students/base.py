@@ -3,57 +3,68 @@
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from froster.checkpoints.checkpoint import ClipSource, StateDict
 from froster.clip.model import Clip, ClipConfig
-from froster.scoring import Average, class_similarities
-from froster.students.flow import Exchange, Step
+from froster.scoring import TemporalPooling, class_similarities
+from froster.students.attention_graph import AttentionStep, Step
 from froster.text.prompts import TEMPLATES
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What a student made of clips.
+class VideoFeatures(NamedTuple):
+    """What a student computes of clips before any class is known.
 
-    `features`: `(B, T, D)`, of every frame, not normalised. `context`: what its class features adapt to, in a form of
-    the student's own, first axis B; None where they are the same for every video.
+    `frame_embeddings`: `(B, T, D)`, not normalized. `context`: what the class embeddings are conditioned on, in a form
+    of the student's own, first axis B; None where they are the same for every video.
     """
 
-    features: Tensor
+    frame_embeddings: Tensor
     context: Tensor | None = None
+
+
+class VideoOutput(NamedTuple):
+    """What `model(frames, class_embeddings)` returns.
+
+    `logits`: `(B, K)` float32, `exp(logit_scale)` times the cosines. `frame_embeddings`: `(B, T, D)`, not normalized.
+    """
+
+    logits: Tensor
+    frame_embeddings: Tensor
 
 
 class VideoStudent(nn.Module):
     """A video model that starts from a `Clip` and takes over its modules.
 
     Its parameters keep the names they have in `Clip` (`visual.*`, `text.*`, `logit_scale`), so a checkpoint of CLIP
-    loads into any student; a subclass replaces or adds what its paper adds. All that text features depend on lies
-    in `text`.
+    loads into any student; a subclass replaces or adds what its paper adds. All that the class embeddings depend on
+    lies in `text`.
 
-    A subclass says what its method is: `name` is what users type, `title` what tables show; `trained` is a regular
-    expression, searched in the names of the parameters that training changes; `average`, whether logits or features of
-    the frames are averaged; `templates`, the prompts of a class beside its bare text, none where the network learns the
-    words around it; `unit_classes`, whether the class matrix is normalised.
+    Class attributes of a subclass:
+
+    - `name`: what users type, and `title`: what tables show.
+    - `trainable_params`: regular expression, searched in the names of the parameters that training updates.
+    - `temporal_pooling`: whether `"logits"` or `"features"` are averaged over the frames.
+    - `templates`: prompt templates of a class, beside its bare text; none where the network learns its prompts.
+    - `normalize_class_embeddings`: whether the embeddings of a class are normalized before and after averaging prompts.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    trained: str = ""
-    average: Average = "logits"
+    trainable_params: str = ""
+    temporal_pooling: TemporalPooling = "logits"
     templates: tuple[str, ...] = TEMPLATES
-    unit_classes: bool = True
+    normalize_class_embeddings: bool = True
 
     def __init__(self, clip: Clip) -> None:
         super().__init__()
         self.config: ClipConfig = clip.config
         self.options: dict[str, Any] = {}
         self.clip_name: str | None = None  # what `load_clip` takes, if a plain CLIP is what this one was loaded from
-        self.clip_source: ClipSource | None = None  # where the tensors of CLIP are, if a checkpoint need not hold them
-        self.random_start: str | None = None  # digest of what it adds, where that was drawn at random and counts
+        self.clip_source: ClipSource | None = None  # where CLIP's tensors are, if a checkpoint need not hold them
+        self.random_start: str | None = None  # digest of randomly initialized modules that its predictions depend on
         self.visual = clip.visual
         self.text = clip.text
         self.logit_scale = clip.logit_scale
@@ -73,48 +84,64 @@ class VideoStudent(nn.Module):
         """Options that the method's released tensors show, under the names here; the others keep their defaults."""
         return {}
 
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """What the method trains, by name."""
-        return {name: p for name, p in self.named_parameters() if re.search(self.trained, name)}
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that the method trains, by name."""
+        return {name: p for name, p in self.named_parameters() if re.search(self.trainable_params, name)}
+
+    def forward(self, frames: Tensor, class_embeddings: Tensor) -> VideoOutput:
+        """Logits of clips over classes.
+
+        `frames`: `(B, T, 3, H, W)` float, normalized (`froster.video.load_video` gives them). `class_embeddings`:
+        `(K, ...)` of `froster.text.classifier.encode_classes`. Raises `ValueError` for other shapes.
+        """
+        features = self.forward_features(frames)
+        logits = self.logit_scale.exp() * self.similarities(features, class_embeddings)
+        return VideoOutput(logits, features.frame_embeddings)
+
+    def forward_features(self, frames: Tensor) -> VideoFeatures:
+        """The part of `forward` that needs no classes: `(B, T, 3, H, W)` float, normalized."""
+        return VideoFeatures(self.visual(frames))
+
+    def similarities(
+        self, features: VideoFeatures, class_embeddings: Tensor, temporal_pooling: TemporalPooling | None = None
+    ) -> Tensor:
+        """Cosine of every clip with every class: `(B, K)` float32; `exp(logit_scale)` times it are the logits.
+
+        `temporal_pooling` overrides the method's own.
+        """
+        pooling = temporal_pooling or self.temporal_pooling
+        return class_similarities(features.frame_embeddings, class_embeddings, pooling)
 
     def encode_video(self, frames: Tensor) -> Tensor:
-        """Feature of every frame: `(B, T, 3, H, W)` float -> `(B, T, D)`, not normalised.
+        """Frame embeddings: `(B, T, 3, H, W)` float, normalized -> `(B, T, D)`, not normalized.
 
-        `froster.video.load_video(path, size=model.config.image_size).frames` gives such frames, CLIP-normalised.
-        Raises `ValueError` for other shapes.
+        `froster.load_video(path, size=model.config.image_size).frames` gives such frames. Raises `ValueError` for other
+        shapes.
         """
-        return self.observe(frames).features
-
-    def observe(self, frames: Tensor) -> Observation:
-        """All that `similarities` needs of clips: `(B, T, 3, H, W)` float, CLIP-normalised."""
-        return Observation(self.visual(frames))
+        return self.forward_features(frames).frame_embeddings
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Text features: `(K, L)` int64 of `froster.clip.tokenizer.tokenize` -> `(K, D)`, not normalised."""
+        """Text embeddings: `(K, L)` int64 of `froster.clip.tokenizer.tokenize` -> `(K, D)`, not normalized."""
         return self.text(tokens)
 
     def encode_prompts(self, tokens: Tensor) -> Tensor:
-        """Rows of a class matrix, of whatever `similarities` takes: `(K, L)` int64 -> `(K, …)`."""
+        """Prompt embeddings, whose mean over a class's prompts is its class embedding: `(K, L)` int64 -> `(K, ...)`.
+
+        For most students `encode_text`; TC-CLIP conditions its texts on the video, in `similarities`.
+        """
         return self.encode_text(tokens)
 
-    def class_features(self, classes: Tensor) -> Tensor:
-        """What a class matrix means without any video, to compare with the teacher's: `(K, …)` -> `(K, D)`."""
-        return classes
+    def unconditional_class_embeddings(self, class_embeddings: Tensor) -> Tensor:
+        """Class embeddings without any video, to compare with the teacher's: `(K, ...)` -> `(K, D)`."""
+        return class_embeddings
 
-    def similarities(self, observation: Observation, classes: Tensor, average: Average | None = None) -> Tensor:
-        """Cosine of clips with every class of `froster.text.classifier.encode_classes`: -> `(B, K)` float32.
+    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+        """Which tokens of one clip attended to which, in the order in which `forward_features` computed it.
 
-        `exp(logit_scale)` makes them logits. `average` overrules the method's own.
-        """
-        return class_similarities(observation.features, classes, average or self.average)
-
-    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
-        """What the tokens of one clip took from one another, in the order in which `observe` computed it.
-
-        `recorded`: what `froster.clip.attention.record_attention` kept of `observe`. `numbers`: `(T, N)` int64, of the
-        tokens of every frame, class token first. This one is for CLIP's layers, frame by frame, behind which there may
-        be a transformer over the frames' features.
+        `recorded`: what `froster.clip.attention.record_attention` kept of `forward_features`. `numbers`: `(T, N)`
+        int64, of the tokens of every frame, class token first. This one is for CLIP's layers, frame by frame, behind
+        which there may be a transformer over the frame embeddings.
         """
         layers, class_tokens = len(self.visual.blocks), numbers[None, :, 0]
-        within_frames: list[Step] = [Exchange(weights, numbers, numbers) for weights in recorded[:layers]]
-        return within_frames + [Exchange(weights, class_tokens, class_tokens) for weights in recorded[layers:]]
+        within_frames: list[Step] = [AttentionStep(weights, numbers, numbers) for weights in recorded[:layers]]
+        return within_frames + [AttentionStep(weights, class_tokens, class_tokens) for weights in recorded[layers:]]

@@ -13,16 +13,16 @@ from froster.clip.attention import attention
 from froster.clip.model import Block, TextTransformer
 
 
-class TakenOverBlock(Block):
-    """A block of CLIP for a method to change or add to: CLIP's own modules under their names, nothing made anew."""
+class WrappedBlock(Block):
+    """Wraps a pretrained CLIP block and reuses its modules under their names; adds no new ones."""
 
     def __init__(self, block: Block) -> None:
         nn.Module.__init__(self)
         self.ln_1, self.attn, self.ln_2, self.mlp = block.ln_1, block.attn, block.ln_2, block.mlp
 
 
-class TakenOverText(TextTransformer):
-    """CLIP's text encoder for a method that puts `vectors` among the words of every text; nothing is made anew."""
+class WrappedText(TextTransformer):
+    """Wraps CLIP's text encoder for a method that inserts `vectors` learned vectors into every text."""
 
     def __init__(self, text: TextTransformer, vectors: int) -> None:
         nn.Module.__init__(self)
@@ -31,13 +31,13 @@ class TakenOverText(TextTransformer):
         self.vectors = vectors
 
     @property
-    def room(self) -> int:
-        return super().room - self.vectors
+    def max_text_tokens(self) -> int:
+        return super().max_text_tokens - self.vectors
 
-    def cut(self, tokens: Tensor) -> Tensor:
-        """Texts that leave room for the vectors: `(K, L)` -> `(K, min(L, room))`, each with its end token."""
-        end = tokens.argmax(dim=1, keepdim=True).clamp(max=self.room - 1)
-        return tokens[:, : self.room].scatter(1, end, tokens.amax(dim=1, keepdim=True))
+    def truncate(self, tokens: Tensor) -> Tensor:
+        """Truncate `(K, L)` tokens to `max_text_tokens`, keeping the end-of-text token last."""
+        end = tokens.argmax(dim=1, keepdim=True).clamp(max=self.max_text_tokens - 1)
+        return tokens[:, : self.max_text_tokens].scatter(1, end, tokens.amax(dim=1, keepdim=True))
 
 
 def frame_rows(table: Tensor, frames: int) -> Tensor:

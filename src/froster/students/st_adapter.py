@@ -19,7 +19,7 @@ from froster.checkpoints.checkpoint import StateDict
 from froster.clip.model import Block, Clip, VisionTransformer, run_blocks
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
-from froster.students.parts import TakenOverBlock
+from froster.students.parts import WrappedBlock
 
 Kernel = Literal["temporal", "spatiotemporal"]
 Before = Literal["attention", "mlp", "attention+mlp"]
@@ -57,7 +57,7 @@ class StAdapter(nn.Module):
         return x + F.pad(self.up(patches), (0, 0, 1, 0))  # nothing for the class token
 
 
-class StAdapterBlock(TakenOverBlock):
+class StAdapterBlock(WrappedBlock):
     """CLIP's block with an ST-Adapter before its attention, its MLP or both, on `(B, T, N, C)`."""
 
     def __init__(self, block: Block, width: int, hidden: int, kernel: Kernel, before: Before) -> None:
@@ -100,7 +100,7 @@ class StAdapterClip(VideoStudent):
 
     name = "st_adapter"
     title = "ST-Adapter"
-    trained = r"\.adapter_before_"
+    trainable_params = r"\.adapter_before_"
 
     def __init__(self, clip: Clip, kernel: Kernel = "temporal", before: Before = "attention") -> None:
         if kernel not in get_args(Kernel):

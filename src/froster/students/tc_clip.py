@@ -25,14 +25,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.clip.attention import attention, recording
+from froster.clip.attention import Recorder, attention
 from froster.clip.model import Attention, Block, Clip, ClipConfig, TextTransformer, VisionTransformer, run_blocks
 from froster.clip.tokenizer import VOCAB_SIZE, tokenize
 from froster.errors import FrosterError
-from froster.scoring import Average, class_similarities
-from froster.students.base import Observation, VideoStudent
-from froster.students.flow import Exchange, Origins, Step
-from froster.students.parts import TakenOverText, cross_attention, run_block
+from froster.scoring import TemporalPooling, class_similarities
+from froster.students.attention_graph import AttentionStep, MergeStep, Step
+from froster.students.base import VideoFeatures, VideoStudent
+from froster.students.parts import WrappedText, cross_attention, run_block
 
 MAX_CONTEXT_TOKENS = 4096
 MERGED_PER_ROUND = 100  # as in the authors' code
@@ -83,7 +83,7 @@ def merge_pairs(x: Tensor, order: Tensor, joins: Tensor) -> Tensor:
     return torch.cat([even[:, pairs:], odd + joins @ even[:, :pairs]], dim=1)
 
 
-class ContextAttention(nn.Module):
+class ContextAttention(Recorder):
     """Attention of `(B, T, N, C)` within each frame and to the clip's context `(B, M, C)`, with CLIP's own weights.
 
     `context_bias`, one number a head, is added to the logits of the context.
@@ -110,7 +110,7 @@ class ContextAttention(nn.Module):
             q, k, v = self.with_bias(q, k, v)
         with torch.no_grad():
             of_class = ((q[:, :, :1] @ k.mT).float() * q.shape[-1] ** -0.5).softmax(dim=-1)[:, :, 0, 1:tokens]
-        out = attention(q, k, v)[..., : width // self.heads]
+        out = attention(q, k, v, recorder=self.recorder)[..., : width // self.heads]
         out = rearrange(out, "(b t) h n c -> b t n (h c)", t=frames)
         return self.out_proj(out), of_class.mean(dim=1).unflatten(0, (-1, frames))
 
@@ -129,7 +129,7 @@ class ContextAttention(nn.Module):
         return q, torch.cat([k, bias.expand(len(k), -1, -1, -1)], dim=-1), F.pad(v, (0, BIAS_CHANNELS))
 
 
-class ContextBlock(nn.Module):
+class ContextBlock(Recorder):
     """CLIP's block on the tokens of a clip, and the context tokens that it makes of them for the next."""
 
     def __init__(self, block: Block, first: bool, context_tokens: int, seed_percent: int) -> None:
@@ -155,8 +155,8 @@ class ContextBlock(nn.Module):
         tokens = x[:, :, 1:].take_along_dim(most, dim=2).flatten(1, 2)
         # Half precision has no exact counts; and sums of many tokens would lose the later ones.
         with torch.autocast(x.device.type, enabled=False):
-            if (recorded := recording()) is not None:
-                recorded.append(self.origins(tokens.detach().float(), most[..., 0], x.shape[2]))
+            if self.recorder is not None:
+                self.recorder.append(self.origins(tokens.detach().float(), most[..., 0], x.shape[2]))
             return merge_tokens(tokens.float(), self.context_tokens).to(x.dtype)
 
     def origins(self, seeds: Tensor, most: Tensor, tokens: int) -> Tensor:
@@ -197,7 +197,7 @@ class ContextVision(VisionTransformer):
 # Text: video-conditional prompting.
 
 
-class ConditionalText(TakenOverText):
+class ConditionalText(WrappedText):
     """CLIP's text encoder with P learnt vectors before the class's words, its last layer apart from the others.
 
     A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
@@ -230,7 +230,7 @@ class ConditionalText(TakenOverText):
         softmax, the logarithm of the sum over their exponentials.
         """
         prompts, block = len(self.prompts), self.last_block
-        tokens = self.cut(tokens)
+        tokens = self.truncate(tokens)
         end = tokens.argmax(dim=1) + prompts
         words = self.token_embedding(tokens)
         x = torch.cat([words[:, :1], self.prompts.expand(len(words), -1, -1), words[:, 1:]], dim=1)
@@ -308,9 +308,9 @@ class TcClip(VideoStudent):
 
     name = "tc_clip"
     title = "TC-CLIP"
-    average = "features"
+    temporal_pooling = "features"
     templates = ()
-    unit_classes = False
+    normalize_class_embeddings = False
     text: ConditionalText
 
     def __init__(self, clip: Clip, context_tokens: int = 96, seed_percent: int = 30, prompts: int = 4) -> None:
@@ -328,20 +328,20 @@ class TcClip(VideoStudent):
         self.text = ConditionalText(clip.text, prompts)
         self.prompt_reader = PromptReader(clip.config) if context_tokens and prompts else None
 
-    def observe(self, frames: Tensor) -> Observation:
+    def forward_features(self, frames: Tensor) -> VideoFeatures:
         if not isinstance(self.visual, ContextVision):
-            return Observation(self.visual(frames))
+            return VideoFeatures(self.visual(frames))
         tokens, context = self.visual.encode(frames)
         # As class tokens, one of each row, go into the joint space; the authors stop the text's gradient here.
         seen = self.visual.project(context[:, :, None]).detach() if self.prompt_reader else None
-        return Observation(self.visual.project(tokens), seen)
+        return VideoFeatures(self.visual.project(tokens), seen)
 
-    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
         if not isinstance(self.visual, ContextVision):
-            return super().token_flow(recorded, numbers)
+            return super().attention_graph(recorded, numbers)
         first, keys, steps = numbers.numel(), numbers, list[Step]()
         for weights, (origins,) in zip(recorded[::2], recorded[1::2], strict=True):
-            steps += [Exchange(weights, numbers, keys), Origins(origins)]
+            steps += [AttentionStep(weights, numbers, keys), MergeStep(origins)]
             context = first + torch.arange(len(origins), device=numbers.device)
             keys = torch.cat([numbers, context.expand(len(numbers), -1)], dim=1)
         return steps
@@ -349,13 +349,15 @@ class TcClip(VideoStudent):
     def encode_prompts(self, tokens: Tensor) -> Tensor:
         return self.text.encode_rows(tokens)
 
-    def class_features(self, classes: Tensor) -> Tensor:
-        return self.text.finish(classes, self.text.unread_prompts()[None])[0]
+    def unconditional_class_embeddings(self, class_embeddings: Tensor) -> Tensor:
+        return self.text.finish(class_embeddings, self.text.unread_prompts()[None])[0]
 
-    def similarities(self, observation: Observation, classes: Tensor, average: Average | None = None) -> Tensor:
+    def similarities(
+        self, features: VideoFeatures, class_embeddings: Tensor, temporal_pooling: TemporalPooling | None = None
+    ) -> Tensor:
         prompts = self.text.unread_prompts()[None]
-        if self.prompt_reader and observation.context is not None:
-            prompts = self.prompt_reader(prompts[0], observation.context)
-        features = run_block(self.text.finish, classes, prompts, checkpointing=self.text.checkpointing).float()
-        features = F.normalize(features, dim=-1).expand(len(observation.features), -1, -1)
-        return class_similarities(observation.features, features, average or self.average)
+        if self.prompt_reader and features.context is not None:
+            prompts = self.prompt_reader(prompts[0], features.context)
+        finished = run_block(self.text.finish, class_embeddings, prompts, checkpointing=self.text.checkpointing).float()
+        classes = F.normalize(finished, dim=-1).expand(len(features.frame_embeddings), -1, -1)
+        return class_similarities(features.frame_embeddings, classes, temporal_pooling or self.temporal_pooling)

@@ -15,7 +15,7 @@ from froster.checkpoints.checkpoint import StateDict
 from froster.clip.model import Clip
 from froster.errors import FrosterError
 from froster.students.action_clip import ActionClip, TemporalTransformer
-from froster.students.base import Observation, VideoStudent
+from froster.students.base import VideoFeatures, VideoStudent
 
 MAX_LAYERS = 64
 
@@ -30,8 +30,8 @@ class Text4Vis(VideoStudent):
 
     name = "text4vis"
     title = "Text4Vis"
-    trained = r"^(visual|temporal)\."
-    average = "features"
+    trainable_params = r"^(visual|temporal)\."
+    temporal_pooling = "features"
 
     def __init__(self, clip: Clip, temporal: int = 0) -> None:
         if not isinstance(temporal, int) or not 0 <= temporal <= MAX_LAYERS:
@@ -54,10 +54,10 @@ class Text4Vis(VideoStudent):
     def options_from(cls, state: StateDict) -> dict[str, Any]:
         return {"temporal": len({key.split(".")[2] for key in state if key.startswith("temporal.blocks.")})}
 
-    def observe(self, frames: Tensor) -> Observation:
+    def forward_features(self, frames: Tensor) -> VideoFeatures:
         x = self.visual(frames)
         # The head gives x twice at the start; the cosine does not see the half.
-        return Observation(self.temporal(x) / 2 if self.temporal else x)
+        return VideoFeatures(self.temporal(x) / 2 if self.temporal else x)
 
 
 def start_at_zero(head: TemporalTransformer) -> None:

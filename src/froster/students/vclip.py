@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from froster.clip.model import Attention, Block, Clip
 from froster.errors import FrosterError
+from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step
 from froster.students.base import VideoStudent
-from froster.students.flow import NOTHING, Exchange, Step
 
 Boundary = Literal["zero", "masked"]
 MAX_WINDOW = 64  # memory grows with it
@@ -72,8 +72,8 @@ class VClip(VideoStudent):
             assert isinstance(block, Block)
             block.attn = NeighbourAttention(block.attn, window, boundary)
 
-    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
         window = self.options["window"]
-        padded = F.pad(numbers, (0, 0, window, window), value=NOTHING)
+        padded = F.pad(numbers, (0, 0, window, window), value=PAD_TOKEN)
         keys = torch.cat([padded[i : i + len(numbers)] for i in range(2 * window + 1)], dim=1)
-        return [Exchange(weights, numbers, keys) for weights in recorded]
+        return [AttentionStep(weights, numbers, keys) for weights in recorded]

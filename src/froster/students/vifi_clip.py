@@ -15,7 +15,7 @@ class ViFiClip(FrameClip):
 
     name = "vifi_clip"
     title = "ViFi-CLIP"
-    average = "features"
+    temporal_pooling = "features"
 
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:

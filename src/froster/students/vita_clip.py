@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from froster.clip.model import Attention, Block, Clip, ClipConfig
 from froster.errors import FrosterError
+from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge
 from froster.students.base import VideoStudent
-from froster.students.flow import NOTHING, Exchange, Step, made_of
-from froster.students.parts import TakenOverBlock, frame_rows
+from froster.students.parts import WrappedBlock, frame_rows
 from froster.students.vpt import TABLE_FRAMES, PromptedText
 
 MAX_GLOBAL_PROMPTS = 256
@@ -73,7 +73,7 @@ class LayerPrompts(nn.Module):
         return prompts
 
 
-class PromptedBlock(TakenOverBlock):
+class PromptedBlock(WrappedBlock):
     """CLIP's block on `(B, T, N, C)`, whose tokens attend to prompts too. The prompts themselves attend to nothing."""
 
     def __init__(self, block: Block, prompts: LayerPrompts) -> None:
@@ -109,8 +109,8 @@ class VitaClip(VideoStudent):
 
     name = "vita_clip"
     title = "Vita-CLIP"
-    trained = r"^visual\.blocks\.\d+\.prompts\.|^visual\.ln_pre\.frame_positions$|^text\.context$"
-    average = "features"
+    trainable_params = r"^visual\.blocks\.\d+\.prompts\.|^visual\.ln_pre\.frame_positions$|^text\.context$"
+    temporal_pooling = "features"
     templates = ()
 
     def __init__(
@@ -138,11 +138,11 @@ class VitaClip(VideoStudent):
         if context:
             self.text = PromptedText(clip.text, before=context, after=0, std=0.02)
 
-    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
         """Local prompts count as the class tokens they are made of, as do summary tokens; global ones are no token."""
         frames, class_tokens = len(numbers), numbers[:, 0]
         summaries = numbers.numel() + torch.arange(frames, device=numbers.device)
-        parts = [numbers, numbers.new_full((frames, self.options["global_prompts"]), NOTHING)]
+        parts = [numbers, numbers.new_full((frames, self.options["global_prompts"]), PAD_TOKEN)]
         if self.options["local_prompts"]:
             parts.append(class_tokens.expand(frames, -1))
         if self.options["summary"]:
@@ -151,9 +151,9 @@ class VitaClip(VideoStudent):
         steps, weights = list[Step](), iter(recorded)
         for _ in self.visual.blocks:
             if self.options["summary"]:
-                steps.append(made_of(class_tokens, numbers.numel()))
-                steps.append(Exchange(next(weights), summaries[None], summaries[None]))
-            steps.append(Exchange(next(weights), numbers, keys))
+                steps.append(one_hot_merge(class_tokens, numbers.numel()))
+                steps.append(AttentionStep(next(weights), summaries[None], summaries[None]))
+            steps.append(AttentionStep(next(weights), numbers, keys))
         return steps
 
 

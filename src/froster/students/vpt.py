@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from froster.clip.model import Block, Clip, ClipConfig, TextTransformer, run_blocks
 from froster.errors import FrosterError
-from froster.students.base import Observation, VideoStudent
-from froster.students.parts import TakenOverText, frame_rows
+from froster.students.base import VideoFeatures, VideoStudent
+from froster.students.parts import WrappedText, frame_rows
 
 TABLE_FRAMES = 16  # as in the authors' code
 MAX_LAYERS = 12
 
 
-class PromptedText(TakenOverText):
+class PromptedText(WrappedText):
     """CLIP's text encoder with learnt vectors between the start token and the text, and between text and end token.
 
     A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
@@ -35,7 +35,7 @@ class PromptedText(TakenOverText):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalised."""
-        tokens = self.cut(tokens)
+        tokens = self.truncate(tokens)
         x = self.insert_context(tokens)
         x = run_blocks(self.blocks, x + self.positional_embedding[: x.shape[1]], self.checkpointing)
         end = tokens.argmax(dim=1) + len(self.context)
@@ -80,8 +80,8 @@ class Vpt(VideoStudent):
 
     name = "vpt"
     title = "VPT"
-    trained = r"^text\.context$|^temporal\."
-    average = "features"
+    trainable_params = r"^text\.context$|^temporal\."
+    temporal_pooling = "features"
     templates = ()
 
     def __init__(self, clip: Clip, context: int = 16, layers: int = 2) -> None:
@@ -98,5 +98,5 @@ class Vpt(VideoStudent):
             self.text = PromptedText(clip.text, before=context, after=context, std=0.01)
         self.temporal = TemporalResidual(clip.config, layers) if layers else nn.Identity()
 
-    def observe(self, frames: Tensor) -> Observation:
-        return Observation(self.temporal(self.visual(frames)))
+    def forward_features(self, frames: Tensor) -> VideoFeatures:
+        return VideoFeatures(self.temporal(self.visual(frames)))

@@ -22,10 +22,10 @@ from froster.checkpoints.checkpoint import StateDict
 from froster.checkpoints.foreign import fuse_projections
 from froster.clip.model import Attention, Block, Clip, QuickGELU
 from froster.errors import FrosterError
-from froster.scoring import Average, class_similarities
-from froster.students.base import Observation, VideoStudent
-from froster.students.flow import NOTHING, Exchange, Step, made_of
-from froster.students.parts import TakenOverBlock, cross_attention, run_block
+from froster.scoring import TemporalPooling, class_similarities
+from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge
+from froster.students.base import VideoFeatures, VideoStudent
+from froster.students.parts import WrappedBlock, cross_attention, run_block
 
 Head = Literal["full", "none"]
 MAX_FRAMES = 1024
@@ -49,7 +49,7 @@ class Messages(nn.Module):
         return messages + self.attn(self.ln(messages))
 
 
-class MessageBlock(TakenOverBlock):
+class MessageBlock(WrappedBlock):
     """A block of CLIP on `(B, T, N, C)` in which the tokens of a frame also attend to the frame's message."""
 
     def __init__(self, block: Block) -> None:
@@ -163,10 +163,10 @@ class XClip(VideoStudent):
 
     name = "x_clip"
     title = "X-CLIP"
-    trained = r"^(visual|mit|prompts)\."
-    average: Average = "features"
+    trainable_params = r"^(visual|mit|prompts)\."
+    temporal_pooling: TemporalPooling = "features"
     templates: tuple[str, ...] = ()
-    unit_classes = False
+    normalize_class_embeddings = False
 
     def __init__(self, clip: Clip, frames: int = 8, head: Head = "full", heads: int | None = None) -> None:
         width = clip.config.embed_dim
@@ -190,34 +190,42 @@ class XClip(VideoStudent):
             self.mit = FrameIntegration(frames, width, head_count, clip.config.activation)
             self.prompts = VideoPrompts(clip.config.vision_width, width, head_count)
         else:  # one of FROSTER's students like any other
-            self.trained, self.average = VideoStudent.trained, VideoStudent.average
-            self.templates, self.unit_classes = VideoStudent.templates, VideoStudent.unit_classes
+            self.trainable_params, self.temporal_pooling = VideoStudent.trainable_params, VideoStudent.temporal_pooling
+            self.templates, self.normalize_class_embeddings = (
+                VideoStudent.templates,
+                VideoStudent.normalize_class_embeddings,
+            )
 
-    def observe(self, frames: Tensor) -> Observation:
+    def forward_features(self, frames: Tensor) -> VideoFeatures:
         tokens = self.visual.encode_tokens(frames)
         features = self.visual.project(tokens)
         if self.mit is None or self.prompts is None:
-            return Observation(features)
-        return Observation(self.mit(features), self.prompts.patches(tokens))
+            return VideoFeatures(features)
+        return VideoFeatures(self.mit(features), self.prompts.patches(tokens))
 
-    def similarities(self, observation: Observation, classes: Tensor, average: Average | None = None) -> Tensor:
+    def similarities(
+        self, features: VideoFeatures, class_embeddings: Tensor, temporal_pooling: TemporalPooling | None = None
+    ) -> Tensor:
+        classes = class_embeddings
         if self.prompts is not None:
-            prompted = classes + self.prompts(classes, observation.context, self.visual.checkpointing)
+            prompted = classes + self.prompts(classes, features.context, self.visual.checkpointing)
             classes = F.normalize(prompted.float(), dim=-1)
-        return class_similarities(observation.features, classes, average or self.average)
+        return class_similarities(features.frame_embeddings, classes, temporal_pooling or self.temporal_pooling)
 
-    def token_flow(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
         frames, of_layers = len(numbers), 2 * len(self.visual.blocks)
         class_tokens = numbers[:, 0]
         messages = numbers.numel() + torch.arange(frames, device=numbers.device)
         keys = torch.cat([numbers, messages[:, None]], dim=1)
-        queries = F.pad(numbers, (0, 1), value=NOTHING)  # what a message gathers within its frame is dropped
+        queries = F.pad(numbers, (0, 1), value=PAD_TOKEN)  # what a message gathers within its frame is dropped
         steps: list[Step] = []
         for among_messages, within_frames in zip(recorded[:of_layers:2], recorded[1:of_layers:2], strict=True):
-            steps.append(made_of(class_tokens, numbers.numel()))
-            steps.append(Exchange(among_messages, messages[None], messages[None]))
-            steps.append(Exchange(within_frames, queries, keys))
-        return steps + [Exchange(weights, class_tokens[None], class_tokens[None]) for weights in recorded[of_layers:]]
+            steps.append(one_hot_merge(class_tokens, numbers.numel()))
+            steps.append(AttentionStep(among_messages, messages[None], messages[None]))
+            steps.append(AttentionStep(within_frames, queries, keys))
+        return steps + [
+            AttentionStep(weights, class_tokens[None], class_tokens[None]) for weights in recorded[of_layers:]
+        ]
 
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:

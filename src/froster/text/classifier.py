@@ -69,7 +69,7 @@ def warn_of_cut_texts(model: VideoStudent, texts: Sequence[str], tokens: Tensor)
 
 
 def count_cut(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> int:
-    room = model.text.room
+    room = model.text.max_text_tokens
     # Tokens tell no text that just fits from one that was cut there.
     long = [texts[row] for row in (tokens.argmax(dim=1) >= room - 1).nonzero().flatten().tolist()]
     return int((tokenize(long, room + 1)[:, -1] != 0).sum()) if long else 0
@@ -79,7 +79,7 @@ def warn_of_cut(model: VideoStudent, cut: int, prompts: int) -> None:
     if cut:
         warnings.warn(
             f"{cut} of {prompts} prompts are cut: the text encoder of {model.title} has room for "
-            f"{model.text.room} tokens.",
+            f"{model.text.max_text_tokens} tokens.",
             FrosterWarning,
             stacklevel=3,
         )
@@ -88,8 +88,9 @@ def warn_of_cut(model: VideoStudent, cut: int, prompts: int) -> None:
 def encode_classes(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None) -> Tensor:
     """Class matrix of K labels (name -> description, "" for none): `(K, …)` float32, of most models `(K, D)`.
 
-    Each prompt's feature is normalised, the prompts of a class are averaged, the mean is normalised again. For a model
-    whose `unit_classes` is False it is the plain mean of what `encode_prompts` gives. `templates`: the model's own.
+    Each prompt's embedding is normalized, the prompts of a class are averaged, the mean is normalized again. Where the
+    model's `normalize_class_embeddings` is False, it is the plain mean of what `encode_prompts` gives. `templates`: by
+    default the model's own.
     """
     templates = model.templates if templates is None else templates
     classes, cut = encode_and_count_cut(model, labels, templates)
@@ -110,7 +111,7 @@ def encode_and_count_cut(
 
 def average_prompts(model: VideoStudent, features: Tensor) -> Tensor:
     """Class matrix from the features of P prompts of every class: `(P, K, …)` -> `(K, …)` float32."""
-    if not model.unit_classes:
+    if not model.normalize_class_embeddings:
         return features.float().mean(dim=0)
     return F.normalize(F.normalize(features.float(), dim=-1).mean(dim=0), dim=-1)
 
@@ -199,7 +200,10 @@ def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[s
         VideoStudent.encode_prompts,
         TextTransformer,
     )
-    encoder = [model.unit_classes, [type(model).__module__, type(model).__qualname__, model.options] if own_way else []]
+    encoder = [
+        model.normalize_class_embeddings,
+        [type(model).__module__, type(model).__qualname__, model.options] if own_way else [],
+    ]
     digest = hashlib.sha256(json.dumps([prompts, asdict(model.config), encoder]).encode())
     hash_exactly(digest, model.text.state_dict())
     return digest.hexdigest()

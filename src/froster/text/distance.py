@@ -97,7 +97,7 @@ def read_by_model(model: VideoStudent, title: str, labels: Labels, prompts: bool
     else:
         classes = load_or_encode_classes(model, dict.fromkeys(labels, ""), templates=())
     device = next(model.parameters()).device
-    return Vocabulary(title, tuple(labels), model.class_features(classes.to(device)).float().cpu())
+    return Vocabulary(title, tuple(labels), model.unconditional_class_embeddings(classes.to(device)).float().cpu())
 
 
 def shared_names(names: Sequence[str], others: Sequence[str]) -> set[str]:

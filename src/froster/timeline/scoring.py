@@ -13,7 +13,7 @@ from torch import Tensor
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.recognizer import Recognizer
-from froster.students.base import Observation
+from froster.students.base import VideoFeatures
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import load_or_encode_classes, templates_for
 from froster.timeline.segments import Moment, Threshold, quantile_threshold
@@ -145,14 +145,14 @@ def _similarities(
             del encoded[number]
         new = [number for number in pictures if number not in encoded]
         if new:
-            frames = transforms.clip_normalise(torch.stack([pictures[number] for number in new]))
+            frames = transforms.clip_normalize(torch.stack([pictures[number] for number in new]))
             features = model.encode_video(frames[None].to(recognizer.device, recognizer.dtype))[0]
             encoded |= zip(new, features, strict=True)
         clips = [torch.stack([encoded[number] for number, _ in window.frames]) for window in windows]
-        observation = Observation(torch.stack(clips))
+        video_features = VideoFeatures(torch.stack(clips))
     else:
         clips = [torch.stack([picture for _, picture in window.frames]) for window in windows]
-        frames = transforms.clip_normalise(torch.stack(clips).flatten(0, 1)).unflatten(0, (len(windows), -1))
-        observation = model.observe(frames.to(recognizer.device, recognizer.dtype))
-    similarities = model.similarities(observation, recognizer.classes, recognizer.average)
-    return similarities.cpu(), model.similarities(observation, others, recognizer.average).cpu()
+        frames = transforms.clip_normalize(torch.stack(clips).flatten(0, 1)).unflatten(0, (len(windows), -1))
+        video_features = model.forward_features(frames.to(recognizer.device, recognizer.dtype))
+    similarities = model.similarities(video_features, recognizer.classes, recognizer.temporal_pooling)
+    return similarities.cpu(), model.similarities(video_features, others, recognizer.temporal_pooling).cpu()

@@ -321,7 +321,7 @@ def choose_trained(student: VideoStudent, recipe: TrainRecipe) -> list[nn.Parame
     nothing is chosen, or the recipe asks for what has no meaning with these parameters.
     """
     of_clip = clip_names(student.config)
-    chosen = student.trained_parameters() if recipe.trained == "default" else dict(student.named_parameters())
+    chosen = student.trainable_parameters() if recipe.trained == "default" else dict(student.named_parameters())
     if recipe.trained == "vision":
         chosen = {name: p for name, p in chosen.items() if not name.startswith("text.") and name != "logit_scale"}
         if any(name.startswith("text.") and name not in of_clip for name, _ in student.named_parameters()):
@@ -351,7 +351,7 @@ def why_nothing_is_trained(student: VideoStudent) -> str:
         return f"{student.name} has nothing to train: with these options it is the frozen CLIP; take trained: all."
     some = ", ".join(added[:3]) + (", …" if len(added) > 3 else "")
     return (
-        f"{student.name} has nothing to train: its pattern trained = {student.trained!r} matches none of its "
+        f"{student.name} has nothing to train: its pattern trained = {student.trainable_params!r} matches none of its "
         f"parameters (it adds {some}); correct the pattern."
     )
 

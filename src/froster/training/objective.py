@@ -11,7 +11,7 @@ from torch import Tensor
 from froster.distillation import Distillation
 from froster.students import VideoStudent
 from froster.training.texts import ClassTexts
-from froster.video.transforms import clip_normalise
+from froster.video.transforms import clip_normalize
 
 ClassMatrix = Callable[[int], Tensor]  # of a template's number: (K, …) float32
 
@@ -69,7 +69,7 @@ class Objective:
             if len(micro.targets):
                 self.collect(terms, self.video_terms(micro, classes, clips), scaler, weight)
         if self.distillation and self.distillation.text and self.teacher_classes:
-            features = F.normalize(self.student.class_features(classes), dim=-1)
+            features = F.normalize(self.student.unconditional_class_embeddings(classes), dim=-1)
             text_loss = self.distillation.text_loss(features, self.teacher_classes(template))
             self.collect(terms, {"text": text_loss}, scaler, weight)
         if own.requires_grad:
@@ -95,18 +95,18 @@ class Objective:
     def video_terms(self, micro: MicroBatch, classes: Tensor, clips: int) -> dict[str, Tensor]:
         """Terms of one micro-batch, weighted so that micro-batches add up and processes average to the whole batch."""
         frames, targets = (t.to(classes.device, non_blocking=True) for t in (micro.frames, micro.targets))
-        frames = clip_normalise(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        frames = clip_normalize(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         share = self.processes * len(targets) / clips
         with self.computing():
-            observation = self.student.observe(frames)
-            similarities = self.student.similarities(observation, classes)
+            video_features = self.student.forward_features(frames)
+            similarities = self.student.similarities(video_features, classes)
         logits = self.student.logit_scale.exp() * similarities
         terms = {"cross_entropy": share * F.cross_entropy(logits, targets)}
         if self.distillation and self.distillation.video and self.teacher:
             if micro.taught is None:
                 with torch.no_grad():
                     micro.taught = F.normalize(self.teacher.encode_video(frames).float(), dim=-1)
-            features = F.normalize(observation.features.float(), dim=-1)
+            features = F.normalize(video_features.frame_embeddings.float(), dim=-1)
             loss = self.distillation.video_loss(features, micro.taught)
             # Eq. 7 is a sum over the clips, not a mean.
             terms["video"] = (self.processes if self.distillation.distance == "l2_sum" else share) * loss

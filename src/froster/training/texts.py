@@ -24,8 +24,8 @@ class ClassTexts:
 
     def warn_once(self, student: VideoStudent) -> None:
         """Warn of prompts, of whatever template, for which the student's text encoder has no room; in one process."""
-        if student.text.room not in self.rooms and find_processes().is_main_process:
-            self.rooms.add(student.text.room)
+        if student.text.max_text_tokens not in self.rooms and find_processes().is_main_process:
+            self.rooms.add(student.text.max_text_tokens)
             warn_of_cut_texts(student, [prompt for row in self.prompts for prompt in row], self.tokens.flatten(0, 1))
 
     def rows(self, template: int) -> list[int]:

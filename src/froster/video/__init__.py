@@ -75,7 +75,7 @@ def load_video(
     )
     pictures = torch.stack([reading.kept[number] for number in reading.indices.ravel().tolist()])
     if preprocess == "clip":
-        pictures = transforms.clip_normalise(pictures)
+        pictures = transforms.clip_normalize(pictures)
     clips = pictures.unflatten(0, reading.indices.shape)
     return VideoClips(clips, reading.timeline.times[reading.indices], reading.indices, reading.warning)
 

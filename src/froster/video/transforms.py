@@ -17,7 +17,7 @@ def clip_preprocess(frames: Tensor, size: int = 224) -> Tensor:
     `int(size * long / short)`, crop offset `round((side - size) / 2)`. Scaling stays in uint8, as in
     Pillow: on camera pictures fewer than 1 value in 100 is a grey level off Pillow's, 1 in 50,000 two.
     """
-    return clip_normalise(clip_resize(frames, size))
+    return clip_normalize(clip_resize(frames, size))
 
 
 def clip_resize(frames: Tensor, size: int = 224) -> Tensor:
@@ -60,7 +60,7 @@ def release_preprocess(frames: Tensor, size: int = 224) -> Tensor:
     `size` (bilinear, *not* antialiased, long side floored), then crops the centre with the offset rounded up.
     """
     height, width = frames.shape[1:3]
-    scaled = clip_normalise(frames.permute(0, 3, 1, 2))
+    scaled = clip_normalize(frames.permute(0, 3, 1, 2))
     if min(height, width) != size:
         if width < height:
             height, width = math.floor(height / width * size), size
@@ -71,7 +71,7 @@ def release_preprocess(frames: Tensor, size: int = 224) -> Tensor:
     return scaled[:, :, top : top + size, left : left + size]
 
 
-def clip_normalise(frames: Tensor) -> Tensor:
+def clip_normalize(frames: Tensor) -> Tensor:
     """`(N, 3, H, W)` uint8 -> float32: scaled to [0, 1], less CLIP's mean, over its deviation, by channel."""
     mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return frames.float().div_(255).sub_(mean).div_(std)
