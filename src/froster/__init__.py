@@ -1,5 +1,6 @@
 """froster: open-vocabulary action recognition for video."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ _HOMES = {
     "load_video": "video",
     "score_timeline": "timeline",
 }
+
+if Path(__file__).with_name("froster.py").exists():
+    import sys
+
+    from froster_video import conflict
+
+    raise ImportError(conflict(sys.modules[__name__]))
 
 
 def __dir__() -> list[str]:

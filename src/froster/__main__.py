@@ -1,5 +1,5 @@
 """`python -m froster`, for `torchrun` and `accelerate launch`."""
 
-from froster.cli import main
+from froster_video import main
 
 main()

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from froster.errors import FrosterError
+from froster.extras import extra
 from froster.files import replace_when_written
 from froster.recognizer import Prediction
 from froster.video import decode_frames
 from froster.video.sampling import uniform_indices
+
+with extra("cli", "Drawing pictures"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
 FRAMES_SHOWN = 4

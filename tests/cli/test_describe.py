@@ -505,7 +505,7 @@ def test_user_errors_are_one_line(
 
 def test_missing_client_is_named_with_its_extra(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptions.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FrosterError, match=r"froster\[describe\]: pip install 'froster\[describe\]'"):
+    with pytest.raises(FrosterError, match=r'the extra describe: pip install "froster-video\[describe\]"'):
         ask(server)
 
 

@@ -8,18 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from froster.errors import WeightsError
 from froster.files import cache_dir, replace_when_written
+from froster.progress import ProgressBar
 
 HOST = "https://openaipublic.azureedge.net/clip/models"
 RELEASES: dict[str, tuple[str, str]] = {  # name: (SHA-256, which is also the folder in the official URL; file)
@@ -137,15 +129,14 @@ def download(url: str, partial: Path) -> None:
             return
         raise
     resumed = response.status == http.client.PARTIAL_CONTENT
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    done = start = have if resumed else 0
+    length = int(response.headers.get("Content-Length") or 0)
+    progress = ProgressBar(url.rsplit("/", 1)[-1], start + length or None, start, "bytes")
     with response, partial.open("ab" if resumed else "wb") as out, progress as bar:
-        start = have if resumed else 0
-        length = int(response.headers.get("Content-Length") or 0)
-        task = bar.add_task(url.rsplit("/", 1)[-1], total=start + length or None, completed=start)
         while chunk := response.read(CHUNK):
             out.write(chunk)
-            bar.advance(task, len(chunk))
+            done += len(chunk)
+            bar.update(done)
     if length and partial.stat().st_size < start + length:
         raise OSError(f"the connection broke after {partial.stat().st_size} of {start + length} bytes")
 

@@ -31,7 +31,6 @@ from froster.errors import FrosterError, FrosterWarning
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from froster.cli.predict import Precision, templates_of
-from froster.errors import FrosterError
+from froster.extras import extra
 
 
 def serve(
@@ -66,10 +66,6 @@ def serve(
     )
     if why:
         print(why)
-    try:
+    with extra("serve", "The server"):
         from froster.serve.run import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("froster"):
-            raise
-        raise FrosterError("The server needs the extra froster[serve]: pip install 'froster[serve]'.") from error
     run(settings, port)

@@ -1,13 +1,28 @@
 """Heat maps over pictures."""
 
+from functools import cache
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
 from numpy.typing import NDArray
 
-COLOURS = colormaps["inferno"]  # even steps to the eye, also in grey and without seeing red and green
+from froster.extras import extra
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
 LEAST, MOST = 0.5, 0.8  # opacity of the colours, where the map is 0 and where it is 1
+
+
+@cache
+def color_map() -> "Colormap":
+    """Even steps to the eye, also in grey and without seeing red and green."""
+    with extra("cli", "Drawing heat maps"):
+        from matplotlib import colormaps
+
+    return colormaps["inferno"]
 
 
 def overlay(pictures: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -20,10 +35,11 @@ def overlay(pictures: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[n
     values = (maps - low) / (high - low) if high > low else np.zeros_like(maps)
     smooth = F.interpolate(torch.from_numpy(values)[:, None].float(), (height, width), mode="bicubic")[:, 0]
     values = smooth.clamp_(0, 1).numpy()
+    colors = color_map()
     out = np.empty_like(pictures)
     for frame, value, picture in zip(out, values, pictures, strict=True):  # one at a time: videos may be large
         opacity = (LEAST + (MOST - LEAST) * value)[..., None]
         # The picture in grey, so that every colour is the map's.
         grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)
-        frame[:] = np.rint((1 - opacity) * grey[..., None] + opacity * 255 * COLOURS(value)[..., :3])
+        frame[:] = np.rint((1 - opacity) * grey[..., None] + opacity * 255 * colors(value)[..., :3])
     return out

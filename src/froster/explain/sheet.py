@@ -7,15 +7,18 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from froster.data.puppets.files import write_mp4
-from froster.explain.overlay import COLOURS, overlay
+from froster.explain.overlay import color_map, overlay
 from froster.explain.video import Explanation, maps_between
+from froster.extras import extra
 from froster.files import replace_when_written
 from froster.text.distance import font_families
+
+with extra("cli", "Drawing an explanation"):
+    from matplotlib.font_manager import FontProperties, findfont, get_font
 
 KINDS = {
     "attention": "attention of the class tokens in the last layer",
@@ -114,7 +117,7 @@ def draw_legend(sheet: Image.Image, right: int, top: int, unit: float) -> int:
     width, height = round(90 * unit), round(8 * unit)
     much, little = (text_length(word, font_files(word, False), 8 * unit) for word in ("much", "little"))
     bar = right - round(much + 5 * unit) - width
-    colours = np.rint(255 * COLOURS(np.linspace(0, 1, width))[:, :3]).astype(np.uint8)
+    colours = np.rint(255 * color_map()(np.linspace(0, 1, width))[:, :3]).astype(np.uint8)
     sheet.paste(Image.fromarray(np.repeat(colours[None], height, axis=0)), (bar, top))
     begin = bar - round(little + 5 * unit)
     put_text(draw, (begin, top - round(unit)), "little", 8 * unit, False, right, GREY)

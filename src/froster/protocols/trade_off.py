@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from froster.clip.model import Clip
 from froster.errors import FrosterError
+from froster.extras import extra
 from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.markdown import markdown_table
@@ -22,6 +21,9 @@ from froster.protocols.results import about_lines, videos_text
 from froster.protocols.scores import TestSettings, score_data_set
 from froster.students import VideoStudent
 from froster.text.labels import Labels
+
+with extra("cli", "Drawing the trade-off"):
+    from matplotlib.figure import Figure
 
 RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # those of the figure
 

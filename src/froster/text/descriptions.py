@@ -19,6 +19,7 @@ from froster.clip.tokenizer import CONTEXT_LENGTH, tokenize
 from froster.data.manifests import read_text
 from froster.data.vocabularies import readable_name
 from froster.errors import FrosterError, FrosterWarning
+from froster.extras import needs_extra
 from froster.files import cache_dir, replace_when_written
 from froster.text.labels import Labels, check_pairs, load_json, named_pairs
 from froster.text.prompts import class_prompts
@@ -233,9 +234,7 @@ class Interview:
         self, server: Server, prompt: str, attempts: int, patience: int, paused: Callable[[Pause], None]
     ) -> None:
         if importlib.util.find_spec("openai") is None:
-            raise FrosterError(
-                "Asking a language model needs the extra froster[describe]: pip install 'froster[describe]'."
-            )
+            raise FrosterError(needs_extra("Asking a language model", "describe"))
         import openai
 
         if "{}" not in prompt:

@@ -8,13 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from froster.extras import extra
 from froster.files import replace_when_written
 from froster.timeline.segments import Moment, Segment, Threshold
+
+with extra("cli", "Drawing a timeline"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 LINES = 5  # labels drawn
 POINTS = 400  # of a line; of a longer timeline each point is the highest of several windows

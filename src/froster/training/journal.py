@@ -8,10 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
 from froster.errors import FrosterError
+from froster.extras import needs_extra
+from froster.progress import ProgressBar
 
 NOT_CURVES = ("step", "clips", "seconds")
 
@@ -26,25 +25,17 @@ class Journal:
         *_, last = self.log.read().splitlines() or ["{}"]
         self.seconds_before: float = json.loads(last).get("seconds", 0.0)
         self.board = tensorboard_writer(folder / "tensorboard", start) if tensorboard else None
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-        )
-        self.bar = Progress(*columns, console=Console(stderr=True, quiet=not show, soft_wrap=True))
-        self.task: TaskID = self.bar.add_task("Training", total=steps, completed=start, figures="")
+        self.bar = ProgressBar("Training", steps, start, "steps", show)
         self.clips, self.began = 0, time.perf_counter()
 
     def __enter__(self) -> Self:
-        self.bar.start()
+        self.bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        self.bar.__exit__(kind, error, trace)
         self.log.close()
         if self.board:
             self.board.close()
@@ -66,13 +57,11 @@ class Journal:
         figures = f"{describe(taken)}  {speed}"
         short = f"loss {taken['loss']:.3f} {speed}" if "loss" in taken else speed
         # Narrow terminals have no room for every term; they stand in the line that each epoch leaves.
-        roomy = self.bar.console.width >= 80 + len(figures) - len(short)
-        self.bar.update(self.task, completed=step, figures=figures if roomy else short)
+        roomy = self.bar.width >= 80 + len(figures) - len(short)
+        self.bar.update(step, figures if roomy else short)
         if step * self.epochs % self.steps == 0:
             # Bars are for terminals; elsewhere, and above the bar, one line an epoch stays.
-            self.bar.console.print(
-                f"epoch {step * self.epochs // self.steps}/{self.epochs}  {figures}", highlight=False
-            )
+            self.bar.print(f"epoch {step * self.epochs // self.steps}/{self.epochs}  {figures}")
 
 
 def describe(taken: dict[str, float]) -> str:
@@ -85,7 +74,7 @@ def describe(taken: dict[str, float]) -> str:
 def check_tensorboard() -> None:
     """Raises `FrosterError` that names the extra when TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise FrosterError("tensorboard: true needs the extra froster[track]: pip install 'froster[track]'.")
+        raise FrosterError(needs_extra("tensorboard: true", "track"))
 
 
 def tensorboard_writer(folder: Path, start: int) -> Any:

@@ -12,8 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +22,7 @@ from froster.data.puppets import ACTIONS, GAPS, caption, draw_photo, draw_video
 from froster.device import has_bfloat16, pick_device
 from froster.errors import FrosterError
 from froster.files import replace_when_written
+from froster.progress import ProgressBar
 from froster.scoring import class_similarities
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
@@ -125,17 +124,8 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
         raise FrosterError(f"There is nothing to resume in {recipe.out}; leave out --resume.")
 
     batches = DataLoader(PhotoBatches(recipe, step), batch_size=None, num_workers=1, prefetch_factor=8)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TextColumn("{task.fields[rate]:.0f} photos/s"),
-        TimeRemainingColumn(),
-    )
     started = time.perf_counter() - seconds
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("Pretraining", total=recipe.steps, completed=step, loss=math.nan, rate=0.0)
+    with ProgressBar("Pretraining", recipe.steps, step, "steps") as bar:
         for pixels, tokens, actions in batches if step < recipe.steps else ():
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
@@ -156,7 +146,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
                     f"The loss is {loss.item()} at step {step}; a lower learning_rate may help. "
                     f"The last good state is {state_path}."
                 )
-            bar.update(task, completed=step, loss=loss.item(), rate=step * recipe.batch_size / seconds)
+            bar.update(step, f"loss {loss.item():.3f}  {step * recipe.batch_size / seconds:.0f} photos/s")
             if step % SAVE_EVERY == 0 or step == recipe.steps:
                 state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
                 with replace_when_written(state_path) as temporary:

@@ -216,7 +216,7 @@ class TrainRecipe(Recipe):
     keep: PositiveInt = 3
     """How many epochs' checkpoints stay."""
     tensorboard: bool = False
-    """Also log for TensorBoard (the extra `froster[track]`)."""
+    """Also log for TensorBoard (the extra `track`)."""
 
     @model_validator(mode="after")
     def check_epochs(self) -> Self:
