@@ -29,11 +29,12 @@ from torch import Tensor, nn
 
 from froster.clip.model import Clip, ClipConfig, TextTransformer, VisionTransformer
 from froster.data.vocabularies import read_vocabulary
-from froster.distillation import Distillation
+from froster.losses.batch import ClipBatch
+from froster.losses.froster import Distillation
 from froster.students import VideoStudent, build_student
 from froster.text.prompts import TEMPLATES
-from froster.training.objective import MicroBatch, Objective
-from froster.training.texts import ClassTexts, FrozenClasses
+from froster.training.step import Objective, accumulate_gradients
+from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from froster.video.transforms import clip_normalize
 
 VIT_B_16 = ClipConfig(224, 16, 768, 12, 12, 512, 12, 8, 512)
@@ -71,7 +72,7 @@ class Setting:
         self.student = build_student("vclip", Clip(config)).to(device)
         self.distillation = Distillation(config.embed_dim, zero_init=False).to(device)
         self.parameters = [*self.student.parameters(), *self.distillation.parameters()]
-        self.texts = ClassTexts(dict.fromkeys(labels, ""), TEMPLATES)
+        self.texts = ClassPrompts(dict.fromkeys(labels, ""), TEMPLATES)
         self.frames = torch.randint(0, 256, (clips, FRAMES, 3, config.image_size, config.image_size), dtype=torch.uint8)
         self.targets = torch.randint(0, len(labels), (clips,))
         self.teacher = cache(self.build_teacher)
@@ -112,7 +113,7 @@ class OurStep(Step):
         self.checkpointing = variant.checkpointing
         self.scaler = torch.amp.GradScaler(setting.device, enabled=False)
         teacher = setting.teacher(variant.autocast or torch.float32)
-        classes = FrozenClasses(teacher, setting.texts)
+        classes = CachedClassEmbeddings(teacher, setting.texts)
         self.objective = Objective(
             setting.student, setting.texts, variant.autocast, setting.distillation, teacher, classes
         )
@@ -121,8 +122,8 @@ class OurStep(Step):
         student = self.setting.student
         student.visual.checkpointing = student.text.checkpointing = self.checkpointing
         self.optimizer.zero_grad()
-        batch = [MicroBatch(self.setting.frames, self.setting.targets)]
-        return self.objective.backward(batch, TEMPLATE, len(self.setting.targets), self.scaler)
+        batch = ClipBatch(self.setting.frames, self.setting.targets).to(torch.device(self.setting.device))
+        return accumulate_gradients(self.objective, [batch], TEMPLATE, len(self.setting.targets), self.scaler)
 
 
 class PlainStep(Step):
@@ -146,10 +147,12 @@ class PlainStep(Step):
         logits = student.logit_scale.exp() * (features @ classes.T).mean(dim=1)
         terms = {
             "cross_entropy": F.cross_entropy(logits, targets),
-            "video": 1 - F.cosine_similarity(distillation.video(features), taught, dim=-1).mean(),
-            "text": 1 - F.cosine_similarity(distillation.text(classes), taught_classes, dim=-1).mean(),
+            "video_distillation": 1 - F.cosine_similarity(distillation.video(features), taught, dim=-1).mean(),
+            "text_distillation": 1 - F.cosine_similarity(distillation.text(classes), taught_classes, dim=-1).mean(),
         }
-        terms["loss"] = terms["cross_entropy"] + distillation.beta * (terms["video"] + terms["text"])
+        terms["loss"] = terms["cross_entropy"] + distillation.beta * (
+            terms["video_distillation"] + terms["text_distillation"]
+        )
         terms["loss"].backward()
         return terms
 
@@ -271,7 +274,11 @@ def split_of(step: Step) -> dict[str, float]:
 
         return run
 
-    methods = ((objective.texts, "encode"), (objective.student, "observe"), (objective.teacher, "observe"))
+    methods = (
+        (objective.prompts, "encode"),
+        (objective.student, "forward_features"),
+        (objective.teacher, "forward_features"),
+    )
     with ExitStack() as patches:
         for part, (owner, method) in zip(PARTS, methods, strict=False):
             patches.enter_context(patch.object(owner, method, clocked(part, getattr(owner, method))))

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from froster.errors import FrosterError
-from froster.interpolation import WeightAverage, average_states, interpolated_weights, patch_states, weight_distance
+from froster.interpolation import WeightAverage, average_states, patch_states
+from froster.losses.open_vclip import interpolated_weights, weight_distance
 
 
 def part(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

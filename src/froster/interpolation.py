@@ -1,40 +1,17 @@
-"""Open-VCLIP (ICML 2023): staying near CLIP in weight space, while training and after it."""
+"""Averaging and patching of weights (Open-VCLIP, ICML 2023, Algorithm 1)."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from froster.errors import FrosterError
 
 StateDict = dict[str, Tensor]
 
 
-@contextmanager
-def interpolated_weights(parameters: Sequence[nn.Parameter], clip: Sequence[Tensor], ratio: float) -> Iterator[None]:
-    """Inside, the parameters are `ratio * clip + (1 - ratio) * student`; behind it the student's own, bit for bit.
-
-    A loss that is evaluated and differentiated inside adds its gradient to the student's, without the factor
-    `1 - ratio` (Open-VCLIP Eq. 9 and the released code). Nothing is copied: the parameters point to other memory.
-    """
-    own = [parameter.data for parameter in parameters]
-    for parameter, student, original in zip(parameters, own, clip, strict=True):
-        parameter.data = torch.lerp(student, original, ratio)
-    try:
-        yield
-    finally:
-        for parameter, student in zip(parameters, own, strict=True):
-            parameter.data = student
-
-
-def weight_distance(parameters: Sequence[Tensor], clip: Sequence[Tensor]) -> Tensor:
-    """Squared L2 distance of the weights from CLIP's: the baseline of Open-VCLIP's Table 5."""
-    return torch.stack([(p - original).square().sum() for p, original in zip(parameters, clip, strict=True)]).sum()
-
-
 class WeightAverage:
-    """Stochastic weight averaging: the mean of the weights at the moments of `update`, kept in float32."""
+    """Stochastic weight averaging: the running mean over calls of `update`, in float32."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -42,7 +19,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, state: StateDict) -> None:
-        """Take in one more sample of the weights."""
+        """Add one sample of the weights."""
         self.count += 1
         if self.count == 1:
             self.mean = {key: value.detach().clone().float() for key, value in state.items()}

@@ -202,7 +202,7 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabelledVideo], tmp_pa
             "learning_rate": 0.1 / n,
             "loss": None if n == 4 else 3 / n,
             "cross_entropy": 2 / n,
-            "video": 1 / n,
+            "video_distillation": 1 / n,
             "gradient_norm": 1.0,
             "seconds": 30.0 * n,
         }

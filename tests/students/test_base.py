@@ -16,8 +16,9 @@ from froster.checkpoints.own import clip_digest, save_checkpoint
 from froster.clip.build import clip_names
 from froster.clip.model import Clip, ClipConfig
 from froster.clip.tokenizer import tokenize
-from froster.distillation import Distillation
 from froster.errors import FrosterError, WeightsError
+from froster.losses.batch import ClipBatch
+from froster.losses.froster import Distillation
 from froster.models import load_model, warn_of_random_start
 from froster.shipped import find_recipe
 from froster.students import STUDENTS, VideoStudent, build_student
@@ -25,9 +26,9 @@ from froster.students.frame_clip import FrameClip
 from froster.text.classifier import cache_key, encode_classes
 from froster.text.prompts import TEMPLATES, class_prompts
 from froster.training.loop import choose_trained
-from froster.training.objective import MicroBatch, Objective
 from froster.training.recipe import TrainRecipe
-from froster.training.texts import ClassTexts, FrozenClasses
+from froster.training.step import Objective, accumulate_gradients
+from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
 SMALL = ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)
 LABELS = {"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": "", "juggling": ""}
@@ -69,15 +70,15 @@ def similarities(student: VideoStudent, frames: Tensor) -> Tensor:
 def objective(student: VideoStudent) -> Objective:
     """FROSTER on the student, whatever it trains."""
     teacher = FrameClip(small_clip()).requires_grad_(False)
-    texts = ClassTexts(LABELS, student.templates)
+    prompts = ClassPrompts(LABELS, student.templates)
     text_is_trained = any(p.requires_grad for p in student.text.parameters())
     return Objective(
         student,
-        texts,
+        prompts,
         distillation=Distillation(SMALL.embed_dim, text=text_is_trained, zero_init=False),
         teacher=teacher,
-        teacher_classes=FrozenClasses(teacher, ClassTexts(LABELS, TEMPLATES)),
-        frozen_classes=None if text_is_trained else FrozenClasses(student, texts),
+        teacher_classes=CachedClassEmbeddings(teacher, ClassPrompts(LABELS, TEMPLATES)),
+        frozen_classes=None if text_is_trained else CachedClassEmbeddings(student, prompts),
     )
 
 
@@ -90,9 +91,9 @@ def backward(
     frames = torch.randint(0, 256, (3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     torch.manual_seed(3)
     step = objective(student)
-    step.autocast = autocast
+    step.precision = autocast
     no_scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return step.backward([MicroBatch(frames, torch.tensor([0, 1, 3]))], 5, 3, no_scaler)
+    return accumulate_gradients(step, [ClipBatch(frames, torch.tensor([0, 1, 3]))], 5, 3, no_scaler)
 
 
 @ALL

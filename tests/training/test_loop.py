@@ -23,6 +23,7 @@ from froster.shipped import find_recipe
 from froster.training import checkpoint, loop
 from froster.training.checkpoint import RunFolder
 from froster.training.recipe import TrainRecipe
+from froster.training.step import Objective
 from froster.video import decode_frames
 
 ROOT = Path(__file__).parents[2]
@@ -103,11 +104,12 @@ def test_training_learns_and_writes_what_it_should(manifest: Path, tmp_path: Pat
     path = loop.train(recipe)
     steps = log(recipe.out)
     assert [step["step"] for step in steps] == list(range(1, 19))
-    assert {"loss", "cross_entropy", "video", "text", "learning_rate", "gradient_norm", "clips"} <= steps[0].keys()
+    terms = {"loss", "cross_entropy", "video_distillation", "text_distillation"}
+    assert terms | {"learning_rate", "gradient_norm", "clips"} <= steps[0].keys()
     first, last = (sum(step["cross_entropy"] for step in part) / 3 for part in (steps[:3], steps[-3:]))
     assert last < 0.7 * first
     # A frozen teacher and a student that has just left it: the residual projector starts as the identity.
-    assert steps[0]["text"] == pytest.approx(0, abs=1e-5)
+    assert steps[0]["text_distillation"] == pytest.approx(0, abs=1e-5)
     assert sorted(p.name for p in (recipe.out / "checkpoints").iterdir()) == [
         "epoch-005.safetensors",
         "epoch-006.safetensors",
@@ -180,7 +182,7 @@ def test_two_processes_are_one(manifest: Path, tmp_path: Path) -> None:
     ours, theirs = log(two.out), log(one.out)
     assert len(ours) == len(theirs) == 9
     for mine, single in zip(ours, theirs, strict=True):
-        for name in ("loss", "cross_entropy", "video", "text"):
+        for name in ("loss", "cross_entropy", "video_distillation", "text_distillation"):
             assert mine[name] == pytest.approx(single[name], abs=1e-5)
         assert mine["gradient_norm"] == pytest.approx(single["gradient_norm"], rel=1e-4)
     a, b = weights(one.out), weights(two.out)
@@ -573,13 +575,17 @@ def test_gradients_that_are_never_finite_stop_a_run_in_float16(
     """The scaler lowers its scale for each gradient that is not finite; below 1 there is nothing left to hope for."""
     recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=30")
 
-    def spoil(parameters: list[torch.nn.Parameter]) -> None:
-        for parameter in parameters:
+    accumulate = loop.accumulate_gradients
+
+    def spoil(objective: Objective, *arguments: object, **options: object) -> dict[str, torch.Tensor]:
+        terms = accumulate(objective, *arguments, **options)
+        for parameter in objective.parameters():
             if parameter.grad is not None:
                 parameter.grad.fill_(float("nan"))
+        return terms
 
     monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: GradScaler(device, init_scale=64))
-    monkeypatch.setattr(loop, "average_gradients", spoil)
+    monkeypatch.setattr(loop, "accumulate_gradients", spoil)
     with pytest.raises(FrosterError, match="The gradient norm is nan at step 8"):
         loop.train(recipe)
     assert [step["gradient_norm"] for step in log(recipe.out)] == [None] * 7

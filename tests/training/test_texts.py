@@ -6,14 +6,14 @@ import torch
 from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterWarning
 from froster.students import VideoStudent, build_student
-from froster.training.texts import ClassTexts, FrozenClasses
+from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
 LABELS = {"walking": "", "running": " ".join(["run"] * 68)}  # the bare text of the second has 72 tokens
 TEMPLATES = ("a photo of a {}.", "a video of {}.")  # 6 and 5 more
 
 
-def encoding(frozen: bool, texts: ClassTexts, student: VideoStudent) -> Callable[[int], torch.Tensor]:
-    return FrozenClasses(student, texts) if frozen else lambda template: texts.encode(student, template)
+def encoding(frozen: bool, texts: ClassPrompts, student: VideoStudent) -> Callable[[int], torch.Tensor]:
+    return CachedClassEmbeddings(student, texts) if frozen else lambda template: texts.encode(student, template)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -24,7 +24,7 @@ def test_says_once_how_many_prompts_are_cut(
     """A bare text is too long for Vita-CLIP (69 tokens), not for TC-CLIP (73); a template for CLIP (77)."""
     torch.manual_seed(0)
     student = build_student(name, Clip(ClipConfig(16, 8, 64, 1, 1, 64, 1, 1, 32)))
-    texts = ClassTexts(LABELS, student.templates and TEMPLATES)
+    texts = ClassPrompts(LABELS, student.templates and TEMPLATES)
     encode = encoding(frozen, texts, student)
     for template in (0, 1, 0):
         encode(template)

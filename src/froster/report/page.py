@@ -38,7 +38,6 @@ PAGE = """<!DOCTYPE html>
 
 TALL = 16  # rows of a table beyond which it scrolls
 LISTED = 15  # confusions below a matrix
-TERMS = {"video": "video distillation", "text": "text distillation"}  # of a loss, where the log's name says too little
 SPACE = "\u00a0"
 
 
@@ -345,7 +344,7 @@ def training_section(run: Run) -> str:
         return ""
     figures = []
     for name, values in run.curves.items():
-        words = TERMS.get(name, name.replace("_", " "))
+        words = name.replace("_", " ")
         if drawn := curve(words, run.steps, values):
             figures.append(f"<figure><figcaption>{escape(words)}</figcaption>{drawn}</figure>")
     took = duration(run.seconds)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
@@ -24,9 +26,11 @@ from froster.clip.model import Clip
 from froster.data.manifests import LabelledVideo, class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.device import has_bfloat16
-from froster.distillation import Distillation
 from froster.errors import FrosterError, WeightsError
-from froster.interpolation import WeightAverage, interpolated_weights, patch_states, weight_distance
+from froster.interpolation import WeightAverage, patch_states
+from froster.losses.batch import ClipBatch
+from froster.losses.froster import Distillation
+from froster.losses.open_vclip import interpolated_weights, weight_distance
 from froster.models import load_clip, load_model
 from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
@@ -37,11 +41,11 @@ from froster.text.prompts import TEMPLATES, read_templates
 from froster.training.checkpoint import Fingerprint, RunFolder, digest, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, training_loader
 from froster.training.journal import Journal, check_tensorboard
-from froster.training.objective import MicroBatch, Objective
 from froster.training.processes import find_processes
 from froster.training.recipe import TrainRecipe
 from froster.training.schedule import learning_rate
-from froster.training.texts import ClassTexts, FrozenClasses
+from froster.training.step import Objective, accumulate_gradients
+from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
 STEP_STREAM = 3  # of random numbers; the order of the clips, their crops and frames have streams 0 to 2
 
@@ -54,7 +58,7 @@ class Run:
     labels: Labels
     folder: RunFolder
     keys: BatchKeys  # which clips this process sees
-    objective: Objective
+    objective: Objective  # student, projectors and teacher
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     parameters: list[nn.Parameter]
@@ -66,6 +70,16 @@ class Run:
     partial: dict[str, str] = field(default_factory=dict)  # likewise, read only in part
     new_unreadable: dict[str, str] = field(default_factory=dict)  # by this process, since then
     new_partial: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def replica(self) -> Objective | DistributedDataParallel:
+        """The objective, wrapped where several processes average their gradients."""
+        if self.keys.processes == 1:
+            return self.objective
+        device = self.student.logit_scale.device
+        ids = [device.index] if device.type == "cuda" else None
+        # The gradients live in the buckets that are sent: no second copy of them.
+        return DistributedDataParallel(self.objective, device_ids=ids, gradient_as_bucket_view=True)
 
     @property
     def student(self) -> VideoStudent:
@@ -264,20 +278,19 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
             raise FrosterError(f"{student.name} trains nothing on the text side: there is no text to distil into.")
         distillation = Distillation(student.config.embed_dim, **options).to(device)
     labels, templates = data.labels, templates_for(student, data.templates, warn=processes.is_main_process)
-    texts = ClassTexts(labels, templates)
-    teacher = None
+    prompts = ClassPrompts(labels, templates)
+    teacher, teacher_classes = None, None
     if clip and distillation:
         teacher = FrameClip(clip.requires_grad_(False).to(device, autocast or torch.float32))
+        teacher_classes = CachedClassEmbeddings(teacher, ClassPrompts(labels, templates or teacher.templates))
     objective = Objective(
         student=student,
-        texts=texts,
-        autocast=autocast,
+        prompts=prompts,
+        precision=autocast,
         distillation=distillation,
         teacher=teacher,
-        teacher_classes=FrozenClasses(teacher, ClassTexts(labels, templates or teacher.templates)) if teacher else None,
-        frozen_classes=None if text_is_trained else FrozenClasses(student, texts),
-        rank=processes.process_index,
-        processes=processes.num_processes,
+        teacher_classes=teacher_classes,
+        frozen_classes=None if text_is_trained else CachedClassEmbeddings(student, prompts),
     )
     parameters = [*trained, *(distillation.parameters() if distillation else ())]
     groups = [
@@ -382,52 +395,72 @@ def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
-    """One optimizer step; returns what there is to log of it."""
-    recipe, objective = run.recipe, run.objective
-    batch = list(islice(batches, recipe.optimizer.accumulate))
-    clips = count_clips(run, batch)
+    """Run one optimizer step and return its metrics."""
+    recipe, optimizer = run.recipe, run.optimizer
+    loaded = list(islice(batches, recipe.optimizer.accumulate))
+    clips = count_clips(run, loaded)
     rate = learning_rate(run.step, run.steps_per_epoch, recipe.optimizer)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    rng = np.random.default_rng((recipe.seed, STEP_STREAM, run.step))
-    # A student without templates draws too: for the teacher, which takes the usual ones.
-    templates = len(objective.texts.prompts) - 1 or len(TEMPLATES)
-    template, ratio = int(rng.integers(templates)), float(rng.random())
+    template, ratio = draw_template_and_ratio(run)
     run.step += 1
-    taken = {"step": run.step, "epoch": run.step / run.steps_per_epoch, "clips": clips, "learning_rate": rate}
+    metrics = {"step": run.step, "epoch": run.step / run.steps_per_epoch, "clips": clips, "learning_rate": rate}
     if not clips:
-        return taken
+        return metrics
 
-    run.optimizer.zero_grad()
-    micro_batches = [MicroBatch(micro.frames, micro.targets) for micro in batch]
-    terms = objective.backward(micro_batches, template, clips, run.scaler)
-    if recipe.interpolation:
-        weight = recipe.interpolation.weight
-        with interpolated_weights(run.common, list(run.clip.values()), recipe.interpolation.max_ratio * ratio):
-            inside = objective.backward(micro_batches, template, clips, run.scaler, weight)
-        terms |= {"interpolated": inside["loss"], "loss": terms["loss"] + weight * inside["loss"]}
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad()
+    device = run.student.logit_scale.device
+    micro_batches = [ClipBatch(batch.frames, batch.targets).to(device) for batch in loaded]
+    terms: dict[str, Tensor] = {}
     if recipe.weight_distance:
         distance = recipe.weight_distance * weight_distance(run.common, list(run.clip.values()))
         run.scaler.scale(distance).backward()
-        terms |= {"weight_distance": distance.detach(), "loss": terms["loss"] + distance.detach()}
-    average_gradients(run.parameters)
+        terms["weight_distance"] = distance.detach()
+    # Processes average their gradients once, in the last backward pass of the step.
+    interpolation = recipe.interpolation
+    terms |= accumulate_gradients(
+        run.replica, micro_batches, template, clips, run.scaler, synchronize=not interpolation
+    )
+    if interpolation:
+        with interpolated_weights(run.common, list(run.clip.values()), interpolation.max_ratio * ratio):
+            at_interpolated = accumulate_gradients(
+                run.replica, micro_batches, template, clips, run.scaler, interpolation.weight
+            )
+        terms["interpolated"] = at_interpolated["loss"]
+        terms["loss"] = terms["loss"] + interpolation.weight * at_interpolated["loss"]
+    if recipe.weight_distance:
+        terms["loss"] = terms["loss"] + terms["weight_distance"]
     if run.step <= recipe.freeze_clip_epochs * run.steps_per_epoch:
         run.freeze_clip()
-    run.scaler.unscale_(run.optimizer)
+    run.scaler.unscale_(optimizer)
     terms["gradient_norm"] = nn.utils.clip_grad_norm_(run.parameters, recipe.optimizer.clip_norm)
     values = reduce(torch.stack([term.detach() for term in terms.values()]), "mean").tolist()
-    taken |= dict(zip(terms, values, strict=True))
+    metrics |= dict(zip(terms, values, strict=True))
+    check_finite(run, metrics)
+    run.scaler.step(optimizer)
+    run.scaler.update()
+    return metrics
+
+
+def draw_template_and_ratio(run: Run) -> tuple[int, float]:
+    """The random prompt template of a step, and a number in [0, 1) for the interpolation ratio."""
+    rng = np.random.default_rng((run.recipe.seed, STEP_STREAM, run.step))
+    # A student without templates draws too: for the teacher, which takes the usual ones.
+    templates = len(run.objective.prompts.prompts) - 1 or len(TEMPLATES)
+    return int(rng.integers(templates)), float(rng.random())
+
+
+def check_finite(run: Run, metrics: dict[str, float]) -> None:
+    """Raise `FrosterError` where loss or gradient is not finite, but for float16 whose scaler handles overflows."""
     # With float16 a gradient may overflow now and then: the scaler skips such a step, and lowers its scale.
     overflow_is_usual = run.scaler.is_enabled() and run.scaler.get_scale() >= 1
     for name in ("loss",) if overflow_is_usual else ("loss", "gradient_norm"):
-        if not math.isfinite(taken[name]):
+        if not math.isfinite(metrics[name]):
             raise FrosterError(
-                f"The {name.replace('_', ' ')} is {taken[name]} at step {run.step} (epoch {taken['epoch']:.2f}, "
-                f"learning rate {rate:.3g}); {run.folder.last_good()}. A lower optimizer.learning_rate may help."
+                f"The {name.replace('_', ' ')} is {metrics[name]} at step {run.step} (epoch {metrics['epoch']:.2f}, "
+                f"learning rate {metrics['learning_rate']:.3g}); {run.folder.last_good()}. "
+                "A lower optimizer.learning_rate may help."
             )
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    return taken
 
 
 def count_clips(run: Run, batch: list[Batch]) -> int:
@@ -456,16 +489,6 @@ def gather_unusable(run: Run) -> None:
     run.new_unreadable, run.new_partial = {}, {}
     if find_processes().is_main_process:
         run.folder.list_unusable(run.unreadable, run.partial)
-
-
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Mean of the gradients over the processes, in one message."""
-    if find_processes().num_processes == 1:
-        return
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    averaged = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-    for parameter, gradient in zip(parameters, averaged.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = gradient.view_as(parameter)
 
 
 def end_epoch(run: Run, processes: PartialState) -> None:

@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from froster.distillation import Distance, Projection
 from froster.errors import FrosterError
+from froster.losses.froster import Distance, Projection
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]

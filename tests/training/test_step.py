@@ -8,13 +8,14 @@ from torch import Tensor
 
 from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.clip.model import Clip, ClipConfig
-from froster.distillation import Distillation
+from froster.losses import froster as froster_module
+from froster.losses.batch import ClipBatch
+from froster.losses.froster import Distillation
 from froster.students import build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.prompts import TEMPLATES
-from froster.training import objective as module
-from froster.training.objective import MicroBatch, Objective
-from froster.training.texts import ClassTexts, FrozenClasses
+from froster.training.step import Objective, accumulate_gradients
+from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 TINY = ClipConfig(16, 8, 64, 2, 1, 64, 2, 1, 32)
@@ -26,15 +27,15 @@ def objective(distance: str = "cosine", **options: object) -> Objective:
     teacher = FrameClip(Clip(TINY)).requires_grad_(False)
     torch.manual_seed(1)  # a student that has left its teacher
     student = build_student("vclip", Clip(TINY))
-    texts = ClassTexts(LABELS, TEMPLATES)
+    texts = ClassPrompts(LABELS, TEMPLATES)
     distillation = Distillation(TINY.embed_dim, distance=distance, zero_init=False)
-    return Objective(student, texts, None, distillation, teacher, FrozenClasses(teacher, texts), **options)
+    return Objective(student, texts, None, distillation, teacher, CachedClassEmbeddings(teacher, texts), **options)
 
 
-def batch(clips: int) -> MicroBatch:
+def batch(clips: int) -> ClipBatch:
     generator = torch.Generator().manual_seed(2)
     frames = torch.randint(0, 256, (clips, 3, 3, 16, 16), dtype=torch.uint8, generator=generator)
-    return MicroBatch(frames, torch.randint(0, len(LABELS), (clips,), generator=generator))
+    return ClipBatch(frames, torch.randint(0, len(LABELS), (clips,), generator=generator))
 
 
 def gradients(whole: Objective) -> dict[str, Tensor]:
@@ -65,7 +66,7 @@ def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.M
         models[prefix].load_state_dict(state)
     teacher = FrameClip(models["raw_model."]).requires_grad_(False)
     student = build_student("vclip", models["model."])
-    texts = ClassTexts({str(number): "" for number in range(5)}, TEMPLATES)
+    texts = ClassPrompts({str(number): "" for number in range(5)}, TEMPLATES)
     texts.tokens = golden["in.train_tokens"]
     distillation = Distillation(32)
     for side, name in ((distillation.video, "v"), (distillation.text, "t")):
@@ -77,14 +78,14 @@ def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.M
         features = F.normalize(teacher.encode_text(texts.tokens.flatten(0, 1)), dim=-1).unflatten(0, (2, 5))
         return F.normalize(features.mean(dim=0), dim=-1)
 
-    monkeypatch.setattr(module, "clip_normalize", lambda frames: frames)  # the golden's frames are floats
+    monkeypatch.setattr(froster_module, "clip_normalize", lambda frames: frames)  # the golden's frames are floats
     step = Objective(student, texts, None, distillation, teacher, teacher_classes)
     frames = golden["in.video"].permute(0, 2, 1, 3, 4)
-    terms = step.backward([MicroBatch(frames, golden["in.labels"])], 0, 2, NO_SCALER)
+    terms = accumulate_gradients(step, [ClipBatch(frames, golden["in.labels"])], 0, 2, NO_SCALER)
     for ours, theirs in (
         ("cross_entropy", "cross_entropy"),
-        ("video", "distill_vision"),
-        ("text", "distill_text"),
+        ("video_distillation", "distill_vision"),
+        ("text_distillation", "distill_text"),
         ("loss", "total"),
     ):
         torch.testing.assert_close(terms[ours], golden[f"out.{theirs}"].squeeze(), atol=2e-5, rtol=1e-5)
@@ -109,26 +110,26 @@ def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.M
 def test_micro_batches_add_up_to_the_batch(distance: str) -> None:
     clips = batch(7)
     whole, parts = objective(distance), objective(distance)
-    terms = whole.backward([clips], 3, 7, NO_SCALER)
+    terms = accumulate_gradients(whole, [clips], 3, 7, NO_SCALER)
     edges = ((0, 3), (3, 3), (3, 7))  # one has lost all its clips
-    split = [MicroBatch(clips.frames[a:b], clips.targets[a:b]) for a, b in edges]
-    in_parts = parts.backward(split, 3, 7, NO_SCALER)
-    assert terms.keys() == in_parts.keys() == {"cross_entropy", "video", "text", "loss"}
+    split = [ClipBatch(clips.frames[a:b], clips.targets[a:b]) for a, b in edges]
+    in_parts = accumulate_gradients(parts, split, 3, 7, NO_SCALER)
+    assert terms.keys() == in_parts.keys() == {"cross_entropy", "video_distillation", "text_distillation", "loss"}
     for name, term in terms.items():
         torch.testing.assert_close(in_parts[name], term, atol=1e-6, rtol=1e-5)
     assert_same(gradients(parts), gradients(whole), 1e-5)
 
 
 def test_total_is_cross_entropy_and_beta_times_the_rest() -> None:
-    terms = objective().backward([batch(3)], 0, 3, NO_SCALER)
-    expected = terms["cross_entropy"] + 2.0 * (terms["video"] + terms["text"])
+    terms = accumulate_gradients(objective(), [batch(3)], 0, 3, NO_SCALER)
+    expected = terms["cross_entropy"] + 2.0 * (terms["video_distillation"] + terms["text_distillation"])
     torch.testing.assert_close(terms["loss"], expected, atol=1e-6, rtol=1e-6)
 
 
 def test_weight_scales_the_gradient_alone() -> None:
     once, half = objective(), objective()
-    terms = once.backward([batch(3)], 0, 3, NO_SCALER)
-    assert half.backward([batch(3)], 0, 3, NO_SCALER, weight=0.5) == terms
+    terms = accumulate_gradients(once, [batch(3)], 0, 3, NO_SCALER)
+    assert accumulate_gradients(half, [batch(3)], 0, 3, NO_SCALER, weight=0.5) == terms
     assert_same({name: 2 * gradient for name, gradient in gradients(half).items()}, gradients(once), 1e-5)
 
 
@@ -136,13 +137,15 @@ def test_frozen_classes_are_what_the_text_encoder_gives() -> None:
     step = objective()
     assert step.teacher is not None
     for template in (0, 27):
-        encoded = step.texts.encode(step.teacher, template)
-        torch.testing.assert_close(FrozenClasses(step.teacher, step.texts)(template), encoded, atol=1e-5, rtol=0)
+        encoded = step.prompts.encode(step.teacher, template)
+        torch.testing.assert_close(
+            CachedClassEmbeddings(step.teacher, step.prompts)(template), encoded, atol=1e-5, rtol=0
+        )
 
 
 def test_each_prompt_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts, clip = ClassTexts(LABELS, TEMPLATES), FrameClip(Clip(TINY))
-    frozen, encoded = FrozenClasses(clip, texts), []
+    texts, clip = ClassPrompts(LABELS, TEMPLATES), FrameClip(Clip(TINY))
+    frozen, encoded = CachedClassEmbeddings(clip, texts), []
     encode = clip.encode_text
     monkeypatch.setattr(clip, "encode_text", lambda tokens: encoded.append(len(tokens)) or encode(tokens))
     for template in (5, 5, 9, 5):
@@ -155,20 +158,20 @@ def test_prompts_are_a_template_and_the_bare_text_cut_to_the_longest() -> None:
     seen: list[Tensor] = []
     encode = step.student.encode_text
     step.student.encode_text = lambda tokens: seen.append(tokens) or encode(tokens)  # type: ignore[method-assign]
-    step.texts.encode(step.student, 4)
+    step.prompts.encode(step.student, 4)
     (tokens,) = seen
     assert len(tokens) == 2 * len(LABELS)
     lengths = tokens.argmax(dim=1) + 1
     assert tokens.shape[1] == int(lengths.max()) < 77
-    assert torch.equal(tokens[:4], step.texts.tokens[4, :, : tokens.shape[1]])
-    assert torch.equal(tokens[4:], step.texts.tokens[28, :, : tokens.shape[1]])
+    assert torch.equal(tokens[:4], step.prompts.tokens[4, :, : tokens.shape[1]])
+    assert torch.equal(tokens[4:], step.prompts.tokens[28, :, : tokens.shape[1]])
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_shares_of_processes_make_up_the_class_matrix(processes: int) -> None:
     step = objective()
-    whole = step.texts.encode(step.student, 2)
-    shares = [step.texts.encode(step.student, 2, rank, processes) for rank in range(processes)]
+    whole = step.prompts.encode(step.student, 2)
+    shares = [step.prompts.encode(step.student, 2, rank, processes) for rank in range(processes)]
     assert len({len(share) for share in shares}) == 1
     torch.testing.assert_close(torch.cat(shares)[: len(whole)], whole, atol=1e-6, rtol=0)
 
@@ -178,6 +181,6 @@ def test_the_teacher_looks_at_a_clip_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert step.teacher is not None
     looked, encode = [], step.teacher.encode_video
     monkeypatch.setattr(step.teacher, "encode_video", lambda frames: looked.append(len(frames)) or encode(frames))
-    first = step.backward([clips], 0, 3, NO_SCALER)
-    assert step.backward([clips], 0, 3, NO_SCALER, weight=0.5) == first
+    first = accumulate_gradients(step, [clips], 0, 3, NO_SCALER)
+    assert accumulate_gradients(step, [clips], 0, 3, NO_SCALER, weight=0.5) == first
     assert looked == [3]

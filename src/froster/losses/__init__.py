@@ -1,0 +1,1 @@
+"""One method a file: its loss as a function that returns the loss and its terms."""

@@ -1,0 +1,28 @@
+"""Plain fine-tuning: cross entropy over the class names."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from froster.losses.batch import ClipBatch, autocast
+from froster.students import VideoStudent
+from froster.video.transforms import clip_normalize
+
+
+def fine_tuning_loss(
+    student: VideoStudent,
+    batch: ClipBatch,
+    class_embeddings: Tensor,
+    batch_size: int | None = None,
+    precision: torch.dtype | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross entropy of the student's logits: a scalar and its terms.
+
+    `class_embeddings`: `(K, ...)` float32 of `encode_prompts`, averaged over the prompts of each class. `batch_size`:
+    clips of the whole batch of which these are a part; the losses of the parts add up to that of the batch.
+    """
+    with autocast(student, precision):
+        output = student(clip_normalize(batch.frames), class_embeddings)
+    share = len(batch.targets) / (batch_size or len(batch.targets))
+    cross_entropy = share * F.cross_entropy(output.logits, batch.targets)
+    return cross_entropy, {"cross_entropy": cross_entropy}

@@ -1,0 +1,124 @@
+"""FROSTER (ICLR 2024): a frozen CLIP teaches the student through residual feature distillation."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from froster.losses.batch import ClipBatch, autocast, unit
+from froster.students import VideoStudent
+from froster.video.transforms import clip_normalize
+
+Projection = Literal["none", "plain", "residual"]
+Distance = Literal["cosine", "l2_sum", "l2_mean"]
+
+
+class Projector(nn.Module):
+    """Maps the student's embeddings to those compared with the teacher's: `(..., D)` -> `(..., D)` (FROSTER Fig. 3).
+
+    "residual" (c): `z + alpha * W2(GELU(W1 z))`, Eq. 6; "plain" (b): `W2(GELU(W1 z))`; "none" (a): `z`.
+    With `zero_init` the residual projector starts as the identity. A plain projector that starts at zero would never
+    move: there `zero_init` has no meaning and W2 starts like W1.
+    """
+
+    def __init__(self, dim: int, projection: Projection, alpha: float = 0.1, zero_init: bool = True) -> None:
+        super().__init__()
+        self.projection, self.alpha = projection, alpha
+        if projection == "none":
+            return
+        self.w1 = nn.Linear(dim, dim, bias=False)
+        self.w2 = nn.Linear(dim, dim, bias=False)
+        nn.init.kaiming_normal_(self.w1.weight)
+        if projection == "residual" and zero_init:
+            nn.init.zeros_(self.w2.weight)
+        else:
+            nn.init.kaiming_normal_(self.w2.weight)
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.projection == "none":
+            return z
+        projected = self.w2(F.gelu(self.w1(z)))
+        return projected if self.projection == "plain" else z + self.alpha * projected
+
+
+def feature_distance(student: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
+    """Distance of the student's embeddings from the teacher's (FROSTER Eq. 7): `(..., D)`, `(..., D)` -> scalar.
+
+    "cosine": 1 - cosine, averaged over the rows (released code). "l2_sum": sum over the rows of the L2 norm of the
+    difference (the paper); "l2_mean": its mean.
+    """
+    if distance == "cosine":
+        return 1 - F.cosine_similarity(student, teacher, dim=-1).mean()
+    norms = (student - teacher).norm(dim=-1)
+    return norms.sum() if distance == "l2_sum" else norms.mean()
+
+
+class Distillation(nn.Module):
+    """FROSTER's settings and its projectors, one for video and one for text; not needed after training.
+
+    `distance`: see `feature_distance`; `beta`: weight of the distillation (Eq. 8); `projector`, `alpha`, `zero_init`:
+    see `Projector`. `video=False` or `text=False` leaves that side out.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        projector: Projection = "residual",
+        video: bool = True,
+        text: bool = True,
+        distance: Distance = "cosine",
+        alpha: float = 0.1,
+        beta: float = 2.0,
+        zero_init: bool = True,
+    ) -> None:
+        super().__init__()
+        self.distance, self.beta = distance, beta
+        self.video = Projector(dim, projector, alpha, zero_init) if video else None
+        self.text = Projector(dim, projector, alpha, zero_init) if text else None
+
+
+def froster_loss(
+    student: VideoStudent,
+    teacher: VideoStudent,
+    distillation: Distillation,
+    batch: ClipBatch,
+    class_embeddings: Tensor,
+    teacher_class_embeddings: Tensor,
+    batch_size: int | None = None,
+    precision: torch.dtype | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """FROSTER's loss (Eq. 8): cross entropy + beta * (video distillation + text distillation).
+
+    `class_embeddings`: `(K, ...)` float32, with gradient where the text encoder is trained;
+    `teacher_class_embeddings`: `(K, D)` float32 of the same prompts. `batch_size`: clips of the whole batch of which
+    these are a part; the losses of the parts add up to that of the batch. `precision`: of the networks; the loss itself
+    is float32. Returns the loss and its terms.
+    """
+    frames = clip_normalize(batch.frames)
+    with autocast(student, precision):
+        output = student(frames, class_embeddings)
+
+    share = len(batch.targets) / (batch_size or len(batch.targets))
+    loss = share * F.cross_entropy(output.logits, batch.targets)
+    terms = {"cross_entropy": loss}
+    if distillation.video:  # Eq. 7, frame by frame
+        projected = distillation.video(unit(output.frame_embeddings))
+        distance = feature_distance(projected, teacher_embeddings(teacher, batch, frames), distillation.distance)
+        # The paper's sum over the clips adds up by itself.
+        terms["video_distillation"] = distance if distillation.distance == "l2_sum" else share * distance
+        loss = loss + distillation.beta * terms["video_distillation"]
+    if distillation.text:  # Eq. 7, class by class
+        projected = distillation.text(unit(student.unconditional_class_embeddings(class_embeddings)))
+        distance = feature_distance(projected, teacher_class_embeddings, distillation.distance)
+        terms["text_distillation"] = share * distance
+        loss = loss + distillation.beta * terms["text_distillation"]
+    return loss, terms
+
+
+@torch.no_grad()
+def teacher_embeddings(teacher: VideoStudent, batch: ClipBatch, frames: Tensor) -> Tensor:
+    """The teacher's frame embeddings of `batch`, L2-normalized `(B, T, D)`; computed once, then cached in it."""
+    if batch.teacher_embeddings is None:
+        batch.teacher_embeddings = unit(teacher.encode_video(frames))
+    return batch.teacher_embeddings

@@ -1,0 +1,148 @@
+"""The gradient of one optimizer step, over micro-batches and processes."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import cast
+
+import torch
+from accelerate.utils import gather, reduce
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from froster.losses.batch import ClipBatch, autocast
+from froster.losses.fine_tuning import fine_tuning_loss
+from froster.losses.froster import Distillation, froster_loss
+from froster.students import VideoStudent
+from froster.training.processes import find_processes
+from froster.training.texts import ClassPrompts
+
+
+class Objective(nn.Module):
+    """A loss and the modules that it trains, in one module that `DistributedDataParallel` can wrap.
+
+    `prompts` of the student's classes. Where the text encoder is frozen, `frozen_classes` gives the class embeddings of
+    a template's index. `teacher` and `teacher_classes` belong to `distillation`; without it the loss is cross entropy.
+    `precision` is that of autocast.
+    """
+
+    def __init__(
+        self,
+        student: VideoStudent,
+        prompts: ClassPrompts,
+        precision: torch.dtype | None = None,
+        distillation: Distillation | None = None,
+        teacher: VideoStudent | None = None,
+        teacher_classes: Callable[[int], Tensor] | None = None,
+        frozen_classes: Callable[[int], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.student, self.distillation, self.teacher = student, distillation, teacher
+        self.prompts, self.precision = prompts, precision
+        self.teacher_classes, self.frozen_classes = teacher_classes, frozen_classes
+
+    def forward(
+        self, batch: ClipBatch, class_embeddings: Tensor, template: int, batch_size: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a part of a batch of `batch_size` clips, a scalar, and its terms."""
+        if not len(batch.targets):
+            return self.zero(), {}
+        if self.distillation is None or self.teacher is None or self.teacher_classes is None:
+            return fine_tuning_loss(self.student, batch, class_embeddings, batch_size, self.precision)
+        taught = self.teacher_classes(template)
+        return froster_loss(
+            self.student, self.teacher, self.distillation, batch, class_embeddings, taught, batch_size, self.precision
+        )
+
+    @property
+    def term_names(self) -> list[str]:
+        """Names of the terms, `loss` last."""
+        sides = [side for side in ("video", "text") if self.distillation and getattr(self.distillation, side)]
+        return ["cross_entropy", *(f"{side}_distillation" for side in sides), "loss"]
+
+    def zero(self) -> Tensor:
+        """Zero with a gradient for every parameter: a process without clips takes part in averaging the gradients."""
+        return torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0
+
+    def encode_classes(self, template: int) -> "SharedClassEmbeddings":
+        """Class embeddings of a template and the bare text, for all micro-batches of a step."""
+        processes = find_processes()
+        if self.frozen_classes:
+            return SharedClassEmbeddings(self.frozen_classes(template))
+        rank, count = processes.process_index, processes.num_processes
+        with autocast(self.student, self.precision):
+            own = self.prompts.encode(self.student, template, rank, count)
+        return SharedClassEmbeddings(own, self.prompts.classes, rank, count)
+
+
+class SharedClassEmbeddings:
+    """Class embeddings that all micro-batches share, although each runs its own backward pass.
+
+    Each process encodes a share `own` of the `classes` rows, with gradient. `embeddings` are all rows, cut off from
+    that graph: the gradients of the micro-batches accumulate on them, and `backward` of the last one takes their sum
+    through the text encoder, once.
+    """
+
+    def __init__(self, own: Tensor, classes: int | None = None, rank: int = 0, processes: int = 1) -> None:
+        self.own, self.rank, self.processes = own, rank, processes
+        rows = own.detach() if processes == 1 else gather(own.detach().contiguous())[:classes]
+        self.embeddings = rows.requires_grad_(own.requires_grad)
+
+    def backward(self, loss: Tensor) -> None:
+        """Back-propagate the last micro-batch's loss, and in the same pass what all of them want of the class texts.
+
+        In one pass, because `DistributedDataParallel` averages each gradient once; and no collective of ours is in it,
+        because those of a process without clips would come in another order.
+        """
+        if not self.own.requires_grad:
+            loss.backward()
+            return
+        (last,) = torch.autograd.grad(
+            loss, [self.embeddings], retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        gradient = last if self.embeddings.grad is None else last + self.embeddings.grad
+        torch.autograd.backward([loss, self.own], [torch.ones_like(loss), self.own_rows(gradient)])
+
+    def own_rows(self, gradient: Tensor) -> Tensor:
+        """The gradient of this process's rows, summed over the processes; rows that pad the last share have none."""
+        if self.processes == 1:
+            return gradient
+        rows = len(self.own)
+        padding = gradient.new_zeros(rows * self.processes - len(gradient), *gradient.shape[1:])
+        whole = reduce(torch.cat([gradient, padding]), "sum")
+        return whole[self.rank * rows : (self.rank + 1) * rows]
+
+
+def accumulate_gradients(
+    objective: Objective | DistributedDataParallel,
+    batches: Sequence[ClipBatch],
+    template: int,
+    batch_size: int,
+    scaler: torch.amp.GradScaler,
+    weight: float = 1.0,
+    synchronize: bool = True,
+) -> dict[str, Tensor]:
+    """Add `weight` times the gradient of the loss to the parameters' gradients; returns the loss and its terms.
+
+    `batches`: this process's micro-batches on the objective's device, `batch_size`: clips in those of all processes.
+    The terms, averaged over the processes, are those of one process with the whole batch; so are the gradients, which
+    `DistributedDataParallel` averages in the last backward pass, unless `synchronize` is False.
+    """
+    ddp = objective if isinstance(objective, DistributedDataParallel) else None
+    module = cast(Objective, ddp.module) if ddp else cast(Objective, objective)
+    processes = find_processes().num_processes if ddp else 1
+    classes = module.encode_classes(template)
+    totals: dict[str, Tensor] = {}
+    for number, batch in enumerate(batches, start=1):
+        last = number == len(batches)
+        if not len(batch.targets) and not last:
+            continue
+        with ddp.no_sync() if ddp and not (last and synchronize) else nullcontext():
+            loss, terms = objective(batch, classes.embeddings, template, batch_size)
+            scaled = scaler.scale(processes * weight * loss)
+            if last:
+                classes.backward(scaled)
+            else:
+                scaled.backward()
+        for name, term in {**terms, "loss": loss}.items():
+            totals[name] = totals.get(name, 0) + processes * term.detach()
+    return {name: totals.get(name, torch.zeros_like(totals["loss"])) for name in module.term_names}

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from froster.losses.batch import ClipBatch
+from froster.losses.froster import Distillation, Projector, feature_distance, froster_loss
+from froster.scoring import class_similarities
+from froster.students.base import VideoOutput
+
+SCALE = 20.0
+
+
+def golden_distillation(golden: dict[str, Tensor], distance: str = "cosine") -> Distillation:
+    distillation = Distillation(64, distance=distance)
+    for name in ("video", "text"):
+        projector = getattr(distillation, name)
+        projector.w1.weight.data = golden[f"{name}_w1"]
+        projector.w2.weight.data = golden[f"{name}_w2"]
+    return distillation
+
+
+def unit(x: Tensor) -> Tensor:
+    return F.normalize(x, dim=-1)
+
+
+class GivenEmbeddings(nn.Module):
+    """A student or teacher whose frame embeddings are given."""
+
+    def __init__(self, frames: Tensor) -> None:
+        super().__init__()
+        self.frames = frames
+        self.logit_scale = torch.tensor(SCALE).log()
+
+    def forward(self, _: Tensor, class_embeddings: Tensor) -> VideoOutput:
+        logits = self.logit_scale.exp() * class_similarities(self.frames, unit(class_embeddings))
+        return VideoOutput(logits, self.frames)
+
+    def encode_video(self, _: Tensor) -> Tensor:
+        return self.frames
+
+    def unconditional_class_embeddings(self, class_embeddings: Tensor) -> Tensor:
+        return class_embeddings
+
+
+def golden_loss(golden: dict[str, Tensor], distance: str) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Loss, terms and leaves of `froster_loss` on the golden's embeddings."""
+    distillation = golden_distillation(golden, distance)
+    leaves = {name: golden[name].clone().requires_grad_() for name in ("student_frames", "student_classes")}
+    for side in ("video", "text"):
+        for weight in ("w1", "w2"):
+            leaves[f"{side}_{weight}"] = getattr(getattr(distillation, side), weight).weight
+    student, teacher = GivenEmbeddings(leaves["student_frames"]), GivenEmbeddings(golden["teacher_frames"])
+    clips = torch.zeros(len(golden["labels"]), 1, 3, 2, 2, dtype=torch.uint8)
+    batch = ClipBatch(clips, golden["labels"])
+    loss, terms = froster_loss(
+        student, teacher, distillation, batch, leaves["student_classes"], unit(golden["teacher_classes"])
+    )
+    return loss, terms, leaves
+
+
+def test_losses_and_gradients_are_the_released_codes(goldens: Path) -> None:
+    golden = load_file(goldens / "froster_loss.safetensors")
+    loss, terms, leaves = golden_loss(golden, "cosine")
+    loss.backward()
+    for ours, name in (
+        (terms["cross_entropy"], "cross_entropy"),
+        (terms["video_distillation"], "cosine_video"),
+        (terms["text_distillation"], "cosine_text"),
+        (loss, "total_cosine"),
+    ):
+        torch.testing.assert_close(ours, golden[name], atol=1e-6, rtol=0)
+    assert len(leaves) == 6
+    for name, leaf in leaves.items():
+        torch.testing.assert_close(leaf.grad, golden[f"grad_{name}"], atol=1e-6, rtol=0)
+
+
+def test_l2_is_the_papers_sum(goldens: Path) -> None:
+    golden = load_file(goldens / "froster_loss.safetensors")
+    _, summed, _ = golden_loss(golden, "l2_sum")
+    _, mean, _ = golden_loss(golden, "l2_mean")
+    for side, rows in (("video", 8), ("text", 6)):
+        torch.testing.assert_close(summed[f"{side}_distillation"], golden[f"l2_{side}_sum"], atol=1e-5, rtol=1e-6)
+        torch.testing.assert_close(rows * mean[f"{side}_distillation"], golden[f"l2_{side}_sum"], atol=1e-5, rtol=1e-6)
+
+
+def test_residual_projector_starts_as_the_identity() -> None:
+    z = torch.randn(5, 3, 16)
+    assert torch.equal(Projector(16, "residual")(z), z)
+    started_at_random = Projector(16, "residual", alpha=0.5, zero_init=False)
+    expected = z + 0.5 * F.gelu(z @ started_at_random.w1.weight.T) @ started_at_random.w2.weight.T
+    torch.testing.assert_close(started_at_random(z), expected, atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(expected, z)
+
+
+def test_projections_of_figure_3() -> None:
+    z = torch.randn(4, 16)
+    none, plain = Projector(16, "none"), Projector(16, "plain", alpha=0.1)
+    assert torch.equal(none(z), z) and not list(none.parameters())
+    torch.testing.assert_close(plain(z), F.gelu(z @ plain.w1.weight.T) @ plain.w2.weight.T, atol=1e-6, rtol=1e-6)
+    assert plain.w2.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize(("video", "text"), [(True, False), (False, True)])
+def test_one_side_alone(video: bool, text: bool) -> None:
+    distillation = Distillation(16, video=video, text=text)
+    assert (distillation.video is not None, distillation.text is not None) == (video, text)
+    assert len(list(distillation.parameters())) == 2
+
+
+@pytest.mark.parametrize("distance", ["cosine", "l2_sum", "l2_mean"])
+def test_distance_of_equal_features_is_zero_with_finite_gradient(distance: str) -> None:
+    student = unit(torch.randn(3, 8)).requires_grad_()
+    loss = feature_distance(student, student.detach().clone(), distance)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert student.grad is not None and student.grad.isfinite().all()
