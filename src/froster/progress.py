@@ -39,7 +39,7 @@ class ProgressBar:
     def print(self, line: str) -> None:
         """Leave a line above the bar."""
         if self.bar:
-            self.bar.console.print(line, highlight=False)
+            self.bar.console.print(line, highlight=False, markup=False)
         elif self.show:
             print(line, file=sys.stderr)
 

@@ -23,8 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from froster.bench.report import write_report
 from froster.bench.results import FROSTER, STUDENT_METHODS, Result, append_result, read_results, select
@@ -35,6 +33,7 @@ from froster.data.vocabularies import read_vocabulary
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError
 from froster.evaluation import evaluate, harmonic_mean, video_scores
+from froster.extras import extra
 from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.models import PUPPETS, load_clip, load_model
@@ -47,6 +46,10 @@ from froster.training.recipe import TrainRecipe
 from froster.video import decode
 from froster.video.sampling import uniform_indices
 from froster.video.transforms import clip_resize
+
+with extra("cli", "The benchmark"):
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 FEW = read_vocabulary("puppets-base")
 BASE = {"hard": FEW, "few": FEW, "many": tuple(ACTIONS[::2])}

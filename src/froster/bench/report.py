@@ -8,19 +8,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from markdown_it import MarkdownIt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from rich.table import Table
-from rich.text import Text
 
 from froster.bench.placement import Label, freeze_layout, place_labels
 from froster.bench.results import METHODS, REGIMES, Cell, Result, aggregate, paired_difference, select
 from froster.errors import FrosterError
+from froster.extras import extra
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
+
+with extra("cli", "The benchmark"):
+    from markdown_it import MarkdownIt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+    from rich.table import Table
+    from rich.text import Text
 
 SCORES = ("base", "novel", "hm")
 Choice = tuple[str, list[Result]]  # what a row of a table is called, and its results

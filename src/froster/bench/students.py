@@ -5,9 +5,6 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from rich.console import Console
-
 from froster.bench.puppets import (
     BASE,
     EPOCHS,
@@ -26,10 +23,15 @@ from froster.bench.results import FROSTER, Result, aggregate, paired_difference,
 from froster.clip.build import clip_names
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError
+from froster.extras import extra
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
 from froster.models import PUPPETS, load_model
 from froster.students import STUDENTS, parse_student
+
+with extra("cli", "The benchmark"):
+    from matplotlib.figure import Figure
+    from rich.console import Console
 
 REGIME = "few"
 RATES_OF_CLIP = (5e-5, 1e-4, 2.5e-4)  # where CLIP's own parameters are trained
