@@ -438,6 +438,15 @@ def test_classes_that_own_splits_lack_are_named(tmp_path: Path) -> None:
     assert (report.lacking, report.complete) == ({"test": ["bus"]}, True)
 
 
+def test_links_to_nothing_are_missing(tmp_path: Path) -> None:
+    standin = STANDINS["ucf_official"](tmp_path)
+    (standin.root / "YoYo" / "v_YoYo_g99_c01.avi").symlink_to(tmp_path / "gone.avi")
+    (tmp_path / "ucfTrainTestlist").rename(tmp_path / "away")
+    with pytest.warns(FrosterWarning, match=r"v_YoYo_g99_c01\.avi is a link to a file that is not there"):
+        report = checked(Standin(standin.root, "folder", {}, {}), tmp_path)
+    assert (report.missing, report.complete) == (["YoYo/v_YoYo_g99_c01.avi"], False)
+
+
 def test_a_folder_without_permission_is_named_and_the_others_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -304,7 +304,7 @@ def test_unusable_files(tmp_path, video, sound):
         "empty.mp4": "the file is empty",
         "words.mp4": "not a video that can be read",
         "words.txt": "a text file|not a video",
-        "words.jpg": "not a picture that can be read",
+        "words.jpg": "the picture cannot be read",
         "noise.mkv": "not a video that can be read",
         "folder": "a folder without pictures",
         "voice.wav": "has no video stream, only audio",

@@ -213,7 +213,7 @@ def check_data(
         manifest,
         readable,
         count_splits(data_set, rows, bad, bool(lists)),
-        [row.name for row in rows if not row.path],
+        [row.name for row in rows if not row.path] + ([] if lists else index.dead_links),
         max(0, (data_set.videos or 0) - len(rows)),
         {name: len(of) for name, of in foreign.items()},
         unlisted,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from froster.data.vocabularies import VOCABULARIES, VOCABULARY_SPELLINGS, read_vocabulary, squeeze
 from froster.errors import FrosterError, FrosterWarning, did_you_mean
-from froster.video.files import VIDEO_SUFFIXES
+from froster.video.files import VIDEO_SUFFIXES, is_dead_link
 
 TIMED = re.compile(r"(?P<id>.{11})_\d{6}_\d{6}")  # a Kinetics clip: YouTube's id, first and last second
 
@@ -117,13 +117,20 @@ class VideoIndex:
 
     The folder is walked once; links are followed, hidden files and folders are not seen. `paths`: the files' paths
     relative to the root, with slashes, in alphabetical order. `closed`: likewise, what one has no permission to look
-    into, with a warning for each.
+    into, with a warning for each; `dead_links`: links, named as videos, to files that are not there, likewise.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.closed = list[str]()
-        self.paths = sorted(video_files(self.root, self.closed.append))
+        self.dead_links = list[str]()
+        self.paths = sorted(video_files(self.root, self.closed.append, self.dead_links.append))
+        for link in self.dead_links:
+            warnings.warn(
+                f"{self.root / link} is a link to a file that is not there; it is left out.",
+                FrosterWarning,
+                stacklevel=2,
+            )
         for folder in self.closed:
             warnings.warn(
                 f"There is no permission to look into {self.root / folder}; what it holds is left out.",
@@ -170,10 +177,10 @@ class VideoIndex:
         return self.root / best
 
 
-def video_files(root: Path, closed: Callable[[str], None]) -> Iterator[str]:
+def video_files(root: Path, closed: Callable[[str], None], dead_link: Callable[[str], None]) -> Iterator[str]:
     """Paths of the video files under a folder, relative to it; a folder reached twice, by links, is walked once.
 
-    `closed` is told, likewise, what there is no permission for.
+    `closed` is told, likewise, what there is no permission for, `dead_link` which links lead nowhere.
     """
     folders, walked = [""], {folder_identity(root.stat())}
     while folders:
@@ -195,6 +202,8 @@ def video_files(root: Path, closed: Callable[[str], None]) -> Iterator[str]:
                         folders.append(f"{folder}{entry.name}/")
                 elif has_video_suffix(entry.name) and entry.is_file():
                     yield f"{folder}{entry.name}"
+                elif has_video_suffix(entry.name) and is_dead_link(entry):
+                    dead_link(f"{folder}{entry.name}")
             except PermissionError:  # a folder that can be listed only, or a link into one that is closed
                 closed(f"{folder}{entry.name}")
 

@@ -32,6 +32,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from froster.errors import VideoError
+from froster.video.files import is_dead_link
 from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
@@ -118,6 +119,8 @@ def _read_video(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
 
 
 def _check_readable(path: Path) -> None:
+    if is_dead_link(path):
+        raise VideoError(f"{path}: a link to {path.readlink()}, which is not there.")
     if not path.exists():
         raise VideoError(f"{path}: there is no such file.")
     if not os.access(path, os.R_OK):

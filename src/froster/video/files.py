@@ -10,8 +10,11 @@ from froster.video.pictures import PICTURE_SUFFIXES, folder_pictures, natural_ke
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
-    ".3gp", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+    ".264", ".265", ".3g2", ".3gp", ".3gpp", ".amv", ".asf", ".av1", ".avc", ".avi", ".dif", ".divx", ".dv", ".f4v",
+    ".flv", ".gif", ".gifv", ".h264", ".h265", ".hevc", ".ivf", ".lrv", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v",
+    ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mod", ".mov", ".mp2v", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg",
+    ".mpv", ".mts", ".mxf", ".nut", ".obu", ".ogg", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".swf", ".tod",
+    ".tp", ".trp", ".ts", ".vob", ".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m",
 })
 # fmt: on
 
@@ -20,8 +23,9 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The videos that `paths` name, in the order given, each once.
 
     A file is taken whatever its suffix. A folder is searched through all its levels for files with a video's
-    suffix, in natural order, hidden ones left out; a folder that directly holds pictures, no video and no
-    folder, is one video. A name with `*`, `?` or `[` that does not exist is a pattern (`**` for all levels).
+    suffix, in natural order, hidden ones left out; links to files that are not there are among them, so that whoever
+    opens them says so. A folder that directly holds pictures, no video and no folder, is one video. A name with `*`,
+    `?` or `[` that does not exist is a pattern (`**` for all levels).
     Raises `VideoError` for a name that does not exist, and for a folder or pattern that yields nothing.
     """
     found: dict[Path, None] = {}
@@ -59,10 +63,19 @@ def _search(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     above = (*above, folder.resolve())
     entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=natural_key)
     folders = [entry for entry in entries if entry.is_dir()]
-    videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
+    videos = [entry for entry in entries if _is_video(entry)]
     if not folders and not videos and folder_pictures(folder):
         yield folder
     yield from videos
     for inner in folders:
         if inner.resolve() not in above:  # a link back up would be searched for ever
             yield from _search(inner, above)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and (path.is_file() or is_dead_link(path))
+
+
+def is_dead_link(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a link to what is not there."""
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 (Path fails on a loop of links)

@@ -525,29 +525,31 @@ def _check_decoded(name: str, decoder: _Decoder, broken: str) -> None:
 
 
 def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
-    frames = pictures._folder_frames(path) if path.is_dir() else pictures._file_frames(path)
-    edges = np.cumsum([0.0, *(milliseconds / 1000 for _, _, milliseconds in frames)])
-    ticks = np.round(edges * pictures.TICKS).astype(np.int64).tolist()
-    plan = _Plan(sliding, Fraction(1, pictures.TICKS), pictures.FOLDER_RATE)
-    for pts, gone in pairwise(ticks):
-        plan.add(pts, gone - pts)
-    plan.close()
-    places = dict(zip(ticks, frames, strict=False))
-    kept: dict[int, Kept | None] = {}
-    unreadable = 0
-    while plan.has_more():
-        start, end, wanted = plan.next()
-        for pts in wanted:
-            if pts in kept:
-                continue
-            file, position, _ = places[pts]
-            try:
-                kept[pts] = keep(pictures._rgb(file, position))
-            except (OSError, SyntaxError, ValueError) as error:
-                kept[pts], unreadable, reason = None, unreadable + 1, f"{file.name} cannot be read ({error})"
-        found = [(pts, picture) for pts in wanted if (picture := kept[pts]) is not None]
-        yield Window(start, min(end, plan.duration), _spread(found, sliding.frames))
-        for pts in [pts for pts in kept if pts < plan.needed_from]:
-            del kept[pts]
+    with pictures.PictureSequence(path) as sequence:
+        ticks = sequence.edges.tolist()
+        plan = _Plan(sliding, Fraction(1, pictures.TICKS), pictures.FOLDER_RATE)
+        for pts, gone in pairwise(ticks):
+            plan.add(pts, gone - pts)
+        plan.close()
+        numbers = {pts: number for number, pts in enumerate(ticks[:-1])}
+        kept: dict[int, Kept | None] = {}
+        seen, unreadable, reason = 0, 0, ""
+        while plan.has_more():
+            start, end, wanted = plan.next()
+            for pts in wanted:
+                if pts in kept:
+                    continue
+                try:
+                    image = sequence.rgb(numbers[pts])
+                except VideoError as error:
+                    kept[pts], unreadable, reason = None, unreadable + 1, str(error).removesuffix(".")
+                else:
+                    kept[pts], seen = keep(image), seen + 1
+            found = [(pts, picture) for pts in wanted if (picture := kept[pts]) is not None]
+            yield Window(start, min(end, plan.duration), _spread(found, sliding.frames))
+            for pts in [pts for pts in kept if pts < plan.needed_from]:
+                del kept[pts]
+    if unreadable and not seen:
+        raise VideoError(f"{reason}.")
     if unreadable:
-        warnings.warn(f"{path}: {reason}; {unreadable} such pictures are left out.", FrosterWarning, stacklevel=2)
+        warnings.warn(f"{reason}; {unreadable} such pictures are left out.", FrosterWarning, stacklevel=2)
