@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from froster import WeightsError, load_model
+from froster import FrosterError, WeightsError, load_model
 from froster.checkpoints.hub import RELEASES, mark_official
 from froster.checkpoints.own import save_checkpoint
 from froster.clip.model import Clip, ClipConfig
-from froster.models import default_model, resolve
+from froster.models import default_model, list_models, resolve
 
 
 @pytest.fixture
@@ -73,3 +73,15 @@ def test_default_is_a_real_model_where_there_is_one(vit_b_16: Path) -> None:
 def test_unknown_names_and_files(name: str, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         load_model(name)
+
+
+def test_device_and_dtype() -> None:
+    model = load_model("puppets", dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert {p.device.type for p in load_model("puppets", device="cpu").parameters()} == {"cpu"}
+    with pytest.raises(FrosterError, match="device 'toaster' cannot be used"):
+        load_model("puppets", device="toaster")
+
+
+def test_list_models_names_what_can_be_loaded() -> None:
+    assert list_models() == ["puppets", "vit-b-32", "vit-b-16", "vit-l-14", "vit-l-14-336"]

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from froster.errors import FrosterError, VideoError, WeightsError
-    from froster.models import load_model
+    from froster.models import list_models, load_model
     from froster.recognizer import Prediction, Recognizer
+    from froster.students import register_student
     from froster.timeline import calibrate_threshold, find_segments, score_timeline
     from froster.video import load_video
 
@@ -19,8 +20,10 @@ __all__ = [
     "WeightsError",
     "calibrate_threshold",
     "find_segments",
+    "list_models",
     "load_model",
     "load_video",
+    "register_student",
     "score_timeline",
 ]
 
@@ -32,8 +35,10 @@ _HOMES = {
     "WeightsError": "errors",
     "calibrate_threshold": "timeline",
     "find_segments": "timeline",
+    "list_models": "models",
     "load_model": "models",
     "load_video": "video",
+    "register_student": "students",
     "score_timeline": "timeline",
 }
 

@@ -18,6 +18,7 @@ from froster.checkpoints.own import clip_digest, tensors_digest
 from froster.checkpoints.read import load_into, read_checkpoint
 from froster.clip.build import build_clip, clip_names
 from froster.clip.model import Clip
+from froster.device import pick_device
 from froster.errors import FrosterError, FrosterWarning, WeightsError, did_you_mean
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 
@@ -25,16 +26,23 @@ PUPPETS = "puppets"
 
 
 def load_model(
-    path_or_name: str | Path, student: str | None = None, *, seed: int | None = None, **options: Any
+    path_or_name: str | Path,
+    student: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    seed: int | None = None,
+    **options: Any,
 ) -> VideoStudent:
-    """Load a video model, in float32, on the CPU, in evaluation mode.
+    """Load a video model in evaluation mode.
 
     `path_or_name`: `vit-b-32`, `vit-b-16`, `vit-l-14`, `vit-l-14-336` (OpenAI's release, fetched once), the same with a
     student in front (`vclip-vit-b-16`), `puppets` (the small model in the package), or a checkpoint: OpenAI, OpenCLIP,
     Hugging Face, released FROSTER and Open-VCLIP, or our own, a file or its folder.
     `student`: a name in `froster.students.STUDENTS`, with options if need be (`"vclip:window=2"`). By default it is the
     one the checkpoint was made with: `vclip` for released FROSTER and Open-VCLIP files, `frame_clip` for a plain CLIP.
-    `seed`: of what a student adds to a plain CLIP; without it PyTorch's own generator draws that.
+    `device`: `"cpu"`, `"cuda"`, ... or `"auto"`. `seed`: of the modules that a student adds to a plain CLIP; by default
+    PyTorch's global generator initializes them.
 
     Raises `WeightsError` for a name that is unknown or a file that cannot be used, `FrosterError` for a student that
     does not exist.
@@ -50,7 +58,12 @@ def load_model(
         model = student_from(checkpoint, path, student or found.student, options)
     if checkpoint.is_plain:
         model.clip_name = found.name
-    return model
+    return model.to(pick_device(device) if isinstance(device, str) else device, dtype)
+
+
+def list_models() -> list[str]:
+    """Names that `load_model` takes; each may have a student in front, as in `vclip-vit-b-16`."""
+    return [PUPPETS, *RELEASES]
 
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:

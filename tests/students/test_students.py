@@ -118,7 +118,7 @@ def test_a_new_file_without_a_name_of_its_own_is_named(
     monkeypatch.setattr(students, "__path__", [*students.__path__, str(tmp_path)])
     try:
         with pytest.raises(FrosterError, match=message):
-            students.find_students()
+            students.register_folder()
     finally:
         sys.modules.pop("froster.students.mine")
 

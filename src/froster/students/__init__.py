@@ -1,35 +1,65 @@
-"""The table of student networks: every `VideoStudent` in a file of this folder."""
+"""The table of student networks: those in the files of this folder, and those that other packages register."""
 
 import importlib
 import inspect
 import pkgutil
 import re
+import warnings
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
 from froster.clip.model import Clip
-from froster.errors import FrosterError, did_you_mean
-from froster.students.base import VideoFeatures, VideoStudent
+from froster.errors import FrosterError, FrosterWarning, did_you_mean
+from froster.students.base import VideoFeatures, VideoOutput, VideoStudent
 
-__all__ = ["STUDENTS", "VideoFeatures", "VideoStudent", "build_student", "parse_student"]
+__all__ = [
+    "STUDENTS",
+    "VideoFeatures",
+    "VideoOutput",
+    "VideoStudent",
+    "build_student",
+    "parse_student",
+    "register_student",
+]
+
+ENTRY_POINTS = "froster.students"  # group in which an installed package names its students
+STUDENTS: dict[str, type[VideoStudent]] = {}
 
 
-def find_students() -> dict[str, type[VideoStudent]]:
-    """All student classes of this folder by their names.
+def register_student(cls: type[VideoStudent]) -> type[VideoStudent]:
+    """Class decorator: make a student known by its `name` to `load_model`, recipes and the command line.
 
-    Raises `FrosterError` that names the file where a class has no `name` or `title` of its own, or another's name.
+    An installed package that lists the class as an entry point of the group `froster.students` needs no import.
+    Raises `FrosterError` where the class has no `name` or `title` of its own, or another student has that name.
     """
-    found: dict[str, type[VideoStudent]] = {}
-    for module in [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]:
-        for cls in students_of(module):
-            for attribute in ("name", "title"):
-                if attribute not in vars(cls):
-                    raise FrosterError(f"{module.__file__}: the student {cls.__name__} needs a {attribute} of its own.")
-            if cls.name in found:
-                other = inspect.getfile(found[cls.name])
-                raise FrosterError(f"{module.__file__}: {other} has a student {cls.name!r} too; choose another name.")
-            found[cls.name] = cls
-    return found
+    file = inspect.getfile(cls)
+    for attribute in ("name", "title"):
+        if attribute not in vars(cls):
+            raise FrosterError(f"{file}: the student {cls.__name__} needs a {attribute} of its own.")
+    other = STUDENTS.get(cls.name)
+    if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise FrosterError(f"{file}: {inspect.getfile(other)} has a student {cls.name!r} too; choose another name.")
+    STUDENTS[cls.name] = cls
+    return cls
+
+
+def register_folder() -> None:
+    """Register the students of this folder."""
+    for info in pkgutil.iter_modules(__path__):
+        for cls in students_of(importlib.import_module(f"{__name__}.{info.name}")):
+            register_student(cls)
+
+
+def register_entry_points() -> None:
+    """Register the students of installed packages; one that cannot be imported is left out, with a warning."""
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            register_student(entry.load())
+        except Exception as error:  # whatever another package raises
+            warnings.warn(
+                f"The student {entry.name!r} of {entry.value} cannot be used: {error}", FrosterWarning, stacklevel=2
+            )
 
 
 def students_of(module: ModuleType) -> list[type[VideoStudent]]:
@@ -37,9 +67,6 @@ def students_of(module: ModuleType) -> list[type[VideoStudent]]:
     classes = [value for value in vars(module).values() if inspect.isclass(value)]
     own = [cls for cls in dict.fromkeys(classes) if cls.__module__ == module.__name__]
     return [cls for cls in own if issubclass(cls, VideoStudent) and cls is not VideoStudent]
-
-
-STUDENTS = find_students()
 
 
 def parse_student(spec: str) -> tuple[str, dict[str, Any]]:
@@ -73,3 +100,7 @@ def build_student(spec: str, clip: Clip, **options: Any) -> VideoStudent:
             there_are = f"it takes {', '.join(known)}" if known else "it takes none"
             raise FrosterError(f"The student {name!r} has no option {key!r}; {there_are}.")
     return STUDENTS[name](clip, **options)
+
+
+register_folder()
+register_entry_points()
