@@ -15,7 +15,7 @@ demo: $(VENV)/ready
 	$(BIN)/froster demo
 
 test: $(VENV)/ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .

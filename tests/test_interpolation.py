@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +9,15 @@ from torch import Tensor, nn
 from froster.errors import FrosterError
 from froster.interpolation import WeightAverage, average_states, patch_states
 from froster.losses.open_vclip import interpolated_weights, weight_distance
+from goldens import GoldenFile
 
 
 def part(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
 
 
-def test_average_and_patched(goldens: Path) -> None:
-    golden = load_file(goldens / "averaging.safetensors")
+def test_average_and_patched(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("averaging.safetensors"))
     average = average_states([part(golden, f"state.{i}.") for i in range(3)])
     expected = part(golden, "average.")
     assert average.keys() == expected.keys()
@@ -28,9 +28,9 @@ def test_average_and_patched(goldens: Path) -> None:
     assert torch.equal(patched["projector_v.0.weight"], average["projector_v.0.weight"])
 
 
-def test_average_keeps_what_the_released_tool_drops(goldens: Path) -> None:
-    golden = load_file(goldens / "more" / "weight_average.safetensors")
-    about = json.loads((goldens / "more" / "weight_average.json").read_text())
+def test_average_keeps_what_the_released_tool_drops(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("more/weight_average.safetensors"))
+    about = json.loads(golden_file("more/weight_average.json").read_text())
     epochs = about["constructor"]["averaged_epochs"]
     average = average_states([part(golden, f"ckpt{epoch}/") for epoch in epochs])
     assert set(about["dropped_keys"]) <= average.keys()
@@ -39,8 +39,8 @@ def test_average_keeps_what_the_released_tool_drops(goldens: Path) -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.5])
-def test_patching(goldens: Path, ratio: float) -> None:
-    golden = load_file(goldens / "more" / "patching.safetensors")
+def test_patching(golden_file: GoldenFile, ratio: float) -> None:
+    golden = load_file(golden_file("more/patching.safetensors"))
     clip = {f"model.{key}": value for key, value in part(golden, "raw_clip/").items()}
     student = part(golden, "checkpoint/")
     patched = patch_states(clip, student, ratio)
@@ -80,9 +80,9 @@ def test_running_average_is_the_mean() -> None:
     torch.testing.assert_close(average.mean["w"], torch.stack([s["w"] for s in samples]).mean(0), atol=1e-6, rtol=1e-6)
 
 
-def test_regularisation_adds_the_released_gradient(goldens: Path) -> None:
+def test_regularisation_adds_the_released_gradient(golden_file: GoldenFile) -> None:
     """Open-VCLIP Algorithm 1, executed by the authors' code on a softmax classifier."""
-    golden = load_file(goldens / "more" / "interpolated_weight_regularisation.safetensors")
+    golden = load_file(golden_file("more/interpolated_weight_regularisation.safetensors"))
     model = nn.Linear(5, 4)
     model.weight.data, model.bias.data = golden["in.weight"].clone(), golden["in.bias"].clone()
     clip = [golden["in.clip_weight"], golden["in.clip_bias"]]

@@ -14,6 +14,7 @@ from froster.errors import FrosterWarning
 from froster.students import VideoStudent, build_student
 from froster.text.classifier import encode_classes
 from froster.video import decode_frames, load_video
+from goldens import GoldenFile
 
 LABELS = ["juggling balls", "riding a bicycle", "climbing a ladder", "playing guitar"]
 
@@ -94,9 +95,9 @@ def test_too_little_memory_costs_one_video_not_the_batch(
     assert isinstance(results[str(videos[1])], Prediction)
 
 
-def test_model_with_another_vocabulary_is_refused(goldens: Path) -> None:
+def test_model_with_another_vocabulary_is_refused(golden_file: GoldenFile) -> None:
     with pytest.raises(FrosterError, match="vocabulary of its own, 512 tokens"):
-        Recognizer(goldens / "student_vclip.pyth", LABELS)
+        Recognizer(golden_file("student_vclip.pyth"), LABELS)
 
 
 def test_one_path_where_many_are_expected_and_wrong_types(videos: list[Path], random_student: VideoStudent) -> None:

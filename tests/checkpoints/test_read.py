@@ -17,6 +17,7 @@ from froster.clip.model import Clip, ClipConfig
 from froster.errors import WeightsError
 from froster.models import load_model
 from froster.students import build_student
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -62,9 +63,9 @@ def assert_same(model: torch.nn.Module, clip: Clip, inputs: tuple[Tensor, Tensor
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning")
-def test_openai_release_file(goldens: Path) -> None:
-    golden = load_file(goldens / "clip.safetensors")
-    model = load_model(goldens / "clip_release.pt")
+def test_openai_release_file(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("clip.safetensors"))
+    model = load_model(golden_file("clip_release.pt"))
     assert model.name == "frame_clip"
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     images = model.encode_video(golden["images"][:, None])[:, 0]
@@ -74,7 +75,7 @@ def test_openai_release_file(goldens: Path) -> None:
     assert (texts - golden["text_features"].flatten(0, 1)).abs().max() < 5e-3
     # The same rounding applied to the float32 weights gives the same features to float32 accuracy.
     rounded = {k: v for k, v in golden.items() if k.startswith("model.")}
-    for key, value in torch.jit.load(goldens / "clip_release.pt").state_dict().items():
+    for key, value in torch.jit.load(golden_file("clip_release.pt")).state_dict().items():
         if f"model.{key}" in rounded:
             rounded[f"model.{key}"] = rounded[f"model.{key}"].to(value.dtype).float()
     path = os.environ["FROSTER_CACHE"] + ".safetensors"

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +7,7 @@ from torch import Tensor
 from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.checkpoints.read import load_into
 from froster.clip.model import Clip, ClipConfig, QuickGELU
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -32,8 +31,8 @@ def small_clip(**changes: object) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def golden(goldens: Path) -> dict[str, Tensor]:
-    return load_file(goldens / "clip.safetensors")
+def golden(golden_file: GoldenFile) -> dict[str, Tensor]:
+    return load_file(golden_file("clip.safetensors"))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,13 @@
 import json
-from pathlib import Path
 
 import torch
 
 from froster.clip.tokenizer import tokenize
+from goldens import GoldenFile
 
 
-def test_every_golden_text(goldens: Path) -> None:
-    golden = json.loads((goldens / "tokenizer.json").read_text())
+def test_every_golden_text(golden_file: GoldenFile) -> None:
+    golden = json.loads(golden_file("tokenizer.json").read_text())
     tokens = tokenize(golden["texts"])
     assert tokens.dtype == torch.int64
     assert tokens.shape == (len(golden["texts"]), 77)

@@ -13,6 +13,7 @@ from froster.data.lists import ListedVideo, read_classes, read_list
 from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
 from froster.data.vocabularies import canonical_names, read_vocabulary, squeeze
 from froster.errors import FrosterError
+from goldens import GoldenFile
 
 # Lists of ViFi-CLIP that lie in `shared`: where, under which name `label_facts.json` counts them, and their classes.
 VIFI = [
@@ -370,8 +371,8 @@ def test_our_manifest_is_a_list_too(tmp_path: Path, classes: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "fact", "labels"), VIFI)
-def test_vifi_clip(shared: Path, goldens: Path, file: str, fact: str, labels: str) -> None:
-    facts = json.loads((goldens / "more" / "label_facts.json").read_text())["vifi_splits"][fact]
+def test_vifi_clip(shared: Path, golden_file: GoldenFile, file: str, fact: str, labels: str) -> None:
+    facts = json.loads(golden_file("more/label_facts.json").read_text())["vifi_splits"][fact]
     vifi = shared / "splits" / "vifi"
     videos = read_list(vifi / file, vifi / "labels" / labels)
     check_facts(videos, facts)
@@ -398,10 +399,10 @@ def test_vifi_clip(shared: Path, goldens: Path, file: str, fact: str, labels: st
         ("ucf101_half/2_test.csv", "zs_label_db/ucf101_half_test/2/test.csv", "ucf101_half/2_ucf101-index2cls.json"),
     ],
 )
-def test_froster(shared: Path, goldens: Path, file: str, fact: str, labels: str) -> None:
+def test_froster(shared: Path, golden_file: GoldenFile, file: str, fact: str, labels: str) -> None:
     splits = shared / "splits" / "froster_csv"
     videos = read_list(splits / file, splits / labels)
-    check_facts(videos, json.loads((goldens / "more" / "label_facts.json").read_text())["froster_splits"][fact])
+    check_facts(videos, json.loads(golden_file("more/label_facts.json").read_text())["froster_splits"][fact])
     assert all(squeeze(video.name.split("/")[0]) == squeeze(video.label) for video in videos)
     names = read_vocabulary("ucf-101")
     assert set(canonical_names((video.label for video in videos), names)) <= set(names)

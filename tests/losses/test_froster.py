@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +8,7 @@ from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation, Projector, feature_distance, froster_loss
 from froster.scoring import class_similarities
 from froster.students.base import VideoOutput
+from goldens import GoldenFile
 
 SCALE = 20.0
 
@@ -62,8 +61,8 @@ def golden_loss(golden: dict[str, Tensor], distance: str) -> tuple[Tensor, dict[
     return loss, terms, leaves
 
 
-def test_losses_and_gradients_are_the_released_codes(goldens: Path) -> None:
-    golden = load_file(goldens / "froster_loss.safetensors")
+def test_losses_and_gradients_are_the_released_codes(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("froster_loss.safetensors"))
     loss, terms, leaves = golden_loss(golden, "cosine")
     loss.backward()
     for ours, name in (
@@ -78,8 +77,8 @@ def test_losses_and_gradients_are_the_released_codes(goldens: Path) -> None:
         torch.testing.assert_close(leaf.grad, golden[f"grad_{name}"], atol=1e-6, rtol=0)
 
 
-def test_l2_is_the_papers_sum(goldens: Path) -> None:
-    golden = load_file(goldens / "froster_loss.safetensors")
+def test_l2_is_the_papers_sum(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("froster_loss.safetensors"))
     _, summed, _ = golden_loss(golden, "l2_sum")
     _, mean, _ = golden_loss(golden, "l2_mean")
     for side, rows in (("video", 8), ("text", 6)):

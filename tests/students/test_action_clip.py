@@ -13,6 +13,7 @@ from froster.errors import WeightsError
 from froster.models import load_model
 from froster.students import build_student
 from froster.students.action_clip import ActionClip, TemporalTransformer
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -62,26 +63,26 @@ def head_by_hand(released: dict[str, Tensor], x: Tensor, heads: int = 1) -> Tens
     return x + y
 
 
-def golden_head(goldens: Path) -> dict[str, Tensor]:
-    released = torch.load(goldens / "action_clip_head.pyth", weights_only=True)["fusion_model_state_dict"]
+def golden_head(golden_file: GoldenFile) -> dict[str, Tensor]:
+    released = torch.load(golden_file("action_clip_head.pyth"), weights_only=True)["fusion_model_state_dict"]
     return {key.removeprefix("module."): value for key, value in released.items()}
 
 
-def test_released_head(goldens: Path) -> None:
-    golden = load_file(goldens / "action_clip_head.safetensors")
-    features = released_head(golden_head(goldens))(golden["frame_features"])
+def test_released_head(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("action_clip_head.safetensors"))
+    features = released_head(golden_head(golden_file))(golden["frame_features"])
     assert (features.mean(dim=1) - golden["video_feature"]).abs().max() < TOLERANCE
 
 
-def test_head_of_the_authors_repository(goldens: Path) -> None:
-    golden = load_file(goldens / "more" / "action_clip.safetensors")
+def test_head_of_the_authors_repository(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("more/action_clip.safetensors"))
     head = released_head({key.removeprefix("Transf."): golden[key] for key in golden if key.startswith("Transf.")})
     features = head(golden["in.frame_features"])
     assert (features.mean(dim=1) - golden["out.Transf"]).abs().max() < TOLERANCE
 
 
-def test_released_layout(goldens: Path, tmp_path: Path) -> None:
-    clip, released = small_clip(), golden_head(goldens)
+def test_released_layout(golden_file: GoldenFile, tmp_path: Path) -> None:
+    clip, released = small_clip(), golden_head(golden_file)
     fusion = {f"module.{key}": value for key, value in released.items()}
     content = {"epoch": 3, "model_state_dict": openai_names(clip.state_dict()), "fusion_model_state_dict": fusion}
     torch.save(content, tmp_path / "model_best.pt")

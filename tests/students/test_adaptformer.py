@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +6,7 @@ from safetensors.torch import load_file
 from froster.clip.model import Clip, ClipConfig
 from froster.models import load_model
 from froster.students import build_student
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -19,9 +18,9 @@ def small_clip() -> Clip:
     return Clip(ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)).eval()
 
 
-def test_released_adaptformer(goldens: Path) -> None:
-    expected = load_file(goldens / "student_adaptformer.safetensors")
-    student = load_model(goldens / "student_adaptformer.pyth", student="adaptformer")
+def test_released_adaptformer(golden_file: GoldenFile) -> None:
+    expected = load_file(golden_file("student_adaptformer.safetensors"))
+    student = load_model(golden_file("student_adaptformer.pyth"), student="adaptformer")
     for ours, name in (
         (student.encode_video(expected["frames"]), "frame_features"),
         (student.visual.encode_tokens(expected["frames"]), "last_tokens"),

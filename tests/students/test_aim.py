@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,6 +6,7 @@ from froster.clip.model import Block, Clip, ClipConfig
 from froster.models import load_model
 from froster.students import VideoStudent, build_student
 from froster.students.adaptformer import Adapter
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -26,9 +25,9 @@ def trained_aim() -> VideoStudent:
     return student
 
 
-def test_released_aim(goldens: Path) -> None:
-    expected = load_file(goldens / "student_aim.safetensors")
-    student = load_model(goldens / "student_aim.pyth", student="aim")
+def test_released_aim(golden_file: GoldenFile) -> None:
+    expected = load_file(golden_file("student_aim.safetensors"))
+    student = load_model(golden_file("student_aim.pyth"), student="aim")
     for ours, name in (
         (student.encode_video(expected["frames"]), "frame_features"),
         (student.visual.encode_tokens(expected["frames"]), "last_tokens"),

@@ -12,6 +12,7 @@ from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student
 from froster.students.st_adapter import StAdapter, StAdapterVision
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -23,9 +24,9 @@ def small_clip() -> Clip:
     return Clip(ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)).eval()
 
 
-def test_released_st_adapter(goldens: Path) -> None:
-    expected = load_file(goldens / "student_st_adapter.safetensors")
-    student = load_model(goldens / "student_st_adapter.pyth", student="st_adapter")
+def test_released_st_adapter(golden_file: GoldenFile) -> None:
+    expected = load_file(golden_file("student_st_adapter.safetensors"))
+    student = load_model(golden_file("student_st_adapter.pyth"), student="st_adapter")
     for ours, name in (
         (student.encode_video(expected["frames"]), "frame_features"),
         (student.visual.encode_tokens(expected["frames"]), "last_tokens"),
@@ -34,21 +35,21 @@ def test_released_st_adapter(goldens: Path) -> None:
         assert (ours - expected[name]).abs().max() < TOLERANCE, name
 
 
-def test_open_vclip_has_one_more_axis(goldens: Path, tmp_path: Path) -> None:
-    released = torch.load(goldens / "student_st_adapter.pyth", weights_only=True)
+def test_open_vclip_has_one_more_axis(golden_file: GoldenFile, tmp_path: Path) -> None:
+    released = torch.load(golden_file("student_st_adapter.pyth"), weights_only=True)
     state = released["model_state"]
     longer = {name: x[..., None] if "stadapt" in name and x.ndim == 4 else x for name, x in state.items()}
     assert sum(x.ndim == 5 for x in longer.values()) == 2 * 3
     torch.save({"model_state": longer}, tmp_path / "open-vclip.pyth")
     ours = load_model(tmp_path / "open-vclip.pyth", student="st_adapter").state_dict()
-    expected = load_model(goldens / "student_st_adapter.pyth", student="st_adapter").state_dict()
+    expected = load_model(golden_file("student_st_adapter.pyth"), student="st_adapter").state_dict()
     assert ours.keys() == expected.keys()
     assert all(torch.equal(ours[name], expected[name]) for name in ours)
 
 
-def test_the_papers_form_agrees_with_its_authors(goldens: Path) -> None:
+def test_the_papers_form_agrees_with_its_authors(golden_file: GoldenFile) -> None:
     """Adapters of 48 channels before attention and MLP; the mean class token goes to a linear head of 7 classes."""
-    original = load_file(goldens / "more" / "st_adapter_original.safetensors")
+    original = load_file(golden_file("more/st_adapter_original.safetensors"))
     clip = Clip(ClipConfig(32, 8, 128, 2, 2, 64, 1, 1, 32)).eval()
     vision = StAdapterVision(clip.visual, hidden=48, kernel="temporal", before="attention+mlp")
     names = {"pre": "before", "fc1": "down", "fc2": "up"}

@@ -11,6 +11,7 @@ from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student
 from froster.students.vclip import VClip
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -31,9 +32,9 @@ def small_clip() -> Clip:
         ("student_vclip_step3", "vclip:window=3"),
     ],
 )
-def test_released_student(goldens: Path, golden: str, spec: str) -> None:
-    expected = load_file(goldens / f"{golden}.safetensors")
-    student = load_model(goldens / f"{golden}.pyth", student=spec)
+def test_released_student(golden_file: GoldenFile, golden: str, spec: str) -> None:
+    expected = load_file(golden_file(f"{golden}.safetensors"))
+    student = load_model(golden_file(f"{golden}.pyth"), student=spec)
     for ours, name in (
         (student.encode_video(expected["frames"]), "frame_features"),
         (student.visual.encode_tokens(expected["frames"]), "last_tokens"),
@@ -43,8 +44,8 @@ def test_released_student(goldens: Path, golden: str, spec: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["vclip", "adaptformer", "aim", "st_adapter", "x_clip"])
-def test_released_files_are_recognised(goldens: Path, name: str) -> None:
-    assert load_model(goldens / f"student_{name}.pyth").name == name
+def test_released_files_are_recognised(golden_file: GoldenFile, name: str) -> None:
+    assert load_model(golden_file(f"student_{name}.pyth")).name == name
 
 
 def neighbour_attention_by_hand(student: VClip, x: torch.Tensor, layer: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from froster.models import load_model
 from froster.students import build_student
 from froster.students.x_clip import XClip
 from froster.text.prompts import TEMPLATES
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -46,9 +47,9 @@ def hugging_face_model(frames: int, heads: int) -> XCLIPModel:
 
 
 @pytest.mark.parametrize("spec", ["x_clip", "x_clip:head=none"])
-def test_released_form_of_froster(goldens: Path, spec: str) -> None:
-    expected = load_file(goldens / "student_x_clip.safetensors")
-    student = load_model(goldens / "student_x_clip.pyth", student=spec)
+def test_released_form_of_froster(golden_file: GoldenFile, spec: str) -> None:
+    expected = load_file(golden_file("student_x_clip.safetensors"))
+    student = load_model(golden_file("student_x_clip.pyth"), student=spec)
     for ours, name in (
         (student.encode_video(expected["frames"]), "frame_features"),
         (student.visual.encode_tokens(expected["frames"]), "last_tokens"),

@@ -18,6 +18,7 @@ from froster.students.frame_clip import FrameClip
 from froster.text import classifier
 from froster.text.classifier import encode_classes, encode_texts, load_or_encode_classes
 from froster.text.prompts import TEMPLATES, class_prompts
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -57,8 +58,8 @@ def class_matrix_by_hand(clip: FrameClip, labels: dict[str, str]) -> Tensor:
     return torch.stack(rows)
 
 
-def test_class_matrix_of_the_released_code(goldens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    golden = load_file(goldens / "more" / "text_classifier.safetensors")
+def test_class_matrix_of_the_released_code(golden_file: GoldenFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = load_file(golden_file("more/text_classifier.safetensors"))
     state = to_clip_names({key: value for key, value in golden.items() if key.startswith("model.")})
     # The golden holds the text encoder alone.
     visual = Clip(ClipConfig(16, 16, 64, 1, 1, 64, 1, 1, 64, vocab_size=8)).state_dict()

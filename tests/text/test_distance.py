@@ -29,6 +29,7 @@ from froster.text.distance import (
     shortened,
     without_shared,
 )
+from goldens import GoldenFile
 
 
 def features(count: int, seed: int, width: int = 8) -> Tensor:
@@ -44,9 +45,9 @@ def cosine_by_hand(x: list[float], y: list[float]) -> float:
     return product / math.sqrt(sum(p * p for p in x) * sum(q * q for q in y))
 
 
-def test_numbers_of_the_released_code(goldens: Path) -> None:
-    golden = load_file(goldens / "more" / "hausdorff.safetensors")
-    facts = json.loads((goldens / "more" / "hausdorff.json").read_text())
+def test_numbers_of_the_released_code(golden_file: GoldenFile) -> None:
+    golden = load_file(golden_file("more/hausdorff.safetensors"))
+    facts = json.loads(golden_file("more/hausdorff.json").read_text())
     closed, opened = golden["in.closed_features"], golden["in.open_features"]
     shared = facts["constructor"]["shared_classes_first_rows_of_both"]
     same = [f"same {row}" for row in range(shared)]

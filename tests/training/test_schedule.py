@@ -1,14 +1,14 @@
 import json
-from pathlib import Path
 
 import pytest
 
 from froster.training.recipe import OptimizerSettings
 from froster.training.schedule import learning_rate
+from goldens import GoldenFile
 
 
-def test_every_step_is_the_released_schedule(goldens: Path) -> None:
-    golden = json.loads((goldens / "lr_schedule.json").read_text())
+def test_every_step_is_the_released_schedule(golden_file: GoldenFile) -> None:
+    golden = json.loads(golden_file("lr_schedule.json").read_text())
     settings = OptimizerSettings(
         epochs=golden["max_epoch"],
         warmup_epochs=golden["warmup_epochs"],

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +14,7 @@ from froster.students.frame_clip import FrameClip
 from froster.text.prompts import TEMPLATES
 from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
+from goldens import GoldenFile
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 TINY = ClipConfig(16, 8, 64, 2, 1, 64, 2, 1, 32)
@@ -56,9 +55,9 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: f
         torch.testing.assert_close(ours[name], gradient, atol=tolerance * scale + 1e-8, rtol=0, msg=name)
 
 
-def test_a_whole_step_is_the_released_codes(goldens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_step_is_the_released_codes(golden_file: GoldenFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses within 2e-5, gradients within 1e-4 of the largest (the golden's own tolerance), float32."""
-    golden = load_file(goldens / "more" / "froster_e2e.safetensors")
+    golden = load_file(golden_file("more/froster_e2e.safetensors"))
     models = {}
     for prefix in ("model.", "raw_model."):
         state = to_clip_names({k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)})

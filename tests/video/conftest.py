@@ -7,15 +7,6 @@ import av
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
-
-
-@pytest.fixture
-def shared():
-    if not SHARED.is_dir():
-        pytest.skip("the shared fixtures are not here")
-    return SHARED
-
 
 def numbered(number, size=(64, 64)):
     """`(H, W, 3)` uint8: the 16 bits of `number` as black and white blocks, 4 by 4, on a grey that moves."""

@@ -18,8 +18,8 @@ def shown_numbers(clips, number_of):
     return [[number_of(picture * 255) for picture in view] for view in pictures]
 
 
-def test_release_reads_the_golden_frames_from_real_files(shared, video, number_of):
-    rows = json.loads((shared / "goldens" / "sampling.json").read_text())["rows"]
+def test_release_reads_the_golden_frames_from_real_files(golden_file, video, number_of):
+    rows = json.loads(golden_file("sampling.json").read_text())["rows"]
     for (count, fps), views in groupby(rows, key=lambda row: (row["frames"], row["fps"])):
         # Without B-frames there is no edit list, whose duration in milliseconds would round the header's.
         path = video(f"{count}.mp4", count, rate=fps, options={"preset": "ultrafast", "bf": "0"})

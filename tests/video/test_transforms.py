@@ -59,10 +59,9 @@ def test_clip_preprocess_normalises_with_clips_numbers():
     torch.testing.assert_close(prepared[1, :, 5, 5], expected)
 
 
-def test_release_preprocess_reproduces_the_released_code(shared):
-    folder = shared / "goldens" / "more"
-    cases = json.loads((folder / "preprocess_test.json").read_text())["constructor"]["cases"]
-    tensors = load_file(folder / "preprocess_test.safetensors")
+def test_release_preprocess_reproduces_the_released_code(golden_file):
+    cases = json.loads(golden_file("more/preprocess_test.json").read_text())["constructor"]["cases"]
+    tensors = load_file(golden_file("more/preprocess_test.safetensors"))
     assert cases
     for number, case in enumerate(cases):
         prepared = release_preprocess(tensors[f"in.frames{number}"], case["scale"])
