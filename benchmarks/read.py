@@ -152,7 +152,7 @@ def read_plainly(
 ) -> Tensor:
     """The chosen frames, `(..., 3, S, S)`, as most code reads them."""
     kept = dict[int, Tensor]()
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO" if how == "PyAV, AUTO" else "SLICE"
         one_thread = how == "PyAV, one thread"

@@ -25,3 +25,10 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "there are:")
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"{otherwise} {', '.join(known)}."
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: PyTorch raises RuntimeErrors for that."""
+    if isinstance(error, RuntimeError):
+        return "allocate" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from froster.data.manifests import LabelledVideo, class_indices
 from froster.device import pick_device, pick_precision
-from froster.errors import FrosterError, VideoError
+from froster.errors import FrosterError, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
@@ -237,10 +237,6 @@ def scores_in_memory(model: VideoStudent, clips: Tensor, vocabularies: Sequence[
     # Outside of the handler, which holds on to the memory of the attempt.
     halves = [scores_in_memory(model, half, vocabularies) for half in clips.tensor_split(2)]
     return [torch.cat(parts) for parts in zip(*halves, strict=True)]
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate" in str(error)
 
 
 def load_clips(

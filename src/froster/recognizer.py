@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.device import pick_device, pick_precision
-from froster.errors import FrosterError, VideoError
+from froster.errors import FrosterError, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
 from froster.scoring import TemporalPooling
 from froster.students import VideoStudent
@@ -139,7 +139,7 @@ class Recognizer:
         except VideoError as error:
             return video, error
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             wanted = f"{self.views} views of {self.frames} frames"
             return video, VideoError(f"{video}: not enough memory for {wanted}; ask for fewer.")

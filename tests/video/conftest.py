@@ -39,10 +39,12 @@ def write_video(
     audio=0.0,
     container_options=None,
     format=None,  # noqa: A002
+    title=None,
 ):
     """`ticks`: presentation time of every frame in units of `tick` (default: one each 1 / rate)."""
     defaults = {"libx264": {"preset": "ultrafast", "bf": "3", "g": "30", "x264-params": "b-pyramid=normal"}}
     with av.open(str(path), "w", format=format, options=container_options or {}) as container:
+        container.metadata.update({"title": title} if title else {})
         stream = container.add_stream(codec, rate=rate, options=options or defaults.get(codec, {}))
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.codec_context.time_base = tick or Fraction(1, rate)

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster.errors import FrosterError
-from froster.evaluation import is_out_of_memory
+from froster.errors import FrosterError, is_out_of_memory
 from froster.recognizer import Recognizer
 from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
 from froster.students import VideoStudent

@@ -16,6 +16,7 @@ from torch import Tensor
 from froster.errors import VideoError
 from froster.serve.errors import RequestError
 from froster.video import decode
+from froster.video.container import decoder_errors, open_container
 from froster.video.pictures import PICTURE_SUFFIXES
 from froster.video.sampling import uniform_indices
 from froster.video.timeline import Timeline
@@ -72,7 +73,8 @@ class Video:
             return clip_resize(torch.from_numpy(image)[None], size)[0], square(image) if pictures else None
 
         try:
-            check_format(self.path)
+            with decoder_errors(self.path):
+                check_format(self.path)
             reading = decode.read(self.path, choose, keep)
         except VideoError as error:
             raise self.unreadable(error) from error
@@ -122,7 +124,7 @@ def check_format(path: Path) -> None:
         return
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
     try:
-        with av.open(f"file:{path}", options=options) as container:
+        with open_container(f"file:{path}", options=options) as container:
             for stream in container.streams.video:
                 if stream.codec_context is not None:
                     check_size(path, stream.width, stream.height)

@@ -32,6 +32,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from froster.errors import VideoError
+from froster.video.container import decoder_errors, of_caller, open_container
 from froster.video.files import is_dead_link
 from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
@@ -54,12 +55,13 @@ def read(
     `end`, seconds after the file's first frame, `choose` is given that segment alone. Raises `VideoError`.
     """
     path = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
-    _check_readable(path)
-    choose = within(path, choose, start, end)
-    if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
-        reading = read_pictures(path, choose, keep)
-    else:
-        reading = _read_video(path, choose, keep)
+    with decoder_errors(path):
+        _check_readable(path)
+        choose, keep = within(path, of_caller(choose), start, end), of_caller(keep)
+        if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
+            reading = read_pictures(path, choose, keep)
+        else:
+            reading = _read_video(path, choose, keep)
     return replace(reading, warning=reading.warning or _cut_short(path, reading.timeline, start, end))
 
 
@@ -136,7 +138,7 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video stream: no cover picture, and of several the one that ffmpeg would play."""
     try:
         # `file:` lets a name hold a colon; the whitelist keeps a playlist from reaching for the network.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container = open_container(f"file:{path}", options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
         with path.open("rb") as file:
             head = file.read(12)

@@ -30,6 +30,7 @@ from av.video.stream import VideoStream
 
 from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, pictures, sampling
+from froster.video.container import decoder_errors, of_caller, open_container
 from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline
 
 REORDERED = 16  # frames that may be stored before a frame and shown after it: the most that any codec allows
@@ -83,6 +84,11 @@ def read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[Ke
     `sliding.stride` seconds; one that the video's end cuts short comes where it adds something and half of it is there.
     Raises `VideoError` for what cannot be opened or gives no frame; warns of damage.
     """
+    with decoder_errors(source):
+        yield from _read_windows(source, sliding, of_caller(keep))
+
+
+def _read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
     if is_stream(source):
         name = os.fspath(source)
         with _live(name) as (demuxer, packets):
@@ -114,7 +120,7 @@ def seconds_of(source: str | os.PathLike[str]) -> float | None:
     if is_stream(source) or path.is_dir() or path.suffix.lower() in pictures.PICTURE_SUFFIXES:
         return None
     decode._check_readable(path)
-    with decode._open(path) as (container, _):
+    with decoder_errors(path), decode._open(path) as (container, _):
         return container.duration / av.time_base if container.duration else None
 
 
@@ -132,12 +138,12 @@ def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     camera = _camera(name)
     try:
         if name == "-":
-            container = av.open("pipe:0", "r")
+            container = open_container("pipe:0")
         elif camera:
-            container = av.open(camera, "r", format="v4l2")
+            container = open_container(camera, format="v4l2")
         else:
             options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
-            container = av.open(name, "r", options=options, timeout=(OPENING, SILENCE))
+            container = open_container(name, options=options, timeout=(OPENING, SILENCE))
     except (av.FFmpegError, ValueError) as error:
         what = "the camera" if camera else "the stream"
         reason = error.strerror if isinstance(error, av.FFmpegError) else error
