@@ -10,7 +10,7 @@ else
 TORCH := "torch>=2.6"
 endif
 
-.PHONY: demo test check browser
+.PHONY: demo test check docs browser
 demo: $(VENV)/ready
 	$(BIN)/froster demo
 
@@ -21,6 +21,10 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in build/site/index.html"
 
 # For the tests of the web page, which skip without it. Debian's own: no other source is needed.
 browser:
