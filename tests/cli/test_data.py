@@ -5,21 +5,15 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import FROSTER, froster, froster_process
 from froster.cli.data import check
 from froster.data.manifests import read_manifest
 from froster.errors import FrosterError
 from standins import STANDINS, put_video
-
-FROSTER = Path(sys.executable).with_name("froster")
-
-
-def froster(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 def cells(output: str) -> dict[str, list[str]]:
@@ -31,7 +25,7 @@ def test_a_data_set_with_faults(tmp_path: Path) -> None:
     (standin.root / "YoYo" / "v_YoYo_g01_c01.avi").unlink()
     (standin.root / "YoYo" / "v_YoYo_g02_c01.avi").write_text("this is a text\n" * 50)
     put_video(standin.root / "YoYo" / "[red]holiday.avi")
-    result = froster("data", "check", "UCF-101", "--dataset", "UCF101", "--decode", cwd=tmp_path)
+    result = froster_process("data", "check", "UCF-101", "--dataset", "UCF101", "--decode", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     assert result.stderr == ""
     lines = result.stdout.splitlines()

@@ -3,24 +3,19 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from commands import FROSTER, froster, froster_process
 from froster import Recognizer
 from froster.data.puppets import write_videos
 from froster.models import puppets_weights
 
-FROSTER = Path(sys.executable).with_name("froster")
 BASE = ["juggling balls", "riding a bicycle", "throwing a ball"]
 NOVEL = ["walking", "sitting down", "catching a ball"]
 UNREADABLE = "text.mp4"
-
-
-def froster(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +73,7 @@ def test_base_and_novel_of_a_run_folder_as_tables_in_a_pipe(data: Path, tmp_path
     shutil.copy(puppets_weights(), run)
     out = tmp_path / "report.json"
     split = ["--base", ", ".join(BASE), "--novel", "novel.txt", "--student", "vclip:window=2", "--out", out]
-    result = froster("evaluate", run, "--data", "manifest.csv", *split, cwd=data)
+    result = froster_process("evaluate", run, "--data", "manifest.csv", *split, cwd=data)
     assert result.returncode == 1, result.stderr  # after all that follows
     content = json.loads(out.read_text(encoding="utf-8"))
     base, novel, mean = content["base"]["top1"], content["novel"]["top1"], content["harmonic_mean"]

@@ -1,24 +1,17 @@
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from commands import froster, froster_process
 from froster.checkpoints.own import save_checkpoint
 from froster.cli.explain import explain
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError
 from froster.models import load_model
-
-FROSTER = Path(sys.executable).with_name("froster")
-
-
-def froster(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +24,9 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_picture_and_films(video: Path, tmp_path: Path) -> None:
     labels = ("--label", "juggling balls", "--labels", "riding a bicycle, juggling balls")
     models = ("--models", "frozen=puppets, again = puppets")
-    result = froster("explain", video, *labels, *models, "--kind", "gradient", "--out", tmp_path / "out" / "look.png")
+    result = froster_process(
+        "explain", video, *labels, *models, "--kind", "gradient", "--out", tmp_path / "out" / "look.png"
+    )
     assert result.returncode == 0, result.stderr
     first, second = result.stdout.splitlines()
     assert first.startswith("frozen: juggling balls ")

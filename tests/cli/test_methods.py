@@ -1,23 +1,19 @@
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import froster
 from froster.bench.results import Result, append_result
 from froster.methods import describe, model_sizes
 from froster.published import base_to_novel, cross_dataset
 from froster.students import STUDENTS
 
-FROSTER = Path(sys.executable).with_name("froster")
-
 
 def methods(*arguments: object, columns: int = 80) -> subprocess.CompletedProcess[str]:
-    command = [FROSTER, "methods", "--model", "puppets", "--frames", "2", *map(str, arguments)]
-    environment = os.environ | {"COLUMNS": str(columns), "PYTHONUTF8": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, encoding="utf-8")
+    options = ["--model", "puppets", "--frames", "2", *map(str, arguments)]
+    return froster("methods", *options, env={"COLUMNS": str(columns), "PYTHONUTF8": "1"})
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])

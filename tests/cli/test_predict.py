@@ -10,19 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from commands import FROSTER, froster, froster_process
 from froster.checkpoints.own import save_checkpoint
 from froster.data.puppets import write_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.models import load_model
 
 LABELS = "juggling balls, riding a bicycle, playing guitar"
-FROSTER = Path(sys.executable).with_name("froster")
 # Twenty labels, two of them what the real clips show.
 TWENTY = "arm wrestling, flipping pancake, " + ", ".join(read_vocabulary("hmdb-51")[:18])
-
-
-def froster(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +29,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_lines_in_a_pipe(videos: Path) -> None:
-    result = froster("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS, "--model", "puppets")
+    result = froster_process("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS, "--model", "puppets")
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.splitlines()
     content = json.loads(line)

@@ -1,16 +1,14 @@
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from commands import froster, froster_process
 from froster.data.manifests import read_manifest, write_manifest
 from froster.data.puppets import write_videos
 
-FROSTER = Path(sys.executable).with_name("froster")
 ACTIONS = ("fishing", "kicking", "painting a wall", "running")
 QUICK = (
     "optimizer.epochs=1",
@@ -19,10 +17,6 @@ QUICK = (
     "optimizer.batch_size=4",
     "data.frames=4",
 )
-
-
-def froster(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +41,17 @@ def test_base_to_novel_trains_tests_and_compares(place: Path) -> None:
         *("protocol", "base-to-novel", "--dataset", "mine", "--recipe", "froster-puppets", *QUICK),
         *("--shots", 2, "--draws", 2, "--views", 1, "--frames", 4, "--out", "b2n"),
     )
-    first = froster(*command, cwd=place)
+    first = froster_process(*command, cwd=place)
     assert first.returncode == 0, first.stderr
     report = json.loads((place / "b2n" / "report.json").read_text(encoding="utf-8"))
     assert report["scores"]["mine"]["base"]["numbers"] == 2
     assert [n["clips"] for n in report["numbers"]] == [2, 2, 2, 2]
     assert "this run" in first.stdout
     assert "epoch 1/1" in first.stderr
-    again = froster(*command, cwd=place)
+    again = froster_process(*command, cwd=place)
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert "epoch" not in again.stderr
-    changed = froster(*command, "seed=7", cwd=place)
+    changed = froster_process(*command, "seed=7", cwd=place)
     assert changed.returncode == 2
     assert "holds a run of another recipe (seed differs)" in changed.stderr
 

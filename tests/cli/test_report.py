@@ -1,18 +1,12 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from commands import froster, froster_process
 from froster.data.puppets import write_videos
 
-FROSTER = Path(sys.executable).with_name("froster")
 LABELS = ["juggling balls", "riding a bicycle", "sitting down", "walking"]
-
-
-def froster(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FROSTER, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +25,11 @@ def test_page_has_the_numbers_that_evaluate_prints(data: Path, tmp_path: Path) -
     out = tmp_path / "made" / "page.html"
     which = ["puppets", "--data", "manifest.csv", "--split", "test"]
     classes = ["--base", ", ".join(LABELS[:2]), "--novel", ", ".join(LABELS[2:]), "--student", "vclip", "--views", 2]
-    result = froster("report", *which, *classes, "--mistakes", 1, "--out", out, cwd=data)
+    result = froster_process("report", *which, *classes, "--mistakes", 1, "--out", out, cwd=data)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{out}\n"
     assert result.stderr == f"warning: 1 of 5 videos could not be read and are not counted; {out} lists them.\n"
-    evaluated = json.loads(froster("evaluate", *which, *classes, "--json", cwd=data).stdout)
+    evaluated = json.loads(froster_process("evaluate", *which, *classes, "--json", cwd=data).stdout)
     page = out.read_text(encoding="utf-8")
     for part in ("base", "novel"):
         assert f"<dt>{part} classes, top-1</dt><dd>{100 * evaluated[part]['top1']:.1f}\u00a0%</dd>" in page

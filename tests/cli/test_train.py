@@ -2,26 +2,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from commands import FROSTER, froster, froster_process
 from froster import load_model
 from froster.data.puppets import write_videos
 from froster.interpolation import average_states, patch_states
 from froster.models import load_clip
 
-FROSTER = Path(sys.executable).with_name("froster")
 RECIPE = Path(__file__).parents[2] / "recipes" / "froster-puppets.yaml"
 LABELS = "walking, juggling balls"
-
-
-def froster(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [FROSTER, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=180)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +33,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_run_predicts_and_is_evaluated(trained: Path) -> None:
-    predicted = froster("predict", "clips/walking/0.mp4", "--model", "run/", "--labels", LABELS, cwd=trained)
+    predicted = froster_process("predict", "clips/walking/0.mp4", "--model", "run/", "--labels", LABELS, cwd=trained)
     assert predicted.returncode == 0, predicted.stderr
     assert json.loads(predicted.stdout)["predictions"][0]["label"] in LABELS
-    evaluated = froster("evaluate", "run", "--data", "clips/manifest.csv", "--json", cwd=trained)
+    evaluated = froster_process("evaluate", "run", "--data", "clips/manifest.csv", "--json", cwd=trained)
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["student"] == "vclip"
 
