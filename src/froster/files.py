@@ -24,3 +24,8 @@ def replace_when_written(path: Path) -> Iterator[Path]:
 def cache_dir() -> Path:
     """The user's cache folder; the environment variable `FROSTER_CACHE` moves it."""
     return Path(os.environ.get("FROSTER_CACHE") or platformdirs.user_cache_dir("froster"))
+
+
+def is_dead_link(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a link to what is not there."""
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 (Path fails on a loop of links)

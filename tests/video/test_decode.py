@@ -14,6 +14,7 @@ from PIL import Image
 
 from froster.errors import VideoError
 from froster.video import decode, decode_frames, load_video
+from froster.video.stream import Sliding, read_windows
 
 
 def plain(path):
@@ -281,6 +282,54 @@ def test_an_index_that_never_came(video):
     path.write_bytes(whole[:-1200])
     with pytest.raises(VideoError, match=r"download\.mp4: .*incomplete"):
         load_video(path)
+
+
+def test_an_mp4_with_a_damaged_box_is_not_said_to_lack_its_index(video, tmp_path):
+    whole = video("whole.mp4", 30, container_options={"movflags": "faststart"}).read_bytes()
+    first, index = int.from_bytes(whole[:4], "big"), whole.index(b"moov")
+    for name, data, reason in (
+        ("box.mp4", whole[:first] + b"\0\0\0\3free" + whole[first:], f"damaged at byte {first}: a box of 3 bytes"),
+        ("index.mp4", whole[: index + 4] + b"\xff" * 600 + whole[index + 604 :], r"its index \(moov\) is damaged"),
+        ("short.mp4", whole[: index + 40], r"the file is incomplete, it ends within its index \(moov\)"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(VideoError, match=reason) as caught:
+            load_video(tmp_path / name)
+        assert "missing" not in str(caught.value)
+
+
+PLAYLISTS = {
+    "clip.mp4": "ffconcat version 1.0\nfile other.mp4\n",
+    "live.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mp4\n",
+    "clip.mkv": "\ufeff#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mp4\n",
+    "clip.webm": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period/></MPD>\n',
+    "clip.mov": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_no_other_files_are_opened_for_a_playlist(video, tmp_path, name):
+    video("other.mp4", 30)
+    (tmp_path / name).write_text(PLAYLISTS[name], encoding="utf-8")
+    with pytest.raises(VideoError, match=r"a playlist|not a video"):
+        load_video(tmp_path / name)
+    with pytest.raises(VideoError, match=r"a playlist|not a video"):
+        list(read_windows(tmp_path / name, Sliding(1.0, 1.0, 4), lambda image: 0))
+
+
+def test_videos_larger_than_the_limit_are_refused(video, tmp_path, monkeypatch):
+    path = video("small.gif", 3, codec="gif", pix_fmt="rgb8", rate=10)
+    data = bytearray(path.read_bytes())
+    for at in [6, *(at + 5 for at in range(13, len(data) - 9) if data[at : at + 5] == b"\x2c\0\0\0\0")]:
+        data[at : at + 4] = (16000).to_bytes(2, "little") * 2
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="16000 x 16000 are larger than the 35389440 pixels allowed"):
+        load_video(path)
+    with pytest.raises(VideoError, match="16000 x 16000 are larger"):
+        list(read_windows(path, Sliding(1.0, 1.0, 4), lambda image: 0))
+    monkeypatch.setenv("FROSTER_MAX_PIXELS", "4095")
+    with pytest.raises(VideoError, match="64 x 64 are larger than the 4095 pixels"):
+        load_video(video("square.mp4", 3))
 
 
 def test_unusable_files(tmp_path, video, sound):

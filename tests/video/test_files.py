@@ -234,6 +234,10 @@ def test_a_link_back_up_is_not_followed_for_ever(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    os.mkfifo(tmp_path / "pictures" / "0.png")
+    with pytest.raises(VideoError, match="without pictures"):
+        load_video(tmp_path / "pictures")
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(VideoError, match="neither a file nor a folder"):
         load_video(tmp_path / "pipe.mp4")

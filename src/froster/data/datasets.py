@@ -12,7 +12,8 @@ from pathlib import Path
 
 from froster.data.vocabularies import VOCABULARIES, VOCABULARY_SPELLINGS, read_vocabulary, squeeze
 from froster.errors import FrosterError, FrosterWarning, did_you_mean
-from froster.video.files import VIDEO_SUFFIXES, is_dead_link
+from froster.files import is_dead_link
+from froster.video.files import VIDEO_SUFFIXES
 
 TIMED = re.compile(r"(?P<id>.{11})_\d{6}_\d{6}")  # a Kinetics clip: YouTube's id, first and last second
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,20 +15,11 @@ from torch import Tensor
 from froster.errors import VideoError
 from froster.serve.errors import RequestError
 from froster.video import decode
-from froster.video.container import decoder_errors, open_container
-from froster.video.pictures import PICTURE_SUFFIXES
 from froster.video.sampling import uniform_indices
 from froster.video.timeline import Timeline
 from froster.video.transforms import clip_resize
 
 PICTURE_SIDE = 256  # pixels of the frames sent to the page
-MOST_PIXELS = 8192 * 4320
-# Containers that hold their own pictures. Playlists (HLS, DASH, concat and others) would have ffmpeg open the files
-# that they name, wherever these lie.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,gif,ogg,asf,"
-    "yuv4mpegpipe,mjpeg,mxf,nut,rm,wtv,dv,swf,amv"
-)
 
 
 @dataclass(frozen=True)
@@ -73,8 +63,6 @@ class Video:
             return clip_resize(torch.from_numpy(image)[None], size)[0], square(image) if pictures else None
 
         try:
-            with decoder_errors(self.path):
-                check_format(self.path)
             reading = decode.read(self.path, choose, keep)
         except VideoError as error:
             raise self.unreadable(error) from error
@@ -111,34 +99,6 @@ def allowed_path(text: str, folder: Path | None) -> Video:
     if not is_file:
         raise RequestError(422, "unreadable_video", f"{text}: there is no such file in the folder.")
     return Video(path, text)
-
-
-def check_format(path: Path) -> None:
-    """Raises `VideoError` for what would make ffmpeg open other files than this one, or take all the memory."""
-    if path.suffix.lower() in PICTURE_SUFFIXES:  # read by Pillow
-        try:
-            with Image.open(path) as image:
-                check_size(path, *image.size)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise VideoError(f"{path}: not a picture that can be read ({error}).") from error
-        return
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-    try:
-        with open_container(f"file:{path}", options=options) as container:
-            for stream in container.streams.video:
-                if stream.codec_context is not None:
-                    check_size(path, stream.width, stream.height)
-    except av.FFmpegError as error:
-        if path.stat().st_size == 0:
-            raise VideoError(f"{path}: the file is empty.") from error
-        # FFmpeg calls a format that is not in the list an invalid argument.
-        reason = "not a form of video that is taken" if isinstance(error, av.ArgumentError) else error.strerror
-        raise VideoError(f"{path}: not a video that can be read ({reason}).") from error
-
-
-def check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise VideoError(f"{path}: its pictures of {width} x {height} are larger than 8K; scale them down.")
 
 
 def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

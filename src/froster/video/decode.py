@@ -15,12 +15,14 @@ conversion to RGB.
 
 import math
 import os
+import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -32,8 +34,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from froster.errors import VideoError
+from froster.files import is_dead_link
 from froster.video.container import decoder_errors, of_caller, open_container
-from froster.video.files import is_dead_link
+from froster.video.limits import LOCAL_OPTIONS, check_size, max_pixels
 from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
@@ -137,20 +140,14 @@ def _check_readable(path: Path) -> None:
 def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its video stream: no cover picture, and of several the one that ffmpeg would play."""
     try:
-        # `file:` lets a name hold a colon; the whitelist keeps a playlist from reaching for the network.
-        container = open_container(f"file:{path}", options={"protocol_whitelist": "file"})
+        # `file:` lets a name hold a colon.
+        container = open_container(f"file:{path}", options=LOCAL_OPTIONS)
     except av.FFmpegError as error:
-        with path.open("rb") as file:
-            head = file.read(12)
-        if head[4:8] == b"ftyp":
-            reason = "the file is incomplete, its index (moov) is missing, as after a download that was cut short"
-        else:
-            reason = f"not a video that can be read ({error.strerror})"
-        raise VideoError(f"{path}: {reason}.") from error
+        raise VideoError(f"{path}: {_why_not_opened(path, error)}.") from error
     with container:
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if container.format.name == "tty":  # ffmpeg draws plain text as a film of a terminal
-            raise VideoError(f"{path}: a text file, not a video.")
+        if not container.streams:
+            raise VideoError(f"{path}: {_why_not_opened(path, None)}.")
         if not streams:
             content = "only audio" if container.streams.audio else "nothing that can be shown"
             raise VideoError(f"{path}: has no video stream, {content}.")
@@ -158,7 +155,42 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
         if stream.codec_context is None:
             raise VideoError(f"{path}: the codec is unknown to PyAV, or the file's header is incomplete.")
+        check_size(path, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(max_pixels())}  # should the size change on the way
         yield container, stream
+
+
+def _why_not_opened(path: Path, error: av.FFmpegError | None) -> str:
+    """`error`: what FFmpeg said, None where it opened the file and found nothing in it."""
+    with path.open("rb") as file:
+        head = file.read(32)
+        if head[4:8] == b"ftyp":
+            return _missing_or_damaged_index(file)
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"#EXTM3U", b"ffconcat")):
+        return "a playlist, not a video; name the files that it lists"
+    if isinstance(error, av.ArgumentError):  # so FFmpeg calls a format that is not among those allowed
+        return "not a video that can be read (plain text, a playlist, or another format that is not taken)"
+    return f"not a video that can be read ({error.strerror if error else 'it holds nothing'})"
+
+
+def _missing_or_damaged_index(file: BinaryIO) -> str:
+    """What is wrong with an MP4 that cannot be opened, by its boxes (ISO/IEC 14496-12, 4.2)."""
+    length, at = os.fstat(file.fileno()).st_size, 0
+    cut = "the file is incomplete, its index (moov) is missing, as after a download that was cut short"
+    while at + 8 <= length:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        if kind == b"moov":
+            whole = at + size <= length
+            return "its index (moov) is damaged" if whole else "the file is incomplete, it ends within its index (moov)"
+        if size == 1:
+            size = int.from_bytes(file.read(8), "big")
+        if size == 0:  # to the end of the file
+            return cut
+        if size < 8 or not kind.isascii():
+            return f"the file is damaged at byte {at}: a box of {size} bytes, so its index (moov) cannot be found"
+        at += size
+    return cut
 
 
 _Stretch = tuple[int | None, list[int]]  # the time to seek to, None in a file just opened, and the wanted times

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from froster.errors import VideoError
+from froster.files import is_dead_link
 from froster.video.pictures import PICTURE_SUFFIXES, folder_pictures, natural_key
 
 # fmt: off
@@ -74,8 +75,3 @@ def _search(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and (path.is_file() or is_dead_link(path))
-
-
-def is_dead_link(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a link to what is not there."""
-    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 (Path fails on a loop of links)

@@ -15,8 +15,16 @@ MAX_PIXELS_VARIABLE = "FROSTER_MAX_PIXELS"  # of the environment, so that worker
 # that they name, wherever these lie.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,gif,ogg,asf,"
-    "yuv4mpegpipe,mjpeg,mxf,nut,rm,wtv,dv,swf,amv"
+    "yuv4mpegpipe,mjpeg,mxf,nut,rm,wtv,dv,swf,amv,"
+    "wav,mp3,flac,aac"  # to say that there is only sound
 )
+# Options of FFmpeg. A file or pipe may name no other file; a stream may be a playlist of others on the network.
+LOCAL_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+PIPE_OPTIONS = {"protocol_whitelist": "pipe", "format_whitelist": FORMATS}
+REMOTE_OPTIONS = {
+    "protocol_whitelist": "http,https,httpproxy,tcp,tls,udp,rtp,srtp,rtmp,rtmps,rtmpt,srt,ftp,mmsh,mmst,crypto,data",
+    "rtsp_transport": "tcp",
+}
 
 
 def max_pixels() -> int:
@@ -42,7 +50,7 @@ def set_max_pixels(pixels: int) -> None:
     os.environ[MAX_PIXELS_VARIABLE] = str(pixels)
 
 
-def check_size(path: Path, width: int, height: int) -> None:
+def check_size(path: str | Path, width: int, height: int) -> None:
     """Raises `VideoError` for pictures of more than `max_pixels()`."""
     most = max_pixels()
     if width * height > most:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from froster.errors import VideoError
+from froster.files import is_dead_link
 from froster.video.limits import check_size, max_pixels
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
@@ -30,9 +31,9 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
 
 
 def folder_pictures(folder: Path) -> list[Path]:
-    """The picture files directly in a folder, in natural order; hidden files are not seen."""
+    """The picture files directly in a folder, in natural order; hidden files and pipes are not seen."""
     files = (file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.name[0] != ".")
-    return sorted(files, key=natural_key)
+    return sorted((file for file in files if file.is_file() or is_dead_link(file)), key=natural_key)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from av.video.stream import VideoStream
 from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, pictures, sampling
 from froster.video.container import decoder_errors, of_caller, open_container
+from froster.video.limits import LOCAL_OPTIONS, PIPE_OPTIONS, REMOTE_OPTIONS, check_size, max_pixels
 from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline
 
 REORDERED = 16  # frames that may be stored before a frame and shown after it: the most that any codec allows
@@ -138,11 +139,12 @@ def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     camera = _camera(name)
     try:
         if name == "-":
-            container = open_container("pipe:0")
+            container = open_container("pipe:0", options=PIPE_OPTIONS)
         elif camera:
             container = open_container(camera, format="v4l2")
         else:
-            options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}
+            local = "://" not in name or name.lower().startswith("file:")
+            options = LOCAL_OPTIONS if local else REMOTE_OPTIONS
             container = open_container(name, options=options, timeout=(OPENING, SILENCE))
     except (av.FFmpegError, ValueError) as error:
         what = "the camera" if camera else "the stream"
@@ -152,6 +154,8 @@ def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         stream = next(iter(container.streams.video), None)
         if stream is None:
             raise VideoError(f"{name}: the stream carries no video.")
+        check_size(name, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(max_pixels())}  # should the size change on the way
         yield container, stream
 
 
