@@ -17,7 +17,7 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].split(". ")[0]
-        raise FrosterError(f"The device {name!r} cannot be used here ({reason}); try --device cpu.") from error
+        raise FrosterError(f"The device {name!r} cannot be used here ({reason}); try `device='cpu'`.") from error
     return device
 
 

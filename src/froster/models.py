@@ -89,7 +89,7 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
             if own or not checkpoint.student:
                 raise
             raise WeightsError(
-                f"{path} holds {checkpoint.student} and cannot be loaded as {name}: leave out --student, "
+                f"{path} holds {checkpoint.student} and cannot be loaded as {name}: leave out `student=`, "
                 f"or say {checkpoint.student}."
             ) from error
         model.clip_source = checkpoint.clip_source
@@ -221,4 +221,4 @@ def default_model() -> tuple[str, str]:
     for name in ("vit-b-16", "vit-b-32", "vit-l-14", "vit-l-14-336"):
         if find_release(name):
             return name, f"Using {name}, found on this machine."
-    return PUPPETS, "Using the small model in the package (drawn puppets only). For real videos: --model vit-b-16"
+    return PUPPETS, "Using the small model in the package (drawn puppets only). For real videos: `model='vit-b-16'`"

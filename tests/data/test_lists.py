@@ -11,8 +11,9 @@ import pytest
 
 from froster.data.lists import ListedVideo, read_classes, read_list
 from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
-from froster.data.vocabularies import canonical_names, read_vocabulary, squeeze
+from froster.data.vocabularies import canonical_names, read_vocabulary
 from froster.errors import FrosterError
+from froster.text.names import name_key
 from goldens import GoldenFile
 
 # Lists of ViFi-CLIP that lie in `shared`: where, under which name `label_facts.json` counts them, and their classes.
@@ -119,7 +120,7 @@ def test_forms_of_class_names(tmp_path: Path, name: str, content: str) -> None:
 @pytest.mark.parametrize("content", ["push up\nplaying violin\n", '["PushUp", "playing: violin"]'])
 def test_class_names_without_numbers_count_from_0(tmp_path: Path, content: str) -> None:
     names = read_classes(write(tmp_path / "names", content))
-    assert list(names) == [0, 1] and squeeze(names[1]) == "playingviolin"
+    assert list(names) == [0, 1] and name_key(names[1]) == "playingviolin"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_nothing_listed_and_nothing_there(tmp_path: Path, classes: Path) -> None
     assert "lists no videos" in message(write(tmp_path / "list.json", "[]"))
     assert "cannot be read: No such file" in message(tmp_path / "none.txt")
     assert "is not valid JSON: line 2" in message(write(tmp_path / "list.json", '[{"id": "1"},\n'))
-    assert "give them with --classes" in message(write(tmp_path / "list.json", '{"Holding something": "0"}'))
+    assert "give them with `classes=`" in message(write(tmp_path / "list.json", '{"Holding something": "0"}'))
     assert "name a file" in message(tmp_path)
 
 
@@ -379,11 +380,11 @@ def test_vifi_clip(shared: Path, golden_file: GoldenFile, file: str, fact: str, 
     with (vifi / "labels" / labels).open(newline="") as table:
         names = [row["name"] for row in csv.DictReader(table)]
     lines = [line.split() for line in (vifi / file).read_text().splitlines()]
-    assert [(video.name, squeeze(video.label)) for video in videos] == [
-        (name, squeeze(names[int(number)])) for name, number in lines
+    assert [(video.name, name_key(video.label)) for video in videos] == [
+        (name, name_key(names[int(number)])) for name, number in lines
     ]
     if "ucf" in file:
-        assert all(squeeze(video.name.split("_")[1]) == squeeze(video.label) for video in videos)
+        assert all(name_key(video.name.split("_")[1]) == name_key(video.label) for video in videos)
     elif "hmdb" in file:
         actions = [SWAPPED.get(video.label, video.label).replace(" ", "_") for video in videos]
         assert all(re.search(f"_{action}_[fhul]_", video.name) for action, video in zip(actions, videos, strict=True))
@@ -403,7 +404,7 @@ def test_froster(shared: Path, golden_file: GoldenFile, file: str, fact: str, la
     splits = shared / "splits" / "froster_csv"
     videos = read_list(splits / file, splits / labels)
     check_facts(videos, json.loads(golden_file("more/label_facts.json").read_text())["froster_splits"][fact])
-    assert all(squeeze(video.name.split("/")[0]) == squeeze(video.label) for video in videos)
+    assert all(name_key(video.name.split("/")[0]) == name_key(video.label) for video in videos)
     names = read_vocabulary("ucf-101")
     assert set(canonical_names((video.label for video in videos), names)) <= set(names)
 

@@ -189,7 +189,7 @@ def test_a_run_on_other_clips_is_not_taken_for_this_one(manifests: Path, tmp_pat
     one = draw_training_lists(data, list(halves.base), shots=1, draws=1)
     base_to_novel(data, halves, RECIPE, one, tmp_path, SETTINGS)
     two = draw_training_lists(data, list(halves.base), shots=2, draws=1)
-    with pytest.raises(FrosterError, match=r"holds a run on other clips \(3 then, 6 now\); choose another --out"):
+    with pytest.raises(FrosterError, match=r"holds a run on other clips \(3 then, 6 now\); choose another `out=`"):
         base_to_novel(data, halves, RECIPE, two, tmp_path, SETTINGS)
     assert len(read_manifest(tmp_path / "mine" / "draw-1" / "train.csv")) == 3
 

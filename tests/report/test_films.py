@@ -97,5 +97,5 @@ def test_a_student_without_maps_is_an_error(fading: Path, monkeypatch: pytest.Mo
         raise ValueError
 
     monkeypatch.setattr(network, "attention_graph", refuse)
-    with pytest.raises(FrosterError, match="--no-attention"):
+    with pytest.raises(FrosterError, match="attention=False"):
         made(LabelledVideo(fading, "fading"), network)

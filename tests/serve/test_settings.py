@@ -17,7 +17,7 @@ from froster.serve.settings import ServeSettings, parse_size, show_size
 
 def test_another_host_needs_a_token() -> None:
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org"):
-        with pytest.raises(FrosterError, match="--token"):
+        with pytest.raises(FrosterError, match="`token=`"):
             ServeSettings(host=host)
         assert not ServeSettings(host=host, token="secret").is_local
     for host in ("127.0.0.1", "127.1.2.3", "localhost", "::1"):

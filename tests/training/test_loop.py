@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, p
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken.out / "model.safetensors").exists()
-    with pytest.raises(FrosterError, match="holds a run already: go on with --resume"):
+    with pytest.raises(FrosterError, match="holds a run already: go on with `resume=True`"):
         loop.train(broken)
     resumed = run_process(broken, "--resume")
     _, errors = resumed.communicate(timeout=120)

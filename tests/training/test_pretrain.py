@@ -36,7 +36,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch
         patch.setattr(module, "training_loss", stop_at_step_6)
         with pytest.raises(KeyboardInterrupt):
             pretrain(recipe)
-    with pytest.raises(FrosterError, match="--resume"):
+    with pytest.raises(FrosterError, match="resume=True"):
         pretrain(recipe)
     other = PretrainRecipe.read(RECIPE, [*SMALL, "learning_rate=1e-3", f"out={tmp_path / 'broken'}"])
     with pytest.raises(FrosterError, match="another recipe"):

@@ -408,7 +408,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise FrosterError(f"{path} cannot be read ({error}); take it away, or choose another --out.") from error
+        raise FrosterError(f"{path} cannot be read ({error}); take it away, or choose another `out=`.") from error
 
 
 def test_frozen(results: Path, work: Path, regime: str) -> None:

@@ -1,9 +1,12 @@
 """The command line: `froster COMMAND`. One file per command, thin; heavy imports wait until a command runs."""
 
 import io
+import os
+import signal
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -25,6 +28,7 @@ from froster.cli.protocol import app as protocol
 from froster.cli.puppets import puppets
 from froster.cli.report import report
 from froster.cli.serve import serve
+from froster.cli.terminal import OutputClosedError, echo, one_line, warn
 from froster.cli.timeline import timeline
 from froster.cli.train import train
 from froster.errors import FrosterError, FrosterWarning
@@ -60,7 +64,7 @@ app.add_typer(protocol)
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        print(f"froster {__version__}")
+        echo(f"froster {__version__}")
         raise typer.Exit
 
 
@@ -73,21 +77,38 @@ def froster(
     """Recognise any action in any video."""
 
 
-def main() -> None:
-    """Run the command line; what the user can cause ends in one line and exit status 2, never in a traceback."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, of `sys.argv` by default, and exit.
+
+    What the user can cause ends in one line and exit status 2, never in a traceback. Where nobody reads the output any
+    more (`| head`), the status is that of SIGPIPE, 141.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not stop the work
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = show_warning
     try:
-        app()
+        sys.exit(app(arguments, standalone_mode=False))
     except FrosterError as error:
-        print(f"froster: {error}", file=sys.stderr)
-        sys.exit(2)
+        warn(f"froster: {error}")
+    except OutputClosedError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (Python flushes it at the end)
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        print(f"froster: {what}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        warn(f"froster: {what}{error.strerror or error}")
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # Typer's own, of what was typed: its class is not public
+            raise
+        show_usage_error(error)
+    sys.exit(2)
+
+
+def show_usage_error(error: Any) -> None:
+    """What is wrong with a command line, and where its help is; help that was asked for by nothing is shown already."""
+    if message := one_line(error.format_message()):
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "froster"
+        warn(f"froster: {message.removesuffix('.')}; see {command} --help")
 
 
 def show_warning(
@@ -100,4 +121,4 @@ def show_warning(
 ) -> None:
     """Our own warnings in one line; those of libraries are for developers."""
     if issubclass(category, FrosterWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        warn(f"warning: {message}")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.terminal import echo
+
 
 def average(
     checkpoints: Annotated[
@@ -53,7 +55,7 @@ def average(
 
     model.load_state_dict(average_states(states()))
     save_checkpoint(model, out, None, average_of=", ".join(map(str, checkpoints)), **common_labels(files))
-    print(out)
+    echo(str(out))
 
 
 def checkpoints_in(path: Path) -> list[Path]:

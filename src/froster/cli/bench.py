@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.terminal import Screen
+
 app = typer.Typer(name="bench", help="Compare methods, and write tables, plots and a page.", no_args_is_help=True)
 
 
@@ -39,7 +41,6 @@ def puppets(
     One to two hours on two cores, ten minutes for one network; a line for each finished run, the first after one to
     three minutes. Goes on where it was stopped.
     """
-    from rich.console import Console
 
     from froster.bench.puppets import BASE
     from froster.bench.puppets import bench as run
@@ -54,7 +55,7 @@ def puppets(
     students = named_students(methods) if methods != "variants" else []
     if students and regime:
         raise FrosterError("--regime is for --methods variants; networks are compared in one, few.")
-    console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    console, progress = Screen(soft_wrap=True, markup=True), Screen(stderr=True)
     try:
         if students:
             files = bench_students(students, out, work, draws or 3, jobs, progress)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.terminal import echo
+
 
 def classes(
     name: Annotated[str | None, typer.Argument(help="A vocabulary; without it, all of them are listed.")] = None,
@@ -13,6 +15,6 @@ def classes(
 
     if name is None:
         for known, what in (VOCABULARIES | PARTS).items():
-            print(f"{known:<22}{len(read_vocabulary(known)):>4} classes   {what}")
+            echo(f"{known:<22}{len(read_vocabulary(known)):>4} classes   {what}")
     else:
-        print("\n".join(read_vocabulary(name)))
+        echo("\n".join(read_vocabulary(name)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from froster.cli.terminal import Screen
 from froster.errors import FrosterError, FrosterWarning
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ def convert(
     if out.resolve() in {path.resolve() for path in (list_file, classes) if path is not None}:
         raise FrosterError(f"--out {out} is one of the files to read; name another.")
 
-    from rich.console import Console
-
     from froster.cli.data import show_some
     from froster.data.datasets import VideoIndex
     from froster.data.lists import read_list
@@ -69,7 +68,7 @@ def convert(
         )
     check_folders(rows, list_file)
     write_manifest(out, rows)
-    screen = Console(highlight=False, markup=False)
+    screen = Screen()
     number = len({row.label for row in rows})
     screen.print(
         f"{len(rows):,} of {len(labelled):,} videos found, of {number} class{'es' * (number > 1)}: {out}",
@@ -125,10 +124,11 @@ def check_folders(rows: "list[LabelledVideo]", source: Path) -> None:
 
     Warns of videos in the folder of another class of the list; raises `FrosterError` where most of them are.
     """
-    from froster.data.manifests import listed, plain_spelling
+    from froster.data.manifests import listed
+    from froster.text.names import name_key
 
-    known = {plain_spelling(row.label) for row in rows}
-    other = [row for row in rows if plain_spelling(row.path.parent.name) in known - {plain_spelling(row.label)}]
+    known = {name_key(row.label) for row in rows}
+    other = [row for row in rows if name_key(row.path.parent.name) in known - {name_key(row.label)}]
     pairs = Counter((row.path.parent.name, row.label) for row in other)
     which = listed(f"of {folder} as {label!r} ({number})" for (folder, label), number in pairs.items())
     found = f"{len(other):,} of {len(rows):,} videos of {source} lie in the folder of another class, {which}"

@@ -8,11 +8,10 @@ import typer
 
 from froster.cli.convert import convert
 from froster.cli.interrupt import stopped_by_signals
+from froster.cli.terminal import Screen, echo_json
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from froster.data.check import DataReport
 
 app = typer.Typer(name="data", help="Check data sets, and write manifests of them.", no_args_is_help=True)
@@ -71,14 +70,10 @@ def check(
     if test_share is not None and data_set.classes:
         raise FrosterError(f"--test-share is for --dataset folder; {data_set.title} has splits of its own.")
 
-    import json
-
-    from rich.console import Console
-
     from froster.cli.progress import progress_bar
     from froster.data.check import check_data
 
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Screen(stderr=True, soft_wrap=True)
     with (
         stopped_by_signals("Stopped; the same command goes on from here."),
         progress_bar(errors) as bar,
@@ -96,14 +91,14 @@ def check(
             seen=lambda done, total: bar.update(task, description="Decoding", completed=done, total=total),
         )
     if as_json:
-        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False), flush=True)
+        echo_json(report.to_json(), indent=2)
     else:
-        show(report, Console(highlight=False, markup=False))
+        show(report, Screen())
     if not report.complete:
         raise typer.Exit(1)
 
 
-def show(report: "DataReport", screen: "Console") -> None:
+def show(report: "DataReport", screen: "Screen") -> None:
     """Counts, what is wrong with some names, and what to do next."""
     from froster.data.check import beside
     from froster.data.manifests import hint, listed
@@ -166,7 +161,7 @@ def show(report: "DataReport", screen: "Console") -> None:
     screen.print(f"Next: {report.next_command}", soft_wrap=True)
 
 
-def show_counts(report: "DataReport", screen: "Console") -> None:
+def show_counts(report: "DataReport", screen: "Screen") -> None:
     from froster.cli.evaluate import plain_table
 
     counts = report.splits.values()
@@ -184,7 +179,7 @@ def show_counts(report: "DataReport", screen: "Console") -> None:
     screen.print(table)
 
 
-def show_classes(report: "DataReport", screen: "Console") -> None:
+def show_classes(report: "DataReport", screen: "Screen") -> None:
     """The smallest classes of a folder, split by split."""
     from rich.text import Text
 
@@ -201,7 +196,7 @@ def show_classes(report: "DataReport", screen: "Console") -> None:
     screen.print(table)
 
 
-def show_some(heading: str, items: list[str], screen: "Console") -> None:
+def show_some(heading: str, items: list[str], screen: "Screen") -> None:
     screen.print(f"\n{heading}", soft_wrap=True)
     for item in items[:NAMED]:
         screen.print(f"  {item}", soft_wrap=True)

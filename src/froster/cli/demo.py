@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.terminal import Screen
+
 TEST_CLIPS = 10
 SHOWN = (
     "skipping rope",  # a base action, the others are novel
@@ -21,7 +23,6 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for students, videos, the picture and the page.")] = Path("demo"),
 ) -> None:
     """Fine-tune a small CLIP with and without FROSTER, compare, recognise; minutes, offline."""
-    from rich.console import Console
     from rich.table import Table
 
     from froster.bench import puppets as bench
@@ -32,7 +33,7 @@ def demo(
     from froster.picture import save_picture
     from froster.recognizer import Prediction, Recognizer
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Screen(soft_wrap=True, markup=True)
     console.print(
         f"A small CLIP knows {len(ACTIONS)} actions of drawn puppets from photos. Two students learn "
         f"{len(bench.FEW)} of them from {bench.TRAIN_CLIPS} video clips\neach, one by fine-tuning alone, one "
@@ -44,7 +45,7 @@ def demo(
         write_videos(out / "videos", SHOWN, videos=1, frames=32, size=224, seed=SEED)
         test = bench.open_test_clips(setup.work, setup.test_seed, setup.test_clips)
     results = [Result("hard", "frozen", 0, *bench.base_and_novel(load_model(PUPPETS), "hard", test))]
-    with bench.progress(Console(stderr=True), "Training, a minute or two", total=2) as finish:
+    with bench.progress(Screen(stderr=True), "Training, a minute or two", total=2) as finish:
 
         def done(job: bench.Job, of_job: list[Result]) -> None:
             results.extend(of_job)

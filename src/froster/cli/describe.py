@@ -2,17 +2,15 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from froster.cli.terminal import Screen, echo, warn
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from froster.text.descriptions import Answer, Server
 
 LISTED = 20  # actions without a description
@@ -65,13 +63,12 @@ def describe(
         descriptions = {answer.name: answer.description for answer in answers if answer.description}
     else:
         descriptions = {name: plain_description(name) for name in names}
-        print(
-            f"{len(names)} phrases made of froster's own templates and the names: no descriptions by a language model.",
-            file=sys.stderr,
+        warn(
+            f"{len(names)} phrases made of froster's own templates and the names: no descriptions by a language model."
         )
     if descriptions:
         write(descriptions, out)
-        print(out)
+        echo(str(out))
     if len(descriptions) < len(names):
         raise typer.Exit(1)
 
@@ -87,13 +84,12 @@ def read_prompt(text: str) -> str:
 
 def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list[Answer]":
     """Ask for the descriptions, showing how many there are and what they cost."""
-    from rich.console import Console
 
     from froster.cli.interrupt import stopped_by_signals
     from froster.cli.progress import progress_bar
     from froster.text.descriptions import ask_descriptions
 
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Screen(stderr=True, soft_wrap=True)
     answers: list[Answer] = []
     with (
         stopped_by_signals("Stopped; the same command goes on with the other actions."),
@@ -114,7 +110,7 @@ def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list
                 report(answers, len(names), server.model, errors)
 
 
-def report(answers: "list[Answer]", actions: int, model: str, screen: "Console") -> None:
+def report(answers: "list[Answer]", actions: int, model: str, screen: "Screen") -> None:
     """How many actions have a description, what was paid for them, and which ones have none."""
     good = [answer for answer in answers if answer.description]
     cached = sum(answer.cached for answer in good)

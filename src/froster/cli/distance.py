@@ -1,15 +1,14 @@
 """`froster distance`: how near the classes of vocabularies are to those of another."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from froster.cli.terminal import Screen, echo_json
 
+if TYPE_CHECKING:
     from froster.text.distance import Comparison, Match
 
 LEGEND = (
@@ -54,7 +53,6 @@ def distance(
 
     Example: froster distance kinetics-400 ucf-101 hmdb-51 --model vit-b-16
     """
-    from rich.console import Console
 
     from froster.cli.vocabularies import names_or_file
     from froster.files import replace_when_written
@@ -74,7 +72,7 @@ def distance(
         check_picture_path(picture)
     labels = names_or_file(a, "A")
     labels_of_others = [names_or_file(text, "B") for text in others]
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Screen(stderr=True, soft_wrap=True)
     if model == "auto":
         model, why = default_model()
         errors.print(why)
@@ -92,9 +90,9 @@ def distance(
     if as_json:
         settings = {"model": model, "prompts": prompts, "remove_shared": remove_shared}
         content = settings | {"a": a, "classes": len(labels), "b": [found.to_json() for found in comparisons]}
-        print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+        echo_json(content, indent=2)
     else:
-        screen = Console(highlight=False, markup=False)
+        screen = Screen()
         how = f"({len(labels)}), {'read as for recognition' if prompts else 'bare names'}, {model}"
         screen.print(f"A: {shortened(a)} {how}", style="bold", soft_wrap=True)
         show(comparisons, top, screen)
@@ -104,7 +102,7 @@ def distance(
         errors.print(f"See {picture}")
 
 
-def show(comparisons: Sequence["Comparison"], top: int, screen: "Console") -> None:
+def show(comparisons: Sequence["Comparison"], top: int, screen: "Screen") -> None:
     from rich.text import Text
 
     from froster.cli.evaluate import plain_table
@@ -126,7 +124,7 @@ def show(comparisons: Sequence["Comparison"], top: int, screen: "Console") -> No
         show_classes(found, top, screen)
 
 
-def show_classes(found: "Comparison", top: int, screen: "Console") -> None:
+def show_classes(found: "Comparison", top: int, screen: "Screen") -> None:
     """The classes of B that are nearest to A under another name, and the farthest ones of either vocabulary."""
     from froster.text.distance import shortened
 
@@ -141,7 +139,7 @@ def show_classes(found: "Comparison", top: int, screen: "Console") -> None:
     show_matches(f"Class of {a} farthest from {b}", found.a_matches[-1:], b, screen)
 
 
-def show_matches(title: str, matches: Sequence["Match"], other: str, screen: "Console") -> None:
+def show_matches(title: str, matches: Sequence["Match"], other: str, screen: "Screen") -> None:
     from rich.text import Text
 
     from froster.cli.evaluate import plain_table

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froster.cli.predict import Precision, SamplingName, templates_of
+from froster.cli.terminal import Screen, echo_json
 from froster.cli.vocabularies import check_one_way, read_vocabularies
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from froster.evaluation import Evaluation, ModelReport
@@ -80,8 +80,6 @@ def evaluate(
     if out is not None and out.is_dir():
         raise FrosterError(f"--out {out} is a folder; name a file in it.")
 
-    from rich.console import Console
-
     from froster.cli.progress import progress_bar
     from froster.data.manifests import read_manifest
     from froster.evaluation import evaluate_model
@@ -91,7 +89,7 @@ def evaluate(
     vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
     prompts = templates_of(model, templates)
 
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:
         number = sum(map(len, vocabularies.values()))
         task = bar.add_task(f"Loading {model} and reading {number} labels", total=None)
@@ -110,21 +108,22 @@ def evaluate(
             workers=workers,
             seen=lambda done: bar.update(task, description="Evaluating", completed=done, total=len(videos)),
         )
-    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    content = report.to_json()
+    text = json.dumps(content, indent=2, ensure_ascii=False)
     try:
         if out is not None:
             with replace_when_written(out) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
     finally:  # a full disk must not cost the result
         if as_json:
-            print(text, flush=True)
+            echo_json(content, indent=2)
         else:
-            show(report, Console(highlight=False, markup=False))
+            show(report, Screen())
     if report.unreadable:
         raise typer.Exit(1)
 
 
-def show(report: "ModelReport", screen: "Console") -> None:
+def show(report: "ModelReport", screen: "Screen") -> None:
     """Totals, the worst classes, the most frequent confusions, and the videos that could not be used."""
     of = report.settings
     network = of["student"] + "".join(f" {key}={value}" for key, value in of["student_options"].items())
@@ -154,7 +153,7 @@ def totals_table(report: "ModelReport") -> "Table":
     return table
 
 
-def show_classes(part: "Evaluation", kind: str, screen: "Console") -> None:
+def show_classes(part: "Evaluation", kind: str, screen: "Screen") -> None:
     from rich.bar import Bar
     from rich.text import Text
 
@@ -169,7 +168,7 @@ def show_classes(part: "Evaluation", kind: str, screen: "Console") -> None:
     screen.print(table)
 
 
-def show_confusions(part: "Evaluation", kind: str, screen: "Console") -> None:
+def show_confusions(part: "Evaluation", kind: str, screen: "Screen") -> None:
     from rich.text import Text
 
     screen.print(f"\nMost frequent {kind}confusions", style="bold", soft_wrap=True)
@@ -193,7 +192,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def show_unusable(report: "ModelReport", screen: "Console") -> None:
+def show_unusable(report: "ModelReport", screen: "Screen") -> None:
     """How many videos could not be read, or only in part, and the first of them with the reason."""
     for failures, what in (
         (report.unreadable, "could not be read; not counted among the clips"),

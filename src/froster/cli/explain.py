@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from froster.cli.predict import templates_of
+from froster.cli.terminal import Screen, echo
 from froster.errors import FrosterError
 
 
@@ -39,7 +40,6 @@ def explain(
 
     Example: froster explain clip.mp4 --label pouring --labels "pouring, drinking" --models clip=vit-b-16,ours=runs/x
     """
-    from rich.console import Console
 
     from froster.explain.sheet import save_explanation
     from froster.explain.video import explain_video
@@ -58,7 +58,7 @@ def explain(
     found = find_videos([video])
     if len(found) != 1:
         raise FrosterError(f"{video} holds {len(found)} videos; name one of them.")
-    messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    messages = Screen(stderr=True, soft_wrap=True)
     if named == {"auto": "auto"}:
         model, why = default_model()
         messages.print(why)
@@ -76,7 +76,7 @@ def explain(
     if explanation.warning:
         messages.print(f"warning: {explanation.warning}")
     for look in explanation.looks:
-        print(f"{look.model}: {explanation.label} {look.score}")
+        echo(f"{look.model}: {explanation.label} {look.score}")
     messages.print(f"See {', '.join(map(str, files))}")
 
 

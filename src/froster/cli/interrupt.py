@@ -1,13 +1,14 @@
 """Long work that can be stopped: by Ctrl-C, or as a scheduler does it, by SIGTERM."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 import typer
+
+from froster.cli.terminal import warn
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def stopped_by_signals(message: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         if processes.is_main_process:
-            print(message, file=sys.stderr)
+            warn(message)
         raise typer.Exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from None
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

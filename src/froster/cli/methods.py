@@ -1,6 +1,5 @@
 """`froster methods`: the student networks side by side."""
 
-import json
 import math
 import textwrap
 from collections.abc import Callable, Sequence
@@ -9,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from froster.cli.terminal import Screen, echo_json
 
+if TYPE_CHECKING:
     from froster.methods import Network, PuppetsScores
     from froster.published import Published
 
@@ -54,26 +53,25 @@ def methods(
 
     Example: froster methods --results docs/results/results.jsonl
     """
-    from rich.console import Console
 
     from froster.methods import all_networks, methods_to_json, model_sizes, read_puppets_scores
 
     config = model_sizes(model)
     puppets = [] if results is None else read_puppets_scores(results)
-    with Console(stderr=True).status("Counting"):
+    with Screen(stderr=True).status("Counting"):
         networks = all_networks(config, frames)
     if as_json:
         of = {"model": model, "frames": frames, "size": config.image_size}
-        print(json.dumps(of | methods_to_json(networks, puppets), indent=2, ensure_ascii=False, allow_nan=False))
+        echo_json(of | methods_to_json(networks, puppets), indent=2)
         return
-    screen = Console(highlight=False, markup=False)
+    screen = Screen()
     show_networks(networks, f"{model}, clips of {frames} x {config.image_size} x {config.image_size} pixels", screen)
     show_published(networks, screen)
     if results is not None:
         show_puppets(puppets, f"Drawn puppets, {results}", screen)
 
 
-def show_networks(networks: Sequence["Network"], title: str, screen: "Console") -> None:
+def show_networks(networks: Sequence["Network"], title: str, screen: "Screen") -> None:
     rows = []
     for network in networks:
         of_clip, of_class = network.flops.clip / 1e9, network.flops.each_class / 1e6
@@ -84,7 +82,7 @@ def show_networks(networks: Sequence["Network"], title: str, screen: "Console") 
     show_note(COST, screen)
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: "Console", texts: int = 1) -> None:
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: "Screen", texts: int = 1) -> None:
     """A table, names and cells in one piece; columns of numbers that the screen has no room for follow below.
 
     The first `texts` columns are words, and stand in front of all parts.
@@ -112,7 +110,7 @@ def short(number: float) -> str:
     return f"{number:.{2 - math.floor(math.log10(number))}f}" if number else "0"
 
 
-def show_published(networks: Sequence["Network"], screen: "Console") -> None:
+def show_published(networks: Sequence["Network"], screen: "Screen") -> None:
     from froster.published import base_to_novel, cross_dataset
 
     title = "Published, base to novel: top-1 on base and novel classes, harmonic mean"
@@ -135,7 +133,7 @@ def show_scores(
     rows: Sequence["Published"],
     cell: Callable[[dict[str, float]], str],
     networks: Sequence["Network"],
-    screen: "Console",
+    screen: "Screen",
 ) -> None:
     """A table of the papers, its sources below; networks that are not in it have a row of dashes."""
     titles = {network.name: network.title for network in networks}
@@ -158,7 +156,7 @@ def source_of(row: "Published") -> str:
     return f"{row.source}; {row.note}" if row.note else row.source
 
 
-def show_puppets(puppets: Sequence["PuppetsScores"], title: str, screen: "Console") -> None:
+def show_puppets(puppets: Sequence["PuppetsScores"], title: str, screen: "Screen") -> None:
     """A table of each regime; the draws are counted where a mean is over several."""
     from froster.bench.report import cell_text
     from froster.bench.results import REGIMES
@@ -178,6 +176,6 @@ def show_puppets(puppets: Sequence["PuppetsScores"], title: str, screen: "Consol
     show_note(PUPPETS_LEGEND, screen)
 
 
-def show_note(text: str, screen: "Console") -> None:
+def show_note(text: str, screen: "Screen") -> None:
     for line in textwrap.wrap(text, min(screen.width, 120), break_on_hyphens=False):
         screen.print(line, style="dim", soft_wrap=True)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.terminal import echo
+
 
 def patch(
     clip: Annotated[str, typer.Argument(help="The CLIP that the student started from: a name or a file.")],
@@ -30,4 +32,4 @@ def patch(
         raise FrosterError(f"{student} holds what was trained beside CLIP, not CLIP itself: there is nothing to patch.")
     model.load_state_dict(patch_states(load_clip(clip).state_dict(), model.state_dict(), ratio))
     save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}", **common_labels([file]))
-    print(out)
+    echo(str(out))

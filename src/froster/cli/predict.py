@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from froster.cli.terminal import Screen, echo_json, warn
 from froster.errors import FrosterError, VideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rich.console import Console
 
     from froster.recognizer import Prediction
     from froster.text.labels import Labels
@@ -89,8 +88,6 @@ def predict(
     if as_json and as_csv:
         raise FrosterError("Choose one of --json and --csv.")
 
-    from rich.console import Console
-
     from froster.cli.progress import progress_bar
     from froster.models import default_model, load_model
     from froster.recognizer import Recognizer
@@ -111,9 +108,9 @@ def predict(
     paths, failures = find_all(videos)
 
     as_table = sys.stdout.isatty() and not as_json and not as_csv
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Screen(stderr=True, soft_wrap=True)
     # In a terminal, results, messages and the bar share one screen; elsewhere standard output is for results alone.
-    screen = Console(highlight=False, soft_wrap=True, markup=False) if as_table else errors
+    screen = Screen(soft_wrap=True) if as_table else errors
     messages = screen if errors.is_terminal else errors
     show: Callable[[Prediction], None]
     if as_table:
@@ -203,7 +200,7 @@ def templates_of(model: str, file: Path | None) -> "tuple[str, ...] | None":
             stacklevel=2,
         )
         return None
-    print(f"Using the templates in {trained}, which the model was trained with.", file=sys.stderr)
+    warn(f"Using the templates in {trained}, which the model was trained with.")
     return read_templates(trained)
 
 
@@ -246,11 +243,11 @@ def show_json(prediction: "Prediction", top: int) -> None:
     line = {"video": prediction.video, "predictions": best}
     if prediction.warning:
         line["warning"] = prediction.warning
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+    echo_json(line)
 
 
 def show_json_error(video: str, error: VideoError) -> None:
-    print(json.dumps({"video": video, "error": str(error)}, ensure_ascii=False), flush=True)
+    echo_json({"video": video, "error": str(error)})
 
 
 def show_csv(prediction: "Prediction", top: int) -> None:
@@ -260,7 +257,7 @@ def show_csv(prediction: "Prediction", top: int) -> None:
     sys.stdout.flush()
 
 
-def show_table(prediction: "Prediction", top: int, screen: "Console") -> None:
+def show_table(prediction: "Prediction", top: int, screen: "Screen") -> None:
     from froster.cli.table import ranked_table
 
     screen.print(ranked_table(prediction, top))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from froster.cli.interrupt import stopped_by_signals
+from froster.cli.terminal import echo, echo_json
 
 
 def pretrain(
@@ -23,5 +24,5 @@ def pretrain(
     with stopped_by_signals("Stopped; --resume goes on from the last saved state, if there is one."):
         checkpoint = run(settings, resume)
     scores = json.loads((checkpoint.parent / "scores.json").read_text(encoding="utf-8"))
-    print(f"{checkpoint}: {scores['photos']} % of unseen photos right")
-    print(json.dumps(scores, indent=2))
+    echo(f"{checkpoint}: {scores['photos']} % of unseen photos right")
+    echo_json(scores, indent=2)

@@ -1,6 +1,5 @@
 """`froster protocol`: the papers' tables, a row with one command."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from froster.cli.interrupt import stopped_by_signals
 from froster.cli.predict import Precision, SamplingName
+from froster.cli.terminal import Screen, echo, warn
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -267,11 +267,11 @@ def trade_off(
         files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
         what = about({"model": model, "clip": clip, "student": models[0].name}, data, settings, **files)
         for note in measured.notes:
-            print(note, file=sys.stderr)
+            warn(note)
         if measured.unreadable:
-            print(f"{videos_text(len(measured.unreadable))} could not be read.", file=sys.stderr)
+            warn(f"{videos_text(len(measured.unreadable))} could not be read.")
         for path in write_trade_off(measured, what, out):
-            print(path)
+            echo(str(path))
 
 
 def names_of(text: str) -> list[str]:
@@ -322,11 +322,12 @@ class FilesByName:
     """
 
     def __init__(self, given: list[str] | None, names: Sequence[str], option: str, for_all: bool = True) -> None:
-        from froster.data.vocabularies import VOCABULARY_SPELLINGS, squeeze
+        from froster.data.vocabularies import VOCABULARY_SPELLINGS
+        from froster.text.names import name_key
 
         self.of_all: list[str] = []
         self.of_one: dict[str, list[str]] = {}
-        spellings = {squeeze(name): name for name in names}
+        spellings = {name_key(name): name for name in names}
         for entry in given or ():
             name, equals, file = entry.partition("=")
             if for_all and (Path(entry).exists() or not equals):
@@ -335,7 +336,7 @@ class FilesByName:
                 raise FrosterError(f"{option} {entry!r} is not of the form NAME=FILE.")
             if not Path(file).exists():
                 raise FrosterError(f"{option}: there is no file {file}.")
-            of = spellings.get(squeeze(VOCABULARY_SPELLINGS.get(squeeze(name), name)))
+            of = spellings.get(name_key(VOCABULARY_SPELLINGS.get(name_key(name), name)))
             if not name:
                 self.of_all.append(file)
             elif of is None:
@@ -384,12 +385,11 @@ def about(
 @contextmanager
 def watch(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error while videos are tested, in the main process."""
-    from rich.console import Console
 
     from froster.cli.progress import progress_bar
     from froster.training.processes import find_processes
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Screen(stderr=True, soft_wrap=True)
     with progress_bar(console, hide=not find_processes().is_main_process, redirect=True) as bar:
         task = bar.add_task(f"Testing {what}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -397,7 +397,6 @@ def watch(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
 def show(report: "Report", out: Path) -> None:
     """Write the report and print its table, in the main process."""
-    from rich.console import Console
 
     from froster.cli.evaluate import plain_table
     from froster.protocols.results import videos_text
@@ -410,7 +409,7 @@ def show(report: "Report", out: Path) -> None:
     table = plain_table(header)
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == "this run" else "")
-    screen = Console(highlight=False, markup=False)
+    screen = Screen()
     screen.print(table)
     for note in report.measured.notes:
         screen.print(note, soft_wrap=True)
@@ -418,4 +417,4 @@ def show(report: "Report", out: Path) -> None:
         unread = videos_text(len(report.measured.unreadable))
         screen.print(f"{unread} could not be read; {files[1]} lists them.", soft_wrap=True)
     for path in files:
-        print(path)
+        echo(str(path))

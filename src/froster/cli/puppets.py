@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.terminal import Screen
+
 
 def puppets(
     out: Annotated[Path, typer.Argument(help="Folder to write into; it is made if missing.")],
@@ -17,19 +19,18 @@ def puppets(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first video; the others count up.")] = 0,
 ) -> None:
     """Draw videos of puppets doing named actions, with a manifest and a contact sheet."""
-    from rich.console import Console
     from rich.progress import Progress
 
     from froster.data.puppets import ACTIONS, action_index, contact_sheet, write_videos
     from froster.data.puppets.scenes import find_gap
     from froster.text.labels import parse_labels
 
-    console = Console()
+    console = Screen()
     names = list(parse_labels(actions)) if actions else list(ACTIONS)
     for name in names:
         action_index(name)
     find_gap(gap)
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(console=Screen(stderr=True)) as progress:
         task = progress.add_task("Drawing videos", total=len(names) * videos)
         manifest = write_videos(
             out, names, videos, frames, fps, size, gap, seed, written=lambda _: progress.advance(task)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froster.cli.predict import Precision, SamplingName, templates_of
+from froster.cli.terminal import Screen, echo
 from froster.cli.vocabularies import check_one_way, read_vocabularies
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def report(
 
     Example: froster report runs/first --data clips.csv --split test
     """
-    from rich.console import Console
 
     from froster.cli.progress import progress_bar
     from froster.data.manifests import read_manifest
@@ -78,7 +78,7 @@ def report(
     vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
     prompts = templates_of(model, templates)
 
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:
         number = sum(map(len, vocabularies.values()))
         task = bar.add_task(f"Loading {model} and reading {number} labels", total=None)
@@ -101,4 +101,4 @@ def report(
             attention=attention,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
-    print(out)
+    echo(str(out))

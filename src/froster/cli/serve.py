@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from froster.cli.predict import Precision, templates_of
+from froster.cli.terminal import as_flags, echo
 from froster.extras import extra
 
 
@@ -65,7 +66,7 @@ def serve(
         templates={name: found for name in models if (found := templates_of(name, templates))},
     )
     if why:
-        print(why)
+        echo(as_flags(why))
     with extra("serve", "The server"):
         from froster.serve.run import run
     run(settings, port)

@@ -1,6 +1,5 @@
 """`froster timeline`: when which action happens in a long video, a camera or a stream."""
 
-import json
 import signal
 import sys
 from dataclasses import asdict
@@ -11,11 +10,10 @@ import typer
 
 from froster.cli.interrupt import stop
 from froster.cli.predict import WHICH_ACTIONS, Precision, labels_of, templates_of
+from froster.cli.terminal import Screen, echo, echo_json
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from froster.recognizer import Recognizer
     from froster.timeline import Moment, Segment, Threshold
 
@@ -74,8 +72,6 @@ def timeline(
     if labels is not None and labels_file is not None:
         raise FrosterError(WHICH_ACTIONS)
 
-    from rich.console import Console
-
     from froster.models import default_model, load_model
     from froster.picture import check_picture_path
     from froster.recognizer import Recognizer
@@ -95,7 +91,7 @@ def timeline(
     length = seconds_of(video)
     prompts = templates_of(model, templates)
 
-    messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    messages = Screen(stderr=True, soft_wrap=True)
     if model == "auto":
         model, why = default_model()
         messages.print(why)
@@ -139,7 +135,7 @@ def calibrate(
     false_alarms: float,
     window: float,
     stride: float,
-    messages: "Console",
+    messages: "Screen",
 ) -> "Threshold":
     from rich.progress import Progress
 
@@ -175,7 +171,7 @@ def watch(
     window: float,
     stride: float,
     threshold: "Threshold",
-    messages: "Console",
+    messages: "Screen",
     moments: "list[Moment]",
     segments: "list[Segment]",
 ) -> None:
@@ -194,9 +190,9 @@ def watch(
         segments.extend(new)
         for segment in new:
             if not sys.stdout.isatty():
-                print(json.dumps(asdict(segment), ensure_ascii=False), flush=True)
+                echo_json(asdict(segment))
             elif live:
-                print(f"{clock(segment.start)}-{clock(segment.end)}  {segment.label}  {segment.score:.2f}", flush=True)
+                echo(f"{clock(segment.start)}-{clock(segment.end)}  {segment.label}  {segment.score:.2f}")
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[place]}"), TimeRemainingColumn())
     with Progress(
@@ -219,18 +215,17 @@ def watch(
 
 
 def show_table(segments: "list[Segment]") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from froster.timeline.files import clock
 
     if not segments:
-        print("None of these: nothing stands out.")
+        echo("None of these: nothing stands out.")
         return
     table = Table("start", "end", "label", box=None, pad_edge=False)
     table.add_column("score", justify="right")
     for segment in segments:
         start, end = clock(segment.start, tenths=True), clock(segment.end, tenths=True)
         table.add_row(start, end, Text(segment.label), f"{100 * segment.score:.1f} %")
-    Console(highlight=False).print(table)
+    Screen().print(table)

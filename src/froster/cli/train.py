@@ -1,12 +1,12 @@
 """`froster train`: from a recipe to a fine-tuned student."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from froster.cli.interrupt import stopped_by_signals
+from froster.cli.terminal import echo, warn
 
 if TYPE_CHECKING:
     from froster.training.checkpoint import RunFolder
@@ -38,7 +38,7 @@ def train(
         run(settings, resume)
         if find_processes().is_main_process:
             if finished:
-                print(f"The run in {folder.path} is finished already.", file=sys.stderr)
+                warn(f"The run in {folder.path} is finished already.")
             report(folder)
 
 
@@ -51,6 +51,6 @@ def report(folder: "RunFolder") -> None:
     ):
         if listed.exists():
             number = len(json.loads(listed.read_text(encoding="utf-8")))
-            print(f"{number} clip{'s' * (number > 1)} {what}: see {listed}", file=sys.stderr)
-    print(f"{folder.model}")
-    print(f'Try it: froster predict VIDEO --model {folder.path} --labels "..."', file=sys.stderr)
+            warn(f"{number} clip{'s' * (number > 1)} {what}: see {listed}")
+    echo(f"{folder.model}")
+    warn(f'Try it: froster predict VIDEO --model {folder.path} --labels "..."')

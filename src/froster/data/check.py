@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from froster.data.datasets import TIMED, DataSet, VideoIndex, without_suffix
 from froster.data.lists import SPLITS, ListedVideo, read_list
 from froster.data.manifests import LabelledVideo, listed, write_manifest
-from froster.data.vocabularies import canonical_names, readable_name, squeeze
+from froster.data.vocabularies import canonical_names, readable_name
 from froster.errors import FrosterError, VideoError
 from froster.files import replace_when_written
+from froster.text.names import name_key
 from froster.video import decode
 from froster.video.timeline import Timeline
 
@@ -187,13 +188,13 @@ def check_data(
     lists = lists or find_lists(data_set, root if root.name not in ("", "..") else folder)
     if lists:
         if test_share is not None:
-            raise FrosterError(f"--test-share is for folders without lists; {listed(map(str, lists))} has splits.")
+            raise FrosterError(f"`test_share=` is for folders without lists; {listed(map(str, lists))} has splits.")
         rows, foreign = rows_of_lists(data_set, lists, index)
         rows = without_needless_segments(without_borrowed_files(rows))
     else:
         rows, foreign = rows_of_folders(data_set, index, root)
         if test_share is not None and any(row.splits for row in rows):
-            raise FrosterError(f"{root} has folders for its splits; leave out --test-share.")
+            raise FrosterError(f"{root} has folders for its splits; leave out `test_share=`.")
     videos, journal = labelled_videos(rows), beside(manifest, "decoded.jsonl")
     verdicts = decode_videos(videos, journal, workers, seen) if decode_all else recall(videos, journal)
     bad = {video: verdict[0] for video, verdict in verdicts.items() if verdict[0]}
@@ -312,7 +313,7 @@ def find_lists(data_set: DataSet, root: Path) -> list[Path]:
 
 
 def list_folders(home: Path) -> list[Path]:
-    return [folder for folder in entries(home) if squeeze(folder.name) in LIST_FOLDERS and folder.is_dir()]
+    return [folder for folder in entries(home) if name_key(folder.name) in LIST_FOLDERS and folder.is_dir()]
 
 
 def lists_in(data_set: DataSet, folder: Path) -> list[Path]:
@@ -370,8 +371,8 @@ def rows_of_lists(data_set: DataSet, lists: Sequence[Path], index: VideoIndex) -
     if not rows:
         label = next(iter(foreign))
         raise FrosterError(
-            f"No label of {names} is a class of {data_set.title}, for example {label!r}; give its lists with --lists, "
-            "or another --dataset."
+            f"No label of {names} is a class of {data_set.title}, for example {label!r}; give its lists with "
+            "`lists=`, or another `dataset=`."
         )
     if not any(row.path for row in rows):
         raise FrosterError(
@@ -390,7 +391,7 @@ def without_borrowed_files(rows: Sequence[Row]) -> list[Row]:
         replace(row, path=None)
         if row.path
         and len(labels[row.path, row.start, row.end]) > 1
-        and squeeze(row.label) not in map(squeeze, row.path.parts)
+        and name_key(row.label) not in map(name_key, row.path.parts)
         else row
         for row in rows
     ]
@@ -427,10 +428,10 @@ def rows_of_folders(data_set: DataSet, index: VideoIndex, root: Path) -> tuple[l
     """
     above = {path: path.split("/")[:-1] for path in index.paths}
     names = known_class_folders(data_set, above) if data_set.classes else free_class_folders(above)
-    spellings = {squeeze(name): name for name in data_set.classes}
+    spellings = {name_key(name): name for name in data_set.classes}
     rows, foreign = list[Row](), Foreign(list)
     for path, name in names.items():
-        label = spellings.get(squeeze(name), "") if data_set.classes else words(name)
+        label = spellings.get(name_key(name), "") if data_set.classes else words(name)
         splits = [split for folder in above[path] if folder != name and (split := split_of_folder(folder))]
         row = Row(path, label, tuple(splits[:1]), path=index.root / path)
         (rows if label else foreign[name]).append(row)
@@ -440,19 +441,19 @@ def rows_of_folders(data_set: DataSet, index: VideoIndex, root: Path) -> tuple[l
     if foreign:
         no_class = f"No folder with videos under {root} is a class of {data_set.title} ({listed(map(repr, foreign))})"
     no_list = f", and there is no list such as {data_set.example}" if data_set.example else ""
-    own = "; for classes of your own take --dataset folder" if foreign else ""
+    own = "; for classes of your own take `dataset='folder'`" if foreign else ""
     raise FrosterError(
         f"{no_class}{no_list}: lay the videos out as {root}/CLASS/VIDEO.mp4 or {root}/train/CLASS/VIDEO.mp4, or give a "
-        f"list of them with --lists{own}."
+        f"list of them with `lists=`{own}."
     )
 
 
 def known_class_folders(data_set: DataSet, above: dict[str, list[str]]) -> dict[str, str]:
     """For each video the deepest folder that is a class, else the one it lies in, unless that is a split."""
-    classes = {squeeze(name) for name in data_set.classes}
+    classes = {name_key(name) for name in data_set.classes}
     names = {}
     for path, folders in above.items():
-        inner = [folder for folder in folders if squeeze(folder) in classes]
+        inner = [folder for folder in folders if name_key(folder) in classes]
         inner = inner or [folder for folder in folders[-1:] if not split_of_folder(folder)]
         if inner:
             names[path] = inner[-1]

@@ -10,9 +10,10 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from froster.data.vocabularies import VOCABULARIES, VOCABULARY_SPELLINGS, read_vocabulary, squeeze
+from froster.data.vocabularies import VOCABULARIES, VOCABULARY_SPELLINGS, read_vocabulary
 from froster.errors import FrosterError, FrosterWarning, did_you_mean
 from froster.files import is_dead_link
+from froster.text.names import name_key
 from froster.video.files import VIDEO_SUFFIXES
 
 TIMED = re.compile(r"(?P<id>.{11})_\d{6}_\d{6}")  # a Kinetics clip: YouTube's id, first and last second
@@ -105,9 +106,9 @@ def find_dataset(name: str) -> DataSet:
 
     Raises `FrosterError` for an unknown name; it names the nearest.
     """
-    spellings = {squeeze(known): known for known in DATASETS} | VOCABULARY_SPELLINGS
+    spellings = {name_key(known): known for known in DATASETS} | VOCABULARY_SPELLINGS
     spellings |= {"somethingsomethingv2": "ssv2", "sthv2": "ssv2"}
-    known = spellings.get(squeeze(name), name)
+    known = spellings.get(name_key(name), name)
     if known not in DATASETS:
         raise FrosterError(f"There is no data set {name!r}; {did_you_mean(name, DATASETS)}")
     return DATASETS[known]
@@ -158,7 +159,7 @@ class VideoIndex:
         places = self.places.get(stem) or (self.places.get(timed["id"]) if timed else None)
         if not places:
             return None
-        wanted, home = squeezed_folders(folder), squeeze(label)
+        wanted, home = squeezed_folders(folder), name_key(label)
 
         def nearness(place: str) -> tuple[bool, bool, int, int, bool]:
             above, _, here = place.rpartition("/")
@@ -228,4 +229,4 @@ def without_suffix(name: str) -> str:
 @cache
 def squeezed_folders(folder: str) -> Sequence[str]:
     """The parts of a path of folders, without case and separators."""
-    return tuple(squeeze(part) for part in folder.split("/") if squeeze(part))
+    return tuple(name_key(part) for part in folder.split("/") if part not in ("", ".", ".."))

@@ -15,7 +15,6 @@ from froster.data.manifests import (
     describe_header,
     listed,
     note_excess,
-    plain_spelling,
     raise_problems,
     read_header,
     read_rows,
@@ -24,6 +23,7 @@ from froster.data.manifests import (
 )
 from froster.data.vocabularies import readable_name
 from froster.errors import FrosterError
+from froster.text.names import name_key
 
 UCF_LIST = re.compile(r"(?:.*_)?(train|test)list0*(\d+)\.txt")
 HMDB_LIST = re.compile(r"(.+)_test_split(\d)\.txt")
@@ -152,17 +152,17 @@ def with_classes(
     videos: Iterable[ListedVideo], classes: Classes | None, spell: Callable[[str], str], problems: Problems
 ) -> list[ListedVideo]:
     """The videos with the class names that their labels mean: numbers of `classes`, or names in some spelling."""
-    known = {plain_spelling(name): name for name in (classes or {}).values()}
+    known = {name_key(name): name for name in (classes or {}).values()}
     named = []
     for video in videos:
         label, name = video.label, ""
         if NUMBER.fullmatch(label):
             if classes is None:
-                problems["the labels are numbers, so give the class names with --classes"].append(str(video.line))
+                problems["the labels are numbers, so give the class names with `classes=`"].append(str(video.line))
             elif not (name := classes.get(int(label), "")):
                 problems[f"a number that is none of the {len(classes)} classes"].append(f"{video.line}: {label}")
         elif label and classes is not None:
-            if not (name := known.get(plain_spelling(readable_name(label)), "")):
+            if not (name := known.get(name_key(readable_name(label)), "")):
                 problems[f"a name that is none of the {len(classes)} classes"].append(f"{video.line}: {label!r}")
         else:
             name = spell(label)
@@ -195,7 +195,7 @@ def read_ucf(text: str, split: str, classes: Classes, problems: Problems) -> lis
         name, *number = content.rsplit(None, 1) if re.search(r"\s\d+$", content) else [content]
         folder = folders_of(name)[-1:]
         of_number = [classes[int(number[0])]] if number and int(number[0]) in classes else []
-        if folder and of_number and plain_spelling(readable_name(folder[0])) != plain_spelling(of_number[0]):
+        if folder and of_number and name_key(readable_name(folder[0])) != name_key(of_number[0]):
             problems["a number of another class than the folder"].append(str(line))
         label = [*folder, *of_number, *number][:1]
         if not label:
@@ -294,7 +294,7 @@ def json_entries(path: Path, text: str, problems: Problems) -> list[tuple[int, A
         entries = parse_json(text, f"The list {path}")
         if isinstance(entries, dict):
             raise FrosterError(
-                f"The list {path} holds no list of videos; if these are class names, give them with --classes."
+                f"The list {path} holds no list of videos; if these are class names, give them with `classes=`."
             )
         return list(enumerate(entries, 1))
     lines = []
@@ -411,9 +411,9 @@ def check_classes(entries: Iterable[tuple[int, tuple[str, str]]], problems: Prob
             problems["a number that is there already"].append(f"{place}: {number}")
         elif not name:
             problems["no name"].append(str(place))
-        elif plain_spelling(name) in spellings:
+        elif name_key(name) in spellings:
             problems["a name that is there already"].append(f"{place}: {name!r}")
         else:
             classes[int(number)] = name
-            spellings.add(plain_spelling(name))
+            spellings.add(name_key(name))
     return classes

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from froster.errors import FrosterError
 from froster.files import replace_when_written
+from froster.text.names import name_key
 
 COLUMNS = ("path", "label")
 OPTIONAL = ("split", "start", "end")
@@ -191,13 +192,9 @@ def class_indices(videos: Sequence[LabelledVideo], names: Sequence[str], manifes
 
 def hint(label: str, names: Iterable[str]) -> str:
     """A question in brackets: the class that is spelled like the label but for case and separators, or nearly so."""
-    spellings = {plain_spelling(name): name for name in names}
-    near = difflib.get_close_matches(plain_spelling(label), spellings, n=1, cutoff=0.8)
+    spellings = {name_key(name): name for name in names}
+    near = difflib.get_close_matches(name_key(label), spellings, n=1, cutoff=0.8)
     return f" (did you mean {spellings[near[0]]!r}?)" if near else ""
-
-
-def plain_spelling(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name.casefold())
 
 
 def describe_header(text: str) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path, PurePath
 from froster.data.datasets import DATASETS, find_dataset
 from froster.data.lists import read_list
 from froster.data.manifests import LabelledVideo, class_indices, listed, read_manifest
-from froster.data.vocabularies import PARTS, VOCABULARIES, canonical_names, read_vocabulary, squeeze
+from froster.data.vocabularies import PARTS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
+from froster.text.names import name_key
 
 FAULTS = 0.1  # of a list's labels
 
@@ -32,7 +33,7 @@ class ProtocolData:
         if not chosen:
             there = sorted({split for video in self.videos for split in video.splits})
             which = (
-                f"it has {', '.join(there)}" if there else "no row has one (froster data check --test-share makes them)"
+                f"it has {', '.join(there)}" if there else "no row has one (`test_share=` of `check_data` makes them)"
             )
             raise FrosterError(f"The manifest {self.manifest} has no video in the split {name!r}: {which}.")
         return chosen
@@ -43,9 +44,9 @@ def load_data(name: str, manifests: Path, manifest: Path | None = None) -> Proto
 
     Raises `FrosterError` when there is no manifest, or a video has a class that the vocabulary lacks.
     """
-    known = {squeeze(key): key for key in DATASETS}
+    known = {name_key(key): key for key in DATASETS}
     name = name.removesuffix(".csv")
-    of = find_dataset(name) if squeeze(name) in known else None
+    of = find_dataset(name) if name_key(name) in known else None
     key = of.name if of else name
     manifest = manifest or manifests / f"{key}.csv"
     if not manifest.exists():

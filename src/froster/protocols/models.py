@@ -74,7 +74,7 @@ class Trained:
         if before != now:
             raise FrosterError(
                 f"{manifest.parent} holds a run on other clips ({len(before)} then, {len(now)} now); "
-                "choose another --out."
+                "choose another `out=`."
             )
 
     def describe(self) -> dict[str, Any]:

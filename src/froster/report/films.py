@@ -107,7 +107,7 @@ def draw_strip(
         maps = explain(network, clip.frames[view])
     except ValueError as error:
         raise FrosterError(
-            f"{network.title} has no maps of its attention; leave them out with --no-attention."
+            f"{network.title} has no maps of its attention; leave them out with `attention=False`."
         ) from error
     shown = spread(len(seen))
     rows = [seen[shown], overlay(seen, maps)[shown]]

@@ -101,9 +101,9 @@ def write_report(
 def check_page_path(path: Path) -> None:
     """Raises `FrosterError` when no page can be written to `path`: better known before the work than after."""
     if path.is_dir():
-        raise FrosterError(f"--out {path} is a folder; name a file in it.")
+        raise FrosterError(f"{path} is a folder; name a file in it.")
     if path.suffix.lower() not in SUFFIXES:
-        raise FrosterError(f"--out {path} must end in .html: it is a web page.")
+        raise FrosterError(f"{path} must end in .html: it is a web page.")
     attempt = path.with_name(f"{path.name}.try")
     try:
         with replace_when_written(attempt) as temporary:

@@ -7,11 +7,12 @@ from typing import cast, get_args
 
 from pydantic import BaseModel, Field
 
-from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, squeeze
+from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary
 from froster.errors import FrosterError
 from froster.explain import Kind
 from froster.serve.errors import RequestError, bad_request
 from froster.text.labels import check_labels, looks_like_json
+from froster.text.names import name_key
 
 LONGEST_TEXT = 1000  # characters; CLIP reads some 300
 FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
@@ -64,7 +65,7 @@ def read_flag(fields: Mapping[str, str], name: str) -> bool:
 
 def read_labels(text: str, max_labels: int) -> tuple[str, ...]:
     """Labels from names with commas, a JSON list or the name of a vocabulary. Raises `RequestError`."""
-    if squeeze(text) in VOCABULARY_SPELLINGS:
+    if name_key(text) in VOCABULARY_SPELLINGS:
         names: list[object] = [*read_vocabulary(text)]
     elif looks_like_json(text):
         names = read_list(text)

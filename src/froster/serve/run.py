@@ -61,5 +61,5 @@ def bound_socket(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FrosterError(f"Cannot listen on {host}, port {port} ({reason}); try another --port.") from error
+        raise FrosterError(f"Cannot listen on {host}, port {port} ({reason}); try another `port=`.") from error
     return bound

@@ -40,13 +40,13 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not self.is_local and not self.token:
             raise FrosterError(
-                f"On {self.host} other machines can reach the server: set a token, with --token or the environment "
-                "variable FROSTER_TOKEN, or leave --host out."
+                f"On {self.host} other machines can reach the server: set a token, with `token=` or the "
+                "environment variable FROSTER_TOKEN, or leave out `host=`."
             )
         if not (self.token.isascii() and (self.token.isprintable() and " " not in self.token)):
             raise FrosterError("The token must be ASCII letters, digits and signs, without spaces.")
         if self.folder is not None and not self.folder.is_dir():
-            raise FrosterError(f"--allow-folder {self.folder}: there is no such folder.")
+            raise FrosterError(f"There is no folder {self.folder} whose videos could be allowed.")
         if min(self.max_upload, self.max_seconds, self.max_labels, self.queue, self.batch) < 1:
             raise FrosterError("max-upload, max-seconds, max-labels, queue and batch must be 1 or more.")
 

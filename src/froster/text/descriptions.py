@@ -22,6 +22,7 @@ from froster.errors import FrosterError, FrosterWarning
 from froster.extras import needs_extra
 from froster.files import cache_dir, replace_when_written
 from froster.text.labels import Labels, check_pairs, load_json, named_pairs
+from froster.text.names import name_key
 from froster.text.prompts import class_prompts
 
 # The instruction of FROSTER's authors, "Please describe this action in the video", and what CLIP can use of an answer.
@@ -65,10 +66,10 @@ def describe_labels(
     descriptions = check_pairs(list(descriptions.items()), source)
     by_spelling: dict[str, set[str]] = {}
     for name, description in descriptions.items():
-        by_spelling.setdefault(spelling(name), set()).add(description)
+        by_spelling.setdefault(name_key(name), set()).add(description)
     described = {}
     for name in labels:
-        found = {descriptions[name]} if name in descriptions else by_spelling.get(spelling(name), set())
+        found = {descriptions[name]} if name in descriptions else by_spelling.get(name_key(name), set())
         if len(found) > 1:
             raise FrosterError(f"{source}: there are {len(found)} descriptions of {name!r}; leave one of them.")
         described[name] = next(iter(found), "")
@@ -81,11 +82,6 @@ def describe_labels(
         number = f"{len(bare)} of the {len(labels)} labels"
         warnings.warn(f"{source}: no description of {number} ({some(bare)}).", FrosterWarning, stacklevel=2)
     return described
-
-
-def spelling(name: str) -> str:
-    """A name as it is compared: `Playing Violin`, `playing_violin` and `PlayingViolin` are one."""
-    return re.sub(r"[\W_]", "", name.casefold()) or name
 
 
 def some(names: Iterable[str], number: int = 3) -> str:
@@ -252,7 +248,7 @@ class Interview:
         )
         self.halted = Event()
         self.lock = Lock()
-        self.owners: dict[str, str] = {}  # spelling of a description -> the action that has it
+        self.owners: dict[str, str] = {}  # key of a description -> the action that has it
         self.reached = False
         self.failures = 0
         self.trouble = ""
@@ -308,7 +304,7 @@ class Interview:
         if is_too_long(name, description):
             return f"it is longer than the {CONTEXT_LENGTH} tokens that CLIP reads of name and description"
         with self.lock:
-            owner = self.owners.setdefault(spelling(description), name)
+            owner = self.owners.setdefault(name_key(description), name)
         return "" if owner == name else f"it is the same as that of {owner!r}"
 
     def request(self, question: str) -> Reply:
@@ -426,7 +422,7 @@ def tidy(name: str, text: str) -> str:
     if re.fullmatch(r'["“][^"“”]*["”]', text):
         text = text[1:-1].strip()
     head, _, rest = text.partition(": ")
-    return rest.strip() if rest and spelling(head) == spelling(name) else text
+    return rest.strip() if rest and name_key(head) == name_key(name) else text
 
 
 def only_repeats(name: str, description: str) -> bool:

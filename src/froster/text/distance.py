@@ -1,6 +1,5 @@
 """Semantic distance of two vocabularies: how near the classes of one are to those of the other, in CLIP's words."""
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from froster.errors import FrosterError, FrosterWarning
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, unknown_labels
 from froster.text.labels import Labels
+from froster.text.names import name_key
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -101,13 +101,9 @@ def read_by_model(model: VideoStudent, title: str, labels: Labels, prompts: bool
 
 
 def shared_names(names: Sequence[str], others: Sequence[str]) -> set[str]:
-    """The names that are also among the others, where case, spaces, hyphens and underscores make no difference."""
-    known = {run_together(name) for name in others}
-    return {name for name in names if run_together(name) in known}
-
-
-def run_together(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name.casefold())
+    """The names that are also among the others, as `name_key` compares them."""
+    known = {name_key(name) for name in others}
+    return {name for name in names if name_key(name) in known}
 
 
 def without_shared(vocabulary: Vocabulary, other: Vocabulary) -> Vocabulary:

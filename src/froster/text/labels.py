@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from froster.data.manifests import describe_header, read_text
-from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, squeeze
+from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary
 from froster.errors import FrosterError
+from froster.text.names import name_key
 
 Labels = dict[str, str]  # action name -> description, "" where there is none
 
@@ -23,7 +24,7 @@ def parse_labels(text: str) -> Labels:
     Raises `FrosterError` when there are none, one comes twice, or the only one is nearly the name of a vocabulary or
     that of a file.
     """
-    if squeeze(text) in VOCABULARY_SPELLINGS:
+    if name_key(text) in VOCABULARY_SPELLINGS:
         return check_labels(read_vocabulary(text))
     if "," not in text and Path(text).is_file():
         raise FrosterError(f"--labels {text!r} is a file: give it with --labels-file.")
@@ -32,7 +33,7 @@ def parse_labels(text: str) -> Labels:
             f"--labels {text!r}: this file does not exist; give an existing one with --labels-file, "
             f"or {f'{text},'!r} for an action of that name."
         )
-    if "," not in text and (near := difflib.get_close_matches(squeeze(text), VOCABULARY_SPELLINGS, n=1, cutoff=0.65)):
+    if "," not in text and (near := difflib.get_close_matches(name_key(text), VOCABULARY_SPELLINGS, n=1, cutoff=0.65)):
         raise FrosterError(
             f"There is no vocabulary {text!r}; did you mean the vocabulary {VOCABULARY_SPELLINGS[near[0]]!r}, "
             f"or {f'{text},'!r} for an action of that name?"

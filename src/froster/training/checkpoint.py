@@ -52,7 +52,7 @@ class RunFolder:
         """
         finished = self.model.exists()
         if not resume and (finished or self.state.exists()):
-            what = "a finished run already:" if finished else "a run already: go on with --resume, or"
+            what = "a finished run already:" if finished else "a run already: go on with `resume=True`, or"
             raise FrosterError(f"{self.path} holds {what} choose another out=FOLDER.")
         if finished:
             self.check_recipe(own_recipe(TrainRecipe.read(self.recipe)), recipe)

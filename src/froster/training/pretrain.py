@@ -114,14 +114,16 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     seen[tokenize([prompt for name in ACTIONS for prompt in class_prompts(name)]).unique()] = True
     if state_path.exists():
         if not resume:
-            raise FrosterError(f"{recipe.out} holds a run already: go on with --resume, or choose another out=FOLDER.")
+            raise FrosterError(
+                f"{recipe.out} holds a run already: go on with `resume=True`, or choose another out=FOLDER."
+            )
         saved = load_state(state_path, own_recipe, device)
         clip.load_state_dict(saved["clip"])
         optimizer.load_state_dict(saved["optimizer"])
         step, seconds, seen = saved["step"], saved["seconds"], saved["seen"]
 
     elif resume:
-        raise FrosterError(f"There is nothing to resume in {recipe.out}; leave out --resume.")
+        raise FrosterError(f"There is nothing to resume in {recipe.out}; leave out `resume=True`.")
 
     batches = DataLoader(PhotoBatches(recipe, step), batch_size=None, num_workers=1, prefetch_factor=8)
     started = time.perf_counter() - seconds

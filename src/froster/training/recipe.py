@@ -85,7 +85,7 @@ class DataSettings(Section):
     labels: Path | None = None
     """File with the classes and, if you like, their descriptions; without it the classes are the manifest's."""
     descriptions: Path | None = None
-    """File with descriptions of the classes, JSON, as `froster predict --descriptions` takes it."""
+    """File with descriptions of the classes, JSON, as `describe_labels` takes it."""
     templates: Path | None = None
     """File with templates of the prompts, one a line with `{}` for the name, in place of the student's own."""
     puppets: PuppetSettings | None = None

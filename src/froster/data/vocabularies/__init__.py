@@ -7,6 +7,7 @@ from importlib.resources import files
 
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError, did_you_mean
+from froster.text.names import name_key
 
 VOCABULARIES: dict[str, str] = {
     "ucf-101": "UCF-101: sports, instruments and daily life",
@@ -26,12 +27,7 @@ PARTS: dict[str, str] = {
 }
 
 
-def squeeze(name: str) -> str:
-    """A name as people type it, without case and punctuation: UCF101, ucf_101."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-VOCABULARY_SPELLINGS = {squeeze(name): name for name in (*VOCABULARIES, *PARTS)} | {
+VOCABULARY_SPELLINGS = {name_key(name): name for name in (*VOCABULARIES, *PARTS)} | {
     "k400": "kinetics-400",
     "k600": "kinetics-600",
     "k400base": "kinetics-400-base",
@@ -45,7 +41,7 @@ def read_vocabulary(name: str) -> tuple[str, ...]:
 
     Raises `FrosterError` for an unknown name; it names the nearest.
     """
-    name = VOCABULARY_SPELLINGS.get(squeeze(name), name)
+    name = VOCABULARY_SPELLINGS.get(name_key(name), name)
     if name not in VOCABULARIES and name not in PARTS:
         raise FrosterError(f"There is no vocabulary {name!r}; {did_you_mean(name, (*VOCABULARIES, *PARTS))}")
     if name == "puppets":
@@ -69,5 +65,5 @@ def readable_name(name: str) -> str:
 
 def canonical_names(names: Iterable[str], vocabulary: Sequence[str]) -> list[str]:
     """Each name in the vocabulary's spelling where only case and punctuation differ; else as `readable_name` has it."""
-    spellings = {squeeze(name): name for name in vocabulary}
-    return [spellings.get(squeeze(name), readable_name(name)) for name in names]
+    spellings = {name_key(name): name for name in vocabulary}
+    return [spellings.get(name_key(name), readable_name(name)) for name in names]
