@@ -63,7 +63,7 @@ def test_default_is_a_real_model_where_there_is_one(vit_b_16: Path) -> None:
     vit_b_16.unlink()
     name, why = default_model()
     assert name == "puppets"
-    assert "--model vit-b-16" in why
+    assert "`model='vit-b-16'`" in why
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ def test_page_has_the_numbers_that_evaluate_prints(data: Path, tmp_path: Path) -
     [
         (["--labels", "a, b", "--base", "a, b"], "Say in one way which classes"),
         (["--novel", "a, b"], "Say in one way which classes"),
-        (["--out", "page.pdf"], "--out page.pdf must end in .html"),
-        (["--out", "."], "--out . is a folder"),
+        (["--out", "page.pdf"], "page.pdf must end in .html"),
+        (["--out", "."], ". is a folder"),
         (["--split", "other"], "has no videos of the split 'other'"),
     ],
 )

@@ -11,7 +11,6 @@ from rich.text import Text
 import froster
 from froster.cli import main
 from froster.cli.terminal import CONTROLS, Screen, as_flags, echo, echo_json, one_line, printable
-
 from running import run
 
 COMMAND = re.compile(r"froster [a-z]|^ +--|--[a-z-]+: ?[#\d]|:root")

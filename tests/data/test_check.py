@@ -535,7 +535,7 @@ def test_a_manifest_inside_the_folder_can_be_moved_with_it(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("data_set", "files", "message"),
     [
-        ("folder", ["1.mp4", "2.mp4"], "no folders of classes: lay the videos out as .*/CLASS/VIDEO.mp4 or .*--lists"),
+        ("folder", ["1.mp4", "2.mp4"], "no folders of classes: lay the videos out as .*/CLASS/VIDEO.mp4 or .*`lists=`"),
         ("folder", ["train/1.mp4", "test/2.mp4"], "no folders of classes"),
         (
             "ssv2",
@@ -543,7 +543,7 @@ def test_a_manifest_inside_the_folder_can_be_moved_with_it(tmp_path: Path) -> No
             r"is a class of Something-Something V2 \('videos'\), .*no list such as labels/train",
         ),
         ("kinetics-400", ["train/1.mp4"], "no folders of classes, and there is no list such as annotations/train.csv"),
-        ("ucf-101", ["walking dogs/1.mp4"], "No folder .* is a class of UCF-101 .*take --dataset folder"),
+        ("ucf-101", ["walking dogs/1.mp4"], "No folder .* is a class of UCF-101 .*take `dataset='folder'`"),
         ("ucf-101", ["notes.txt"], "no video file under"),
     ],
 )

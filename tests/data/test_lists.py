@@ -160,7 +160,7 @@ def test_numbers_need_class_names(tmp_path: Path) -> None:
     path = write(tmp_path / "list.txt", ["a.avi 0", "b.avi 0", "a.avi 0"])
     assert message(path) == (
         f"The list {path} has rows to mend: listed twice (line 1 and 3); "
-        "the labels are numbers, so give the class names with --classes (lines 1, 2, 3)."
+        "the labels are numbers, so give the class names with `classes=` (lines 1, 2, 3)."
     )
     with pytest.raises(FrosterError, match=r"^The class names .*none\.csv cannot be read: No such file"):
         read_list(path, tmp_path / "none.csv")

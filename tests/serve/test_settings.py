@@ -34,7 +34,7 @@ def test_tokens_and_folders_that_cannot_be(tmp_path: Path) -> None:
     for token in ("two words", "schlüssel", "line\n"):
         with pytest.raises(FrosterError, match="token"):
             ServeSettings(token=token)
-    with pytest.raises(FrosterError, match="no such folder"):
+    with pytest.raises(FrosterError, match="There is no folder"):
         ServeSettings(folder=tmp_path / "missing")
 
 

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = show_warning
     try:
-        sys.exit(app(arguments, standalone_mode=False))
+        sys.exit(app(arguments, standalone_mode=False) or 0)
     except FrosterError as error:
         warn(f"froster: {error}")
     except OutputClosedError:

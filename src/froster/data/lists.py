@@ -23,6 +23,7 @@ from froster.data.manifests import (
 )
 from froster.data.vocabularies import readable_name
 from froster.errors import FrosterError
+from froster.text.class_files import read_class_file
 from froster.text.names import name_key
 
 UCF_LIST = re.compile(r"(?:.*_)?(train|test)list0*(\d+)\.txt")
@@ -361,43 +362,23 @@ def split_of_path(path: Path, name: str = "") -> tuple[str, ...]:
 
 
 def read_classes(path: str | Path) -> Classes:
-    """Class names in readable words by their numbers, from a file.
+    """Class names in readable words by their numbers, from a file in any form that `read_class_file` reads.
 
-    CSV with columns id and name (ViFi-CLIP), text with a number before every name (classInd.txt) or without, JSON
-    `{"0": "name"}`, `{"0": "name: description"}` (FROSTER), `{"name": 0}` (SlowFast, Something-Something) or a list of
-    names; without numbers the first has 0. Raises `FrosterError` for none of these, and for numbers or names that are
-    missing or there twice.
+    Without numbers the first has 0. Raises `FrosterError` for none of these, and for numbers or names that are missing
+    or there twice.
     """
     source = f"The class names {path}"
-    text = read_text(Path(path), source)
-    problems, units = Problems(list), LINES
-    entries: Iterable[tuple[int, tuple[str, str]]]
-    if looks_like_json(text):
-        entries, units = enumerate(json_classes(parse_json(text, source), source), 1), ENTRIES
-    elif {"id", "name"} <= set(read_header(text)):
-        entries = ((line, (row["id"], row["name"])) for line, row in csv_records(text, source, problems))
-    else:
-        lines = numbered_lines(text)
-        matches = [(line, re.fullmatch(r"(\d+)[\s,;]\s*(.+)", content)) for line, content in lines]
-        entries = ((line, (match[1], match[2])) for line, match in matches if match)
-        if not all(match for _, match in matches):
-            entries = ((line, (str(place), content)) for place, (line, content) in enumerate(lines))
+    file = read_class_file(path, source, any_numbers=True)
+    if not file.numbered and any(one.description for one in file.classes):
+        raise FrosterError(f'{source} must be JSON like {{"0": "name"}}, {{"name": 0}} or ["name", …], or text.')
+    problems = Problems(list)
+    numbers = [one.number if file.numbered else str(place) for place, one in enumerate(file.classes)]
+    entries = ((one.place, (number, one.name)) for number, one in zip(numbers, file.classes, strict=True))
     classes = check_classes(entries, problems)
-    raise_problems(problems, source, units)
+    raise_problems(problems, source, LINES if file.by_line else ENTRIES)
     if not classes:
         raise FrosterError(f"{source}: there are none in it.")
     return classes
-
-
-def json_classes(content: dict[str, Any] | list[Any], source: str) -> list[tuple[str, str]]:
-    described = isinstance(content, dict)  # "name: description"
-    pairs = content.items() if isinstance(content, dict) else ((str(place), name) for place, name in enumerate(content))
-    entries: list[tuple[str, Any]] = list(pairs)
-    if all(NUMBER.fullmatch(number) and isinstance(name, str) for number, name in entries):
-        return [(number, name.partition(":")[0] if described else name) for number, name in entries]
-    if described and all(NUMBER.fullmatch(str(number)) for _, number in entries):
-        return [(str(number), name) for name, number in entries]
-    raise FrosterError(f'{source} must be JSON like {{"0": "name"}}, {{"name": 0}} or ["name", …].')
 
 
 def check_classes(entries: Iterable[tuple[int, tuple[str, str]]], problems: Problems) -> Classes:

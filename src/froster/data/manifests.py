@@ -1,5 +1,6 @@
 """Manifests: CSV files that list videos with their labels."""
 
+import codecs
 import csv
 import difflib
 import io
@@ -8,7 +9,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from froster.errors import FrosterError
 from froster.files import replace_when_written
@@ -18,6 +21,15 @@ COLUMNS = ("path", "label")
 OPTIONAL = ("split", "start", "end")
 NAMED = 5  # offenders that an error lists; the others are counted
 SHOWN = 80  # characters of a file's first line that an error shows
+LARGEST_TEXT = 256 << 20  # bytes; a list of a million videos has 100 MB
+ENCODINGS = (  # by their byte order marks, longest first
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+DELIMITERS = (",", ";", "\t")
 LINES, ENTRIES = ("line", "lines"), ("entry", "entries")
 
 Problems = defaultdict[str, list[str]]  # what is wrong -> the lines where it is
@@ -41,10 +53,11 @@ class LabelledVideo:
 def read_manifest(path: str | Path, split: str | None = None) -> list[LabelledVideo]:
     """Read a CSV file whose header has the columns path and label, and may have split, start and end (seconds).
 
-    UTF-8, with or without a byte order mark; spaces around a value do not count, other columns are ignored. Relative
-    paths start at the manifest's folder; the videos themselves are not looked for. With `split`, only the rows that
-    have that word are returned. Raises `FrosterError`: the file cannot be read, lacks a column, lists nothing, lists
-    nothing of `split`, or has rows with something missing or wrong, all of which are named by their line.
+    UTF-8, or UTF-16 with a byte order mark; columns separated by commas, semicolons or tabs. Spaces around a value do
+    not count, other columns are ignored. Relative paths start at the manifest's folder; the videos themselves are not
+    looked for. With `split`, only the rows that have that word are returned. Raises `FrosterError`: the file cannot be
+    read, lacks a column, lists nothing, lists nothing of `split`, or has rows with something missing or wrong, all of
+    which are named by their line.
     """
     path = Path(path)
     source = f"The manifest {path}"
@@ -72,20 +85,59 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabelledVi
 
 
 def read_text(path: Path, source: str) -> str:
-    """The text of a UTF-8 file; raises `FrosterError` that begins with `source`."""
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; without the mark.
+
+    Raises `FrosterError` that begins with `source`: it cannot be read, is too large, or is no text.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_TEXT + 1)
+        if len(data) > LARGEST_TEXT:
+            raise FrosterError(f"{source} cannot be read: it is larger than {LARGEST_TEXT >> 20} MiB.")
+        encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
+        text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise FrosterError(f"{source} cannot be read: {reason}.") from error
+    if "\0" in text:
+        raise FrosterError(f"{source} cannot be read: it is not text, but binary.")
+    return text
+
+
+def table_of(text: str) -> tuple[str, str]:
+    """A CSV text without the line `sep=;` that Excel puts before it, and its delimiter: comma, semicolon or tab."""
+    first, _, rest = text.partition("\n")
+    if re.fullmatch(r"sep=[,;\t|]", first):
+        return "\n" + rest, first[-1]
+    outside = re.sub(r'"[^"]*"', "", first)
+    return text, max(DELIMITERS, key=outside.count)
+
+
+def csv_reader(text: str, strict: bool = True) -> Any:
+    text, delimiter = table_of(text)
+    # Strict: a quote left open would swallow the rows below it.
+    return csv.reader(io.StringIO(text), delimiter=delimiter, strict=strict, skipinitialspace=True)
 
 
 def read_header(text: str) -> list[str]:
     """The columns of a CSV text; none where it does not begin like one."""
     try:
-        return [column.strip() for column in next(csv.reader(io.StringIO(text), skipinitialspace=True), [])]
+        return [column.strip() for column in next(filter(None, csv_reader(text, strict=False)), [])]
     except csv.Error:
         return []
+
+
+def numbered_rows(text: str, source: str) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV text, each with its (last) line, without the spaces around values; blank ones are left out.
+
+    Columns may be separated by semicolons or tabs too: the first line says. Raises `FrosterError` that begins with
+    `source`.
+    """
+    reader = csv_reader(text)
+    try:
+        return [(reader.line_num, [value.strip() for value in row]) for row in reader if row]
+    except csv.Error as error:
+        raise FrosterError(f"{source} is not valid CSV after line {reader.line_num}: {error}.") from error
 
 
 def read_rows(text: str, source: str) -> list[tuple[int, dict[str | None, str]]]:
@@ -93,13 +145,14 @@ def read_rows(text: str, source: str) -> list[tuple[int, dict[str | None, str]]]
 
     What a row lacks is empty; `None` has what it has too much. Raises `FrosterError` that begins with `source`.
     """
-    # Strict: a quote left open would swallow the rows below it.
-    reader = csv.DictReader(io.StringIO(text), strict=True, skipinitialspace=True)
-    try:
-        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
-        return [(reader.line_num, {key: "".join(value or ()).strip() for key, value in row.items()}) for row in reader]
-    except csv.Error as error:
-        raise FrosterError(f"{source} is not valid CSV after line {reader.line_num}: {error}.") from error
+    (_, header), *rows = numbered_rows(text, source) or [(0, [])]
+    table = []
+    for line, values in rows:
+        row: dict[str | None, str] = dict(zip_longest(header, values[: len(header)], fillvalue=""))
+        if len(values) > len(header):
+            row[None] = "".join(values[len(header) :])
+        table.append((line, row))
+    return table
 
 
 def note_excess(row: Mapping[str | None, str], line: int, problems: Problems) -> None:
@@ -198,11 +251,10 @@ def hint(label: str, names: Iterable[str]) -> str:
 
 
 def describe_header(text: str) -> str:
-    """For a message: the first line of a CSV file, and that commas are expected where it has other separators."""
+    """For a message: the first line of a CSV file."""
     line = next(iter(text.splitlines()), "")
     shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
-    commas = ", but columns are separated by commas here" if "," not in line and re.search("[;\t]", line) else ""
-    return f"its first line is {shown!r}{commas}"
+    return f"its first line is {shown!r}"
 
 
 def listed(items: Iterable[str]) -> str:

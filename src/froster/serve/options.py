@@ -11,7 +11,8 @@ from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary
 from froster.errors import FrosterError
 from froster.explain import Kind
 from froster.serve.errors import RequestError, bad_request
-from froster.text.labels import check_labels, looks_like_json
+from froster.text.class_files import looks_like_json
+from froster.text.labels import check_labels
 from froster.text.names import name_key
 
 LONGEST_TEXT = 1000  # characters; CLIP reads some 300

@@ -21,7 +21,8 @@ from froster.data.vocabularies import readable_name
 from froster.errors import FrosterError, FrosterWarning
 from froster.extras import needs_extra
 from froster.files import cache_dir, replace_when_written
-from froster.text.labels import Labels, check_pairs, load_json, named_pairs
+from froster.text.class_files import classes_of, load_json
+from froster.text.labels import Labels, check_pairs
 from froster.text.names import name_key
 from froster.text.prompts import class_prompts
 
@@ -47,7 +48,10 @@ def read_descriptions(path: str | Path) -> Labels:
     text = read_text(Path(path), source)
     if not text.lstrip().startswith("{"):
         raise FrosterError(f'{source} must be JSON, {{"name": "description"}}.')
-    return check_pairs(named_pairs(load_json(text, source)), path)
+    classes, numbered, _ = classes_of(load_json(text, source), source)
+    if numbered and not any(one.description for one in classes):
+        raise FrosterError(f"{source}: names and descriptions must be text, not {classes[0].number}.")
+    return check_pairs([(one.name, one.description) for one in classes], path)
 
 
 def describe_labels(

@@ -1,88 +1,112 @@
 """Action names, with descriptions where there are any, from the command line or a file."""
 
-import csv
 import difflib
-import io
-import json
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from froster.data.manifests import describe_header, read_text
-from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary
-from froster.errors import FrosterError
+from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, readable_name
+from froster.errors import FrosterError, FrosterWarning
+from froster.text.class_files import ListedClass, read_class_file
 from froster.text.names import name_key
 
 Labels = dict[str, str]  # action name -> description, "" where there is none
 
-FILES = (".txt", ".json", ".csv")  # how the names of labels files end
+FILES = (".txt", ".json", ".csv", ".tsv", ".yaml", ".yml")  # how the names of labels files end
+OTHER_SEPARATORS = re.compile("[;\n\uff0c\uff1b\u3001\u060c\u061b]")  # also those of Chinese, Japanese and Arabic
 
 
 def parse_labels(text: str) -> Labels:
     """Labels from `"juggling, brushing teeth"` or the name of a vocabulary, such as `"ucf-101"`.
 
-    Raises `FrosterError` when there are none, one comes twice, or the only one is nearly the name of a vocabulary or
-    that of a file.
+    Without a comma, semicolons, line breaks, and the commas of other scripts separate names too, with a warning; a
+    comma behind a single name (`"push; pull,"`) keeps it whole. Raises `FrosterError` when there are none, one comes
+    twice, or the only one is nearly the name of a vocabulary or that of a file.
     """
     if name_key(text) in VOCABULARY_SPELLINGS:
         return check_labels(read_vocabulary(text))
-    if "," not in text and Path(text).is_file():
-        raise FrosterError(f"--labels {text!r} is a file: give it with --labels-file.")
-    if "," not in text and Path(text.strip()).suffix.lower() in FILES:
+    if "," in text:
+        return check_labels([name for name in text.split(",") if name.strip()], "labels")
+    if OTHER_SEPARATORS.search(text.strip()):
+        names = [name.strip() for name in OTHER_SEPARATORS.split(text) if name.strip()]
+        warnings.warn(
+            f"Labels are separated by commas; {text.strip()!r} is read as {len(names)} names.",
+            FrosterWarning,
+            stacklevel=2,
+        )
+        return check_labels(names, "labels")
+    if is_file(text):
+        raise FrosterError(f"{text!r} is a file, not action names: give it as `labels_file=`.")
+    if Path(text.strip()).suffix.lower() in FILES:
         raise FrosterError(
-            f"--labels {text!r}: this file does not exist; give an existing one with --labels-file, "
+            f"There is no file {text!r}; give an existing one as `labels_file=`, "
             f"or {f'{text},'!r} for an action of that name."
         )
-    if "," not in text and (near := difflib.get_close_matches(name_key(text), VOCABULARY_SPELLINGS, n=1, cutoff=0.65)):
+    if near := difflib.get_close_matches(name_key(text), VOCABULARY_SPELLINGS, n=1, cutoff=0.65):
         raise FrosterError(
             f"There is no vocabulary {text!r}; did you mean the vocabulary {VOCABULARY_SPELLINGS[near[0]]!r}, "
             f"or {f'{text},'!r} for an action of that name?"
         )
-    return check_labels([name for name in text.split(",") if name.strip()], "--labels")
+    return check_labels([text] if text.strip() else [], "labels")
+
+
+def is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a file's name, or with a null byte
+        return False
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Labels from a file: text with one name a line (`#` begins a comment line), a JSON list of names, JSON
-    `{"name": "description"}`, the released JSON `{"0": "name: description"}`, or CSV with a column `name`.
+    """Labels from a file, in any form that `read_class_file` reads; numbered classes in the order of their numbers.
 
-    Raises `FrosterError` when the file is missing, not of these forms, empty, or names an action twice.
+    Names that are no words, as data sets spell them (ApplyEyeMakeup, brush_hair, Holding [something]), are read as
+    words in small letters, with a warning. Raises `FrosterError` when the file is missing, of another form, empty, or
+    names an action twice.
     """
-    text = read_text(Path(path), f"The labels file {path}")
-    if Path(path).suffix.lower() == ".csv":
-        rows = csv.DictReader(io.StringIO(text))
-        if "name" not in (rows.fieldnames or ()):
-            raise FrosterError(f"The labels file {path} needs a column `name`; {describe_header(text)}.")
-        return check_labels([row["name"] for row in rows], path)
-    if not looks_like_json(text):
-        lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-        return check_labels(lines, path)
-    content = load_json(text, f"The labels file {path}")
-    return check_labels(content, path) if text.lstrip().startswith("[") else check_pairs(named_pairs(content), path)
+    classes, numbered, _ = read_class_file(path, f"The labels file {path}")
+    if numbered:
+        classes = sorted(classes, key=lambda one: class_number(one, path))
+    return check_pairs(
+        [(name, one.description) for name, one in zip(in_words(classes, path), classes, strict=True)], path
+    )
 
 
-def load_json(text: str, source: str) -> list[Any]:
-    """JSON, its objects as lists of pairs, so that a name that comes twice is not lost.
-
-    Raises `FrosterError` that begins with `source`.
-    """
+def class_number(one: ListedClass, path: str | Path) -> int:
     try:
-        return json.loads(text, object_pairs_hook=list)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}, {error.msg}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise FrosterError(f"{source} is not valid JSON: {where}.") from error
+        return int(one.number[:18])
+    except ValueError:
+        raise FrosterError(f"{path}: {one.name!r} has the number {one.number[:40]!r}, which is none.") from None
 
 
-def named_pairs(content: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Pairs (name, description), in the order of the numbers where they are `("0", "name: description")`."""
-    if all(key.isdecimal() and isinstance(line, str) for key, line in content):
-        return [line.partition(":")[::2] for _, line in sorted(content, key=lambda pair: int(pair[0]))]
-    return content
+def in_words(classes: Sequence[ListedClass], path: str | Path) -> list[str]:
+    """The names, all in small letters and words where they are spelled as data sets do; then a warning says so."""
+    names = [one.name.strip() for one in classes]
+    placeholders = any(re.search(r"\[(some|part|number)\w*", name, re.IGNORECASE) for name in names)
+    identifiers = not any(re.search(r"\s", name) for name in names) and any(
+        re.search(r"[a-z][A-Z]|\w_\w", name) for name in names
+    )
+    if not (placeholders or identifiers):
+        return names
+    changed = next(name for name in names if readable_name(name) != name.lower())
+    warnings.warn(
+        f"{path}: names are read as words, such as {changed!r} as {readable_name(changed)!r}.",
+        FrosterWarning,
+        stacklevel=3,
+    )
+    return [readable_name(name) for name in names]
 
 
-def looks_like_json(text: str) -> bool:
-    """A text file may hold an action called `[red] card`; JSON that is broken still ends as it began."""
-    text = text.strip()
-    return text.startswith("{") or (text.startswith("[") and (text.endswith("]") or '"' in text))
+def warn_of_one_label(labels: Sequence[str] | Mapping[str, str]) -> None:
+    """Warns where there is nothing to choose from: scores are a softmax over the labels."""
+    if len(labels) == 1:
+        warnings.warn(
+            f"There is one label, {next(iter(labels))!r}, so its score is 1 whatever the video shows; give others to "
+            "choose from, or compare similarities.",
+            FrosterWarning,
+            stacklevel=3,
+        )
 
 
 def check_labels(labels: str | Sequence[str] | Mapping[str, str], source: str | Path = "labels") -> Labels:
