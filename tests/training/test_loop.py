@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,35 +67,65 @@ def assert_equal_weights(a: Path, b: Path) -> None:
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
 
 
-def run_process(recipe: TrainRecipe, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    path = recipe.out.with_suffix(".json")  # JSON is YAML
-    path.write_text(recipe.model_dump_json())
-    command = [
-        sys.executable,
-        "-m",
-        *launcher,
-        *(["-m"] if launcher else []),
-        "froster",
-        "train",
-        str(path),
-        *arguments,
-    ]
+# What `python -m froster train` does, but for a signal that ends it as step 5 begins, in the middle of an epoch.
+STOPPED = """
+import os, signal, sys
+from froster.training import loop
+from froster_video import main
+
+take_step = loop.take_step
+
+def step_or_stop(run, batches):
+    if run.step == 4 and not run.keys.rank:
+        os.kill({process}, signal.{signal})
+        signal.pause()
+    return take_step(run, batches)
+
+loop.take_step = step_or_stop
+main()
+"""
+# Several recipes one after the other: starting Python takes longer than training does.
+TRAIN_ALL = """
+import sys
+from pathlib import Path
+from froster.training.loop import train
+from froster.training.recipe import TrainRecipe
+
+for path in sys.argv[1:]:
+    train(TrainRecipe.read(Path(path)))
+"""
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the processes of `start` have: another number of threads may add in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def start(program: str, *arguments: object, launcher: tuple[str, ...] = (), folder: Path) -> subprocess.Popen[str]:
+    """Run Python code with arguments, under a launcher if one is given."""
+    script = folder / "program.py"
+    script.write_text(program)
+    command = [sys.executable, *(["-m", *launcher] if launcher else []), str(script), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def write_recipe(recipe: TrainRecipe) -> Path:
+    path = recipe.out.with_suffix(".json")  # JSON is YAML
+    path.write_text(recipe.model_dump_json())
+    return path
 
 
-def in_two_processes(recipe: TrainRecipe, *arguments: str) -> str:
+def in_two_processes(folder: Path, *recipes: TrainRecipe) -> str:
     """Train under torchrun on the CPU (gloo); returns standard error."""
-    _, errors = run_process(recipe, *arguments, launcher=LAUNCHER).communicate(timeout=180)
-    assert (recipe.out / "model.safetensors").exists(), errors
+    process = start(TRAIN_ALL, *map(write_recipe, recipes), launcher=LAUNCHER, folder=folder)
+    _, errors = process.communicate(timeout=300)
+    for recipe in recipes:
+        assert (recipe.out / "model.safetensors").exists(), errors
     return errors
 
 
@@ -149,35 +179,43 @@ def test_a_seed_gives_the_same_weights_twice_and_another_seed_others(manifest: P
     assert not torch.equal(other["visual.proj"], weights(same[0])["visual.proj"])
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("path", [RECIPE, OPEN_VCLIP], ids=["froster", "open-vclip"])
 def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, path: Path) -> None:
-    changes = ("optimizer.epochs=5", "average_from=1", "precision=auto", "data.workers=1")
+    changes = ("average_from=1", "precision=auto", "data.workers=1")
     whole, broken = (short_recipe(manifest, tmp_path / name, *changes, path=path) for name in ("whole", "broken"))
-    process = run_process(broken)
-    wait_for(broken.out / "checkpoints" / "epoch-003.safetensors", process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killing = STOPPED.format(process="os.getpid()", signal="SIGKILL")
+    process = start(killing, "train", write_recipe(broken), folder=tmp_path)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert [path.name for path in (broken.out / "checkpoints").iterdir()] == ["epoch-001.safetensors"]
     assert not (broken.out / "model.safetensors").exists()
     with pytest.raises(FrosterError, match="holds a run already: go on with `resume=True`"):
         loop.train(broken)
-    resumed = run_process(broken, "--resume")
-    _, errors = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, errors
-    uninterrupted = run_process(whole)
-    assert uninterrupted.wait(timeout=120) == 0
+    loop.train(broken, resume=True)
+    loop.train(whole)
     assert_equal_weights(whole.out / "model.safetensors", broken.out / "model.safetensors")
     ours, theirs = ([{**step, "seconds": 0} for step in log(recipe.out)] for recipe in (broken, whole))
     assert ours == theirs
     assert not list(tmp_path.rglob("*.partial*"))
 
 
+@pytest.fixture(scope="module")
+def two_processes(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRecipe, str]:
+    """A run of two processes, and what it wrote to standard error."""
+    folder = tmp_path_factory.mktemp("two")
+    recipe = short_recipe(manifest, folder / "run", "optimizer.learning_rate=1e-4", "average_from=1")
+    return recipe, in_two_processes(folder, recipe)
+
+
 @pytest.mark.slow
-def test_two_processes_are_one(manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_are_one(manifest: Path, tmp_path: Path, two_processes: tuple[TrainRecipe, str]) -> None:
     """Same losses and weights as one process with the same batches, to 1e-5; three classes do not divide by two."""
-    one, two = (short_recipe(manifest, tmp_path / name, "optimizer.learning_rate=1e-4") for name in ("one", "two"))
-    alone = run_process(one)
-    assert alone.wait(timeout=120) == 0
-    errors = in_two_processes(two)
+    two, errors = two_processes
+    one = short_recipe(manifest, tmp_path / "one", "optimizer.learning_rate=1e-4", "average_from=1")
+    loop.train(one)
     assert errors.count("epoch 3/3") == 1  # one of the two speaks
     ours, theirs = log(two.out), log(one.out)
     assert len(ours) == len(theirs) == 9
@@ -185,13 +223,14 @@ def test_two_processes_are_one(manifest: Path, tmp_path: Path) -> None:
         for name in ("loss", "cross_entropy", "video_distillation", "text_distillation"):
             assert mine[name] == pytest.approx(single[name], abs=1e-5)
         assert mine["gradient_norm"] == pytest.approx(single["gradient_norm"], rel=1e-4)
-    a, b = weights(one.out), weights(two.out)
     # Adam divides by the gradient's size: where that is next to nothing, rounding decides the direction of a step.
-    assert max((a[key] - b[key]).abs().max().item() for key in a) < 2e-4
+    for file in ("model.safetensors", "checkpoints/epoch-003.safetensors"):
+        a, b = weights(one.out / file), weights(two.out / file)
+        assert max((a[key] - b[key]).abs().max().item() for key in a) < 2e-4
 
 
-@pytest.mark.parametrize("path", [RECIPE, FINE_TUNED, OPEN_VCLIP], ids=["froster", "fine-tuned", "open-vclip"])
-def test_a_process_without_a_clip_takes_part(manifest: Path, tmp_path: Path, path: Path) -> None:
+@pytest.mark.slow
+def test_a_process_without_a_clip_takes_part(tmp_path: Path) -> None:
     """Batches of two, one clip a process: where one cannot be decoded, a process has none."""
     folder = tmp_path / "clips"
     write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
@@ -202,24 +241,38 @@ def test_a_process_without_a_clip_takes_part(manifest: Path, tmp_path: Path, pat
         "optimizer.learning_rate=1e-4",
         "optimizer.epochs=2",
     )
-    one, two = (short_recipe(folder / "manifest.csv", tmp_path / name, *changes, path=path) for name in ("one", "two"))
-    loop.train(one)
-    in_two_processes(two)
-    ours, theirs = ([step["loss"] for step in log(recipe.out)] for recipe in (two, one))
-    assert ours == pytest.approx(theirs, abs=1e-5)
-    assert len(json.loads((two.out / "unreadable.json").read_text())) == 1
+    recipes = {"froster": RECIPE, "fine-tuned": FINE_TUNED, "open-vclip": OPEN_VCLIP}
+    one, two = (
+        [
+            short_recipe(folder / "manifest.csv", tmp_path / f"{name}-{processes}", *changes, path=path)
+            for name, path in recipes.items()
+        ]
+        for processes in (1, 2)
+    )
+    in_two_processes(tmp_path, *two)
+    for alone, shared_out in zip(one, two, strict=True):
+        loop.train(alone)
+        ours, theirs = ([step["loss"] for step in log(recipe.out)] for recipe in (shared_out, alone))
+        assert ours == pytest.approx(theirs, abs=1e-5)
+        assert len(json.loads((shared_out.out / "unreadable.json").read_text())) == 1
 
 
-def test_two_stopped_processes_go_on_to_the_same_bits(manifest: Path, tmp_path: Path) -> None:
-    changes = ("average_from=1", "optimizer.epochs=6")
-    whole, broken = (short_recipe(manifest, tmp_path / name, *changes) for name in ("whole", "broken"))
-    in_two_processes(whole)
-    process = run_process(broken, launcher=LAUNCHER)
-    wait_for(broken.out / "checkpoints" / "epoch-003.safetensors", process)
-    process.terminate()
-    process.wait(timeout=60)
+@pytest.mark.slow
+def test_two_stopped_processes_go_on_to_the_same_bits(
+    manifest: Path, tmp_path: Path, two_processes: tuple[TrainRecipe, str]
+) -> None:
+    whole, _ = two_processes
+    broken = short_recipe(manifest, tmp_path / "broken", "optimizer.learning_rate=1e-4", "average_from=1")
+    stopping = STOPPED.format(process="os.getppid()", signal="SIGTERM")  # a scheduler stops the launcher
+    stopped = start(stopping, "train", write_recipe(broken), launcher=LAUNCHER, folder=tmp_path)
+    _, errors = stopped.communicate(timeout=300)
+    assert stopped.returncode, errors
+    assert [path.name for path in (broken.out / "checkpoints").iterdir()] == ["epoch-001.safetensors"]
     assert not (broken.out / "model.safetensors").exists()
-    in_two_processes(broken, "--resume")
+    going_on = TRAIN_ALL.replace("(Path(path))", "(Path(path)), resume=True")
+    resumed = start(going_on, write_recipe(broken), launcher=LAUNCHER, folder=tmp_path)
+    _, errors = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, errors
     assert_equal_weights(whole.out / "model.safetensors", broken.out / "model.safetensors")
 
 
@@ -432,9 +485,10 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(manifest: Path, tmp_pat
 
 
 def test_a_folder_has_one_run_at_a_time(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=1000")
-    first = run_process(recipe)
-    wait_for(recipe.out / "recipe.json", first)
+    recipe = short_recipe(manifest, tmp_path / "run")
+    stopped = STOPPED.format(process="os.getpid()", signal="SIGSTOP")
+    first = start(stopped, "train", write_recipe(recipe), folder=tmp_path)
+    assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
     monkeypatch.setattr(checkpoint, "LOCK_PATIENCE", 0.1)
     with pytest.raises(FrosterError, match=r"Another process is training in .*run; choose another out"):
         loop.train(recipe, resume=True)
