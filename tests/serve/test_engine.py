@@ -8,9 +8,9 @@ from torch import Tensor
 
 from froster.models import load_model
 from froster.recognizer import Recognizer
-from froster.serve.app import load_models
 from froster.serve.engine import Engine, StepsJob, VideoJob, encode_labels
 from froster.serve.errors import RequestError
+from froster.serve.service import load_models
 from froster.serve.settings import ServeSettings
 from froster.students.base import VideoFeatures
 from froster.text.classifier import encode_classes

@@ -9,8 +9,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from froster.errors import FrosterError
-from froster.serve.run import bound_socket
 from froster.serve.uploads import upload_folder
 from serve.conftest import Running, running_server
 
@@ -51,9 +49,9 @@ def half_an_upload(server: Running) -> socket.socket:
     return connection
 
 
-def wait_for_queue(client: httpx.Client, length: int) -> None:
+def wait_for_metric(client: httpx.Client, name: str, value: int) -> None:
     end = time.monotonic() + 10
-    while f"froster_queue_length {length}.0" not in client.get("/metrics", headers=SIGNED).text:
+    while f"froster_{name} {value}.0" not in client.get("/metrics", headers=SIGNED).text:
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -69,7 +67,7 @@ def test_a_second_server_leaves_the_uploads_of_the_first(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
     with half_an_upload(server), server.client() as client:
-        wait_for_queue(client, 1)
+        wait_for_metric(client, "uploads_arriving", 1)
         with upload_folder() as second:
             assert second.is_dir() and len(server.uploads()) == 1
         assert not second.exists() and len(server.uploads()) == 1
@@ -101,29 +99,32 @@ def test_token(server: Running) -> None:
             assert client.get(path).status_code == 200
 
 
-def test_full_queue(server: Running) -> None:
+def test_uploads_that_stay_incomplete_take_no_place(server: Running) -> None:
+    """Twice as many as may be at work, and a byte a second each."""
+    form = {"sample": (None, "bowing"), "labels": (None, "bowing, walking")}
     with server.client() as client:
-        waiting = [half_an_upload(server) for _ in range(2)]
-        wait_for_queue(client, 2)
-        form = {"sample": (None, "bowing"), "labels": (None, "bowing, walking")}
-        for path, body in (("/v1/recognize", {"files": form}), ("/v1/embed/text", {"json": {"texts": ["a"]}})):
-            answer = client.post(path, headers=SIGNED, **body)
-            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
-            assert 1 <= int(answer.headers["retry-after"]) <= 60
-        assert client.get("/healthz").status_code == 200
-        # Who is still sending is heard out first, else the answer may be lost with the connection.
-        head = f"POST /v1/embed/text HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 2"
-        with socket.create_connection(("127.0.0.1", port(server)), timeout=0.5) as sending:
-            sending.sendall(f"{head}\r\n\r\n{{".encode())
-            with pytest.raises(TimeoutError):
-                sending.recv(1)
-            sending.settimeout(20)
-            sending.sendall(b"}")
-            assert b"429" in sending.recv(100)
+        waiting = [half_an_upload(server) for _ in range(4)]
+        wait_for_metric(client, "uploads_arriving", 4)
+        for _ in range(2):
+            for connection in waiting:
+                connection.sendall(b"0")
+            assert client.post("/v1/recognize", files=form, headers=SIGNED).json()["label"] == "bowing"
+        assert "froster_queue_length 0.0" in client.get("/metrics", headers=SIGNED).text
         for connection in waiting:
             connection.close()
-        wait_for_queue(client, 0)
-        assert client.post("/v1/recognize", files=form, headers=SIGNED).json()["label"] == "bowing"
+        wait_for_metric(client, "uploads_arriving", 0)
+
+
+def test_refused_requests_are_read_to_their_end(server: Running) -> None:
+    """Else the answer may be lost with the connection."""
+    head = f"POST /v1/embed/text HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection(("127.0.0.1", port(server)), timeout=0.5) as sending:
+        sending.sendall(f"{head}Content-Length: 1000002\r\n\r\n".encode() + bytes(1_000_001))
+        with pytest.raises(TimeoutError):
+            sending.recv(1)
+        sending.settimeout(20)
+        sending.sendall(b"}")
+        assert b"400" in sending.recv(100)
 
 
 def test_stop(server: Running) -> None:
@@ -132,7 +133,8 @@ def test_stop(server: Running) -> None:
     with server.client() as client, half_an_upload(server) as connection, ThreadPoolExecutor(1) as pool:
         asked = pool.submit(client.post, "/v1/recognize", files=form, headers=SIGNED)
         with server.client() as other:
-            wait_for_queue(other, 2)
+            wait_for_metric(other, "queue_length", 1)
+            wait_for_metric(other, "uploads_arriving", 1)
         begin = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert asked.result().status_code in (200, 503)
@@ -143,15 +145,3 @@ def test_stop(server: Running) -> None:
     assert {path.name for path in server.temporary.iterdir()} == {"others"}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port(server)))
-
-
-def test_a_port_that_cannot_be_had() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        number = taken.getsockname()[1]
-        with pytest.raises(FrosterError, match=rf"port {number} .*`port=`"):
-            bound_socket("127.0.0.1", number)
-    with pytest.raises(FrosterError, match="Cannot listen"):
-        bound_socket("no.such.host.invalid", 0)
-    # Nobody can connect before the models are loaded.
-    with bound_socket("127.0.0.1", 0) as bound, pytest.raises(ConnectionRefusedError):
-        socket.create_connection(bound.getsockname())

@@ -11,7 +11,8 @@ from froster.cli.serve import serve
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.recognizer import Recognizer
-from froster.serve.app import create_app, load_models
+from froster.serve.app import create_app
+from froster.serve.service import load_models
 from froster.serve.settings import ServeSettings, parse_size, show_size
 
 

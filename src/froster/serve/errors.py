@@ -26,5 +26,9 @@ def shutting_down() -> RequestError:
     return RequestError(503, "shutting_down", "The server is shutting down; try again when it is back.", 5)
 
 
+def busy(why: str, seconds: int = 10) -> RequestError:
+    return RequestError(429, "queue_full", f"{why}; try again in {seconds} s.", seconds)
+
+
 def internal() -> RequestError:
     return RequestError(500, "internal", "The server failed at this request; its log says why.")

@@ -3,7 +3,8 @@
 import hmac
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,11 +24,11 @@ HEADERS = {
 }
 
 
-def error_answer(error: RequestError) -> JSONResponse:
+def error_answer(error: RequestError, headers: Mapping[str, str] = MappingProxyType({})) -> JSONResponse:
     retry = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     signs_in = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     return JSONResponse(
-        {"error": {"code": error.code, "message": str(error)}}, error.status, headers={**retry, **signs_in}
+        {"error": {"code": error.code, "message": str(error)}}, error.status, headers={**retry, **signs_in, **headers}
     )
 
 

@@ -18,6 +18,7 @@ class Metrics:
             "froster_request_seconds", "Time to the answer.", ("endpoint",), buckets=SECONDS, registry=self.registry
         )
         self.queue = Gauge("froster_queue_length", "Requests waiting or at work.", registry=self.registry)
+        self.arriving = Gauge("froster_uploads_arriving", "Requests whose bodies arrive.", registry=self.registry)
         self.batches = Histogram(
             "froster_batch_videos",
             "Videos that went through the network together.",

@@ -9,9 +9,10 @@ from types import FrameType
 
 import uvicorn
 
-from froster.errors import FrosterError
-from froster.serve.app import GRACE, Service, create_app
+from froster.serve.app import create_app
+from froster.serve.connections import Connection, bound_socket
 from froster.serve.engine import THREADS
+from froster.serve.service import GRACE, Service
 from froster.serve.settings import ServeSettings
 
 
@@ -36,7 +37,9 @@ def run(settings: ServeSettings, port: int) -> None:
     with bound_socket(settings.host, port) as bound:
         app = create_app(settings)
         logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients send
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE)
+        config = uvicorn.Config(
+            app, http=Connection, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+        )
         # uvicorn raises the signal again when all is closed: then it has done its work.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
@@ -46,20 +49,3 @@ def run(settings: ServeSettings, port: int) -> None:
         Server(config, service, f"froster serves {', '.join(service.models)} on {address}").run(sockets=[bound])
     if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
         os._exit(0)  # a long step of a model cannot be stopped in another way; all else is closed and removed
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A port of this server alone; nobody can connect until it listens. Raises `FrosterError`."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.socket(family)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((host, port))
-        except OSError:
-            bound.close()
-            raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise FrosterError(f"Cannot listen on {host}, port {port} ({reason}); try another `port=`.") from error
-    return bound

@@ -7,18 +7,21 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
 
-from froster.serve.errors import RequestError, bad_request, shutting_down
+from froster.errors import did_you_mean
+from froster.serve.errors import RequestError, bad_request, busy, shutting_down
 from froster.serve.settings import show_size
 from froster.video.files import VIDEO_SUFFIXES
 from froster.video.pictures import PICTURE_SUFFIXES
@@ -27,11 +30,15 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 PREFIX = "froster-serve-"
-FIELDS = 32  # parts of a form; ours has eight
+FIELDS = 32  # parts of a form; ours has nine fields
 FIELD_BYTES = 1_000_000  # of all parts but the file; 1000 labels are 30 kB
 SHORT_BYTES = 5000  # of any of them but the labels
-PATIENCE = 30.0  # seconds without a byte
+WINDOW = 30.0  # seconds in which a body that is not complete must bring WINDOW * LEAST_RATE bytes
+LEAST_RATE = 10_000  # bytes per second
+LARGEST_RATE = 200_000  # bytes per second at which the largest body allowed still arrives in time
+EXTRA_SECONDS = 60.0  # on top, for small bodies
 LINGER = 2.0  # seconds a refused upload is read on and thrown away: a client that still sends hears no answer
+SETTLED = 2.0  # seconds before the rate of an upload says anything
 
 
 @dataclass
@@ -75,43 +82,72 @@ def remove_if_left(folder: Path) -> None:
 
 
 class Body:
-    """The body of a request as it arrives; `closing` is set when the server is about to stop."""
+    """The body of a request as it arrives: at most `limit` bytes, in time.
 
-    def __init__(self, request: Request, closing: asyncio.Event) -> None:
-        self.receive, self.closing = request.receive, closing
+    `closing` is set when the server is about to stop, `dropped` when the body has to make room for another.
+    """
+
+    def __init__(self, request: Request, closing: asyncio.Event, limit: int) -> None:
+        self.receive, self.closing, self.limit = request.receive, closing, limit
         self.ended = False
+        self.dropped = asyncio.Event()
+        self.received = 0
+        self.begun = time.monotonic()
+
+    @property
+    def deadline(self) -> float:
+        """When the whole body must be here, on the monotonic clock."""
+        return self.begun + EXTRA_SECONDS + self.limit / LARGEST_RATE
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Raises `RequestError` when the body stops coming or the server stops, `ClientDisconnect` for one cut off."""
-        stopped = asyncio.ensure_future(self.closing.wait())
+        """Raises `RequestError` when the body comes too slowly or the server stops, `ClientDisconnect` when cut off."""
+        stopped, dropped = (asyncio.ensure_future(event.wait()) for event in (self.closing, self.dropped))
+        coming: asyncio.Future[Message] | None = None
+        window_end, wanted = time.monotonic() + WINDOW, self.received + WINDOW * LEAST_RATE
         try:
             while not self.ended:
-                coming = asyncio.ensure_future(self.receive())
-                try:
-                    await asyncio.wait({coming, stopped}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    coming.cancel()
-                if not coming.done():
-                    if stopped.done():
-                        raise shutting_down()
-                    raise RequestError(408, "upload_timeout", f"Nothing came for {PATIENCE:g} seconds; send it again.")
-                message = coming.result()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                self.ended = not message.get("more_body", False)
-                yield message.get("body", b"")
+                coming = coming or asyncio.ensure_future(self.receive())
+                left = min(window_end, self.deadline) - time.monotonic()
+                events: set[asyncio.Future[Any]] = {coming, stopped, dropped}
+                await asyncio.wait(events, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if stopped.done():
+                    raise shutting_down()
+                if coming.done():
+                    message, coming = coming.result(), None
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    self.ended = not message.get("more_body", False)
+                    chunk = message.get("body", b"")
+                    self.received += len(chunk)
+                    yield chunk
+                if self.ended:
+                    return
+                now = time.monotonic()
+                if now >= self.deadline:
+                    most = self.deadline - self.begun
+                    raise too_slow(f"was not complete after {most:.0f} s")
+                if dropped.done() or (now >= window_end and self.received < wanted):
+                    raise too_slow(f"came with less than {LEAST_RATE / 1000:g} kB/s")
+                if now >= window_end:
+                    window_end, wanted = now + WINDOW, self.received + WINDOW * LEAST_RATE
         finally:
-            stopped.cancel()
+            for waiting in (stopped, dropped, coming):
+                if waiting is not None:
+                    waiting.cancel()
 
-    async def whole(self, limit: int) -> bytes:
+    async def whole(self, arrivals: "Arrivals") -> bytes:
         """A small body. Raises `RequestError` for one of more than `limit` bytes."""
-        body = bytearray()
-        async for chunk in self.chunks():
-            body += chunk
-            if len(body) > limit:
-                await self.discard()
-                raise bad_request(f"The request is longer than {show_size(limit)}; send less.")
-        return bytes(body)
+        content = bytearray()
+        try:
+            with arrivals.admit(self):
+                async for chunk in self.chunks():
+                    content += chunk
+                    if len(content) > self.limit:
+                        raise bad_request(f"The request is longer than {show_size(self.limit)}; send less.")
+        except RequestError:
+            await self.discard()
+            raise
+        return bytes(content)
 
     async def discard(self) -> None:
         """Read what a client still sends, for a moment, and keep nothing."""
@@ -121,18 +157,64 @@ class Body:
                     pass
 
 
-@contextlib.asynccontextmanager
-async def read_form(request: Request, body: Body, folder: Path, limit: int) -> AsyncIterator[Form]:
-    """The multipart form of a request; its file, of at most `limit` bytes, is removed at the end.
+def too_slow(what: str) -> RequestError:
+    return RequestError(408, "upload_timeout", f"The upload {what}; send it again over a faster connection.")
 
-    Raises `RequestError` as soon as something is too large or malformed.
+
+class Arrivals:
+    """The bodies that are arriving, at most `most` at a time, and the `stored` bytes of uploads on the disk."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self.most, self.most_bytes = most, most_bytes
+        self.bodies: set[Body] = set()
+        self.stored = 0
+
+    @contextmanager
+    def admit(self, body: Body) -> Iterator[None]:
+        """Count a body while it arrives. When there are too many, the slowest gives way where it is too slow anyway.
+
+        Raises `RequestError` when all others are fast enough.
+        """
+        if len(self.bodies) >= self.most:
+            now = time.monotonic()
+            settled = [other for other in self.bodies if now - other.begun > SETTLED and not other.dropped.is_set()]
+            slowest = min(settled, key=lambda other: other.received / (now - other.begun), default=None)
+            if slowest is None or slowest.received > LEAST_RATE * (now - slowest.begun):
+                raise busy("Too many uploads are arriving")
+            slowest.dropped.set()
+        self.bodies.add(body)
+        try:
+            yield
+        finally:
+            self.bodies.discard(body)
+
+    def store(self, size: int) -> None:
+        """Count bytes that go to the disk. Raises `RequestError` when there are too many."""
+        if self.stored + size > self.most_bytes:
+            raise busy(f"The uploads at work fill the {show_size(self.most_bytes)} that they may have")
+        self.stored += size
+
+    def remove(self, size: int) -> None:
+        self.stored -= size
+
+
+@contextlib.asynccontextmanager
+async def read_form(
+    request: Request, body: Body, folder: Path, arrivals: Arrivals, fields: Collection[str]
+) -> AsyncIterator[Form]:
+    """The multipart form of a request, with some of these `fields`; the file in `file` is removed at the end.
+
+    Raises `RequestError` as soon as something is too large, unknown or malformed.
     """
-    reader = FormReader(folder, limit)
+    reader = FormReader(folder, arrivals, body.limit, fields)
     try:
         try:
-            reader.begin(request)
-            async for chunk in body.chunks():
-                reader.write(chunk)
+            with arrivals.admit(body):
+                reader.begin(request)
+                async for chunk in body.chunks():
+                    if body.received > body.limit + FIELD_BYTES:
+                        raise reader.too_large()
+                    reader.write(chunk)
             form = reader.finish()
         except RequestError:
             reader.close()
@@ -146,8 +228,8 @@ async def read_form(request: Request, body: Body, folder: Path, limit: int) -> A
 class FormReader:
     """Takes a multipart body piece by piece; the part `file` goes to the disk, all others stay in memory."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, arrivals: Arrivals, limit: int, fields: Collection[str]) -> None:
+        self.folder, self.arrivals, self.limit, self.fields = folder, arrivals, limit, fields
         self.form = Form()
         self.written = self.in_memory = self.parts = 0
         self.ended = False
@@ -198,6 +280,8 @@ class FormReader:
             self.sink.close()
         if self.form.file is not None:
             self.form.file.unlink(missing_ok=True)
+        self.arrivals.remove(self.written)
+        self.written = 0
 
     def begin_part(self) -> None:
         self.parts += 1
@@ -220,6 +304,11 @@ class FormReader:
         self.header, self.content = bytearray(), bytearray()
 
     def end_headers(self) -> None:
+        if self.name not in self.fields:
+            hint = did_you_mean(self.name, self.fields)
+            raise bad_request(f"The form has an unknown field {self.name[:99]!r}; {hint}")
+        if self.name in self.form.fields:
+            raise bad_request(f"The field {self.name!r} comes twice; send it once.")
         if self.name == "file":
             if self.form.file is not None:
                 raise bad_request("Send one file at a time.")
@@ -236,9 +325,10 @@ class FormReader:
                 raise bad_request(f"The text of the form is longer than {show_size(FIELD_BYTES)}; send less.")
             self.value += data[start:end]
             return
-        self.written += end - start
-        if self.written > self.limit:
+        if self.written + end - start > self.limit:
             raise self.too_large()
+        self.arrivals.store(end - start)
+        self.written += end - start
         self.sink.write(data[start:end])
 
     def end_part(self) -> None:

@@ -1,0 +1,73 @@
+import asyncio
+import threading
+from collections.abc import Generator
+
+import httpx
+import pytest
+
+from froster.serve.app import create_app
+from froster.serve.engine import StepsJob
+from froster.serve.service import Service
+from froster.serve.settings import ServeSettings
+
+FORM = {"sample": (None, "bowing"), "labels": (None, "bowing, walking")}
+
+
+def test_a_full_queue() -> None:
+    """Complete requests hold places until they are answered; others are told when to come back."""
+    app = create_app(ServeSettings(queue=2, device="cpu"))
+    service: Service = app.state.service
+    goes_on = threading.Event()
+
+    def blocked() -> Generator[None, None, None]:
+        assert goes_on.wait(20)
+        yield
+
+    async def work() -> None:
+        transport = httpx.ASGITransport(app)
+        async with service.running(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            service.engine.submit(StepsJob(blocked()))
+            waiting = [asyncio.ensure_future(client.post("/v1/recognize", files=FORM)) for _ in range(2)]
+            while service.admitted < 2:
+                await asyncio.sleep(0.01)
+            for path, body in (("/v1/recognize", {"files": FORM}), ("/v1/embed/text", {"json": {"texts": ["a"]}})):
+                refused = await client.post(path, **body)  # type: ignore[arg-type]
+                assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+                assert 1 <= int(refused.headers["retry-after"]) <= 60
+            assert (await client.get("/healthz")).status_code == 200
+            assert "froster_queue_length 2.0" in (await client.get("/metrics")).text
+            goes_on.set()
+            assert [(await answer).json()["label"] for answer in waiting] == ["bowing", "bowing"]
+            assert service.admitted == 0
+            assert (await client.post("/v1/recognize", files=FORM)).status_code == 200
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_places_are_taken_when_the_body_is_complete(late: bool) -> None:
+    """A body that completes while the queue is full is refused, too."""
+    app = create_app(ServeSettings(queue=1, device="cpu"))
+    service: Service = app.state.service
+    filled = asyncio.Event()
+
+    async def body() -> object:
+        yield b'{"texts": '
+        await filled.wait()
+        yield b'["walking"]}'
+
+    async def work() -> None:
+        transport = httpx.ASGITransport(app)
+        async with service.running(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            asked = asyncio.ensure_future(client.post("/v1/embed/text", content=body()))  # type: ignore[arg-type]
+            while not service.arrivals.bodies:
+                await asyncio.sleep(0.01)
+            assert service.admitted == 0
+            with service.place_in_queue():
+                if late:
+                    filled.set()
+                    assert (await asked).json()["error"]["code"] == "queue_full"
+            filled.set()
+            assert (await asked).status_code == (429 if late else 200)
+
+    asyncio.run(work())
