@@ -149,7 +149,7 @@ def test_vocabulary_by_name(random_student: VideoStudent) -> None:
         ({"labels": ["a", "a"]}, "given twice"),
         ({"views": 0}, "at least 1"),
         ({"labels": [1, 2]}, "must be text"),
-        ({"labels": {"a": ""}, "sampling": "bogus"}, "no 'bogus'; choose from uniform, release"),
+        ({"labels": {"a": ""}, "sampling": "bogus"}, "no sampling 'bogus'; choose from uniform, release"),
         ({"temporal_pooling": "bogus"}, "choose from logits, features"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
         ({"precision": "float8"}, "no precision 'float8'"),

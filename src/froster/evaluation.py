@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from froster.data.manifests import LabelledVideo, class_indices
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
+from froster.provenance import ClipSampling
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
@@ -124,7 +125,7 @@ class ScoredPart:
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model, its scores by the name of the vocabulary, and the evaluation that they give.
+    """A model, its scores by the name of the vocabulary, the classes of each, and the evaluation that they give.
 
     Softmax of `temperature` times the cosines is the labels' shares.
     """
@@ -132,6 +133,7 @@ class ScoredModel:
     network: VideoStudent
     temperature: float
     parts: dict[str, ScoredPart]
+    classes: dict[str, list[str]]
     report: ModelReport
 
 
@@ -287,14 +289,14 @@ def load_clips(
 def evaluate_model(
     model: str | Path,
     videos: Sequence[LabelledVideo],
-    vocabularies: Mapping[str, Labels],
+    vocabularies: Mapping[str, Labels] | None,
     manifest: Path,
     *,
     student: str | None = None,
     templates: tuple[str, ...] | None = None,
-    views: int = 3,
-    frames: int = 8,
-    sampling: Sampling = "uniform",
+    views: int | None = None,
+    frames: int | None = None,
+    sampling: Sampling | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 2,
@@ -303,9 +305,10 @@ def evaluate_model(
     """Evaluate `load_model(model, student)` on the videos of a manifest.
 
     `vocabularies`: labels (name -> description) by name, one vocabulary `"all"`, or `"base"` and `"novel"` as in the
-    papers. A video is compared with the labels of the one vocabulary that holds its class. `templates`: by default
-    the model's own. `seen` is called with the number of videos done so far. The numbers depend neither on `workers` nor
-    on the run.
+    papers; None for the classes of the videos, with the descriptions that the model was trained with. A video is
+    compared with the labels of the one vocabulary that holds its class. `templates`, `views`, `frames` and `sampling`:
+    by default the model's own (`model.templates`, `model.clip_sampling`). `seen` is called with the number of videos
+    done so far. The numbers depend neither on `workers` nor on the run.
 
     Raises `FrosterError` for a label in two vocabularies or in none, a vocabulary without a readable video, counts
     below 1, and a device or precision that cannot be used; `WeightsError` for the model.
@@ -330,26 +333,32 @@ def evaluate_model(
 def score_model(
     model: str | Path,
     videos: Sequence[LabelledVideo],
-    vocabularies: Mapping[str, Labels],
+    vocabularies: Mapping[str, Labels] | None,
     manifest: Path,
     *,
     student: str | None = None,
     templates: tuple[str, ...] | None = None,
-    views: int = 3,
-    frames: int = 8,
-    sampling: Sampling = "uniform",
+    views: int | None = None,
+    frames: int | None = None,
+    sampling: Sampling | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 2,
     seen: Callable[[int], None] | None = None,
 ) -> ScoredModel:
     """`evaluate_model`, with the network and the score of every video."""
-    if min(views, frames, workers) < 1:
-        raise FrosterError(f"views ({views}), frames ({frames}) and workers ({workers}) must be 1 or more.")
-    truths = find_classes(videos, vocabularies, manifest)
+    if workers < 1:
+        raise FrosterError(f"workers ({workers}) must be 1 or more.")
+    ClipSampling().override(frames, views, sampling)  # raises before the model is loaded
+    if vocabularies is not None:
+        find_classes(videos, vocabularies, manifest)
     where = pick_device(device)
     dtype = pick_precision(precision, where)
     network = load_model(model, student, seed=0)
+    chosen = network.clip_sampling.override(frames, views, sampling)
+    if vocabularies is None:
+        vocabularies = {"all": described_classes(network, videos)}
+    truths = find_classes(videos, vocabularies, manifest)
     warn_of_random_start(network)
     temperature = network.logit_scale.detach().float().exp().item()
     network = network.to(where, dtype)
@@ -359,9 +368,7 @@ def score_model(
 
     def counted() -> Iterator[tuple[int, VideoClips | VideoError]]:
         size = network.config.image_size
-        for index, clips in load_clips(
-            videos, frames=frames, views=views, size=size, sampling=sampling, workers=workers
-        ):
+        for index, clips in load_clips(videos, **asdict(chosen), size=size, workers=workers):
             yield index, clips
             if seen is not None:
                 seen(index + 1)
@@ -385,9 +392,9 @@ def score_model(
             "manifest": str(manifest),
             "templates": len(prompts),
             "descriptions": sum(bool(text) for labels in vocabularies.values() for text in labels.values()),
-            "views": views,
-            "frames": frames,
-            "sampling": sampling,
+            "views": chosen.views,
+            "frames": chosen.frames,
+            "sampling": chosen.sampling,
             "device": str(where),
             "precision": str(dtype).removeprefix("torch."),
         },
@@ -395,7 +402,14 @@ def score_model(
         unreadable=[(str(videos[index].path), reason) for index, reason in scored.unreadable.items()],
         partial=[(str(videos[index].path), reason) for index, reason in scored.partial.items()],
     )
-    return ScoredModel(network, temperature, scored_parts, report)
+    names = {part: list(labels) for part, labels in vocabularies.items()}
+    return ScoredModel(network, temperature, scored_parts, names, report)
+
+
+def described_classes(model: VideoStudent, videos: Sequence[LabelledVideo]) -> Labels:
+    """The classes of the videos, in alphabetical order, with the descriptions that the model was trained with."""
+    known = model.labels or {}
+    return {name: known.get(name, "") for name in sorted({video.label for video in videos})}
 
 
 def find_classes(

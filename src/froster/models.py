@@ -44,6 +44,9 @@ def load_model(
     `device`: `"cpu"`, `"cuda"`, ... or `"auto"`. `seed`: of the modules that a student adds to a plain CLIP; by default
     PyTorch's global generator initializes them.
 
+    The model of a training run has its classes in `model.labels` (name -> description; None where nothing says), its
+    prompt templates in `model.templates`, and in `model.clip_sampling` how clips are taken from a video.
+
     Raises `WeightsError` for a name that is unknown or a file that cannot be used, `FrosterError` for a student that
     does not exist.
     """
@@ -58,6 +61,14 @@ def load_model(
         model = student_from(checkpoint, path, student or found.student, options)
     if checkpoint.is_plain:
         model.clip_name = found.name
+    checkpoint.provenance.apply_to(model)
+    if checkpoint.provenance.templates_file:
+        warnings.warn(
+            f"{path} was trained with the templates in {checkpoint.provenance.templates_file}, which it does not hold: "
+            "give them as templates.",
+            FrosterWarning,
+            stacklevel=2,
+        )
     return model.to(pick_device(device) if isinstance(device, str) else device, dtype)
 
 

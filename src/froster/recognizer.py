@@ -1,6 +1,7 @@
 """The front door: videos and action names in, ranked actions out."""
 
 import copy
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.device import pick_device, pick_precision
-from froster.errors import FrosterError, VideoError, is_out_of_memory
+from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
+from froster.provenance import ClipSampling, stored_provenance
 from froster.scoring import TemporalPooling
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
@@ -50,36 +52,40 @@ class Recognizer:
     """Recognises any actions in any video.
 
     `model`: a `VideoStudent`, or what `load_model` takes. `labels`: names, a mapping name -> description (`""` where
-    there is none), or the name of a vocabulary such as `"ucf-101"`. `descriptions` of the labels: a mapping by name, or
-    a file. `templates` of the prompts, with `{}` for the name: a list, or a file; by default the model's own. `views`
-    clips of `frames` frames are taken in time, their logits averaged. `sampling="release"` takes and prepares the
-    frames as the authors' code does. `temporal_pooling`: what is averaged over the frames, `"logits"` or
-    `"features"`; by default the method's own. `device`: `"auto"`, `"cpu"`, `"cuda"`, …; `precision`: `"auto"` (bfloat16
-    where the machine has it), `"float32"` or `"bfloat16"`.
+    there is none), or the name of a vocabulary such as `"ucf-101"`; by default the classes that the model was trained
+    on, with their descriptions. `descriptions` of the labels: a mapping by name, or a file. `templates` of the prompts,
+    with `{}` for the name: a list, or a file. `views` clips of `frames` frames are taken in time, their logits
+    averaged. `sampling="release"` takes and prepares the frames as the authors' code does. Templates, views, frames and
+    sampling are by default the model's own (`model.templates`, `model.clip_sampling`). `temporal_pooling`: what
+    is averaged over the frames, `"logits"` or `"features"`; by default the method's own. `device`: `"auto"`, `"cpu"`,
+    `"cuda"`, …; `precision`: `"auto"` (bfloat16 where the machine has it), `"float32"` or `"bfloat16"`.
 
-    The class matrix is computed here, once, and kept in the user's cache. Raises `FrosterError` for words, devices or
-    precisions that cannot be used, `WeightsError` for weights that cannot.
+    The class matrix is computed here, once, and kept in the user's cache. Raises `FrosterError` where neither the
+    caller nor the model names labels, and for words, devices or precisions that cannot be used, `WeightsError` for
+    weights that cannot.
     """
 
     def __init__(
         self,
         model: VideoStudent | str | Path,
-        labels: str | Sequence[str] | Mapping[str, str],
+        labels: str | Sequence[str] | Mapping[str, str] | None = None,
         *,
         descriptions: Mapping[str, str] | str | Path | None = None,
         templates: Sequence[str] | str | Path | None = None,
-        views: int = 3,
-        frames: int = 8,
-        sampling: Sampling = "uniform",
+        views: int | None = None,
+        frames: int | None = None,
+        sampling: Sampling | None = None,
         temporal_pooling: TemporalPooling | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        if views < 1 or frames < 1:
-            raise FrosterError(f"views and frames must be at least 1, not {views} and {frames}.")
-        for value, known in ((sampling, get_args(Sampling)), (temporal_pooling, get_args(TemporalPooling))):
-            if value is not None and value not in known:
-                raise FrosterError(f"There is no {value!r}; choose from {', '.join(known)}.")
+        if temporal_pooling is not None and temporal_pooling not in get_args(TemporalPooling):
+            raise FrosterError(f"There is no {temporal_pooling!r}; choose from {', '.join(get_args(TemporalPooling))}.")
+        ClipSampling().override(frames, views, sampling)  # raises before anything is fetched or loaded
+        if labels is None:
+            labels = model.labels if isinstance(model, VideoStudent) else stored_provenance(model).labels
+        if labels is None:
+            raise FrosterError(f"{name_of(model)} does not know which labels it was trained on: give some.")
         self.labels: Labels = check_labels(labels)
         if descriptions is not None:
             self.labels = describe_labels(self.labels, descriptions)
@@ -92,7 +98,10 @@ class Recognizer:
         self.temperature = student.logit_scale.detach().float().exp().item()
         self.model = student.to(self.device, self.dtype).eval()
         warn_of_unknown_labels(student, list(self.labels))
-        self.views, self.frames, self.sampling, self.temporal_pooling = views, frames, sampling, temporal_pooling
+        chosen = student.clip_sampling.override(frames, views, sampling)
+        self.views, self.frames, self.sampling = chosen.views, chosen.frames, chosen.sampling
+        self.temporal_pooling = temporal_pooling
+        self._sampling_given = sampling is not None
         self.classes = load_or_encode_classes(self.model, self.labels, templates_for(student, words)).to(self.device)
 
     def predict(self, video: str | Path | NDArray[np.uint8]) -> Prediction:
@@ -102,7 +111,10 @@ class Recognizer:
         """
         if isinstance(video, np.ndarray):
             if self.sampling == "release":
-                raise FrosterError("Release sampling needs the frame rate of a file; frames in memory have none.")
+                without = "Release sampling needs the frame rate of a file; frames in memory have none"
+                if self._sampling_given:
+                    raise FrosterError(f"{without}.")
+                warnings.warn(f"{without}: frames are taken evenly from all of them.", FrosterWarning, stacklevel=2)
             size = self.model.config.image_size
             return self._rank("", clips_from_array(video, frames=self.frames, views=self.views, size=size), None)
         if not isinstance(video, str | Path):
@@ -158,3 +170,7 @@ class Recognizer:
             similarities={names[i]: similarity_of[i] for i in order},
             warning=warning,
         )
+
+
+def name_of(model: VideoStudent | str | Path) -> str:
+    return model.title if isinstance(model, VideoStudent) else str(model)

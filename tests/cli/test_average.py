@@ -9,8 +9,8 @@ from froster import load_model
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
 from froster.cli.average import average
-from froster.cli.checkpoints import trained_labels
 from froster.errors import FrosterError
+from froster.provenance import stored_provenance
 
 LABELS = {"walking": "", "bowing": "a bend from the hips"}
 
@@ -35,14 +35,14 @@ def test_a_folder_is_all_its_checkpoints_and_labels_are_kept(epochs: Path, tmp_p
     mean = load_model(out)
     assert mean.logit_scale.item() == pytest.approx(1.5)
     assert torch.equal(mean.visual.proj, load_model(epochs / "epoch-1.safetensors").visual.proj)
-    assert trained_labels(out) == LABELS
+    assert stored_provenance(out).labels == LABELS
 
     third = tmp_path / "third.safetensors"
     mean.logit_scale.data.fill_(6)
     save_checkpoint(mean, third, labels=json.dumps({"walking": ""}))
     average([epochs, third], out)
     assert load_model(out).logit_scale.item() == pytest.approx(3)
-    assert trained_labels(out) is None
+    assert stored_provenance(out).labels is None
 
 
 def test_one_checkpoint_has_nothing_to_average_with(epochs: Path, tmp_path: Path) -> None:

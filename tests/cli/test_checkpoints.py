@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,6 @@ from froster.checkpoints.own import FORMAT
 from froster.cli.checkpoints import (
     check_not_among,
     check_output_name,
-    common_labels,
-    trained_labels,
     weights_file,
 )
 from froster.errors import FrosterError, WeightsError
@@ -21,28 +18,6 @@ def labelled(path: Path, labels: str | None, form: str = FORMAT) -> Path:
     metadata = {"format": form} | ({"labels": labels} if labels is not None else {})
     safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata)
     return path
-
-
-def test_labels_of_a_run_and_of_what_has_none(tmp_path: Path) -> None:
-    labels = {"walking": "", "bowing": "a bend from the hips"}
-    assert trained_labels(labelled(tmp_path / "a.safetensors", json.dumps(labels))) == labels
-    assert trained_labels(labelled(tmp_path / "b.safetensors", None)) is None
-    assert trained_labels(labelled(tmp_path / "c.safetensors", "cats and dogs", form="pt")) is None
-    torch.save({"a": torch.zeros(1)}, tmp_path / "d.pt")
-    assert trained_labels(tmp_path / "d.pt") is None
-    for damaged in ("{", "7"):
-        with pytest.raises(WeightsError, match=r"e\.safetensors is a damaged froster checkpoint"):
-            trained_labels(labelled(tmp_path / "e.safetensors", damaged))
-
-
-def test_common_labels_are_those_on_which_all_agree(tmp_path: Path) -> None:
-    first = labelled(tmp_path / "first.safetensors", '{"walking": "", "bowing": ""}')
-    same = labelled(tmp_path / "same.safetensors", '{"bowing": "", "walking": ""}')
-    other = labelled(tmp_path / "other.safetensors", '{"walking": ""}')
-    without = labelled(tmp_path / "without.safetensors", None)
-    assert common_labels([without, first, same]) == {"labels": '{"walking": "", "bowing": ""}'}
-    assert common_labels([first, other]) == {}
-    assert common_labels([without]) == {}
 
 
 def test_weights_file_of_names_folders_and_files(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from froster import cli
@@ -32,6 +33,7 @@ from froster.models import load_model
 from froster.shipped import existing_recipe
 from froster.text import descriptions
 from froster.text.descriptions import PROMPT, Answer, Server, ask_descriptions
+from froster.text.prompts import read_templates
 from froster.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -599,10 +601,10 @@ def bad_templates(folder: Path) -> Path:
 def test_a_run_is_tested_with_the_templates_that_it_was_trained_with(
     froster: Callable[..., Result], folder: Path
 ) -> None:
-    recipe = TrainRecipe.read(existing_recipe(Path("froster-puppets")), ["data.templates=templates.txt"])
-    metadata = {"recipe": recipe.model_dump_json(), "labels": json.dumps({"walking": "", "Juggling": ""})}
-    save_checkpoint(load_model("puppets"), folder / "run" / "model.safetensors", **metadata)
-    said = "Using the templates in templates.txt, which the model was trained with."
+    model, labels = load_model("puppets"), {"walking": "", "Juggling": ""}
+    model.labels, model.templates = labels, read_templates(folder / "templates.txt")
+    save_checkpoint(model, folder / "run" / "model.safetensors")
+    said = "Using the 2 templates that run was trained with."
     evaluated = froster("evaluate", "run", "--data", "my-test-clips.csv", "--views", 1, "--json")
     assert said in evaluated.err
     assert json.loads(evaluated.out)["templates"] == 2
@@ -610,7 +612,18 @@ def test_a_run_is_tested_with_the_templates_that_it_was_trained_with(
     own = froster("predict", "clip.mp4", "--model", "run", "--views", 1)
     assert said in own.err
     assert own.out != usual
-    (folder / "templates.txt").unlink()
-    missing = froster("predict", "clip.mp4", "--model", "run", "--views", 1)
-    assert "warning: run was trained with the templates in templates.txt, which is not there" in missing.err
-    assert missing.out == usual
+
+
+def test_a_checkpoint_from_before_names_a_file_of_templates(froster: Callable[..., Result], folder: Path) -> None:
+    recipe = TrainRecipe.read(existing_recipe(Path("froster-puppets")), ["data.templates=templates.txt"])
+    path = folder / "old" / "model.safetensors"
+    metadata = {"recipe": recipe.model_dump_json(), "labels": json.dumps({"walking": "", "Juggling": ""})}
+    save_checkpoint(load_model("puppets"), path, **metadata)
+    with safetensors.safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        kept = {key: value for key, value in file.metadata().items() if key not in ("templates", "clip_sampling")}
+    safetensors.torch.save_file(tensors, path, kept)
+    usual = froster("predict", "clip.mp4", "--model", "puppets", "--labels-file", "actions.txt", "--views", 1).out
+    old = froster("predict", "clip.mp4", "--model", "old", "--views", 1)
+    assert "was trained with the templates in templates.txt, which it does not hold: give them as templates" in old.err
+    assert old.out == usual

@@ -46,14 +46,14 @@ def test_without_models_labels_and_films(video: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_is_asked_with_the_prompts_that_it_was_trained_with(video: Path, tmp_path: Path) -> None:
-    (tmp_path / "templates.txt").write_text("riding a bicycle and {}\n")
-    recipe = json.dumps({"data": {"templates": "templates.txt"}})
-    save_checkpoint(load_model("puppets"), tmp_path / "run" / "model.safetensors", recipe=recipe)
+    model = load_model("puppets")
+    model.templates = ("riding a bicycle and {}",)
+    save_checkpoint(model, tmp_path / "run" / "model.safetensors")
     options = ("--labels", "riding a bicycle, bowing", "--frames", 2)
     models = ("--models", "usual=puppets,own=run", "--no-animation")
     result = froster("explain", video, "--label", "bowing", *options, *models, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "Using the templates in templates.txt, which the model was trained with." in result.stderr
+    assert "Using the 1 template that run was trained with." in result.stderr
     said = {}
     for name, model in (("usual", "puppets"), ("own", "run")):
         same = ("--model", model, "--views", 1, "--precision", "float32", "--json")

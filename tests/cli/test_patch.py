@@ -7,10 +7,10 @@ import pytest
 from froster import load_model
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
-from froster.cli.checkpoints import trained_labels
 from froster.cli.patch import patch
 from froster.errors import FrosterError
 from froster.models import puppets_weights
+from froster.provenance import stored_provenance
 
 LABELS = {"walking": "", "bowing": "a bend from the hips"}
 
@@ -29,7 +29,7 @@ def test_labels_of_the_run_are_kept(run: Path, tmp_path: Path) -> None:
     patch("puppets", run, 0.25, out)
     own = load_model("puppets").logit_scale.item()
     assert load_model(out).logit_scale.item() == pytest.approx(own + 0.75)
-    assert trained_labels(out) == LABELS
+    assert stored_provenance(out).labels == LABELS
 
 
 def test_inputs_are_not_overwritten(run: Path, tmp_path: Path) -> None:

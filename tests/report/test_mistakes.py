@@ -13,7 +13,7 @@ NAMES = {"base": ["a", "b", "c", "d", "e"], "novel": ["v", "w"]}
 
 
 def scored(parts: dict[str, ScoredPart], temperature: float = 20.0) -> ScoredModel:
-    return ScoredModel(NETWORK, temperature, parts, ModelReport({}, {}, [], []))
+    return ScoredModel(NETWORK, temperature, parts, NAMES, ModelReport({}, {}, [], []))
 
 
 def test_order_is_that_of_a_slow_count_over_both_vocabularies() -> None:

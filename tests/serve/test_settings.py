@@ -58,10 +58,11 @@ def test_models_are_loaded_without_a_word_on_labels_that_nobody_gave() -> None:
 def test_templates_are_those_of_each_run_or_those_given(
     videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained, given, run = tmp_path / "trained.txt", tmp_path / "given.txt", tmp_path / "run.safetensors"
-    trained.write_text("a drawing of {}.\n")
+    trained, given, run = ["a drawing of {}."], tmp_path / "given.txt", tmp_path / "run.safetensors"
     given.write_text("someone who is {}\n")
-    save_checkpoint(load_model("puppets"), run, recipe=json.dumps({"data": {"templates": str(trained)}}))
+    model = load_model("puppets")
+    model.templates = tuple(trained)
+    save_checkpoint(model, run)
     video, labels = next(iter(videos.values())), list(videos)
     answers: dict[str, dict[str, float]] = {}
 
@@ -82,9 +83,9 @@ def test_templates_are_those_of_each_run_or_those_given(
             assert answers[model] == pytest.approx(recognizer.predict(video).similarities, abs=1e-4), (model, its)
         found += answers.values()
         said = capsys.readouterr().err
-        assert (f"Using the templates in {trained}" in said) == (templates is None)
+        assert (f"Using the 1 template that {run} was trained with" in said) == (templates is None)
     for one, other in combinations(found[:3], 2):  # trained with, usual, given
         assert max(abs(one[label] - other[label]) for label in labels) > 0.001
-    trained.write_text("a {} and a {}")
-    with pytest.raises(FrosterError, match=r"trained\.txt, line 1"):
-        serve([str(run)], device="cpu")
+    given.write_text("a {} and a {}")
+    with pytest.raises(FrosterError, match=r"given\.txt, line 1"):
+        serve([str(run)], templates=given, device="cpu")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from froster.clip.build import clip_names
 from froster.clip.model import ClipConfig
+from froster.provenance import Provenance
 
 StateDict = dict[str, Tensor]
 
@@ -28,6 +29,7 @@ class Checkpoint:
     student: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     clip_source: ClipSource | None = None  # where CLIP's own tensors are when `state` does not have them
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def is_plain(self) -> bool:

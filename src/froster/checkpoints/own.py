@@ -16,6 +16,7 @@ from froster.clip.build import clip_names
 from froster.clip.model import ClipConfig
 from froster.errors import WeightsError
 from froster.files import replace_when_written
+from froster.provenance import provenance_metadata, read_provenance
 
 FORMAT = "froster-1"
 TOKEN_TABLE = "text.token_embedding.weight"
@@ -33,8 +34,9 @@ class Savable(Protocol):
 def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
     """Write a `VideoStudent` or a `Clip` as safetensors, whole or not at all.
 
-    `dtype` converts the tensors, for instance to float16 for shipping. Token rows that are zero are left out, and all
-    of CLIP's tensors where the student's `clip_source` says that they are elsewhere.
+    `dtype` converts the tensors, for instance to float16 for shipping. A student's `labels`, `templates` and
+    `clip_sampling` go into the metadata. Token rows that are zero are left out, and all of CLIP's tensors where the
+    student's `clip_source` says that they are elsewhere.
     """
     source: ClipSource | None = getattr(model, "clip_source", None)
     state = model.state_dict()
@@ -51,6 +53,7 @@ def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None 
         "student": getattr(model, "name", ""),
         "options": json.dumps(getattr(model, "options", {})),
         **({"clip": json.dumps(asdict(source))} if source else {}),
+        **provenance_metadata(model),
         **metadata,
     }
     with replace_when_written(Path(path)) as temporary:
@@ -69,9 +72,10 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
             table = torch.zeros(config.vocab_size, config.text_width)
             table[tensors[TOKEN_ROWS].long()] = state[TOKEN_TABLE]
             state[TOKEN_TABLE] = table
-        return Checkpoint(state, config, metadata["student"] or None, json.loads(metadata["options"]), source)
+        student, options = metadata["student"] or None, json.loads(metadata["options"])
     except DAMAGE as error:
         raise WeightsError(f"{path} is a damaged froster checkpoint ({error!r}): {DOWNLOAD_AGAIN}.") from error
+    return Checkpoint(state, config, student, options, source, read_provenance(metadata, path))
 
 
 def clip_digest(state: StateDict, config: ClipConfig) -> str:

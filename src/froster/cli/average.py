@@ -21,10 +21,11 @@ def average(
     Example: froster average runs/first/checkpoints --out averaged.safetensors
     """
     from froster.checkpoints.own import save_checkpoint
-    from froster.cli.checkpoints import check_not_among, check_output_name, common_labels, weights_file
+    from froster.cli.checkpoints import check_not_among, check_output_name, weights_file
     from froster.errors import FrosterError
     from froster.interpolation import StateDict, average_states
     from froster.models import load_model
+    from froster.provenance import common_provenance, provenance_of
     from froster.students import VideoStudent
 
     def describe(student: VideoStudent) -> str:
@@ -41,6 +42,7 @@ def average(
         )
     check_not_among(out, files)
     model = load_model(checkpoints[0])
+    provenance = [provenance_of(model)]
 
     def states() -> Iterator[StateDict]:
         yield {key: value.clone() for key, value in model.state_dict().items()}
@@ -51,10 +53,12 @@ def average(
                     f"{path} holds {describe(other)}, {checkpoints[0]} holds {describe(model)}: "
                     "only checkpoints of one network can be averaged."
                 )
+            provenance.append(provenance_of(other))
             yield other.state_dict()
 
     model.load_state_dict(average_states(states()))
-    save_checkpoint(model, out, None, average_of=", ".join(map(str, checkpoints)), **common_labels(files))
+    common_provenance(provenance).apply_to(model)
+    save_checkpoint(model, out, None, average_of=", ".join(map(str, checkpoints)))
     echo(str(out))
 
 

@@ -1,15 +1,12 @@
 """What the commands need to know of checkpoint files besides their weights."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from froster.errors import FrosterError, WeightsError
+from froster.errors import FrosterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from froster.text.labels import Labels
 
 
 def weights_file(model: str | Path) -> Path:
@@ -18,35 +15,6 @@ def weights_file(model: str | Path) -> Path:
     from froster.models import resolve
 
     return find_weights_file(resolve(model).path)
-
-
-def trained_labels(path: Path) -> "Labels | None":
-    """The labels that a run's weights say they were trained on; None where the file does not say.
-
-    Raises `WeightsError` when they are damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    from froster.checkpoints.own import FORMAT
-    from froster.text.labels import check_pairs
-
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError:  # another format; whether it can be read is found when it is loaded
-        return None
-    if metadata.get("format") != FORMAT or "labels" not in metadata:
-        return None
-    try:
-        return check_pairs(list(json.loads(metadata["labels"]).items()), path)
-    except (ValueError, AttributeError) as error:
-        raise WeightsError(f"{path} is a damaged froster checkpoint: its labels cannot be read.") from error
-
-
-def common_labels(paths: "Iterable[Path]") -> dict[str, str]:
-    """Metadata for a checkpoint made of others: the labels that all with labels agree on, or nothing."""
-    found = [labels for path in paths if (labels := trained_labels(path))]
-    return {"labels": json.dumps(found[0])} if found and all(labels == found[0] for labels in found) else {}
 
 
 def check_output_name(out: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.predict import Precision, SamplingName, templates_of
+from froster.cli.predict import Precision, SamplingName, tell_of_templates
 from froster.cli.terminal import Screen, echo_json
 from froster.cli.vocabularies import check_one_way, read_vocabularies
 from froster.errors import FrosterError
@@ -57,11 +57,20 @@ def evaluate(
     student: Annotated[
         str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
     ] = None,
-    views: Annotated[int, typer.Option(min=1, help="Clips taken from each video; their scores are averaged.")] = 3,
-    frames: Annotated[int, typer.Option(min=1, help="Frames a clip.")] = 8,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Clips taken from each video; their scores are averaged. [default: the model's, or 3]",
+        ),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames a clip. [default: the model's, or 8]")] = None,
     sampling: Annotated[
-        SamplingName, typer.Option(help="release: take and prepare frames as the authors' code does.")
-    ] = SamplingName.uniform,
+        SamplingName | None,
+        typer.Option(
+            help="release: take and prepare frames as the authors' code does. [default: the model's, or uniform]"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
     workers: Annotated[int, typer.Option(min=1, help="Videos decoded at a time.")] = 2,
@@ -84,15 +93,16 @@ def evaluate(
     from froster.data.manifests import read_manifest
     from froster.evaluation import evaluate_model
     from froster.files import replace_when_written
+    from froster.text.prompts import read_templates
 
     videos = read_manifest(data, split)
     vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
-    prompts = templates_of(model, templates)
+    prompts = read_templates(templates) if templates is not None else None
+    tell_of_templates(model, prompts)
 
     errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:
-        number = sum(map(len, vocabularies.values()))
-        task = bar.add_task(f"Loading {model} and reading {number} labels", total=None)
+        task = bar.add_task(f"Loading {model} and reading its labels", total=None)
         report = evaluate_model(
             model,
             videos,
@@ -102,7 +112,7 @@ def evaluate(
             templates=prompts,
             views=views,
             frames=frames,
-            sampling=sampling.value,
+            sampling=None if sampling is None else sampling.value,
             device=device,
             precision=precision.value,
             workers=workers,

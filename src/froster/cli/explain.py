@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.predict import templates_of
+from froster.cli.predict import tell_of_templates
 from froster.cli.terminal import Screen, echo
 from froster.errors import FrosterError
 
@@ -22,7 +22,7 @@ def explain(
     label: Annotated[str, typer.Option(help="The action that is explained.")],
     labels: Annotated[
         str | None,
-        typer.Option(help='The actions that it competes with, "a, b, c" or a vocabulary (see `froster classes`).'),
+        typer.Option(help='The actions that it competes with, "a, b, c" or a vocabulary; by default those of a run.'),
     ] = None,
     models: Annotated[
         str, typer.Option(help="name=MODEL, …, each what `froster predict --model` takes; frozen=puppets,froster=RUN.")
@@ -45,6 +45,7 @@ def explain(
     from froster.explain.video import explain_video
     from froster.models import default_model
     from froster.picture import check_picture_path
+    from froster.provenance import stored_provenance
     from froster.recognizer import Recognizer
     from froster.text.labels import check_labels, parse_labels
     from froster.video import find_videos
@@ -53,7 +54,11 @@ def explain(
     if out.suffix.lower() != ".png":
         raise FrosterError(f"--out {out} must end in .png; the films are written beside it.")
     check_picture_path(out)
-    wanted = parse_labels(labels) if labels is not None else {}
+    if labels is not None:
+        wanted = parse_labels(labels)
+    else:
+        known = (stored_provenance(model).labels for model in named.values())
+        wanted = next(filter(None, known), {})
     wanted = wanted if label.strip() in wanted else {**check_labels([label], "--label"), **wanted}
     found = find_videos([video])
     if len(found) != 1:
@@ -63,12 +68,11 @@ def explain(
         model, why = default_model()
         messages.print(why)
         named = {model: model}
-    prompts = {name: templates_of(model, None) for name, model in named.items()}
+    for model in named.values():
+        tell_of_templates(model, None)
     with messages.status("Looking"):
         recognizers = {
-            name: Recognizer(
-                model, wanted, templates=prompts[name], views=1, frames=frames, device=device, precision="float32"
-            )
+            name: Recognizer(model, wanted, views=1, frames=frames, device=device, precision="float32")
             for name, model in named.items()
         }
         explanation = explain_video(found[0], label.strip(), recognizers, kind.value)

@@ -19,7 +19,7 @@ def patch(
     Example: froster patch vit-b-16 runs/first --ratio 0.5 --out patched.safetensors
     """
     from froster.checkpoints.own import save_checkpoint
-    from froster.cli.checkpoints import check_not_among, check_output_name, common_labels, weights_file
+    from froster.cli.checkpoints import check_not_among, check_output_name, weights_file
     from froster.errors import FrosterError
     from froster.interpolation import patch_states
     from froster.models import load_clip, load_model
@@ -31,5 +31,5 @@ def patch(
     if model.clip_source:
         raise FrosterError(f"{student} holds what was trained beside CLIP, not CLIP itself: there is nothing to patch.")
     model.load_state_dict(patch_states(load_clip(clip).state_dict(), model.state_dict(), ratio))
-    save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}", **common_labels([file]))
+    save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}")
     echo(str(out))

@@ -1,7 +1,6 @@
 """`froster predict`: videos and action names in, ranked actions out."""
 
 import csv
-import json
 import sys
 from enum import StrEnum
 from functools import partial
@@ -65,11 +64,20 @@ def predict(
         str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show for each video.")] = 5,
-    views: Annotated[int, typer.Option(min=1, help="Clips taken from each video; their scores are averaged.")] = 3,
-    frames: Annotated[int, typer.Option(min=1, help="Frames a clip.")] = 8,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Clips taken from each video; their scores are averaged. [default: the model's, or 3]",
+        ),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames a clip. [default: the model's, or 8]")] = None,
     sampling: Annotated[
-        SamplingName, typer.Option(help="release: take and prepare frames as the authors' code does.")
-    ] = SamplingName.uniform,
+        SamplingName | None,
+        typer.Option(
+            help="release: take and prepare frames as the authors' code does. [default: the model's, or uniform]"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines (the default in a pipe).")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV: video, rank, label, score, similarity.")] = False,
     picture: Annotated[
@@ -92,19 +100,16 @@ def predict(
     from froster.models import default_model, load_model
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
-    from froster.text.labels import parse_labels, read_labels
+    from froster.text.prompts import read_templates
 
     if picture is not None:
         from froster.picture import check_picture_path, save_picture
 
         check_picture_path(picture)
-    if labels_file is not None:
-        wanted = read_labels(labels_file)
-    else:
-        wanted = parse_labels(labels) if labels is not None else labels_of(model)
+    wanted = labels_of(model, labels, labels_file)
     if descriptions is not None:
         wanted = describe_labels(wanted, descriptions)
-    prompts = templates_of(model, templates)
+    prompts = read_templates(templates) if templates is not None else None
     paths, failures = find_all(videos)
 
     as_table = sys.stdout.isatty() and not as_json and not as_csv
@@ -129,6 +134,7 @@ def predict(
 
     if labels is None and labels_file is None:
         messages.print(f"Using the {len(wanted)} label{'s' * (len(wanted) > 1)} the model was trained on.")
+    tell_of_templates(model, prompts)
     for name, missing in list(failures.items()):
         fail(name, missing)
     predictions: list[Prediction] = []
@@ -143,12 +149,14 @@ def predict(
                 templates=prompts,
                 views=views,
                 frames=frames,
-                sampling=sampling.value,
+                sampling=None if sampling is None else sampling.value,
                 device=device,
                 precision=precision.value,
             )
         network, numbers = recognizer.model.name, str(recognizer.dtype).removeprefix("torch.")
-        messages.print(f"{network} on {model}, {views} x {frames} frames, {numbers} on {recognizer.device}")
+        how = f"{recognizer.views} x {recognizer.frames} frames"
+        how += f" ({recognizer.sampling} sampling)" * (recognizer.sampling != "uniform")
+        messages.print(f"{network} on {model}, {how}, {numbers} on {recognizer.device}")
         with progress_bar(screen, hide=len(paths) < 2) as bar:
             for video, result in bar.track(recognizer.predict_many(paths), len(paths), description="Recognising"):
                 if isinstance(result, VideoError):
@@ -169,55 +177,32 @@ def predict(
         raise typer.Exit(1)
 
 
-def labels_of(model: str) -> "Labels":
-    """The labels the model was trained on. Raises `FrosterError` when it does not say."""
-    from froster.cli.checkpoints import trained_labels, weights_file
+def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Labels":
+    """The labels that are asked for; without any, those the model was trained on.
 
-    # Releases know no labels, and must not be fetched in vain.
-    found = trained_labels(weights_file(model)) if model != "auto" and Path(model).exists() else None
+    Raises `FrosterError` when it does not say.
+    """
+    from froster.provenance import stored_provenance
+    from froster.text.labels import parse_labels, read_labels
+
+    if labels_file is not None:
+        return read_labels(labels_file)
+    if labels is not None:
+        return parse_labels(labels)
+    found = stored_provenance(model).labels if model != "auto" else None
     if found is None:
         raise FrosterError(WHICH_ACTIONS)
     return found
 
 
-def templates_of(model: str, file: Path | None) -> "tuple[str, ...] | None":
-    """The templates of the file; without one, those that the model was trained with, None for the usual ones."""
-    import warnings
+def tell_of_templates(model: str, given: "tuple[str, ...] | None") -> None:
+    """Say where the model was trained with templates other than the usual ones and none are given."""
+    from froster.provenance import stored_provenance
+    from froster.text.prompts import TEMPLATES
 
-    from froster.cli.checkpoints import weights_file
-    from froster.errors import FrosterWarning
-    from froster.text.prompts import read_templates
-
-    if file is not None:
-        return read_templates(file)
-    trained = trained_templates(weights_file(model)) if model != "auto" and Path(model).exists() else None
-    if trained is None:
-        return None
-    if not trained.is_file():
-        warnings.warn(
-            f"{model} was trained with the templates in {trained}, which is not there: give them with --templates.",
-            FrosterWarning,
-            stacklevel=2,
-        )
-        return None
-    warn(f"Using the templates in {trained}, which the model was trained with.")
-    return read_templates(trained)
-
-
-def trained_templates(path: Path) -> Path | None:
-    """The file of templates that the recipe of a run's weights names, if any."""
-    from safetensors import SafetensorError, safe_open
-
-    from froster.checkpoints.own import FORMAT
-
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        recipe = json.loads(metadata.get("recipe", "{}")) if metadata.get("format") == FORMAT else {}
-    except (SafetensorError, ValueError):  # another format, or damaged, which is found when it is loaded
-        return None
-    name = recipe.get("data", {}).get("templates")
-    return Path(name) if name else None
+    own = stored_provenance(model).templates if given is None and model != "auto" else None
+    if own and own != TEMPLATES:
+        warn(f"Using the {len(own)} template{'s' * (len(own) > 1)} that {model} was trained with.")
 
 
 def find_all(names: list[str]) -> tuple[list[Path], dict[str, VideoError]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.predict import Precision, SamplingName, templates_of
+from froster.cli.predict import Precision, SamplingName, tell_of_templates
 from froster.cli.terminal import Screen, echo
 from froster.cli.vocabularies import check_one_way, read_vocabularies
 
@@ -50,11 +50,20 @@ def report(
     student: Annotated[
         str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
     ] = None,
-    views: Annotated[int, typer.Option(min=1, help="Clips taken from each video; their scores are averaged.")] = 3,
-    frames: Annotated[int, typer.Option(min=1, help="Frames a clip.")] = 8,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Clips taken from each video; their scores are averaged. [default: the model's, or 3]",
+        ),
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames a clip. [default: the model's, or 8]")] = None,
     sampling: Annotated[
-        SamplingName, typer.Option(help="release: take and prepare frames as the authors' code does.")
-    ] = SamplingName.uniform,
+        SamplingName | None,
+        typer.Option(
+            help="release: take and prepare frames as the authors' code does. [default: the model's, or uniform]"
+        ),
+    ] = None,
     mistakes: Annotated[int, typer.Option(min=0, help="Mistakes shown as short films, the surest first.")] = 12,
     attention: Annotated[bool, typer.Option(help="Show where the model looked in them.")] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
@@ -71,17 +80,18 @@ def report(
     from froster.data.manifests import read_manifest
     from froster.report import write_report
     from froster.report.write import check_page_path
+    from froster.text.prompts import read_templates
 
     check_page_path(out)
     check_one_way(labels, labels_file, base, novel)
     videos = read_manifest(data, split)
     vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
-    prompts = templates_of(model, templates)
+    prompts = read_templates(templates) if templates is not None else None
+    tell_of_templates(model, prompts)
 
     errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:
-        number = sum(map(len, vocabularies.values()))
-        task = bar.add_task(f"Loading {model} and reading {number} labels", total=None)
+        task = bar.add_task(f"Loading {model} and reading its labels", total=None)
         write_report(
             model,
             videos,
@@ -93,7 +103,7 @@ def report(
             templates=prompts,
             views=views,
             frames=frames,
-            sampling=sampling.value,
+            sampling=None if sampling is None else sampling.value,
             device=device,
             precision=precision.value,
             workers=workers,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.predict import Precision, templates_of
+from froster.cli.predict import Precision, tell_of_templates
 from froster.cli.terminal import as_flags, echo
 from froster.extras import extra
 
@@ -44,6 +44,7 @@ def serve(
     Example: froster serve --model vit-b-16
     """
     from froster.serve.settings import ServeSettings, parse_size
+    from froster.text.prompts import read_templates
 
     models, why = tuple(model or ()), ""
     if not models:
@@ -51,6 +52,9 @@ def serve(
 
         name, why = default_model()
         models = (name,)
+    prompts = read_templates(templates) if templates is not None else None
+    for name in models:
+        tell_of_templates(name, prompts)
     settings = ServeSettings(
         models=models,
         host=host,
@@ -63,7 +67,7 @@ def serve(
         batch=batch,
         device=device,
         precision=precision.value,
-        templates={name: found for name in models if (found := templates_of(name, templates))},
+        templates=dict.fromkeys(models, prompts) if prompts else {},
     )
     if why:
         echo(as_flags(why))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froster.cli.interrupt import stop
-from froster.cli.predict import WHICH_ACTIONS, Precision, labels_of, templates_of
+from froster.cli.predict import WHICH_ACTIONS, Precision, labels_of, tell_of_templates
 from froster.cli.terminal import Screen, echo, echo_json
 from froster.errors import FrosterError
 
@@ -50,7 +50,7 @@ def timeline(
     ] = None,
     window: Annotated[float, typer.Option(help="Seconds that are looked at together.")] = 2.0,
     stride: Annotated[float, typer.Option(help="Seconds from window to window.")] = 1.0,
-    frames: Annotated[int, typer.Option(min=1, help="Frames a window.")] = 8,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames a window. [default: the model's, or 8]")] = None,
     negatives: Annotated[
         list[str] | None,
         typer.Option(metavar="VIDEO", help="A video, or folder, that shows none of the actions; repeat for more."),
@@ -75,21 +75,19 @@ def timeline(
     from froster.models import default_model, load_model
     from froster.picture import check_picture_path
     from froster.recognizer import Recognizer
-    from froster.text.labels import parse_labels, read_labels
+    from froster.text.prompts import read_templates
     from froster.timeline import USUAL_THRESHOLD
     from froster.timeline.files import write_timeline
     from froster.video.stream import Sliding, is_stream, seconds_of
 
-    if labels_file is not None:
-        wanted = read_labels(labels_file)
-    else:
-        wanted = parse_labels(labels) if labels is not None else labels_of(model)
+    wanted = labels_of(model, labels, labels_file)
     names = list(wanted)
-    Sliding(window, stride, frames)
+    Sliding(window, stride, frames or 1)  # raises before anything is loaded
     out = out or Path("stream-timeline" if is_stream(video) else f"{Path(video).stem}-timeline")
     check_picture_path(out.with_name(f"{out.name}.png"))
     length = seconds_of(video)
-    prompts = templates_of(model, templates)
+    prompts = read_templates(templates) if templates is not None else None
+    tell_of_templates(model, prompts)
 
     messages = Screen(stderr=True, soft_wrap=True)
     if model == "auto":

@@ -28,8 +28,8 @@ def read_vocabularies(
     base: str | None,
     novel: str | None,
     descriptions: Path | None,
-) -> dict[str, "Labels"]:
-    """The labels of each vocabulary, `all`, or `base` and `novel`; by default those of the videos."""
+) -> dict[str, "Labels"] | None:
+    """The labels of each vocabulary, `all`, or `base` and `novel`; None for those of the videos as the model knows."""
     from froster.text.descriptions import describe_labels
     from froster.text.labels import parse_labels, read_labels
 
@@ -40,6 +40,8 @@ def read_vocabularies(
         vocabularies = {"all": read_labels(labels_file)}
     elif labels is not None:
         vocabularies = {"all": parse_labels(labels)}
+    elif descriptions is None:
+        return None
     else:
         vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
     if descriptions is not None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from froster.data.manifests import LabelledVideo
@@ -23,16 +24,16 @@ SUFFIXES = (".html", ".htm")
 def write_report(
     model: str | Path,
     videos: Sequence[LabelledVideo],
-    vocabularies: Mapping[str, Labels],
+    vocabularies: Mapping[str, Labels] | None,
     manifest: Path,
     out: Path,
     *,
     split: str | None = None,
     student: str | None = None,
     templates: tuple[str, ...] | None = None,
-    views: int = 3,
-    frames: int = 8,
-    sampling: Sampling = "uniform",
+    views: int | None = None,
+    frames: int | None = None,
+    sampling: Sampling | None = None,
     device: str = "auto",
     precision: str = "auto",
     workers: int = 2,
@@ -74,19 +75,19 @@ def write_report(
         workers=workers,
         seen=lambda done: tell("Evaluating", done, len(videos)),
     )
-    names = {part: list(labels) for part, labels in vocabularies.items()}
+    chosen = scored.network.clip_sampling.override(frames, views, sampling)
     network = scored.network.float() if attention else None  # attention in bfloat16 would be coarse
     pictured: list[tuple[Mistake, LabelledVideo, Film | None]] = []
-    worst = find_mistakes(scored, names, mistakes)
+    worst = find_mistakes(scored, scored.classes, mistakes)
     for number, mistake in enumerate(worst, start=1):
         video = videos[mistake.index]
         film: Film | None = None
         with suppress(VideoError):  # it could be read before; the report must not be lost for it
-            film = film_of(video, network, views=views, frames=frames, sampling=sampling)
+            film = film_of(video, network, **asdict(chosen))
         pictured.append((mistake, video, film))
         tell("Drawing mistakes", number, len(worst))
     counts = {part: count_confusions(of_part) for part, of_part in scored.parts.items()}
-    content = Content(scored.report, scored.network.title, split, names, counts, pictured, mistakes, run)
+    content = Content(scored.report, scored.network.title, split, scored.classes, counts, pictured, mistakes, run)
     with replace_when_written(out) as temporary:
         # File names may hold bytes that are no text.
         temporary.write_text(page(content), encoding="utf-8", errors="backslashreplace")

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from froster.checkpoints.checkpoint import ClipSource, StateDict
 from froster.clip.model import Clip, ClipConfig
+from froster.provenance import ClipSampling
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, Step
+from froster.text.labels import Labels
 from froster.text.prompts import TEMPLATES
 
 
@@ -65,6 +67,8 @@ class VideoStudent(nn.Module):
         self.clip_name: str | None = None  # what `load_clip` takes, if a plain CLIP is what this one was loaded from
         self.clip_source: ClipSource | None = None  # where CLIP's tensors are, if a checkpoint need not hold them
         self.random_start: str | None = None  # digest of randomly initialized modules that its predictions depend on
+        self.labels: Labels | None = None  # name -> description of the classes it was trained on, if known
+        self.clip_sampling = ClipSampling()  # how clips are taken from a video where nobody says otherwise
         self.visual = clip.visual
         self.text = clip.text
         self.logit_scale = clip.logit_scale

@@ -37,7 +37,11 @@ def score_timeline(
     `VideoError` where nothing can be decoded or window or stride make no sense; warns of damage.
     """
     if recognizer.sampling != "uniform":
-        raise FrosterError("A timeline takes frames evenly from each window: use a recognizer with uniform sampling.")
+        warnings.warn(
+            f"A timeline takes frames evenly from each window; {recognizer.sampling} sampling is not used.",
+            FrosterWarning,
+            stacklevel=2,
+        )
     return _score(recognizer, str(source), Sliding(window, stride, recognizer.frames))
 
 

@@ -32,6 +32,7 @@ from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.losses.open_vclip import interpolated_weights, weight_distance
 from froster.models import load_clip, load_model
+from froster.provenance import ClipSampling
 from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import templates_for
@@ -55,7 +56,6 @@ class Run:
     """All that a run needs from step to step, and all that changes."""
 
     recipe: TrainRecipe
-    labels: Labels
     folder: RunFolder
     keys: BatchKeys  # which clips this process sees
     objective: Objective  # student, projectors and teacher
@@ -278,6 +278,8 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
             raise FrosterError(f"{student.name} trains nothing on the text side: there is no text to distil into.")
         distillation = Distillation(student.config.embed_dim, **options).to(device)
     labels, templates = data.labels, templates_for(student, data.templates, warn=processes.is_main_process)
+    student.labels, student.templates = dict(labels), templates
+    student.clip_sampling = ClipSampling(frames=recipe.data.frames, sampling=recipe.data.sampling)
     prompts = ClassPrompts(labels, templates)
     teacher, teacher_classes = None, None
     if clip and distillation:
@@ -310,7 +312,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
         processes=processes.num_processes,
     )
     fingerprint = {"precision": (str(autocast or torch.float32).removeprefix("torch."), "")} | data.fingerprint
-    return Run(recipe, labels, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
+    return Run(recipe, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
 
 
 def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Clip:
@@ -504,8 +506,8 @@ def end_epoch(run: Run, processes: PartialState) -> None:
 
 
 def save(run: Run, student: VideoStudent, path: Path) -> None:
-    """Write a student with the recipe it comes from and the classes it was trained on."""
-    save_checkpoint(student, path, recipe=run.recipe.model_dump_json(), labels=json.dumps(run.labels))
+    """Write a student with the recipe it comes from."""
+    save_checkpoint(student, path, recipe=run.recipe.model_dump_json())
 
 
 def tested_student(run: Run) -> VideoStudent:

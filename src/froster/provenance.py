@@ -1,0 +1,171 @@
+"""What a checkpoint says about how it was trained, so that it is used in the same way everywhere.
+
+A trained model carries three attributes besides its weights: `labels`, the classes it was trained on with their
+descriptions; `templates`, the prompt templates themselves; and `clip_sampling`, how clips are taken from a video. They
+are stored in the metadata of our checkpoints, and every use of the model (recognizer, evaluation, report, timeline,
+explanation, server) takes its defaults from them.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import safetensors
+
+from froster.errors import FrosterError, FrosterWarning, WeightsError
+from froster.text.labels import Labels, check_pairs
+from froster.text.prompts import check_templates
+from froster.video import Sampling
+
+if TYPE_CHECKING:
+    from froster.students import VideoStudent
+
+MOST_FRAMES = 10_000  # of all views; more in a file's metadata is damage
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    """How clips are taken from a video: `views` clips of `frames` frames each, by the rule `sampling`.
+
+    `"uniform"` covers the whole video evenly; `"release"` takes and prepares frames as the authors' code does (one
+    frame in 16 at 30 a second).
+    """
+
+    frames: int = 8
+    views: int = 3
+    sampling: Sampling = "uniform"
+
+    def __post_init__(self) -> None:
+        if not all(type(count) is int and count >= 1 for count in (self.frames, self.views)):
+            raise FrosterError(f"views and frames must be at least 1, not {self.views} and {self.frames}.")
+        if self.sampling not in get_args(Sampling):
+            raise FrosterError(f"There is no sampling {self.sampling!r}; choose from {', '.join(get_args(Sampling))}.")
+
+    def override(self, frames: int | None, views: int | None, sampling: Sampling | None) -> "ClipSampling":
+        """These settings with those that are not None in their place. Raises `FrosterError` for unusable ones."""
+        return ClipSampling(
+            self.frames if frames is None else frames,
+            self.views if views is None else views,
+            self.sampling if sampling is None else sampling,
+        )
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a checkpoint says about its training; None where it does not say.
+
+    `templates_file`: a file of templates that an older checkpoint names instead of holding the templates.
+    """
+
+    labels: Labels | None = None
+    templates: tuple[str, ...] | None = None
+    clip_sampling: ClipSampling | None = None
+    templates_file: str | None = None
+
+    def apply_to(self, model: "VideoStudent") -> None:
+        """Set the model's attributes; templates only where the model has any: some learn the words around the names."""
+        model.labels = None if self.labels is None else dict(self.labels)
+        if self.templates and model.templates:
+            model.templates = self.templates
+        model.clip_sampling = self.clip_sampling or ClipSampling()
+
+
+def provenance_of(model: "VideoStudent") -> Provenance:
+    """What `save_checkpoint` would store of the model."""
+    return Provenance(model.labels, model.templates, model.clip_sampling)
+
+
+def common_provenance(checkpoints: Sequence[Provenance]) -> Provenance:
+    """For a checkpoint made of others: the labels on which all agree that have any, the first one's other settings.
+
+    Warns where those differ.
+    """
+    first, labels = checkpoints[0], [found.labels for found in checkpoints if found.labels is not None]
+    for what, key in (("templates", "templates"), ("clip sampling", "clip_sampling")):
+        if any(getattr(found, key) != getattr(first, key) for found in checkpoints):
+            warnings.warn(
+                f"The checkpoints were trained with different {what}; those of the first are kept.",
+                FrosterWarning,
+                stacklevel=2,
+            )
+    agreed = labels[0] if labels and all(of_one == labels[0] for of_one in labels) else None
+    return replace(first, labels=agreed)
+
+
+def provenance_metadata(model: object) -> dict[str, str]:
+    """The part of a checkpoint's metadata that `read_provenance` reads; nothing for a plain CLIP."""
+    labels: Labels | None = getattr(model, "labels", None)
+    sampling: ClipSampling | None = getattr(model, "clip_sampling", None)
+    if sampling is None:
+        return {}
+    metadata = {
+        "templates": json.dumps(list(model.templates), ensure_ascii=False),  # type: ignore[attr-defined]
+        "clip_sampling": json.dumps(asdict(sampling)),
+    }
+    return metadata | ({} if labels is None else {"labels": json.dumps(labels, ensure_ascii=False)})
+
+
+def read_provenance(metadata: Mapping[str, str], path: str | Path) -> Provenance:
+    """The training that the metadata of our checkpoint `path` tells of.
+
+    Nothing is taken on trust: types and limits are checked, and a file that the metadata names is not opened. Raises
+    `WeightsError` that names the file and the damaged entry.
+    """
+
+    def entry(key: str) -> Any:
+        return json.loads(metadata[key]) if key in metadata else None
+
+    what = "labels"
+    try:
+        labels = entry("labels")
+        if labels is not None:
+            labels = check_pairs(list(labels.items()), path)
+        what = "templates"
+        templates = entry("templates")
+        if templates is not None:
+            if not isinstance(templates, list):
+                raise TypeError("not a list")
+            templates = check_templates(templates) if templates else ()
+        what = "clip_sampling"
+        sampling = entry("clip_sampling")
+        if sampling is not None:
+            sampling = ClipSampling(**sampling)
+            if sampling.frames * sampling.views > MOST_FRAMES:
+                raise ValueError("too many frames")
+    except (ValueError, AttributeError, TypeError, RecursionError, FrosterError) as error:
+        raise WeightsError(f"{path} is a damaged froster checkpoint: its {what} cannot be read.") from error
+    file = None if templates is not None else templates_file(metadata)
+    return Provenance(labels, templates, sampling, file)
+
+
+def templates_file(metadata: Mapping[str, str]) -> str | None:
+    """The file of templates in the recipe of a checkpoint from before the templates themselves were stored."""
+    try:
+        name = json.loads(metadata.get("recipe", "{}"))["data"]["templates"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return name if isinstance(name, str) and name else None
+
+
+def stored_provenance(model: str | Path) -> Provenance:
+    """What a checkpoint file or a run's folder says about its training, without reading its weights.
+
+    Nothing for names of releases, which are not fetched, and for files of others. Raises `WeightsError` for a folder
+    without weights and for damaged entries.
+    """
+    from froster.checkpoints.hub import find_weights_file
+    from froster.checkpoints.own import FORMAT
+
+    path = Path(model)
+    if not path.exists():
+        return Provenance()
+    file = find_weights_file(path)
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            metadata = opened.metadata() or {}
+    except (safetensors.SafetensorError, OSError):  # another format, or damaged, which is found when it is loaded
+        return Provenance()
+    return read_provenance(metadata, file) if metadata.get("format") == FORMAT else Provenance()
