@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from froster.checkpoints.checkpoint import Checkpoint, ClipSource, StateDict
-from froster.checkpoints.hub import RELEASES, fetch_release, find_release, find_weights_file
+from froster.checkpoints.hub import RELEASES, SUFFIXES, fetch_release, find_release, find_weights_file
 from froster.checkpoints.own import clip_digest, tensors_digest
 from froster.checkpoints.read import load_into, read_checkpoint
 from froster.clip.build import build_clip, clip_names
@@ -164,23 +164,42 @@ def recognised_student(checkpoint: Checkpoint) -> str | None:
 def source_state(source: ClipSource, path: Path) -> StateDict:
     """The tensors of the CLIP beside which the checkpoint `path` was trained: where it was, or beside `path`.
 
-    Raises `WeightsError` when it is in neither place.
+    The name comes from a file: nothing is downloaded for it, and only weights files are opened. Raises `WeightsError`
+    when no CLIP of that name is there, or only another one.
     """
-    errors = []
-    for place in (source.name, path.with_name(Path(source.name).name)):
+    others, unreadable = [], []
+    for place in source_places(source.name, path):
         try:
             clip = load_clip(place)
-        except WeightsError as error:
-            errors.append(str(error))
+        except WeightsError:
+            unreadable.append(str(place))
             continue
         state = clip.state_dict()
         if clip_digest(state, clip.config) == source.sha256:
             return state
-        errors.append(f"{place} is another CLIP.")
-    raise WeightsError(
-        f"{path} holds what was trained beside CLIP, and that CLIP is missing: {errors[0]} "
-        f"A copy of it beside the checkpoint, named {Path(source.name).name}, is found too."
+        others.append(str(place))
+    if others:
+        raise WeightsError(
+            f"{path} was trained beside another CLIP than {others[0]}: the name is the same, the weights are not "
+            f"(SHA-256 {source.sha256[:12]} is needed). Put that CLIP beside the checkpoint, named "
+            f"{Path(source.name).name}."
+        )
+    get = (
+        f'Download it once with froster.load_model("{source.name}").'
+        if source.name in RELEASES
+        else f"A copy of it beside the checkpoint, named {Path(source.name).name}, is found too."
     )
+    reason = f"{unreadable[0]} cannot be read as a CLIP" if unreadable else f"there is no {source.name}"
+    raise WeightsError(f"{path} holds what was trained beside CLIP, and that CLIP is missing: {reason}. {get}")
+
+
+def source_places(name: str, path: Path) -> list[str | Path]:
+    """Where the CLIP that the checkpoint `path` names may be, of those places that exist."""
+    if name == PUPPETS or (name in RELEASES and find_release(name)):
+        return [name]
+    recorded = Path(name)
+    beside = [path.parent / recorded.name] if recorded.name not in ("", "..") else []
+    return [place for place in (recorded, *beside) if place.is_dir() or (place.suffix in SUFFIXES and place.is_file())]
 
 
 def load_clip(path_or_name: str | Path) -> Clip:

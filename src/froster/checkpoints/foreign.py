@@ -7,7 +7,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,17 @@ import torch
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
 from froster.checkpoints.hub import fetch_release
-from froster.checkpoints.own import TOKEN_TABLE
+from froster.checkpoints.own import TOKEN_TABLE, check_config
 from froster.clip.build import clip_names
 from froster.clip.model import ClipConfig
 from froster.errors import FrosterWarning, WeightsError
 
 # What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
 TRAINING_ONLY = re.compile(r"^(projector_[vt]\.|raw_model\.)")
+WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+IMAGE_ENCODER = re.compile(
+    r"((?:.*\.)?)(?:(?:visual|image_encoder)\.conv1|vision_model\.embeddings\.patch_embedding)\.weight"
+)
 EMBEDDED_PROMPTS = "prompt_learner.complete_text_embeddings"
 RELEASE_SIZES = {(32, 224): "vit-b-32", (16, 224): "vit-b-16", (14, 224): "vit-l-14", (14, 336): "vit-l-14-336"}
 BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|vocab_size)$")
@@ -58,6 +62,7 @@ HUGGING_FACE_NAMES = (
 
 def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkpoint:
     """A checkpoint of another program; sizes are inferred from the tensors."""
+    warn_of_several_networks(tensors, path)
     state = to_clip_names(tensors)
     add_frozen_text(state, path)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
@@ -65,6 +70,7 @@ def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Ch
         raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
     try:
         config = infer_config(state, describe_beside(path, tensors))
+        check_config(config)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
     # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. Tensors beside CLIP's are of others.
@@ -73,13 +79,50 @@ def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Ch
 
 
 def is_released_student(tensors: StateDict, metadata: dict[str, Any]) -> bool:
-    return bool(metadata.get("model_state")) or any(TRAINING_ONLY.match(key) for key in tensors)
+    return bool(metadata.get("model_state")) or any(TRAINING_ONLY.match(key) for key in without_wrappers(tensors))
+
+
+def without_wrappers(tensors: StateDict) -> StateDict:
+    """Tensors without the prefixes of what was wrapped around the network.
+
+    torch.compile, FSDP and activation checkpointing put theirs anywhere into a name; data parallel, Lightning and
+    training scripts in front (`module.`, `model.`, `clip.` in any nesting): all that stands before the image encoder.
+    """
+    tensors = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
+    prefixes = network_prefixes(tensors)
+    if not prefixes:
+        return {re.sub(r"^(module\.)*(model\.)*", "", key): value for key, value in tensors.items()}
+    outer = prefixes[0].split(".")[:-1]
+    unwrapped: StateDict = {}
+    for key, value in tensors.items():
+        parts = key.split(".")
+        shared = next((i for i, part in enumerate(outer) if i >= len(parts) or parts[i] != part), len(outer))
+        unwrapped[".".join(parts[shared:])] = value
+    others = tuple(prefix for prefix in prefixes[1:] if prefix)
+    return {key: value for key, value in unwrapped.items() if not key.startswith(others)}
+
+
+def network_prefixes(tensors: Iterable[str]) -> list[str]:
+    """What stands before the image encoder's name, of every network in the file; trained ones before averages (EMA)."""
+    found = dict.fromkeys(match[1] for key in tensors if (match := IMAGE_ENCODER.fullmatch(key)))
+    networks = [prefix for prefix in found if "raw_model" not in prefix.split(".")]
+    return sorted(networks, key=lambda prefix: (bool(re.search(r"ema|teacher|averag", prefix)), len(prefix)))
+
+
+def warn_of_several_networks(tensors: StateDict, path: Path) -> None:
+    prefixes = network_prefixes(WRAPPERS.sub("", key) for key in tensors)
+    if len(prefixes) > 1:
+        names = [repr(prefix.rstrip(".")) if prefix else "the one without a prefix" for prefix in prefixes]
+        warnings.warn(
+            f"{path} holds several networks ({', '.join(names)}); {names[0]} is used. To use another, save it alone.",
+            FrosterWarning,
+            stacklevel=2,
+        )
 
 
 def to_clip_names(tensors: StateDict) -> StateDict:
     """The tensors of a foreign checkpoint under the names of `Clip`, in float32."""
-    # Distributed training prefixes `module.`, the released video checkpoints `model.`.
-    tensors = {re.sub(r"^(module\.)?(model\.)?", "", key): value for key, value in tensors.items()}
+    tensors = without_wrappers(tensors)
     tensors = {k: v for k, v in tensors.items() if not TRAINING_ONLY.match(k) and not BUFFERS.search(k)}
     hugging_face = is_hugging_face(tensors)
     names = HUGGING_FACE_NAMES if hugging_face else OPENAI_NAMES
@@ -87,7 +130,7 @@ def to_clip_names(tensors: StateDict) -> StateDict:
     for key, value in tensors.items():
         for pattern, replacement in names:
             key = re.sub(pattern, replacement, key)
-        state[key] = value.float()
+        state[key] = value.float() if value.is_floating_point() else value
     if hugging_face:
         for key in ("visual.proj", "text.text_projection"):
             if key in state:
@@ -140,7 +183,7 @@ def add_frozen_text(state: StateDict, path: Path) -> None:
 def infer_config(state: StateDict, hints: dict[str, Any] | None = None) -> ClipConfig:
     """Sizes of a CLIP from its tensors under the names of `Clip`.
 
-    `hints` may give what tensors do not show: `vision_heads`, `text_heads`, `activation`.
+    `hints` may give what tensors do not show: heads, activation, epsilons of the LayerNorms.
     """
     vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
     vocab_size, text_width = state["text.token_embedding.weight"].shape
@@ -168,7 +211,10 @@ def infer_config(state: StateDict, hints: dict[str, Any] | None = None) -> ClipC
 
 
 def count_blocks(state: StateDict, tower: str) -> int:
-    return 1 + max((int(key.split(".")[2]) for key in state if key.startswith(f"{tower}.blocks.")), default=-1)
+    numbers = {key.split(".")[2] for key in state if key.startswith(f"{tower}.blocks.")}
+    if numbers != {str(number) for number in range(len(numbers))}:
+        raise ValueError(f"the layers of {tower} are not numbered 0 to {len(numbers) - 1}")
+    return len(numbers)
 
 
 def describe_beside(path: Path, tensors: StateDict) -> dict[str, Any]:
@@ -208,6 +254,8 @@ def hugging_face_hints(description: Any) -> dict[str, Any]:
         "activation": vision.get("hidden_act", "quick_gelu"),
         "vision_heads": int(vision.get("num_attention_heads", 12)),
         "text_heads": int(text.get("num_attention_heads", 8)),
+        "vision_norm_eps": float(vision.get("layer_norm_eps", 1e-5)),
+        "text_norm_eps": float(text.get("layer_norm_eps", 1e-5)),
     }
 
 
@@ -218,4 +266,6 @@ def open_clip_hints(description: Any) -> dict[str, Any]:
         "activation": "quick_gelu" if model.get("quick_gelu") else "gelu",
         "vision_heads": vision["width"] // vision.get("head_width", 64),
         "text_heads": int(text["heads"]),
+        "vision_norm_eps": float((vision.get("norm_kwargs") or {}).get("eps", 1e-5)),
+        "text_norm_eps": float((text.get("norm_kwargs") or {}).get("eps", 1e-5)),
     }

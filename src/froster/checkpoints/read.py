@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
-from froster.checkpoints.containers import read_tensors
+from froster.checkpoints.containers import read_tensors, reading
 from froster.checkpoints.foreign import read_foreign
 from froster.checkpoints.hub import find_weights_file
 from froster.checkpoints.own import read_own
@@ -24,9 +24,23 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = find_weights_file(Path(path))
     tensors, metadata = read_tensors(path)
-    if "format" in metadata and "config" in metadata:
-        return read_own(tensors, metadata, path)
-    return read_foreign(tensors, metadata, path)
+    with reading(path):
+        is_own = "format" in metadata and "config" in metadata
+        checkpoint = read_own(tensors, metadata, path) if is_own else read_foreign(tensors, metadata, path)
+    check_finite(checkpoint.state, path)
+    return checkpoint
+
+
+def check_finite(state: StateDict, path: Path) -> None:
+    """Raises `WeightsError` that names tensors with NaN or infinite numbers: every score of the model would be NaN."""
+    # A sum is one pass; it overflows without either only where single numbers are close to float32's limit.
+    suspects = [name for name, tensor in state.items() if not tensor.sum().isfinite()]
+    if broken := [name for name in suspects if not state[name].isfinite().all()]:
+        some = ", ".join(broken[:3]) + (", …" if len(broken) > 3 else "")
+        raise WeightsError(
+            f"{path} cannot be used: {len(broken)} of its {len(state)} tensors hold NaN or infinite numbers ({some}); "
+            "the training went wrong, take an earlier checkpoint."
+        )
 
 
 def load_into(model: nn.Module, state: StateDict, path: str | Path) -> None:
@@ -34,15 +48,20 @@ def load_into(model: nn.Module, state: StateDict, path: str | Path) -> None:
 
     Raises `WeightsError` that names what is missing, left over or of another shape.
     """
-    expected = {key: value.shape for key, value in model.state_dict().items()}
+    expected = model.state_dict()
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     for keys, what in ((missing, "lacks"), (unknown, "belongs to another network: this one does not have")):
         if keys:
             some = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
             raise WeightsError(f"{path} {what} {len(keys)} tensors ({some}).")
     for key, value in state.items():
-        if value.shape != expected[key]:
+        wanted = expected[key]
+        if value.shape != wanted.shape:
             raise WeightsError(
-                f"{path} does not fit this network: {key} is {tuple(value.shape)}, expected {tuple(expected[key])}."
+                f"{path} does not fit this network: {key} is {tuple(value.shape)}, expected {tuple(wanted.shape)}."
+            )
+        if value.is_floating_point() != wanted.is_floating_point():
+            raise WeightsError(
+                f"{path} does not fit this network: {key} is {value.dtype}; quantized weights are not read."
             )
     model.load_state_dict(state, assign=True)

@@ -29,6 +29,8 @@ class ClipConfig:
     context_length: int = 77
     vocab_size: int = 49408
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    vision_norm_eps: float = 1e-5
+    text_norm_eps: float = 1e-5
 
 
 class QuickGELU(nn.Module):
@@ -211,6 +213,10 @@ class Clip(nn.Module):
         self.visual = VisionTransformer(config)
         self.text = TextTransformer(config)
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        for tower, epsilon in ((self.visual, config.vision_norm_eps), (self.text, config.text_norm_eps)):
+            for module in tower.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eps = epsilon
 
     def encode_image(self, images: Tensor) -> Tensor:
         """`(B, 3, H, W)` float, CLIP-normalised -> `(B, D)`, not normalised."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def load_or_encode_classes(
     """`encode_classes`, kept in the user's cache under the content of labels, templates and text weights."""
     templates = model.templates if templates is None else templates
     path = cache_dir() / "classes" / f"{cache_key(model, labels, templates)}.safetensors"
-    if (kept := load(path)) is None:
+    if (kept := load(path, len(labels))) is None:
         kept = encode_and_count_cut(model, labels, templates)
         store(*kept, path)
     classes, cut = kept
@@ -170,25 +171,38 @@ def load_or_encode_classes(
     return classes
 
 
-def load(path: Path) -> tuple[Tensor, int] | None:
-    """A class matrix and the number of its cut prompts; None where the cache has none, or a damaged one."""
+def load(path: Path, classes: int) -> tuple[Tensor, int] | None:
+    """The matrix of so many classes and the number of its cut prompts; None if there is none, or a damaged one."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
-            return file.get_tensor("classes"), int(file.metadata()["cut"])
-    except (SafetensorError, KeyError, TypeError, OSError):
+            matrix, metadata = file.get_tensor("classes"), file.metadata()
+        cut = int(metadata["cut"])
+        if metadata["sha256"] == matrix_digest(matrix) and len(matrix) == classes and cut >= 0:
+            return matrix, cut
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):
+        pass
+    with suppress(OSError):  # of somebody else, or on a disk that cannot be written
         path.unlink(missing_ok=True)
-        return None
+    return None
 
 
 def store(classes: Tensor, cut: int, path: Path) -> None:
+    metadata = {"cut": str(cut), "sha256": matrix_digest(classes)}
     try:
         with replace_when_written(path) as temporary:
-            safetensors.torch.save_file({"classes": classes}, temporary, metadata={"cut": str(cut)})
-    except OSError:
+            safetensors.torch.save_file({"classes": classes}, temporary, metadata=metadata)
+    except (OSError, SafetensorError):
         # A read-only or full disk costs the next run some time, not this run its result.
         return
+
+
+def matrix_digest(classes: Tensor) -> str:
+    """SHA-256 of the numbers, their type and the shape."""
+    digest = hashlib.sha256(f"{classes.dtype} {tuple(classes.shape)}".encode())
+    hash_exactly(digest, {"classes": classes})
+    return digest.hexdigest()
 
 
 def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:

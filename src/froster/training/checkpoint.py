@@ -50,7 +50,7 @@ class RunFolder:
         Raises `FrosterError` when the folder holds a run and `resume` is not given, or a finished one of another
         recipe.
         """
-        finished = self.model.exists()
+        finished = self.model.exists() and self.model.stat().st_size > 0  # a full disk may leave an empty file
         if not resume and (finished or self.state.exists()):
             what = "a finished run already:" if finished else "a run already: go on with `resume=True`, or"
             raise FrosterError(f"{self.path} holds {what} choose another out=FOLDER.")
