@@ -55,14 +55,17 @@ def test_the_page_names_these_commands() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_tests_of_every_student_take_it(copy: Path) -> None:
     run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/students/test_base.py", "-k", "motion")
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_list_take_it(copy: Path) -> None:
     run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/cli/test_methods.py", "-k", "tables_fit and 80")
 
 
+@pytest.mark.slow
 def test_it_is_listed_with_its_cost(copy: Path) -> None:
     listed = run(copy, "froster", "methods", "--model", "puppets")
     assert re.search(r"^motion +Motion ", listed, re.MULTILINE)

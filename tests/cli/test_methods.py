@@ -17,6 +17,7 @@ def methods(*arguments: object, columns: int = 80) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.slow
 def test_names_and_cells_stay_whole_at_any_width(tmp_path: Path, columns: int) -> None:
     for draw in (0, 1):
         append_result(tmp_path / "r.jsonl", Result("few", "aim_froster", draw, base=91.0 + draw, novel=72.0 + draw))
@@ -33,6 +34,7 @@ def test_names_and_cells_stay_whole_at_any_width(tmp_path: Path, columns: int) -
 
 
 @pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.slow
 def test_tables_fit_and_name_every_network_and_method(tmp_path: Path, columns: int) -> None:
     append_result(tmp_path / "r.jsonl", Result("few", "froster_averaged", 0, base=91.25, novel=72.5))
     result = methods("--results", tmp_path / "r.jsonl", columns=columns)

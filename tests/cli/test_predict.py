@@ -229,6 +229,7 @@ def test_labels_of_a_run_by_default(videos: Path, run: Path) -> None:
     assert "was trained on" not in other.stderr
 
 
+@pytest.mark.slow
 def test_matplotlib_is_loaded_for_pictures_only(videos: Path, run: Path) -> None:
     script = "import sys; from froster.cli import app; app(sys.argv[1:], standalone_mode=False); "
     script += "print('matplotlib' in sys.modules, file=sys.stderr)"

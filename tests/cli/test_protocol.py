@@ -36,6 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_base_to_novel_trains_tests_and_compares(place: Path) -> None:
     command = (
         *("protocol", "base-to-novel", "--dataset", "mine", "--recipe", "froster-puppets", *QUICK),

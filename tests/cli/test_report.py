@@ -21,6 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_page_has_the_numbers_that_evaluate_prints(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "made" / "page.html"
     which = ["puppets", "--data", "manifest.csv", "--split", "test"]

@@ -32,6 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_run_predicts_and_is_evaluated(trained: Path) -> None:
     predicted = froster_process("predict", "clips/walking/0.mp4", "--model", "run/", "--labels", LABELS, cwd=trained)
     assert predicted.returncode == 0, predicted.stderr
@@ -49,6 +50,7 @@ def test_a_finished_run_is_only_said_to_be_finished(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.slow
 def test_sigterm_ends_as_ctrl_c_does(trained: Path, workers: int) -> None:
     """A scheduler sends the signal to all processes of a job, workers too."""
     out = trained / f"stopped-{workers}"
