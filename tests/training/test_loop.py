@@ -368,8 +368,8 @@ def test_what_has_no_meaning_for_the_student_is_said(
 def test_a_pattern_that_matches_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = TrainRecipe.read(find_recipe("puppets/adaptformer"))
     student = load_model("puppets", "adaptformer")
-    monkeypatch.setattr(type(student), "trained", r"^motion\.")
-    with pytest.raises(FrosterError, match=r"trained = '\^motion.*' matches none .* \(it adds visual\.blocks"):
+    monkeypatch.setattr(type(student), "trainable_params", r"^motion\.")
+    with pytest.raises(FrosterError, match=r"trainable_params = '\^motion.*' matches none .* \(it adds visual\.blocks"):
         loop.choose_trained(student, recipe)
     nothing_added = load_model("puppets", "vpt", context=0, layers=0)
     with pytest.raises(FrosterError, match="it is the frozen CLIP; take trained: all"):

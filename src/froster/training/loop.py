@@ -366,8 +366,8 @@ def why_nothing_is_trained(student: VideoStudent) -> str:
         return f"{student.name} has nothing to train: with these options it is the frozen CLIP; take trained: all."
     some = ", ".join(added[:3]) + (", …" if len(added) > 3 else "")
     return (
-        f"{student.name} has nothing to train: its pattern trained = {student.trainable_params!r} matches none of its "
-        f"parameters (it adds {some}); correct the pattern."
+        f"{student.name} has nothing to train: its pattern trainable_params = "
+        f"{student.trainable_params!r} matches none of its parameters (it adds {some}); correct the pattern."
     )
 
 
