@@ -78,7 +78,9 @@ def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None 
 
 def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkpoint:
     if metadata["format"] != FORMAT:
-        raise WeightsError(f"{path} has the format {metadata['format']!r:.40}, made by a newer froster: update froster.")
+        raise WeightsError(
+            f"{path} has the format {metadata['format']!r:.40}, made by a newer froster: update froster."
+        )
     try:
         config = ClipConfig(**json.loads(metadata["config"]))
         check_config(config)
