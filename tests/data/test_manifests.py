@@ -1,5 +1,6 @@
 """Manifests as people write them: read back exactly, and every mistake named in one sentence."""
 
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from froster.data.lists import read_list
 from froster.data.manifests import LabelledVideo, class_indices, read_manifest, write_manifest
 from froster.data.puppets.files import write_videos
 from froster.errors import FrosterError
@@ -211,3 +213,14 @@ def test_a_label_that_is_no_class_is_shown_the_one_that_is_near(label: str, mean
     hint = f" (did you mean {meant!r}?)" if meant else ""
     with pytest.raises(FrosterError, match=re.escape(f"among the 5 classes, {label!r}{hint}; add them")):
         class_indices([LabelledVideo(Path("a.mp4"), label)], names, Path("m.csv"))
+
+
+def test_cells_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    names = ["=1+1", "+a", "-b", "@c", "'=d", "''-e", "'quoted'", "plain"]
+    videos = [LabelledVideo(tmp_path / f"{name}.mp4", name, (name,)) for name in names]
+    write_manifest(tmp_path / "m.csv", videos)
+    cells = [cell for row in csv.reader((tmp_path / "m.csv").open(encoding="utf-8")) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    assert read_manifest(tmp_path / "m.csv") == videos
+    listed = read_list(tmp_path / "m.csv")
+    assert [(video.name, video.label) for video in listed] == [(f"{name}.mp4", name) for name in names]

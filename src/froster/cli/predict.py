@@ -100,6 +100,7 @@ def predict(
     from froster.models import default_model, load_model
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
+    from froster.text.labels import warn_of_one_label
     from froster.text.prompts import read_templates
 
     if picture is not None:
@@ -153,6 +154,7 @@ def predict(
                 device=device,
                 precision=precision.value,
             )
+        warn_of_one_label(recognizer.labels)
         network, numbers = recognizer.model.name, str(recognizer.dtype).removeprefix("torch.")
         how = f"{recognizer.views} x {recognizer.frames} frames"
         how += f" ({recognizer.sampling} sampling)" * (recognizer.sampling != "uniform")
@@ -236,13 +238,15 @@ def show_json_error(video: str, error: VideoError) -> None:
 
 
 def show_csv(prediction: "Prediction", top: int) -> None:
+    from froster.files import csv_cell
+
     rows = csv.writer(sys.stdout)
     for rank, (name, score) in enumerate(prediction.ranked[:top], start=1):
-        rows.writerow([prediction.video, rank, name, score, prediction.similarities[name]])
+        rows.writerow([csv_cell(prediction.video), rank, csv_cell(name), score, prediction.similarities[name]])
     sys.stdout.flush()
 
 
 def show_table(prediction: "Prediction", top: int, screen: "Screen") -> None:
     from froster.cli.table import ranked_table
 
-    screen.print(ranked_table(prediction, top))
+    screen.print(ranked_table(prediction, top, screen.width))

@@ -35,6 +35,9 @@ def timeline(
         str | None,
         typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
     ] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON {name: description}, such as `froster describe` writes.")
+    ] = None,
     templates: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help='Prompts, one a line, "a video of {}."; by default those of the model.'),
@@ -75,12 +78,15 @@ def timeline(
     from froster.models import default_model, load_model
     from froster.picture import check_picture_path
     from froster.recognizer import Recognizer
+    from froster.text.descriptions import describe_labels
     from froster.text.prompts import read_templates
     from froster.timeline import USUAL_THRESHOLD
-    from froster.timeline.files import write_timeline
+    from froster.timeline.files import clock, write_timeline
     from froster.video.stream import Sliding, is_stream, seconds_of
 
     wanted = labels_of(model, labels, labels_file)
+    if descriptions is not None:
+        wanted = describe_labels(wanted, descriptions)
     names = list(wanted)
     Sliding(window, stride, frames or 1)  # raises before anything is loaded
     out = out or Path("stream-timeline" if is_stream(video) else f"{Path(video).stem}-timeline")
@@ -109,21 +115,23 @@ def timeline(
     moments: list[Moment] = []
     segments: list[Segment] = []
     signal.signal(signal.SIGTERM, stop)
-    interrupted = 0
+    interrupted, complete = 0, False
     try:
         watch(recognizer, video, length, window, stride, threshold, messages, moments, segments)
+        complete = True
     except KeyboardInterrupt as interrupt:
         interrupted = interrupt.args[0] if interrupt.args else signal.SIGINT
     finally:
         if moments:
-            files = write_timeline(out, video, moments, names, segments, threshold)
+            files = write_timeline(out, video, moments, names, segments, threshold, complete)
+            if not complete:
+                messages.print(f"Stopped after {clock(moments[-1].end)}: what was done is written.")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if moments:
         if sys.stdout.isatty() and not is_stream(video):
             show_table(segments)
         messages.print(f"See {', '.join(map(str, files))}")
     if interrupted and not is_stream(video):
-        messages.print("Interrupted: what was done is written.")
         raise typer.Exit(128 + interrupted)
 
 

@@ -22,7 +22,7 @@ from froster.data.lists import SPLITS, ListedVideo, read_list
 from froster.data.manifests import LabelledVideo, listed, write_manifest
 from froster.data.vocabularies import canonical_names, readable_name
 from froster.errors import FrosterError, VideoError
-from froster.files import replace_when_written
+from froster.files import csv_cell, replace_when_written
 from froster.text.names import name_key
 from froster.video import decode
 from froster.video.timeline import Timeline
@@ -278,7 +278,10 @@ def write_report(report: DataReport, folder: Path) -> None:
     table = io.StringIO()
     if report.unreadable:
         csv.writer(table, lineterminator="\n").writerows(
-            [("path", "reason"), *((folder / video, reason) for video, reason in report.unreadable)]
+            [
+                ("path", "reason"),
+                *((csv_cell(str(folder / video)), csv_cell(reason)) for video, reason in report.unreadable),
+            ]
         )
     write_or_remove(unreadable, table.getvalue())
     if not report.videos:

@@ -23,6 +23,7 @@ from froster.data.manifests import (
 )
 from froster.data.vocabularies import readable_name
 from froster.errors import FrosterError
+from froster.files import read_cell
 from froster.text.class_files import read_class_file
 from froster.text.names import name_key
 
@@ -332,8 +333,10 @@ def read_records(
     videos = []
     for line, record in records:
         name, label = record.get(name_column, ""), record.get(label_column, "")
+        if own:
+            name, label = read_cell(name), read_cell(label)
         start, end = read_segment(record.get(start_column, ""), record.get(end_column, ""), str(line), problems)
-        split = record.get("split", "").split()
+        split = read_cell(record.get("split", "")).split()
         if own:
             splits = tuple(split)
         elif split:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.errors import FrosterError
-from froster.files import replace_when_written
+from froster.files import csv_cell, read_cell, replace_when_written
 from froster.text.names import name_key
 
 COLUMNS = ("path", "label")
@@ -76,7 +76,12 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabelledVi
         note_excess(row, line, problems)
         segment = read_segment(row.get("start", ""), row.get("end", ""), str(line), problems)
         videos.append(
-            LabelledVideo(path.parent / row["path"], row["label"], tuple(row.get("split", "").split()), *segment)
+            LabelledVideo(
+                path.parent / read_cell(row["path"]),
+                read_cell(row["label"]),
+                tuple(read_cell(row.get("split", "")).split()),
+                *segment,
+            )
         )
     raise_problems(problems, source)
     if not videos:
@@ -217,9 +222,9 @@ def cells(video: LabelledVideo, folder: Path) -> dict[str, str]:
     path = video.path.absolute()
     start, end = ("" if second is None else repr(second).removesuffix(".0") for second in (video.start, video.end))
     return {
-        "path": (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix(),
-        "label": video.label,
-        "split": " ".join(video.splits),
+        "path": csv_cell((path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()),
+        "label": csv_cell(video.label),
+        "split": csv_cell(" ".join(video.splits)),
         "start": start,
         "end": end,
     }

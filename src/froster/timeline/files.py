@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froster.extras import extra
-from froster.files import replace_when_written
+from froster.files import csv_cell, replace_when_written
 from froster.timeline.segments import Moment, Segment, Threshold
 
 with extra("cli", "Drawing a timeline"):
@@ -33,8 +33,11 @@ def write_timeline(
     labels: Sequence[str],
     segments: Sequence[Segment],
     threshold: Threshold,
+    complete: bool = True,
 ) -> list[Path]:
     """Write `out`.png, `out`.csv and `out`.json; returns them.
+
+    `complete`: whether the video was read to its end, for the JSON.
 
     The CSV has a row a window: start and end in seconds, the label it is named after, empty for none of them, the score
     of every label, and the similarity of every label; scores and similarities are empty in a gap. Its label is that
@@ -45,17 +48,18 @@ def write_timeline(
         draw_timeline(title, moments, labels, segments, threshold).savefig(temporary)
     with replace_when_written(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["start", "end", "label", *labels, *(f"similarity: {label}" for label in labels)])
+        rows.writerow(["start", "end", "label", *map(csv_cell, labels), *(f"similarity: {label}" for label in labels)])
         for moment in moments:
             named = threshold.named(moment)
             values = [] if moment.is_gap else [f"{value:.6f}" for value in (*moment.scores, *moment.similarities)]
-            row = [f"{moment.start:.3f}", f"{moment.end:.3f}", "" if named is None else labels[named]]
+            row = [f"{moment.start:.3f}", f"{moment.end:.3f}", "" if named is None else csv_cell(labels[named])]
             rows.writerow([*row, *(values or [""] * 2 * len(labels))])
     content = {
         "video": title,
         "labels": list(labels),
         "threshold": asdict(threshold),
         "seconds": moments[-1].end,
+        "complete": complete,
         "segments": [asdict(segment) for segment in segments],
         "gaps": gaps_in(moments),
     }
