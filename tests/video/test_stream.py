@@ -71,6 +71,53 @@ def test_windows_are_what_load_video_takes_of_a_segment(video, number_of, name, 
     assert end - max(stride, length / 2) < windows[-1].end < end + 0.1 or stride > length
 
 
+def flv_pictures(data):
+    """Where the tags of coded pictures begin, which follow the codec's own header (9: video, 1: a picture)."""
+    at = 13
+    while at < len(data):
+        if data[at] == 9 and data[at + 12] == 1:
+            yield at
+        at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+
+
+def test_a_frame_said_to_be_shown_long_after_it_is_decoded_is_left_out(video, number_of):
+    path = video("clip.flv", 50, rate=25)
+    data = bytearray(path.read_bytes())
+    tag = list(flv_pictures(data))[6]
+    data[tag + 13 : tag + 16] = b"\x80\x00\x00"  # shown 8,388 s before it is decoded: read as 4.3 million s after
+    path.write_bytes(data)
+    with pytest.warns(FrosterWarning, match=r"clip\.flv: 1 of its frames have damaged timestamps"):
+        windows = list(read_windows(path, Sliding(1.0, 1.0, 4), number_of))
+    assert [(window.start, window.end) for window in windows] == [(0.0, 1.0), (1.0, pytest.approx(2.0, abs=0.1))]
+    assert all(window.frames for window in windows)
+    taken = decode_frames(path)
+    assert [number_of(frame) for frame in taken.frames] == list(range(50))
+    np.testing.assert_allclose(taken.times, np.arange(50) / 25, atol=1e-6)
+    assert taken.warning == "clip.flv: has damaged timestamps; its frames are taken as 25 a second"
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.flv"])
+def test_no_timestamps_make_windows_without_end(video, number_of, name):
+    steps = [100] * 10 + [3_500_000] * 10  # each is short enough to be believed, together they are 10 hours
+    ticks = [0, *np.cumsum(steps)[:-1].tolist()]
+    path = video(name, 20, ticks=ticks, tick=Fraction(1, 1000), options={"preset": "ultrafast", "bf": "0"})
+    with pytest.warns(
+        FrosterWarning, match=rf"{name}: its timestamps, .* without a new frame; the windows end at \d+ s"
+    ):
+        windows = list(read_windows(path, Sliding(1.0, 1.0, 4), number_of))
+    assert [number for _, number in windows[0].frames] == [1, 3, 6, 8]
+    assert 3600 < len(windows) < 3600 + 20 * 60 + 10
+
+
+def test_no_durations_of_pictures_make_windows_without_end(tmp_path, picture):
+    path = tmp_path / "slow.png"
+    frames = [Image.fromarray(picture(number)) for number in range(8)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[100] * 4 + [60_000_000] * 4)
+    with pytest.warns(FrosterWarning, match=r"slow\.png: its timestamps, .* without a new frame"):
+        windows = list(read_windows(path, Sliding(1.0, 1.0, 4), lambda image: None))
+    assert 3600 < len(windows) < 3600 + 8 * 60 + 10
+
+
 def test_the_pass_over_the_file_is_one(video, monkeypatch):
     path, packets, original = video("b_frames.mp4", 200), [], decode._decode
     monkeypatch.setattr(decode, "_decode", lambda packet: packets.append(packet.pts) or original(packet))

@@ -38,7 +38,7 @@ from froster.files import is_dead_link
 from froster.video.container import decoder_errors, of_caller, open_container
 from froster.video.limits import LOCAL_OPTIONS, check_size, max_pixels
 from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
-from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
+from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline, is_time_damaged
 
 SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
 THREADS_WORTH = 300_000  # pixels of a frame; of smaller ones, handing them over costs more than threads gain
@@ -208,12 +208,14 @@ class _Survey:
     rate: Fraction
     begin: int | None  # when the first frame is shown, if the packets tell
     total: int  # frames that the file should have
+    times_damaged: bool  # some frames state times that cannot be true
     breaks_off: bool  # the packets end before the header says they should
 
 
 def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Survey:
     pts = list[int | None]()
     keyframe, shown, damaged, end = list[bool](), list[bool](), False, 0
+    times_damaged = False
     ends = defaultdict[int, int](int)  # when each stream's packets are over, in its ticks; a stream may begin late
     tick = stream.time_base or Fraction(1, 90_000)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -228,6 +230,7 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
             if packet.stream_index == stream.index:
                 pts.append(packet.dts if counted else packet.pts)
                 keyframe.append(packet.is_keyframe)
+                times_damaged |= not counted and is_time_damaged(packet.pts, packet.dts, tick)
                 shown.append(not packet.is_discard)
                 damaged |= packet.is_corrupt
                 end = max(end, (pts[-1] or 0) + (packet.duration or 0))
@@ -250,12 +253,12 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
 
     timed = np.array([p if p is not None else -1 for p in pts], dtype=np.int64)
     timeline, order = None, np.unique(timed[np.array(shown)])
-    if not damaged and None not in pts and len(order) == sum(shown) > 0:
+    if not damaged and not times_damaged and None not in pts and len(order) == sum(shown) > 0:
         if end <= order[-1]:  # the last frame states no duration
             end = int(order[-1]) + max(1, round(1 / (rate * tick)))
         timeline = Timeline(order, end, tick, rate, header_frames or None, header_duration)
     begin = None if counted else next((p for p, visible in zip(pts, shown, strict=True) if visible), None)
-    return _Survey(timed, np.array(keyframe), timeline, counted, tick, rate, begin, total, breaks_off)
+    return _Survey(timed, np.array(keyframe), timeline, counted, tick, rate, begin, total, times_damaged, breaks_off)
 
 
 def _fetch(
@@ -343,7 +346,9 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
         reason = damage[0] if damage else "the decoder returned none"
         raise VideoError(f"{path}: none of its {survey.total} frames can be decoded ({reason}).")
     times = np.array([p if p is not None else 0 for p in pts], dtype=np.int64)
-    if None in pts or (np.diff(times) <= 0).any():  # no usable times: the header's rate stands in
+    if (
+        survey.times_damaged or None in pts or (np.diff(times) <= 0).any()
+    ):  # no usable times: the header's rate stands in
         tick, times, end, begin = 1 / survey.rate, np.arange(len(pts), dtype=np.int64), len(pts), 0
     if begin is not None:  # seconds count from the file's first frame, even where that one is lost
         begin = min(begin, int(times[0]))
@@ -359,6 +364,9 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     if damage or survey.breaks_off:
         fault = "is damaged" if resumed else "breaks off"
         warning = _warning(path, len(pts), max(survey.total, len(pts)), fault)
+    elif survey.times_damaged:
+        rate = float(survey.rate)
+        warning = f"{path.name}: has damaged timestamps; its frames are taken as {rate:g} a second"
     return Reading(kept, indices, timeline, warning)
 
 

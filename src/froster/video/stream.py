@@ -32,10 +32,12 @@ from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, pictures, sampling
 from froster.video.container import decoder_errors, of_caller, open_container
 from froster.video.limits import LOCAL_OPTIONS, PIPE_OPTIONS, REMOTE_OPTIONS, check_size, max_pixels
-from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline
+from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline, is_time_damaged
 
 REORDERED = 16  # frames that may be stored before a frame and shown after it: the most that any codec allows
 STEP_BACK, JUMP = 0.5, 3600  # seconds; where a decoder's clock makes a longer step, it was set anew
+# Seconds without a new frame that are believed: in all, and for each frame. Damaged timestamps may state years.
+GAPS, GAP_PER_FRAME = 3600, 60
 INDEX_HEADERS = 300  # bytes: an MP4's index has more, whatever it lists
 PACKETS_AHEAD = 256  # of a stream, that wait for the decoder
 OPENING, SILENCE = 10.0, 20.0  # seconds to wait for a stream to open, and for its next packet
@@ -107,6 +109,12 @@ def _read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[K
             yield from _as_they_come(str(path), demuxer, demuxer, sliding, keep, counted)
         else:
             yield from _read_ahead(str(path), demuxer, sliding, keep)
+        if demuxer.damaged_times:
+            warnings.warn(
+                f"{path.name}: {demuxer.damaged_times} of its frames have damaged timestamps and are left out.",
+                FrosterWarning,
+                stacklevel=2,
+            )
         if demuxer.missing:
             warnings.warn(
                 f"{path.name}: breaks off after {demuxer.last_second:.1f} of {demuxer.promised:.1f} s.",
@@ -207,7 +215,8 @@ class _Demuxer:
         self.tick = stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.fault = ""
-        self.last_second = 0.0
+        self.last_second, self.ended = 0.0, False
+        self.damaged_times = 0  # frames that are left out, as nobody knows when they are shown
         packets = self._packets()
         self.first = next(packets, None)
         self._all = chain([] if self.first is None else [self.first], packets)
@@ -223,6 +232,8 @@ class _Demuxer:
     @property
     def missing(self) -> bool:
         """Whether packets ended clearly before the header says."""
+        if not self.ended:
+            return False
         start = min(self.container.start_time or 0, 0) / av.time_base
         return self.promised - (self.last_second - start) > max(0.5, 2 / float(self.rate))
 
@@ -253,6 +264,8 @@ class _Demuxer:
                     latest = packet.dts
                 if packet.pts is not None:
                     packet.pts += shift
+                if is_time_damaged(packet.pts, packet.dts, self.tick):
+                    packet.pts, self.damaged_times = None, self.damaged_times + 1
                 yield cast("av.Packet[VideoStream]", packet)
         except av.FFmpegError as error:
             if isinstance(error, av.ExitError):  # how PyAV calls its own timeout
@@ -264,6 +277,7 @@ class _Demuxer:
                 )
             else:
                 self.fault = error.strerror or str(error)
+        self.ended = True
 
 
 class _Decoder:
@@ -315,9 +329,12 @@ class _Plan:
         self.gone: dict[int, int] = {}  # when each disappears, as far as the file says
         self.zero: int | None = None  # when the first frame of all is shown
         self.end: int | None = None
+        self.frames = 0  # that were added
+        self.gaps = 0.0  # seconds of the windows so far in which no frame appears
 
     def add(self, pts: int, duration: int | None) -> None:
         if pts not in self.gone:
+            self.frames += 1
             bisect.insort(self.shown, pts)
             self.gone[pts] = pts + (duration or 0)
             self.end = self.gone[pts] if self.end is None else max(self.end, self.gone[pts])
@@ -328,6 +345,11 @@ class _Plan:
             self.zero = self.shown[0]
         if self.shown and self.end is not None and self.end <= self.shown[-1]:  # the last frame states no duration
             self.end = self.shown[-1] + max(1, round(1 / (self.rate * self.tick)))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the gaps between frames are longer than is believed, so that there are no more windows."""
+        return self.gaps > GAPS + GAP_PER_FRAME * self.frames
 
     @property
     def start(self) -> float:
@@ -349,7 +371,7 @@ class _Plan:
 
     def is_ready(self, reordered: int) -> bool:
         """Whether all frames of the next window are known: more than `reordered` that come after it are."""
-        if len(self.shown) <= reordered:
+        if self.is_stopped or len(self.shown) <= reordered:
             return False
         if self.zero is None:
             self.zero = self.shown[0]
@@ -360,7 +382,7 @@ class _Plan:
         before = self.start - self.sliding.stride + self.sliding.length
         adds = self.duration - max(before, self.start) > 2 * HALF_MILLISECOND
         half = self.duration - self.start >= self.sliding.length / 2 - 2 * HALF_MILLISECOND
-        return self.zero is not None and (self.number == 0 or (adds and half))
+        return self.zero is not None and not self.is_stopped and (self.number == 0 or (adds and half))
 
     def next(self) -> tuple[float, float, list[int]]:
         """Start and end of the next window in seconds, and the frames it takes, repeats included."""
@@ -372,8 +394,10 @@ class _Plan:
         if len(segment):
             chosen = sampling.uniform_indices(segment.times, segment.duration, frames=self.sliding.frames, views=1)
             wanted = pts[first + chosen[0]].tolist()
-        elif first and (self.stills or self.gone[self.shown[first - 1]] > self.begin):
-            wanted = [self.shown[first - 1]] * self.sliding.frames
+        else:
+            self.gaps += self.sliding.stride
+            if first and (self.stills or self.gone[self.shown[first - 1]] > self.begin):
+                wanted = [self.shown[first - 1]] * self.sliding.frames
         self.number += 1
         over = max(0, bisect.bisect_left(self.shown, self.begin) - 1)
         for old in self.shown[:over]:
@@ -463,6 +487,8 @@ def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]
         ahead.append(packet)
         while plan.is_ready(REORDERED):
             plan_next()
+        if plan.is_stopped:
+            break
         while plan.number and ahead and (ahead[0].pts is None or ahead[0].pts < plan.needed_from):
             decode_next()
             while planned and max(planned[0][2], default=-math.inf) <= taken.reached:
@@ -476,7 +502,8 @@ def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]
             yield pop()
     for frame in decoder(None):
         taken.see(frame)
-    _check_decoded(name, decoder, demuxer.fault or ("frames are missing" if gaps else ""))
+    _check_decoded(name, decoder, demuxer.fault or ("frames are missing" if gaps and not plan.is_stopped else ""))
+    _warn_of_gaps(name, plan)
     while planned:
         window = pop()
         yield Window(window.start, min(window.end, plan.duration), window.frames)
@@ -514,8 +541,11 @@ def _as_they_come(
             kept[pts] = keep(decode._rgb(frame))
             while plan.is_ready(0):
                 yield next_window()
+        if plan.is_stopped:
+            break
     plan.close()
     _check_decoded(name, decoder, demuxer.fault)
+    _warn_of_gaps(name, plan)
     while plan.has_more():
         window = next_window()
         yield Window(window.start, min(window.end, plan.duration), window.frames)
@@ -529,6 +559,16 @@ def _check_decoded(name: str, decoder: _Decoder, broken: str) -> None:
     if fault:
         warnings.warn(
             f"{name}: is damaged or breaks off ({fault}); what decodes is used, the rest are gaps.",
+            FrosterWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_gaps(name: str, plan: _Plan) -> None:
+    if plan.is_stopped:
+        warnings.warn(
+            f"{name}: its timestamps, of which some must be damaged, leave {plan.gaps:.0f} s without a new frame; "
+            f"the windows end at {plan.start:.0f} s.",
             FrosterWarning,
             stacklevel=3,
         )
@@ -559,6 +599,7 @@ def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Win
             yield Window(start, min(end, plan.duration), _spread(found, sliding.frames))
             for pts in [pts for pts in kept if pts < plan.needed_from]:
                 del kept[pts]
+    _warn_of_gaps(str(path), plan)
     if unreadable and not seen:
         raise VideoError(f"{reason}.")
     if unreadable:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 HALF_MILLISECOND = 0.0005  # containers and lists round times to milliseconds: a frame this early is on time
 
+LONGEST_DELAY = 3600.0  # seconds that a sound file may put between decoding a frame and showing it
+
 Kept = TypeVar("Kept")
 
 
@@ -64,6 +66,11 @@ class Timeline:
             gone = min(gone, self.zero + math.ceil(end / self.tick))
         shift = int(pts[0]) - self.zero
         return Timeline(pts - shift, gone - shift, self.tick, self.rate, *header), first
+
+
+def is_time_damaged(pts: int | None, dts: int | None, tick: Fraction) -> bool:
+    """Whether a packet, times in units of `tick` seconds, is said to be shown long before or after it is decoded."""
+    return pts is not None and dts is not None and abs(pts - dts) * tick > LONGEST_DELAY
 
 
 Choose = Callable[[Timeline], NDArray[np.int64]]  # frame numbers of any shape, repeats allowed
