@@ -72,6 +72,12 @@ def test_loss_that_is_not_a_number_stops_the_run(tmp_path: Path, monkeypatch: py
         pretrain(PretrainRecipe.read(RECIPE, [*SMALL, f"out={tmp_path}"]))
 
 
+@pytest.mark.parametrize("size", ["vision_layers", "vocab_size"])
+def test_a_model_without_size_is_refused(size: str) -> None:
+    with pytest.raises(FrosterError, match="every size of the model must be at least 1"):
+        PretrainRecipe.read(RECIPE, [f"model.{size}=0"])
+
+
 def test_schedule_warms_up_and_falls_to_zero() -> None:
     recipe = PretrainRecipe.read(RECIPE)
     assert learning_rate(recipe, 0) == pytest.approx(recipe.learning_rate / recipe.warmup_steps)

@@ -53,7 +53,7 @@ class PretrainRecipe(Recipe):
     @model_validator(mode="after")
     def check_sizes(self) -> Self:
         model = self.model
-        if min(dataclasses.astuple(model)[:-1]) < 1:
+        if min(size for size in dataclasses.astuple(model) if isinstance(size, int)) < 1:
             raise ValueError("every size of the model must be at least 1")
         if model.image_size % model.patch_size:
             raise ValueError(f"image_size {model.image_size} is not a multiple of patch_size {model.patch_size}")
