@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from froster.errors import VideoError
+from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
 from froster.video.stream import Sliding, read_windows
 
@@ -88,6 +89,22 @@ def test_every_route_gives_the_same_frames(video, name):
         taken = decode_frames(path, wanted)
         assert taken.warning is None
         np.testing.assert_array_equal(taken.frames, everything[wanted])
+
+
+def test_an_edit_list_longer_than_its_data_is_not_taken_for_a_file_that_breaks_off(video, number_of):
+    path = video("edited.mp4", 60)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12  # of its one entry: the duration in milliseconds, and where in the media it begins
+    data[at : at + 8] = struct.pack(">II", 6000, 29_000)
+    path.write_bytes(data)
+    taken = decode_frames(path)
+    assert ([number_of(frame) for frame in taken.frames], taken.warning) == ([55, 56, 57, 58, 59], None)
+    windows = list(read_windows(path, Sliding(1.0, 1.0, 5), number_of))
+    assert [number for _, number in windows[0].frames] == [55, 56, 57, 58, 59]
+    path = video("cut.mp4", 60, container_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.warns(FrosterWarning, match=r"cut\.mp4: breaks off after (\d+) of 60 frames"):
+        list(read_windows(path, Sliding(1.0, 1.0, 5), number_of))
 
 
 @pytest.mark.parametrize(

@@ -244,12 +244,12 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
     if not pts:
         raise VideoError(f"{path}: has a video stream without a single frame.")
 
-    # An edit list may hide frames that the header counts: then only the time missing at the end tells.
+    indexed = indexed_packets(container, stream)
     tolerance = 2 / float(rate) if header_frames > len(pts) else 0.5
-    breaks_off = promised - seconds > tolerance
+    breaks_off = len(pts) < indexed if indexed else promised - seconds > tolerance
     total = len(pts)
     if breaks_off or damaged:
-        total = max(total, header_frames or round(promised * rate))
+        total = max(total, indexed or header_frames or round(promised * rate))
 
     timed = np.array([p if p is not None else -1 for p in pts], dtype=np.int64)
     timeline, order = None, np.unique(timed[np.array(shown)])
@@ -259,6 +259,16 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
         timeline = Timeline(order, end, tick, rate, header_frames or None, header_duration)
     begin = None if counted else next((p for p, visible in zip(pts, shown, strict=True) if visible), None)
     return _Survey(timed, np.array(keyframe), timeline, counted, tick, rate, begin, total, times_damaged, breaks_off)
+
+
+def indexed_packets(container: InputContainer, stream: VideoStream) -> int:
+    """How many packets an MP4's index lists, after its edit list; 0 for other containers and fragments without one.
+
+    The duration in the header may be longer than what there is: an edit list states what it likes.
+    """
+    if "mp4" not in container.format.name or not stream.frames:
+        return 0
+    return sum(entry.size > 0 for entry in stream.index_entries)
 
 
 def _fetch(

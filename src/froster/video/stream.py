@@ -115,12 +115,8 @@ def _read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[K
                 FrosterWarning,
                 stacklevel=2,
             )
-        if demuxer.missing:
-            warnings.warn(
-                f"{path.name}: breaks off after {demuxer.last_second:.1f} of {demuxer.promised:.1f} s.",
-                FrosterWarning,
-                stacklevel=2,
-            )
+        if demuxer.broken_off:
+            warnings.warn(f"{path.name}: breaks off after {demuxer.broken_off}.", FrosterWarning, stacklevel=2)
 
 
 def seconds_of(source: str | os.PathLike[str]) -> float | None:
@@ -215,7 +211,7 @@ class _Demuxer:
         self.tick = stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.fault = ""
-        self.last_second, self.ended = 0.0, False
+        self.packets, self.last_second, self.ended = 0, 0.0, False
         self.damaged_times = 0  # frames that are left out, as nobody knows when they are shown
         packets = self._packets()
         self.first = next(packets, None)
@@ -230,12 +226,15 @@ class _Demuxer:
         return (self.container.duration or 0) / av.time_base
 
     @property
-    def missing(self) -> bool:
-        """Whether packets ended clearly before the header says."""
+    def broken_off(self) -> str:
+        """After how much of what the container promises the packets ended; empty where they are all there."""
         if not self.ended:
-            return False
+            return ""
+        if indexed := decode.indexed_packets(self.container, self.stream):
+            return f"{self.packets} of {indexed} frames" if self.packets < indexed else ""
         start = min(self.container.start_time or 0, 0) / av.time_base
-        return self.promised - (self.last_second - start) > max(0.5, 2 / float(self.rate))
+        missing = self.promised - (self.last_second - start) > max(0.5, 2 / float(self.rate))
+        return f"{self.last_second:.1f} of {self.promised:.1f} s" if missing else ""
 
     @property
     def _needs_seeking(self) -> bool:
@@ -257,6 +256,7 @@ class _Demuxer:
                     self.last_second = max(self.last_second, over)
                 if packet.stream_index != self.stream.index:
                     continue
+                self.packets += not packet.is_corrupt
                 if packet.dts is not None:
                     if latest is not None and not -STEP_BACK <= (packet.dts + shift - latest) * self.tick <= JUMP:
                         shift = latest + step - packet.dts
