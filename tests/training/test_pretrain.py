@@ -88,9 +88,11 @@ def test_schedule_warms_up_and_falls_to_zero() -> None:
 
 
 @pytest.mark.slow
-def test_a_short_run_of_the_recipe_learns(tmp_path: Path) -> None:
-    """60,000 photos, a seventh of the recipe, a few minutes: far above the 2 % of guessing among 45 actions."""
-    path = pretrain(PretrainRecipe.read(RECIPE, ["photos=60000", f"out={tmp_path}"]))
-    scores = json.loads((path.parent / "scores.json").read_text())
-    assert scores["photos"] > 40
-    assert scores["videos_easy"] > scores["videos_hard"]
+def test_a_short_run_of_the_recipe_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 photos, a twentieth of the recipe, reach 15 %: far above the 2 % of guessing among 45 actions."""
+    scores = module.zero_shot_scores
+    monkeypatch.setattr(module, "zero_shot_scores", lambda clip, device: scores(clip, device, 900, 4))
+    path = pretrain(PretrainRecipe.read(RECIPE, ["photos=20000", f"out={tmp_path}"]))
+    reached = json.loads((path.parent / "scores.json").read_text())
+    assert reached["photos"] > 10
+    assert reached["videos_easy"] > reached["videos_hard"]
