@@ -216,6 +216,22 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def test_picture_size_limit_is_an_option_of_every_command(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FROSTER_MAX_PIXELS", "4095")
+    video = videos / "juggling-balls" / "5.mp4"
+    for command in ("predict", "timeline"):
+        refused = froster(command, video, "--labels", "a, b", "--model", "puppets", cwd=tmp_path)
+        assert refused.returncode in (1, 2)
+        assert "64 x 64 are larger than the 4095 pixels allowed" in refused.stderr
+        taken = froster("--max-pixels", "4096", command, video, "--labels", "a, b", "--model", "puppets", cwd=tmp_path)
+        assert taken.returncode == 0, taken.stderr
+    wrong = froster("--max-pixels", "0", "predict", video, "--labels", "a, b")
+    assert wrong.returncode == 2
+    assert "--max-pixels" in wrong.stderr
+
+
 def test_labels_of_a_run_by_default(videos: Path, run: Path) -> None:
     video = videos / "juggling-balls" / "5.mp4"
     result = froster("predict", video, "--model", run)

@@ -73,8 +73,21 @@ def froster(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="PIXELS",
+            help="Refuse videos whose pictures have more pixels, width times height. "
+            "[default: $FROSTER_MAX_PIXELS, or 8192 * 4320]",
+        ),
+    ] = None,
 ) -> None:
     """Recognise any action in any video."""
+    if max_pixels is not None:
+        from froster.video.limits import set_max_pixels
+
+        set_max_pixels(max_pixels)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
