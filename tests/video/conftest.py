@@ -35,7 +35,7 @@ def write_video(
     options=None,
     ticks=None,
     tick=None,
-    rotation=None,
+    rotation=None,  # degrees, or degrees, hflip, vflip
     audio=0.0,
     container_options=None,
     format=None,  # noqa: A002
@@ -50,7 +50,7 @@ def write_video(
         stream.codec_context.time_base = tick or Fraction(1, rate)
         stream.codec_context.thread_count = 1
         if rotation:
-            stream.set_display_rotation(rotation)
+            stream.set_display_rotation(*rotation if isinstance(rotation, tuple) else (rotation,))
         sound = container.add_stream("aac", rate=16000, layout="mono") if audio else None
         for number in range(count):
             frame = av.VideoFrame.from_ndarray(numbered(number, size), format="rgb24")

@@ -1,11 +1,16 @@
-"""Opens media files and streams, and turns whatever a decoder raises into a `VideoError`."""
+"""What files and streams have in common: opening, the choice of the stream, damaged frames, exceptions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import av
+import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 
@@ -23,6 +28,68 @@ def open_container(
     """`av.open` for reading. Raises `av.FFmpegError`."""
     # Tags in legacy encodings are common (Shift-JIS, Latin-1); PyAV's default is to raise on them.
     return av.open(name, "r", format=format, options=options, timeout=timeout, metadata_errors="replace")
+
+
+def choose_video_stream(container: InputContainer) -> VideoStream | None:
+    """The stream that ffmpeg would play (default disposition first), but no cover picture; None without one."""
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    best = container.streams.best("video")
+    return best if isinstance(best, VideoStream) and best in streams else next(iter(streams), None)
+
+
+def _unnamed_type(types: type[SideDataType], value: int) -> SideDataType:
+    member = object.__new__(types)
+    vars(member).update(_name_=f"TYPE_{value}", _value_=value)
+    return member
+
+
+# PyAV's list of types is older than FFmpeg's (no EXIF, no view of a spatial video): reading any would raise.
+SideDataType._missing_ = classmethod(_unnamed_type)  # type: ignore[assignment,method-assign]
+
+
+def display_matrix(frame: av.VideoFrame) -> NDArray[np.int32] | None:
+    """The nine numbers by which a frame is turned or mirrored for display, None where it is shown as stored."""
+    # Reading the side data makes a reference cycle, in which a large frame would wait for the garbage collector; a copy
+    # of a few pixels has the same side data. `frame.rotation` does not tell a mirrored picture from a turned one.
+    small = frame.reformat(width=2, height=2, format="gray", interpolation="POINT", threads=1)
+    matrix = small.side_data.get("DISPLAYMATRIX")
+    return np.frombuffer(memoryview(matrix), np.int32) if isinstance(matrix, SideData) else None
+
+
+def is_encrypted(packet: "av.Packet[Any]") -> bool:
+    """Whether the container says that the packet is encrypted (Common Encryption)."""
+    return packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info")
+
+
+class SoundFrames:
+    """Leaves out damaged frames: those that the decoder marks as corrupt, and those up to the next keyframe.
+
+    A decoder conceals damage by copying from other pictures, and marks only the picture hit, not those that refer to
+    it. `damaged` counts all that were left out, `corrupt` those marked, `sound` the others.
+    """
+
+    def __init__(self) -> None:
+        self.sound = self.corrupt = self.damaged = 0
+        self._refers_to_damage = False
+
+    def __call__(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for frame in frames:
+            if frame.is_corrupt:
+                self.corrupt += 1
+                self._refers_to_damage = True
+            elif frame.key_frame:
+                self._refers_to_damage = False
+            if self._refers_to_damage:
+                self.damaged += 1
+            else:
+                self.sound += 1
+                yield frame
+
+    def check(self, name: object) -> None:
+        """Raises `VideoError` where fewer than one frame in ten is sound, counting those that were marked."""
+        if self.corrupt > 9 * self.sound:
+            total = self.sound + self.damaged
+            raise VideoError(f"{name}: {self.damaged} of {total} frames are damaged, too many to use the others.")
 
 
 class CallerError(Exception):

@@ -28,14 +28,21 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
-from av.sidedata.sidedata import SideData
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from froster.errors import VideoError
 from froster.files import is_dead_link
-from froster.video.container import decoder_errors, of_caller, open_container
+from froster.video.container import (
+    SoundFrames,
+    choose_video_stream,
+    decoder_errors,
+    display_matrix,
+    is_encrypted,
+    of_caller,
+    open_container,
+)
 from froster.video.limits import LOCAL_OPTIONS, check_size, max_pixels
 from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline, is_time_damaged
@@ -145,14 +152,12 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except av.FFmpegError as error:
         raise VideoError(f"{path}: {_why_not_opened(path, error)}.") from error
     with container:
-        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not container.streams:
             raise VideoError(f"{path}: {_why_not_opened(path, None)}.")
-        if not streams:
+        stream = choose_video_stream(container)
+        if stream is None:
             content = "only audio" if container.streams.audio else "nothing that can be shown"
             raise VideoError(f"{path}: has no video stream, {content}.")
-        best = container.streams.best("video")
-        stream = best if isinstance(best, VideoStream) and best in streams else streams[0]
         if stream.codec_context is None:
             raise VideoError(f"{path}: the codec is unknown to PyAV, or the file's header is incomplete.")
         check_size(path, stream.width, stream.height)
@@ -232,7 +237,7 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
                 keyframe.append(packet.is_keyframe)
                 times_damaged |= not counted and is_time_damaged(packet.pts, packet.dts, tick)
                 shown.append(not packet.is_discard)
-                damaged |= packet.is_corrupt
+                damaged |= packet.is_corrupt or is_encrypted(packet)
                 end = max(end, (pts[-1] or 0) + (packet.duration or 0))
     except av.FFmpegError:
         damaged = True
@@ -308,6 +313,8 @@ def _fetch(
                         if frame.pict_type != PictureType.I:  # a gradual refresh: whole only frames later
                             return found
                         entry = None
+                    if frame.is_corrupt and entry is None:
+                        return found
                     if pts in missing:
                         missing.remove(pts)
                         found[pts] = keep(_rgb(frame))
@@ -347,11 +354,13 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     pts: list[int | None] = []
     end, tick, begin = 0, 1 / survey.rate, survey.begin
     resumed = False
-    for frame in _decodable(path, damage):
+    frames = SoundFrames()
+    for frame in frames(_decodable(path, damage)):
         pts.append(frame.pts)
         resumed |= bool(damage)
         if frame.pts is not None and frame.time_base:
             tick, end = frame.time_base, frame.pts + (frame.duration or 0)
+    frames.check(path)
     if not pts:
         reason = damage[0] if damage else "the decoder returned none"
         raise VideoError(f"{path}: none of its {survey.total} frames can be decoded ({reason}).")
@@ -365,14 +374,17 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     timeline = Timeline(times, max(end, int(times[-1]) + 1), tick, survey.rate, begin=begin)
     indices = choose(timeline)
     wanted, kept = set(np.unique(indices).tolist()), dict[int, Kept]()
-    for number, frame in enumerate(_decodable(path, [])):
+    for number, frame in enumerate(SoundFrames()(_decodable(path, []))):
         if number in wanted:
             kept[number] = keep(_rgb(frame))
             if len(kept) == len(wanted):
                 break
     warning = None
-    if damage or survey.breaks_off:
-        fault = "is damaged" if resumed else "breaks off"
+    if frames.damaged and not damage and not survey.breaks_off:
+        total = len(pts) + frames.damaged
+        warning = f"{path.name}: {frames.damaged} of {total} frames are damaged; the {len(pts)} sound frames are used"
+    elif damage or survey.breaks_off:
+        fault = "is damaged" if resumed or frames.damaged else "breaks off"
         warning = _warning(path, len(pts), max(survey.total, len(pts)), fault)
     elif survey.times_damaged:
         rate = float(survey.rate)
@@ -396,8 +408,8 @@ def _decodable(path: Path, damage: list[str]) -> Iterator[av.VideoFrame]:
                     continue
                 try:
                     # A packet that is cut off is never decoded, so the frames before it come out whole.
-                    frames = context.decode(None) if packet.is_corrupt else _decode(packet)
-                    reason = "a packet is cut off" if packet.is_corrupt else ""
+                    reason = fault_of(packet)
+                    frames = context.decode(None) if reason else _decode(packet)
                 except av.FFmpegError as error:
                     frames, reason = [], str(error.strerror)
                 yield from frames
@@ -407,6 +419,13 @@ def _decodable(path: Path, damage: list[str]) -> Iterator[av.VideoFrame]:
                 sound = not reason
         except av.FFmpegError as error:
             damage.append(str(error.strerror))
+
+
+def fault_of(packet: "av.Packet[VideoStream]") -> str:
+    """Why a packet must not be decoded; empty if it may."""
+    if packet.is_corrupt:
+        return "a packet is cut off"
+    return "it is encrypted" if is_encrypted(packet) else ""
 
 
 def _decode(packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
@@ -422,10 +441,8 @@ def _rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as `(H, W, 3)` uint8 RGB, upright."""
     # One thread: PyAV starts new ones for every frame otherwise, which costs more than they save.
     image = frame.reformat(format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if not isinstance(matrix, SideData):
-        return image
-    return _upright(image, np.frombuffer(memoryview(matrix), np.int32))
+    matrix = display_matrix(frame)
+    return image if matrix is None else _upright(image, matrix)
 
 
 def _upright(image: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:

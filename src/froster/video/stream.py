@@ -30,7 +30,7 @@ from av.video.stream import VideoStream
 
 from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, pictures, sampling
-from froster.video.container import decoder_errors, of_caller, open_container
+from froster.video.container import SoundFrames, choose_video_stream, decoder_errors, of_caller, open_container
 from froster.video.limits import LOCAL_OPTIONS, PIPE_OPTIONS, REMOTE_OPTIONS, check_size, max_pixels
 from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline, is_time_damaged
 
@@ -155,7 +155,7 @@ def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         reason = error.strerror if isinstance(error, av.FFmpegError) else error
         raise VideoError(f"{camera or name}: {what} cannot be opened ({reason}).") from error
     with container:
-        stream = next(iter(container.streams.video), None)
+        stream = choose_video_stream(container)
         if stream is None:
             raise VideoError(f"{name}: the stream carries no video.")
         check_size(name, stream.width, stream.height)
@@ -288,7 +288,7 @@ class _Decoder:
         self.context.thread_type = "AUTO"
         self.context.thread_count = threads
         self.may_skip = self.context.codec.name != "libdav1d"  # which heeds only what was set at its start
-        self.sound, self.fault, self.decoded = True, "", 0
+        self.sound, self.fault, self.frames = True, "", SoundFrames()
 
     def __call__(self, packet: "av.Packet[VideoStream] | None", skip: bool = False) -> list[av.VideoFrame]:
         """Frames that come out as `packet` goes in, None at the end; `skip`: its own picture is needed by others at
@@ -296,10 +296,9 @@ class _Decoder:
         """
         if packet is not None and not self.sound and not packet.is_keyframe:
             return []
-        torn = packet is not None and packet.is_corrupt
-        reason = "a packet is cut off" if torn else ""
+        reason = decode.fault_of(packet) if packet is not None else ""
         try:
-            if packet is None or torn:
+            if packet is None or reason:
                 frames = self.context.decode(None)
             else:
                 if self.may_skip:
@@ -311,8 +310,7 @@ class _Decoder:
             self.fault = reason
             self.context.flush_buffers()
         self.sound = not reason
-        self.decoded += len(frames)
-        return frames
+        return list(self.frames(frames))
 
 
 # --- which frames ---------------------------------------------------------------------------------------------------
@@ -554,9 +552,17 @@ def _as_they_come(
 def _check_decoded(name: str, decoder: _Decoder, broken: str) -> None:
     """Raises `VideoError` where nothing was decoded; warns where not all was."""
     fault = decoder.fault or broken
-    if not decoder.decoded:
+    decoder.frames.check(name)
+    if not decoder.frames.sound:
         raise VideoError(f"{name}: none of its frames can be decoded ({fault or 'there are none'}).")
-    if fault:
+    if decoder.frames.damaged and not decoder.fault:
+        total = decoder.frames.sound + decoder.frames.damaged
+        warnings.warn(
+            f"{name}: {decoder.frames.damaged} of {total} decoded frames are damaged; they are not used.",
+            FrosterWarning,
+            stacklevel=3,
+        )
+    elif fault:
         warnings.warn(
             f"{name}: is damaged or breaks off ({fault}); what decodes is used, the rest are gaps.",
             FrosterWarning,

@@ -1,0 +1,228 @@
+"""Damaged and encrypted videos, side data, memory, and which stream is read: the same as a file and as a stream."""
+
+import gc
+import io
+import os
+import threading
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from froster.errors import FrosterWarning, VideoError
+from froster.video import decode_frames, load_video
+from froster.video.stream import Sliding, read_windows
+
+ENCRYPTION = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+    "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+}
+GROUPS_OF_30 = {"preset": "ultrafast", "bf": "0", "g": "30", "x264-params": "scenecut=0"}
+
+
+def plain(path):
+    """Every frame by PyAV's own simplest loop, one thread, and which are marked as corrupt."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        frames = list(container.decode(video=0))
+        return np.stack([f.to_ndarray(format="rgb24") for f in frames]), [f.is_corrupt for f in frames]
+
+
+def flip_bits(path, numbers):
+    """Flip bits of a few bytes in the middle of the packets with these numbers."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        places = [packets[number].pos + packets[number].size // 2 for number in numbers]
+    data = bytearray(path.read_bytes())
+    for place in places:
+        for byte in range(place, place + 12):
+            data[byte] ^= 0x5A
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["bits.mkv"])
+def test_concealed_damage_is_not_used(video, number_of, name):
+    path = video(name, 300, size=(192, 128), options=GROUPS_OF_30)
+    whole, _ = plain(path)
+    flip_bits(path, [40, 155])
+    damaged, marks = plain(path)
+    assert any(marks) and len(damaged) == 300, "the decoder must conceal this damage"
+    taken = decode_frames(path)
+    np.testing.assert_array_equal(taken.frames, whole[kept(marks)])
+    lost = 300 - len(taken.frames)
+    assert 0 < lost < 60
+    assert taken.warning == f"{name}: {lost} of 300 frames are damaged; the {300 - lost} sound frames are used"
+    clips = load_video(path, views=3)
+    assert clips.warning == taken.warning
+    with pytest.warns(FrosterWarning, match=r"of \d+ decoded frames are damaged"):
+        windows = list(read_windows(path, Sliding(1, 1, 30), number_of))
+    shown = {number for window in windows for _, number in window.frames}
+    assert shown and shown <= {number_of(whole[number]) for number in kept(marks)}
+
+
+def kept(marks):
+    """Frames that are sound in a file with a keyframe every 30 frames."""
+    return [n for n in range(len(marks)) if not any(marks[n // 30 * 30 : n + 1])]
+
+
+def test_the_handed_file_with_concealed_damage(shared):
+    path = shared / "files_that_fail" / "concealed-damage.mp4"
+    assert "of 1000 frames are damaged" in load_video(path, views=3).warning
+    _, marks = plain(path)
+    taken = decode_frames(path)
+    damaged = [number for number, mark in enumerate(marks) if mark]
+    assert damaged and len(taken.frames) <= 1000 - len(damaged)
+
+
+@pytest.mark.parametrize("movflags", ["faststart", "frag_keyframe+empty_moov"])
+def test_an_encrypted_file_is_called_encrypted(video, movflags):
+    path = video("secret.mp4", 90, size=(192, 128), container_options={**ENCRYPTION, "movflags": movflags})
+    for read in (load_video, decode_frames, lambda path: list(read_windows(path, Sliding(1, 1, 4), np.mean))):
+        with pytest.raises(VideoError, match=r"secret\.mp4: none of its .*frames can be decoded \(it is encrypted\)"):
+            read(path)
+
+
+def test_a_file_with_hardly_any_sound_frame_is_refused(video, monkeypatch):
+    path = video("noise.mp4", 100, size=(192, 128), options=GROUPS_OF_30)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for pos, size in packets[1:]:
+        data[pos + 5 + size // 3 : pos + size] = os.urandom(size - 5 - size // 3)
+    path.write_bytes(data)
+    _, marks = plain(path)
+    assert sum(marks) > 90
+    for read in (load_video, lambda path: list(read_windows(path, Sliding(1, 1, 4), np.mean))):
+        with pytest.raises(VideoError, match=r"noise\.mp4: \d+ of \d+ frames are damaged, too many"):
+            read(path)
+
+
+# Side data
+
+
+def jpeg(number, orientation, picture):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(picture(number, (96, 64))).save(file, "JPEG", quality=95, exif=exif)
+    return file.getvalue()
+
+
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_jpegs_with_exif_stand_upright_and_mirrored_as_it_says(tmp_path, picture, orientation):
+    path = tmp_path / "camera.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for number in range(6):
+            packet = av.Packet(jpeg(number, orientation, picture))
+            packet.stream, packet.pts, packet.dts = stream, number, number
+            packet.time_base, packet.is_keyframe = Fraction(1, 10), True
+            container.mux(packet)
+    stored, _ = plain(path)
+    expected = np.stack([UPRIGHT[orientation](frame) for frame in stored])
+    np.testing.assert_array_equal(decode_frames(path).frames, expected)
+
+
+@pytest.mark.parametrize("hflip, vflip", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+def test_a_mirrored_file(video, degrees, hflip, vflip):
+    path = video("mirrored.mp4", 6, size=(96, 64), rotation=(degrees, hflip, vflip))
+    stored, _ = plain(path)
+    expected = np.rot90(stored, degrees // 90, axes=(1, 2))
+    expected = expected[:, :, ::-1] if hflip else expected
+    expected = expected[:, ::-1] if vflip else expected
+    np.testing.assert_array_equal(decode_frames(path).frames, expected)
+
+
+def test_frames_are_freed_at_once(video, number_of):
+    """Nothing waits for the garbage collector: it is off, and no frame larger than a few pixels may be left."""
+    path = video("turned.mp4", 60, size=(640, 480), rotation=90)
+    sizes = set()
+
+    def keep(image):
+        sizes.update((f.width, f.height) for f in gc.get_objects() if type(f) is av.VideoFrame and f.width > 2)
+        counts.append(sum(type(f) is av.VideoFrame and f.width > 2 for f in gc.get_objects()))
+        return number_of(image)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for read in (
+            lambda: load_video(path, frames=32),
+            lambda: list(read_windows(path, Sliding(1, 0.5, 8), keep)),
+        ):
+            counts = []
+            read()
+            assert max(counts, default=0) <= 12  # what the decoder's threads give out at the end
+            assert not [f for f in gc.get_objects() if type(f) is av.VideoFrame and f.width > 2]
+    finally:
+        gc.enable()
+    assert sizes == {(640, 480)}
+
+
+# Which stream
+
+
+@pytest.fixture
+def two_streams(tmp_path, picture):
+    """`two_streams(first)`: frames of 30 numbers as the default stream, behind one that shows 1000 and more."""
+
+    def write(first):
+        path = tmp_path / "two.mkv"
+        with av.open(str(path), "w") as container:
+            streams = [container.add_stream("libx264", rate=30, options={"preset": "ultrafast"}) for _ in range(2)]
+            for stream, size in zip(streams, ((128, 128), (64, 64)), strict=True):
+                stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            cover = av.stream.Disposition.attached_pic
+            streams[0].disposition = cover if first == "cover" else av.stream.Disposition(0)
+            streams[1].disposition = av.stream.Disposition.default
+            for number in range(90):
+                for stream, shown in zip(streams, (1000 + number, number), strict=True):
+                    frame = av.VideoFrame.from_ndarray(picture(shown, (stream.width, stream.height)), format="rgb24")
+                    container.mux(stream.encode(frame))
+            for stream in streams:
+                container.mux(stream.encode())
+        return path
+
+    return write
+
+
+def through_pipe(path, pipe, sliding, keep):
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True).start()
+    return list(read_windows(pipe, sliding, keep))
+
+
+@pytest.mark.parametrize("first", ["not default", "cover"])
+def test_a_pipe_reads_the_stream_that_a_file_gives(tmp_path, two_streams, number_of, first):
+    path, sliding = two_streams(first), Sliding(1, 1, 8)
+    of_file = list(read_windows(path, sliding, number_of))
+    assert [window.frames for window in through_pipe(path, tmp_path / "pipe", sliding, number_of)] == [
+        window.frames for window in of_file
+    ]
+    numbers = [number for window in of_file for _, number in window.frames]
+    assert len(numbers) == 24 and max(numbers) < 90
+    assert max(number_of(frame) for frame in decode_frames(path).frames) == 89
+
+
+def test_the_handed_file_with_two_streams(shared, tmp_path):
+    path, sliding = shared / "files_that_fail" / "two-video-streams.mkv", Sliding(1, 1, 4)
+    of_file = list(read_windows(path, sliding, lambda image: image.shape))
+    assert of_file[0].frames[0][1] == (128, 192, 3)
+    assert through_pipe(path, tmp_path / "pipe", sliding, lambda image: image.shape) == of_file
