@@ -85,16 +85,16 @@ def test_an_encrypted_file_is_called_encrypted(video, movflags):
             read(path)
 
 
-def test_a_file_with_hardly_any_sound_frame_is_refused(video, monkeypatch):
+def test_a_file_with_hardly_any_sound_frame_is_refused(video):
     path = video("noise.mp4", 100, size=(192, 128), options=GROUPS_OF_30)
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    data = bytearray(path.read_bytes())
+    data, noise = bytearray(path.read_bytes()), np.random.default_rng(0)
     for pos, size in packets[1:]:
-        data[pos + 5 + size // 3 : pos + size] = os.urandom(size - 5 - size // 3)
+        data[pos + 5 + size // 3 : pos + size] = noise.bytes(size - 5 - size // 3)
     path.write_bytes(data)
     _, marks = plain(path)
-    assert sum(marks) > 90
+    assert sum(marks) >= 90
     for read in (load_video, lambda path: list(read_windows(path, Sliding(1, 1, 4), np.mean))):
         with pytest.raises(VideoError, match=r"noise\.mp4: \d+ of \d+ frames are damaged, too many"):
             read(path)
