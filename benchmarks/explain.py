@@ -30,7 +30,7 @@ from froster.students import VideoStudent, build_student
 from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.video.sampling import uniform_indices
-from froster.video.transforms import clip_preprocess
+from froster.video.transforms import Preprocessing
 
 SEED, VIDEOS = 8_000_000, 2  # of each action
 LENGTH, SIDE = 16, 72  # frames and pixels of the drawn videos, as those that are trained on
@@ -54,7 +54,7 @@ def test_video(seed: int, action: int, frames: int, size: int) -> tuple[torch.Te
     """What a model sees `(T, 3, S, S)`, and where the figure is in it `(T, SIDE, SIDE)`."""
     video, mask = draw_video_and_mask(seed, action, LENGTH, SIDE)
     chosen = uniform_indices(np.arange(LENGTH, dtype=np.float64), float(LENGTH), frames=frames, views=1)[0]
-    return clip_preprocess(torch.from_numpy(video[chosen]), size), mask[chosen]
+    return Preprocessing(size)(torch.from_numpy(video[chosen])), mask[chosen]
 
 
 def share_of_two(model: VideoStudent, seed: int, action: int, other: int, classes: torch.Tensor) -> float:

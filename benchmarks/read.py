@@ -32,11 +32,11 @@ from torch.utils.data import DataLoader, Dataset
 from froster.data.manifests import LabelledVideo
 from froster.data.puppets import ACTIONS, GAPS, draw_video
 from froster.data.puppets.files import write_mp4
-from froster.evaluation import load_clips
+from froster.inference import load_clips
 from froster.training.clips import CLIPS, BatchKeys, Key, TrainingClips, start_worker, training_loader
 from froster.training.recipe import DataSettings
 from froster.video import VideoClips
-from froster.video.transforms import clip_normalize, clip_resize, random_crop
+from froster.video.transforms import Preprocessing, random_crop
 
 FRAMES, SIZE = 8, 224
 ROUNDS = 5
@@ -88,7 +88,7 @@ def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> di
     views = 3 if what == "testing, 3 views" else 1
 
     def ours() -> Iterator[Tensor]:
-        for _, clips in load_clips(videos, frames=FRAMES, views=views, size=SIZE, workers=workers):
+        for _, clips in load_clips(videos, frames=FRAMES, views=views, preprocess=Preprocessing(SIZE), workers=workers):
             assert isinstance(clips, VideoClips)
             yield clips.frames
 
@@ -98,8 +98,8 @@ def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> di
                 segments = views * FRAMES
                 return ((2 * np.arange(segments) + 1) * count // (2 * segments)).reshape(FRAMES, views).T
 
-            clips = read_plainly(video.path, choose, lambda image: clip_resize(image[None], SIZE)[0], how)
-            return clip_normalize(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            clips = read_plainly(video.path, choose, lambda image: Preprocessing(SIZE).resize(image[None])[0], how)
+            return Preprocessing().normalize(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
 
         with ThreadPoolExecutor(workers) as pool:
             yield from pool.map(load, videos)

@@ -35,7 +35,7 @@ from froster.students import VideoStudent, build_student
 from froster.text.prompts import TEMPLATES
 from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
-from froster.video.transforms import clip_normalize
+from froster.video.transforms import Preprocessing
 
 VIT_B_16 = ClipConfig(224, 16, 768, 12, 12, 512, 12, 8, 512)
 TINY = ClipConfig(32, 16, 128, 2, 2, 64, 2, 1, 32)
@@ -136,7 +136,7 @@ class PlainStep(Step):
         distillation: Any = setting.distillation
         self.optimizer.zero_grad()
         frames, targets = setting.frames.to(setting.device), setting.targets.to(setting.device)
-        frames = clip_normalize(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        frames = Preprocessing().normalize(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         tokens = setting.texts.tokens[[TEMPLATE, -1]].to(setting.device)
         with torch.autocast(setting.device, torch.bfloat16, enabled=setting.device == "cuda"):
             features = plain_features(student.visual, frames, window=1)

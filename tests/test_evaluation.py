@@ -7,22 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from froster import FrosterError, Recognizer, VideoError, evaluation
+from froster import FrosterError, Recognizer, VideoError, inference
 from froster.clip.model import Clip, ClipConfig
 from froster.data.manifests import LabelledVideo
 from froster.data.puppets import write_videos
 from froster.errors import FrosterWarning
-from froster.evaluation import (
-    evaluate,
-    evaluate_model,
-    harmonic_mean,
-    load_clips,
-    score_videos,
-    video_scores,
-)
+from froster.evaluation import evaluate, evaluate_model, harmonic_mean
+from froster.inference import load_clips, score_videos, video_scores
 from froster.models import load_model
 from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.video import VideoClips, load_video
+from froster.video.transforms import Preprocessing
 
 LABELS = ["juggling balls", "riding a bicycle", "climbing a ladder", "playing guitar", "standing up", "walking"]
 NAMES = ["f", "e", "d", "c", "b", "a", "g"]
@@ -100,7 +95,7 @@ def test_harmonic_mean_gives_the_published_numbers() -> None:
 
 def test_scores_are_those_of_the_recognizer(videos: list[LabelledVideo], random_student: VideoStudent) -> None:
     recognizer = Recognizer(random_student, LABELS, views=2, frames=5, device="cpu", precision="float32")
-    loaded = load_clips(videos, frames=5, views=2, size=32)
+    loaded = load_clips(videos, frames=5, views=2, preprocess=Preprocessing(32))
     models = [(random_student, [recognizer.classes, recognizer.classes[:2]])]
     scored = score_videos(models, loaded, frames_per_batch=40)  # four videos together, then two
     ((scores, of_two),) = scored.scores
@@ -114,15 +109,15 @@ def test_scores_are_those_of_the_recognizer(videos: list[LabelledVideo], random_
 
 def test_several_models_see_the_same_clips_decoded_once(videos: list[LabelledVideo]) -> None:
     models = [(student("vclip", seed), CLASSES) for seed in (1, 2)]
-    both = score_videos(models, load_clips(videos, size=32))
+    both = score_videos(models, load_clips(videos, preprocess=Preprocessing(32)))
     for model, (scores,) in zip(models, both.scores, strict=True):
-        ((alone,),) = score_videos([model], load_clips(videos, size=32), frames_per_batch=1).scores
+        ((alone,),) = score_videos([model], load_clips(videos, preprocess=Preprocessing(32)), frames_per_batch=1).scores
         torch.testing.assert_close(scores, alone, atol=1e-6, rtol=0)
     assert not torch.allclose(both.scores[0][0], both.scores[1][0])
 
 
 def test_raw_frames_are_normalised(videos: list[LabelledVideo], random_student: VideoStudent) -> None:
-    clips = load_video(videos[0].path, frames=4, views=2, size=32).frames[None]
+    clips = load_video(videos[0].path, frames=4, views=2, preprocess=Preprocessing(32)).frames[None]
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
     raw = ((clips * std + mean) * 255).round().to(torch.uint8)
@@ -132,7 +127,9 @@ def test_raw_frames_are_normalised(videos: list[LabelledVideo], random_student: 
 
 def test_batches_shrink_to_the_memory(monkeypatch: pytest.MonkeyPatch, videos: list[LabelledVideo]) -> None:
     model = student("vclip")
-    clips = torch.stack([load_video(video.path, frames=4, views=2, size=32).frames for video in videos])
+    clips = torch.stack(
+        [load_video(video.path, frames=4, views=2, preprocess=Preprocessing(32)).frames for video in videos]
+    )
     (whole,) = video_scores(model, clips, CLASSES)
     encode, most = model.forward_features, 4
 
@@ -168,10 +165,12 @@ def test_clips_come_in_order_and_few_are_decoded_ahead(
         started.append(path)
         return load_video(path, **settings)
 
-    monkeypatch.setattr(evaluation, "load_video", counted)
+    monkeypatch.setattr(inference, "load_video", counted)
     missing = LabelledVideo(Path("missing.mp4"), "walking")
     wanted = [*videos[:2], missing, *videos[2:]]
-    loaded: Iterator[tuple[int, VideoClips | VideoError]] = load_clips(wanted, frames=4, size=32, workers=workers)
+    loaded: Iterator[tuple[int, VideoClips | VideoError]] = load_clips(
+        wanted, frames=4, preprocess=Preprocessing(32), workers=workers
+    )
     first = next(loaded)
     assert len(started) <= workers + 1
     results = [first, *loaded]
@@ -181,7 +180,7 @@ def test_clips_come_in_order_and_few_are_decoded_ahead(
             assert isinstance(clips, VideoError)
             continue
         assert isinstance(clips, VideoClips)
-        assert torch.equal(clips.frames, load_video(video.path, frames=4, views=3, size=32).frames)
+        assert torch.equal(clips.frames, load_video(video.path, frames=4, views=3, preprocess=Preprocessing(32)).frames)
 
 
 def test_segments_are_loaded_as_segments(videos: list[LabelledVideo]) -> None:
@@ -191,10 +190,10 @@ def test_segments_are_loaded_as_segments(videos: list[LabelledVideo]) -> None:
         LabelledVideo(path, "b", start=0.25),
         LabelledVideo(path, "c", start=9),
     ]
-    (_, first), (_, second), (_, outside) = load_clips(wanted, frames=2, views=1, size=32)
+    (_, first), (_, second), (_, outside) = load_clips(wanted, frames=2, views=1, preprocess=Preprocessing(32))
     assert isinstance(first, VideoClips) and isinstance(second, VideoClips)
     assert (first.indices.tolist(), second.indices.tolist()) == ([[1, 3]], [[6, 11]])
-    assert torch.equal(second.frames, load_video(path, frames=2, size=32, start=0.25).frames)
+    assert torch.equal(second.frames, load_video(path, frames=2, preprocess=Preprocessing(32), start=0.25).frames)
     assert isinstance(outside, VideoError) and "the video is 0.88 s long" in str(outside)
 
 
@@ -204,8 +203,8 @@ def test_too_little_memory_costs_one_video(videos: list[LabelledVideo], monkeypa
             raise MemoryError
         return load_video(path, **settings)
 
-    monkeypatch.setattr(evaluation, "load_video", load_or_fail)
-    (_, failed), (_, clips) = load_clips(videos[:2], size=32)
+    monkeypatch.setattr(inference, "load_video", load_or_fail)
+    (_, failed), (_, clips) = load_clips(videos[:2], preprocess=Preprocessing(32))
     assert "not enough memory for 3 views of 8 frames" in str(failed)
     assert isinstance(clips, VideoClips)
 
@@ -281,8 +280,10 @@ def test_counts_below_one_and_nothing_readable(videos: list[LabelledVideo]) -> N
 def test_models_keep_their_precision_and_scores_stay_float32(videos: list[LabelledVideo]) -> None:
     model = load_model("puppets").to(torch.bfloat16)
     classes = [torch.nn.functional.normalize(torch.randn(5, model.config.embed_dim), dim=1)]
-    ((scores,),) = score_videos([(model, classes)], load_clips(videos[:2], size=64)).scores
-    ((exact,),) = score_videos([(load_model("puppets"), classes)], load_clips(videos[:2], size=64)).scores
+    ((scores,),) = score_videos([(model, classes)], load_clips(videos[:2], preprocess=Preprocessing(64))).scores
+    ((exact,),) = score_videos(
+        [(load_model("puppets"), classes)], load_clips(videos[:2], preprocess=Preprocessing(64))
+    ).scores
     assert scores.dtype == torch.float32
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     torch.testing.assert_close(scores, exact, atol=0.02, rtol=0)

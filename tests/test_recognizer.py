@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from froster import FrosterError, Prediction, Recognizer, VideoError, load_model
 from froster.clip.model import Clip, ClipConfig
 from froster.data.puppets import ACTIONS, write_videos
 from froster.errors import FrosterWarning
-from froster.students import VideoStudent, build_student
+from froster.inference import Runtime
+from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.text.classifier import encode_classes
 from froster.video import decode_frames, load_video
+from froster.video.transforms import Preprocessing
 from goldens import GoldenFile
 
 LABELS = ["juggling balls", "riding a bicycle", "climbing a ladder", "playing guitar"]
@@ -46,7 +49,7 @@ def test_scores_are_the_softmax_of_the_mean_logits_of_views_and_frames(
 ) -> None:
     recognizer = Recognizer(random_student, LABELS, views=2, frames=5, precision="float32", device="cpu")
     prediction = recognizer.predict(videos[0])
-    clips = load_video(videos[0], frames=5, views=2, size=32).frames
+    clips = load_video(videos[0], frames=5, views=2, preprocess=Preprocessing(32)).frames
     with torch.no_grad():
         features = F.normalize(random_student.encode_video(clips), dim=-1)
         classes = encode_classes(random_student, dict.fromkeys(LABELS, ""))
@@ -82,14 +85,14 @@ def test_too_little_memory_costs_one_video_not_the_batch(
     videos: list[Path], random_student: VideoStudent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recognizer = Recognizer(random_student, LABELS, precision="float32")
-    rank = recognizer._rank
+    encode, failures = recognizer.runtime.encode, iter([True])
 
-    def rank_or_fail(video: str, *rest: object) -> Prediction:
-        if video == str(videos[0]):
+    def encode_or_fail(clips: Tensor) -> VideoFeatures:
+        if next(failures, False):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return rank(video, *rest)
+        return encode(clips)
 
-    monkeypatch.setattr(recognizer, "_rank", rank_or_fail)
+    monkeypatch.setattr(recognizer.runtime, "encode", encode_or_fail)
     results = dict(recognizer.predict_many(videos))
     assert "not enough memory for 3 views of 8 frames" in str(results[str(videos[0])])
     assert isinstance(results[str(videos[1])], Prediction)
@@ -135,7 +138,7 @@ def test_the_callers_model_stays_as_it_is(random_student: VideoStudent) -> None:
 
 def test_temperature_is_not_rounded_with_the_weights(random_student: VideoStudent) -> None:
     random_student.logit_scale.data = torch.tensor(100.0).log()
-    assert Recognizer(random_student, LABELS, precision="bfloat16").temperature == pytest.approx(100, rel=1e-6)
+    assert Recognizer(random_student, LABELS, precision="bfloat16").runtime.temperature == pytest.approx(100, rel=1e-6)
 
 
 def test_vocabulary_by_name(random_student: VideoStudent) -> None:
@@ -185,3 +188,25 @@ def test_small_model_is_a_clip_of_the_original_architecture() -> None:
     assert model.config.vocab_size == 49408
     assert model.config.activation == "quick_gelu"
     assert np.isfinite(model.logit_scale.item())
+
+
+def test_a_video_is_encoded_once_for_any_number_of_label_sets(
+    videos: list[Path], random_student: VideoStudent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer(random_student, LABELS, precision="float32")
+    others = ["swimming", "juggling"]
+    expected = Recognizer(random_student, others, precision="float32").predict(videos[0])
+    encode, encoded = recognizer.runtime.encode, list[int]()
+    monkeypatch.setattr(recognizer.runtime, "encode", lambda clips: encoded.append(len(clips)) or encode(clips))
+    video = recognizer.encode(videos[0])
+    assert recognizer.rank(video, others) == expected
+    assert recognizer.rank(video).similarities.keys() == dict.fromkeys(LABELS).keys()
+    assert encoded == [3]
+
+
+def test_recognizers_share_a_runtime(videos: list[Path], random_student: VideoStudent) -> None:
+    runtime = Runtime(random_student, views=1, precision="float32")
+    first, second = Recognizer(runtime, LABELS), Recognizer(runtime, ["swimming", "juggling"])
+    assert first.model is second.model is runtime.model
+    alone = Recognizer(random_student, LABELS, views=1, precision="float32").predict(videos[0])
+    assert first.rank(second.encode(videos[0])) == alone

@@ -1,9 +1,8 @@
 """How often a model is right: clips through the network once, then top-1, top-5 and confusions in any vocabulary."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,13 @@ import torch
 from torch import Tensor
 
 from froster.data.manifests import LabelledVideo, class_indices
-from froster.device import pick_device, pick_precision
-from froster.errors import FrosterError, VideoError, is_out_of_memory
-from froster.models import load_model, warn_of_random_start
+from froster.errors import FrosterError, VideoError
+from froster.inference import Runtime, score_videos
 from froster.provenance import ClipSampling
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
+from froster.text.classifier import templates_for
 from froster.text.labels import Labels
-from froster.video import Sampling, VideoClips, load_video
-from froster.video.transforms import clip_normalize
-
-FRAMES_PER_BATCH = 96  # four videos of 3 x 8 frames; more is not faster on a CPU
+from froster.video import Sampling, VideoClips
 
 
 @dataclass(frozen=True)
@@ -57,21 +52,6 @@ class Evaluation:
                 {"truth": truth, "predicted": predicted, "count": count} for truth, predicted, count in self.confusions
             ],
         }
-
-
-@dataclass(frozen=True)
-class ScoredVideos:
-    """How several models scored the same videos.
-
-    `scores`: for each model and each of its vocabularies `(N, K)` float32, as `video_scores` gives them. `indices`:
-    which video each row is. `unreadable`, `partial`: by the video's index, why it has no row, or what part of it could
-    not be used.
-    """
-
-    scores: list[list[Tensor]]
-    indices: list[int]
-    unreadable: dict[int, str]
-    partial: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -173,119 +153,6 @@ def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Eva
     )
 
 
-@torch.inference_mode()
-def video_scores(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
-    """Cosine of videos with every class, averaged over views, in several vocabularies; `exp(logit_scale)` makes logits.
-
-    `(N, V, T, 3, S, S)`, CLIP-normalised float32 or raw uint8, and class matrices of `encode_classes`, `(K, …)` ->
-    `(N, K)` float32 each, on the CPU; N V clips go through the network together, on its device and in its precision.
-    """
-    parameter = model.visual.get_parameter("proj")
-    if clips.dtype == torch.uint8:
-        clips = clip_normalize(clips)
-    video_features = model.forward_features(clips.flatten(0, 1).to(parameter.device, parameter.dtype))
-    scores = [model.similarities(video_features, classes.to(parameter.device)) for classes in vocabularies]
-    return [of_views.unflatten(0, clips.shape[:2]).mean(dim=1).cpu() for of_views in scores]
-
-
-def score_videos(
-    models: Sequence[tuple[VideoStudent, Sequence[Tensor]]],
-    loaded: Iterable[tuple[int, VideoClips | VideoError]],
-    frames_per_batch: int = FRAMES_PER_BATCH,
-) -> ScoredVideos:
-    """Score videos, as `load_clips` gives them, with models of one image size; each video is decoded only once.
-
-    Each model comes with its class matrices, one a vocabulary. Videos go through together up to `frames_per_batch`
-    frames, larger ones one by one. Raises `FrosterError` when a single video is too large for the memory.
-    """
-    rows = [[[torch.empty(0, len(classes))] for classes in vocabularies] for _, vocabularies in models]
-    indices, unreadable, partial = [], {}, {}
-    batch: list[Tensor] = []
-
-    def encode_batch() -> None:
-        clips = torch.stack(batch)
-        batch.clear()
-        for (model, vocabularies), of_model in zip(models, rows, strict=True):
-            for scores, batches in zip(scores_in_memory(model, clips, vocabularies), of_model, strict=True):
-                batches.append(scores)
-
-    for index, clips in loaded:
-        if isinstance(clips, VideoError):
-            unreadable[index] = str(clips)
-            continue
-        if clips.warning:
-            partial[index] = clips.warning
-        indices.append(index)
-        batch.append(clips.frames)
-        views, frames = clips.frames.shape[:2]
-        if (len(batch) + 1) * views * frames > frames_per_batch:
-            encode_batch()
-    if batch:
-        encode_batch()
-    scores = [[torch.cat(batches) for batches in of_model] for of_model in rows]
-    return ScoredVideos(scores, indices, unreadable, partial)
-
-
-def scores_in_memory(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
-    """`video_scores`, in smaller and smaller batches where memory does not suffice."""
-    try:
-        return video_scores(model, clips, vocabularies)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        videos, views, frames = clips.shape[:3]
-        if videos == 1:
-            raise FrosterError(f"Not enough memory for {views} views of {frames} frames; ask for fewer.") from error
-    # Outside of the handler, which holds on to the memory of the attempt.
-    halves = [scores_in_memory(model, half, vocabularies) for half in clips.tensor_split(2)]
-    return [torch.cat(parts) for parts in zip(*halves, strict=True)]
-
-
-def load_clips(
-    videos: Sequence[LabelledVideo],
-    *,
-    frames: int = 8,
-    views: int = 3,
-    size: int = 224,
-    sampling: Sampling = "uniform",
-    workers: int = 2,
-) -> Iterator[tuple[int, VideoClips | VideoError]]:
-    """Decode videos in `workers` threads, a few ahead of the consumer; pairs (index, clips) in the given order.
-
-    A video that has `start` or `end` is that segment. One that cannot be used comes as its `VideoError`; the others
-    go on.
-    """
-
-    def load(video: LabelledVideo) -> VideoClips | VideoError:
-        try:
-            return load_video(
-                video.path,
-                frames=frames,
-                views=views,
-                size=size,
-                sampling=sampling,
-                start=video.start,
-                end=video.end,
-            )
-        except VideoError as error:
-            return error
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return VideoError(f"{video.path}: not enough memory for {views} views of {frames} frames; ask for fewer.")
-
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[int, Future[VideoClips | VideoError]]] = deque()
-        for index, video in enumerate(videos):
-            waiting.append((index, pool.submit(load, video)))
-            if len(waiting) > workers:
-                first, clips = waiting.popleft()
-                yield first, clips.result()
-        while waiting:
-            first, clips = waiting.popleft()
-            yield first, clips.result()
-
-
 def evaluate_model(
     model: str | Path,
     videos: Sequence[LabelledVideo],
@@ -352,28 +219,23 @@ def score_model(
     ClipSampling().override(frames, views, sampling)  # raises before the model is loaded
     if vocabularies is not None:
         find_classes(videos, vocabularies, manifest)
-    where = pick_device(device)
-    dtype = pick_precision(precision, where)
-    network = load_model(model, student, seed=0)
-    chosen = network.clip_sampling.override(frames, views, sampling)
+    runtime = Runtime(
+        model, student=student, views=views, frames=frames, sampling=sampling, device=device, precision=precision
+    )
+    network, chosen = runtime.model, runtime.clip_sampling
     if vocabularies is None:
         vocabularies = {"all": described_classes(network, videos)}
     truths = find_classes(videos, vocabularies, manifest)
-    warn_of_random_start(network)
-    temperature = network.logit_scale.detach().float().exp().item()
-    network = network.to(where, dtype)
-    warn_of_unknown_labels(network, [name for labels in vocabularies.values() for name in labels])
     prompts = templates_for(network, templates)
-    classes = {part: load_or_encode_classes(network, labels, prompts) for part, labels in vocabularies.items()}
+    classes = [runtime.encode_classes(labels, prompts) for labels in vocabularies.values()]
 
     def counted() -> Iterator[tuple[int, VideoClips | VideoError]]:
-        size = network.config.image_size
-        for index, clips in load_clips(videos, **asdict(chosen), size=size, workers=workers):
+        for index, clips in runtime.load_ahead(videos, workers):
             yield index, clips
             if seen is not None:
                 seen(index + 1)
 
-    scored = score_videos([(network, list(classes.values()))], counted())
+    scored = score_videos([(network, classes)], counted())
     scored_parts, parts = {}, {}
     for (part, labels), scores in zip(vocabularies.items(), scored.scores[0], strict=True):
         rows = [row for row, index in enumerate(scored.indices) if truths[index][0] == part]
@@ -395,15 +257,15 @@ def score_model(
             "views": chosen.views,
             "frames": chosen.frames,
             "sampling": chosen.sampling,
-            "device": str(where),
-            "precision": str(dtype).removeprefix("torch."),
+            "device": str(runtime.device),
+            "precision": str(runtime.dtype).removeprefix("torch."),
         },
         parts=parts,
         unreadable=[(str(videos[index].path), reason) for index, reason in scored.unreadable.items()],
         partial=[(str(videos[index].path), reason) for index, reason in scored.partial.items()],
     )
     names = {part: list(labels) for part, labels in vocabularies.items()}
-    return ScoredModel(network, temperature, scored_parts, names, report)
+    return ScoredModel(network, runtime.temperature, scored_parts, names, report)
 
 
 def described_classes(model: VideoStudent, videos: Sequence[LabelledVideo]) -> Labels:

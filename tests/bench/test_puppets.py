@@ -13,7 +13,7 @@ from froster.bench.puppets import BASE, NOVEL, Job, Setup, Tuned
 from froster.bench.results import METHODS as NAMES
 from froster.bench.results import read_results
 from froster.data.puppets import ACTIONS
-from froster.evaluation import video_scores
+from froster.inference import video_scores
 from froster.models import load_model
 from froster.shipped import find_recipe
 from froster.training.recipe import TrainRecipe

@@ -11,7 +11,7 @@ from froster.models import load_model
 from froster.students import VideoStudent, build_student
 from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
-from froster.video.transforms import clip_normalize, clip_preprocess
+from froster.video.transforms import Preprocessing
 
 ACTIONS_SHOWN = range(0, len(ACTIONS), 2)
 
@@ -32,7 +32,7 @@ def test_share_is_that_of_the_area_for_flat_maps_and_all_for_maps_on_it() -> Non
 @pytest.fixture(scope="module")
 def shown() -> list[tuple[torch.Tensor, np.ndarray]]:
     videos = [draw_video_and_mask(6_000_000, action, 4, 64, "easy") for action in ACTIONS_SHOWN]
-    return [(clip_preprocess(torch.from_numpy(video), 64), mask) for video, mask in videos]
+    return [(Preprocessing(64)(torch.from_numpy(video)), mask) for video, mask in videos]
 
 
 def shares(model: VideoStudent, shown: list[tuple[torch.Tensor, np.ndarray]], kind: str) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_of_two_actions_side_by_side_the_gradient_shows_the_label_s() -> None:
     for left in ACTIONS_SHOWN:
         right = (left + 17) % len(ACTIONS)
         videos = [draw_video(6_000_000, action, 2, 64, "easy") for action in (left, right)]
-        frames = clip_normalize(torch.from_numpy(np.concatenate(videos, axis=2)).permute(0, 3, 1, 2))
+        frames = Preprocessing().normalize(torch.from_numpy(np.concatenate(videos, axis=2)).permute(0, 3, 1, 2))
         maps = {
             (kind, label): explain(model, frames, kind, classes, label)
             for kind in ("attention", "gradient")

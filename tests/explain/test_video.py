@@ -19,6 +19,7 @@ from froster.explain.video import Explanation, Look, Pictures, explain_video, ma
 from froster.models import load_model
 from froster.recognizer import Recognizer
 from froster.video import load_video
+from froster.video.transforms import Preprocessing
 
 LABELS = ("juggling balls", "playing guitar")
 
@@ -52,14 +53,14 @@ def test_scores_and_maps_are_those_of_the_models(video: Path, recognizers: dict[
     for look, recognizer in zip(explanation.looks, recognizers.values(), strict=True):
         score = dict(recognizer.predict(video).ranked)["playing guitar"]
         assert look.score == f"{100 * score:.1f} %"
-        clip = load_video(video, frames=4, size=64).frames[0]
+        clip = load_video(video, frames=4, preprocess=Preprocessing(64)).frames[0]
         assert (look.maps == explain(recognizer.model, clip, kind, recognizer.classes, 1)).all()
     assert explanation.warning is None
 
 
 def test_pictures_are_the_centre_of_the_frames_at_their_times(video: Path, recognizers: dict[str, Recognizer]) -> None:
     explanation = explain_video(video, "juggling balls", recognizers)
-    clips = load_video(video, frames=4, size=64)
+    clips = load_video(video, frames=4, preprocess=Preprocessing(64))
     assert explanation.clip.times.tolist() == clips.times[0].tolist()
     assert explanation.clip.frames.shape == (4, 160, 160, 3)
     assert explanation.film.frames.shape == (32, 160, 160, 3)

@@ -24,7 +24,7 @@ from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.clip.model import Clip, ClipConfig
 from froster.data.puppets import ACTIONS, draw_video, write_videos
 from froster.errors import FrosterError
-from froster.evaluation import score_videos
+from froster.inference import score_videos
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.students import STUDENTS, build_student

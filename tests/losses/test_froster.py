@@ -8,6 +8,7 @@ from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation, Projector, feature_distance, froster_loss
 from froster.scoring import class_similarities
 from froster.students.base import VideoOutput
+from froster.video import Preprocessing
 from goldens import GoldenFile
 
 SCALE = 20.0
@@ -31,7 +32,7 @@ class GivenEmbeddings(nn.Module):
 
     def __init__(self, frames: Tensor) -> None:
         super().__init__()
-        self.frames = frames
+        self.frames, self.preprocess = frames, Preprocessing()
         self.logit_scale = torch.tensor(SCALE).log()
 
     def forward(self, _: Tensor, class_embeddings: Tensor) -> VideoOutput:

@@ -7,7 +7,7 @@ import torch
 
 from froster.data.manifests import LabelledVideo, read_manifest
 from froster.errors import FrosterError
-from froster.evaluation import load_clips, video_scores
+from froster.inference import load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
 from froster.protocols.scores import TestSettings, score_data_set
@@ -31,7 +31,7 @@ def test_scores_are_those_of_the_model_whatever_the_chunks(
     found = score_data_set(models, LABELS, videos, tmp_path, SETTINGS, lambda *done: seen.append(done))
     assert seen == [(number, 5) for number in range(1, 6)]
     for model, scores in zip(models, found, strict=True):
-        loaded = load_clips(videos, frames=4, views=2, size=model.config.image_size, workers=1)
+        loaded = load_clips(videos, frames=4, views=2, preprocess=model.preprocess, workers=1)
         clips = torch.stack([of_video.frames for _, of_video in loaded])  # type: ignore[union-attr]
         expected = video_scores(model, clips, [encode_classes(model, LABELS)])[0]
         torch.testing.assert_close(scores.values, expected, atol=1e-5, rtol=0)

@@ -68,7 +68,7 @@ def test_the_strip_is_what_the_model_saw_and_where_it_looked(fading: Path) -> No
     network = load_model("puppets")
     film = made(LabelledVideo(fading, "fading"), network)
     assert film.strip is not None
-    clip = load_video(fading, frames=4, views=3, size=network.config.image_size)
+    clip = load_video(fading, frames=4, views=3, preprocess=network.preprocess)
     assert film.times == pytest.approx(clip.times[1].tolist())
     (sheet,) = pictures(film.strip)
     assert sheet.shape[:2] == (228, 4 * 116 - 4) == film.strip_sides[::-1]

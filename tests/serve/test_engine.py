@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from froster.inference import Runtime
 from froster.models import load_model
-from froster.recognizer import Recognizer
 from froster.serve.engine import Engine, StepsJob, VideoJob, encode_labels
 from froster.serve.errors import RequestError
 from froster.serve.service import load_models
 from froster.serve.settings import ServeSettings
 from froster.students.base import VideoFeatures
 from froster.text.classifier import encode_classes
-from froster.video.transforms import clip_normalize
+from froster.video.transforms import Preprocessing
 
 LABELS = ("walking", "bowing", "crawling")
 
 
 @pytest.fixture(scope="module")
-def recognizer() -> Recognizer:
-    return Recognizer("puppets", ["walking"], precision="float32")
+def runtime() -> Runtime:
+    return Runtime("puppets", precision="float32")
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def batches() -> list[int]:
 
 
 @pytest.fixture
-def engine(recognizer: Recognizer, batches: list[int]) -> Iterator[Engine]:
-    engine = Engine({"puppets": recognizer, "other": recognizer}, 4, batches.append)
+def engine(runtime: Runtime, batches: list[int]) -> Iterator[Engine]:
+    engine = Engine({"puppets": runtime, "other": runtime}, 4, batches.append)
     yield engine
     engine.stop()
     if engine.thread.is_alive():
@@ -43,7 +43,7 @@ def clip(seed: int, views: int = 1) -> Tensor:
     return torch.from_numpy(np.random.default_rng((seed, 0)).integers(0, 256, (views, 2, 3, 64, 64), np.uint8))
 
 
-def test_what_waits_goes_through_together(engine: Engine, recognizer: Recognizer, batches: list[int]) -> None:
+def test_what_waits_goes_through_together(engine: Engine, runtime: Runtime, batches: list[int]) -> None:
     """Videos of other lengths and label sets too; each gets what it would get alone."""
     asked = [(seed, 1 + seed % 3, LABELS[seed % 2 : 2 + seed % 2]) for seed in range(10)]
     jobs = [VideoJob("puppets", clip(seed, views), labels) for seed, views, labels in asked]
@@ -55,12 +55,12 @@ def test_what_waits_goes_through_together(engine: Engine, recognizer: Recognizer
     assert sorted(batches) == [1, 2, 4, 4]
     del found[5]
     for (seed, views, labels), scores in zip(asked, found, strict=True):
-        classes = encode_classes(recognizer.model, dict.fromkeys(labels, ""))
+        classes = encode_classes(runtime.model, dict.fromkeys(labels, ""))
         with torch.no_grad():
-            video_features = recognizer.model.forward_features(clip_normalize(clip(seed, views)))
-            expected = recognizer.model.similarities(video_features, classes).mean(dim=0)
+            video_features = runtime.model.forward_features(Preprocessing().normalize(clip(seed, views)))
+            expected = runtime.model.similarities(video_features, classes).mean(dim=0)
         np.testing.assert_allclose(scores.similarities, expected, atol=1e-5)
-        np.testing.assert_allclose(scores.scores, (recognizer.temperature * expected).softmax(dim=0), atol=1e-3)
+        np.testing.assert_allclose(scores.scores, (runtime.temperature * expected).softmax(dim=0), atol=1e-3)
         np.testing.assert_allclose(scores.classes, classes, atol=1e-5)
 
 
@@ -78,9 +78,9 @@ def test_models_keep_the_templates_they_were_trained_with() -> None:
 def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[str] = []
 
-    def counted(recognizer: Recognizer, labels: list[str]) -> object:
+    def counted(runtime: Runtime, labels: list[str]) -> object:
         encoded.extend(labels)
-        return encode_labels(recognizer, labels)
+        return encode_labels(runtime, labels)
 
     monkeypatch.setattr("froster.serve.engine.encode_labels", counted)
     monkeypatch.setattr("froster.serve.engine.LABELS_KEPT", 4)
@@ -120,7 +120,7 @@ def test_one_that_fails_does_not_fail_others(engine: Engine, batches: list[int])
 def test_batches_that_do_not_fit_in_memory_are_halved(
     engine: Engine, batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = engine.recognizers["puppets"].model
+    model = engine.runtimes["puppets"].model
     forward_features = model.forward_features
     limit = 2
 

@@ -20,9 +20,11 @@ from froster.data.puppets import ACTIONS, action_index, draw_video
 from froster.data.puppets.files import write_mp4
 from froster.data.puppets.scenes import find_gap
 from froster.errors import FrosterWarning
+from froster.provenance import ClipSampling
 from froster.students import build_student
 from froster.text.classifier import encode_classes
 from froster.timeline import calibrate_threshold, find_segments, score_timeline
+from froster.video.transforms import Preprocessing
 
 LABELS = ["juggling balls", "riding a bicycle", "playing guitar"]
 
@@ -68,7 +70,7 @@ def test_windows_score_as_their_segments_do(
     others = encode_classes(recognizer.model, {name: "" for name in ACTIONS if name not in LABELS})
     for moment in moments:
         assert moment.scores.dtype == moment.similarities.dtype == moment.contrasts.dtype == np.float32
-        clip = load_video(stitched, frames=4, size=32, start=moment.start, end=moment.end).frames
+        clip = load_video(stitched, frames=4, preprocess=Preprocessing(32), start=moment.start, end=moment.end).frames
         with torch.no_grad():
             seen = recognizer.model.forward_features(clip)
             (similarities,) = recognizer.model.similarities(seen, recognizer.classes).numpy()
@@ -82,9 +84,9 @@ def test_windows_score_as_their_segments_do(
 
 def test_a_frame_in_several_windows_is_encoded_once(stitched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer, encoded = random_recognizer("frame_clip"), []
-    original = recognizer.model.encode_video
+    original = recognizer.model.forward_features
     monkeypatch.setattr(
-        recognizer.model, "encode_video", lambda frames: encoded.append(frames.shape[1]) or original(frames)
+        recognizer.model, "forward_features", lambda frames: encoded.append(frames.shape[1]) or original(frames)
     )
     list(score_timeline(recognizer, stitched, window=2.0, stride=1.0))
     assert sum(encoded) == 31 * 2  # not 30 * 4: at this stride half of a window's frames are the next one's
@@ -145,7 +147,7 @@ def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
         list(score_timeline(recognizer, tmp_path / "missing.mp4"))
     with pytest.raises(VideoError, match="must be more than 0 s"):
         score_timeline(recognizer, tmp_path / "missing.mp4", stride=0)
-    recognizer.sampling = "release"
+    recognizer.runtime.clip_sampling = ClipSampling(sampling="release")
     with pytest.warns(FrosterWarning, match="release sampling is not used"):
         score_timeline(recognizer, tmp_path / "missing.mp4")
 

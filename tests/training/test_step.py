@@ -6,7 +6,6 @@ from torch import Tensor
 
 from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.clip.model import Clip, ClipConfig
-from froster.losses import froster as froster_module
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.students import build_student
@@ -14,6 +13,7 @@ from froster.students.frame_clip import FrameClip
 from froster.text.prompts import TEMPLATES
 from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
+from froster.video import Preprocessing
 from goldens import GoldenFile
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -77,7 +77,7 @@ def test_a_whole_step_is_the_released_codes(golden_file: GoldenFile, monkeypatch
         features = F.normalize(teacher.encode_text(texts.tokens.flatten(0, 1)), dim=-1).unflatten(0, (2, 5))
         return F.normalize(features.mean(dim=0), dim=-1)
 
-    monkeypatch.setattr(froster_module, "clip_normalize", lambda frames: frames)  # the golden's frames are floats
+    monkeypatch.setattr(Preprocessing, "normalize", lambda _, frames: frames)  # the golden's frames are floats
     step = Objective(student, texts, None, distillation, teacher, teacher_classes)
     frames = golden["in.video"].permute(0, 2, 1, 3, 4)
     terms = accumulate_gradients(step, [ClipBatch(frames, golden["in.labels"])], 0, 2, NO_SCALER)

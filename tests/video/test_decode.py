@@ -13,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from froster.errors import FrosterWarning, VideoError
+from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
 from froster.video.stream import Sliding, read_windows
+from froster.video.transforms import Preprocessing
 
 
 def plain(path):
@@ -149,7 +150,7 @@ def test_real_files(shared, name):
 @pytest.mark.parametrize("name", ["long.mp4", "long.mkv", "long.ts"])
 def test_a_long_file_is_not_decoded_whole(video, number_of, decoded, name):
     path = video(name, 3000, options={"preset": "ultrafast", "bf": "2", "g": "60"})
-    clips = load_video(path, size=64)
+    clips = load_video(path, preprocess=Preprocessing(64))
     assert clips.indices.tolist() == [[187, 562, 937, 1312, 1687, 2062, 2437, 2812]]
     assert decoded["packets"] < 600
     pictures = decode_frames(path, clips.indices[0].tolist()).frames
@@ -208,7 +209,7 @@ def test_pixel_formats_and_names(video, number_of, name, how):
     taken = decode_frames(path)
     assert taken.frames.shape == (12, *how.get("size", (64, 64))[::-1], 3)
     assert [number_of(frame) for frame in taken.frames] == list(range(12))
-    assert load_video(path, size=32).frames.shape == (1, 8, 3, 32, 32)
+    assert load_video(path, preprocess=Preprocessing(32)).frames.shape == (1, 8, 3, 32, 32)
 
 
 def test_colours_survive(tmp_path):
@@ -228,7 +229,7 @@ def test_colours_survive(tmp_path):
 
 
 def test_one_frame(video):
-    clips = load_video(video("one.mp4", 1), size=32, views=2)
+    clips = load_video(video("one.mp4", 1), preprocess=Preprocessing(32), views=2)
     assert clips.indices.tolist() == [[0] * 8] * 2 and (clips.times == 0).all() and clips.warning is None
 
 
@@ -239,8 +240,15 @@ def test_frame_numbers_are_checked(video):
         decode_frames(path, [10])
     with pytest.raises(VideoError, match="no frame was asked for"):
         decode_frames(path, [])
-    with pytest.raises(VideoError, match="must be 1 or more"):
-        load_video(path, frames=0)
+    for wrong, message in (
+        ({"frames": 0}, "must be 1 or more"),
+        ({"sampling": "x"}, "There is no sampling 'x'; choose from uniform, release"),
+        ({"preprocess": "foo"}, "preprocess is a Preprocessing, such as model.preprocess; not 'foo'"),
+    ):
+        with pytest.raises(FrosterError, match=message):
+            load_video(path, **wrong)
+    with pytest.raises(ValueError, match="no interpolation 'nearest'"):
+        Preprocessing(interpolation="nearest")
 
 
 def test_a_variable_size_stream_is_scaled_to_its_first_frame(tmp_path):
@@ -264,7 +272,7 @@ def test_truncated_files(video, number_of, name):
     codec = {"codec": "libvpx", "options": {"deadline": "realtime"}} if name == "cut.webm" else {}
     path = video(name, 200, **faststart, **codec)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    clips = load_video(path, size=64)
+    clips = load_video(path, preprocess=Preprocessing(64))
     taken = decode_frames(path)
     numbers = [number_of(frame) for frame in taken.frames]
     # Near the cut, a later picture may be whole where one shown before it is not.

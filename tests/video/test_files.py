@@ -12,6 +12,7 @@ from froster.errors import FrosterError, VideoError
 from froster.video import decode_frames, find_videos, load_video
 from froster.video.limits import set_max_pixels
 from froster.video.stream import Sliding, read_windows
+from froster.video.transforms import Preprocessing
 
 
 def save(path, array):
@@ -21,7 +22,7 @@ def save(path, array):
 
 
 def test_a_picture_is_a_video_of_one_frame(tmp_path, picture):
-    clips = load_video(save(tmp_path / "still.png", picture(9)), size=32)
+    clips = load_video(save(tmp_path / "still.png", picture(9)), preprocess=Preprocessing(32))
     assert clips.frames.shape == (1, 8, 3, 32, 32) and clips.indices.tolist() == [[0] * 8]
     assert clips.warning is None
 
@@ -52,7 +53,7 @@ def test_moving_pictures(tmp_path, picture, number_of, name):
     taken = decode_frames(tmp_path / name)
     assert [number_of(frame) for frame in taken.frames] == [1, 2, 3, 4]
     np.testing.assert_allclose(taken.times, [0, 0.1, 0.2, 0.3], atol=1e-3)
-    assert load_video(tmp_path / name, frames=4, size=32).indices.tolist() == [[2, 3, 3, 3]]
+    assert load_video(tmp_path / name, frames=4, preprocess=Preprocessing(32)).indices.tolist() == [[2, 3, 3, 3]]
 
 
 def test_a_default_image_that_is_no_frame_is_left_out(tmp_path, picture, number_of):
@@ -96,17 +97,17 @@ def test_pictures_larger_than_the_limit_are_refused_until_it_is_raised(tmp_path,
     monkeypatch.delenv("FROSTER_MAX_PIXELS", raising=False)
     Image.new("1", (8192, 4321)).save(tmp_path / "large.png")
     with pytest.raises(VideoError, match=r"8192 x 4321 are larger than the 35389440 pixels.*FROSTER_MAX_PIXELS"):
-        load_video(tmp_path / "large.png", size=32)
+        load_video(tmp_path / "large.png", preprocess=Preprocessing(32))
     with pytest.raises(VideoError, match="8192 x 4321"):
         list(read_windows(tmp_path / "large.png", Sliding(2.0, 1.0, 8), lambda image: 0))
     monkeypatch.setenv("FROSTER_MAX_PIXELS", "")
     set_max_pixels(8192 * 4321)
-    assert load_video(tmp_path / "large.png", size=32).frames.shape == (1, 8, 3, 32, 32)
+    assert load_video(tmp_path / "large.png", preprocess=Preprocessing(32)).frames.shape == (1, 8, 3, 32, 32)
     with pytest.raises(ValueError, match="1 or more, not 0"):
         set_max_pixels(0)
     monkeypatch.setenv("FROSTER_MAX_PIXELS", "plenty")
     with pytest.raises(FrosterError, match="FROSTER_MAX_PIXELS must be a whole number of pixels"):
-        load_video(tmp_path / "large.png", size=32)
+        load_video(tmp_path / "large.png", preprocess=Preprocessing(32))
 
 
 def test_a_folder_of_pictures_is_in_natural_order(tmp_path, picture, number_of):

@@ -10,7 +10,7 @@ import pytest
 
 from froster.video import load_video
 from froster.video.sampling import random_indices, random_release_indices, release_indices, uniform_indices
-from froster.video.transforms import CLIP_MEAN, CLIP_STD
+from froster.video.transforms import CLIP_MEAN, CLIP_STD, Preprocessing
 
 
 def shown_numbers(clips, number_of):
@@ -23,7 +23,7 @@ def test_release_reads_the_golden_frames_from_real_files(golden_file, video, num
     for (count, fps), views in groupby(rows, key=lambda row: (row["frames"], row["fps"])):
         # Without B-frames there is no edit list, whose duration in milliseconds would round the header's.
         path = video(f"{count}.mp4", count, rate=fps, options={"preset": "ultrafast", "bf": "0"})
-        clips = load_video(path, views=3, size=64, sampling="release")
+        clips = load_video(path, views=3, preprocess=Preprocessing(64), sampling="release")
         expected = [row["indices"] for row in views]
         assert clips.indices.tolist() == expected
         assert shown_numbers(clips, number_of) == expected
@@ -32,7 +32,7 @@ def test_release_reads_the_golden_frames_from_real_files(golden_file, video, num
 
 @pytest.mark.parametrize("name", ["gap.mp4", "gap.mkv", "gap.avi"])
 def test_uniform_reads_the_middles_of_equal_segments(video, number_of, name):
-    clips = load_video(video(name, 100), frames=8, size=64)
+    clips = load_video(video(name, 100), frames=8, preprocess=Preprocessing(64))
     expected = [int((k + Fraction(1, 2)) * Fraction(100, 8)) for k in range(8)]
     assert clips.indices.tolist() == [expected] == shown_numbers(clips, number_of)
 
@@ -55,7 +55,7 @@ def test_uniform_follows_time_where_the_frame_rate_varies(video, number_of):
     # 60 quick frames in 2 seconds, then 4 slow ones of 2 seconds: segments of 10 / 5 seconds.
     ticks = [*range(0, 1980, 33), 2000, 4000, 6000, 8000]
     path = video("vfr.mkv", 64, ticks=ticks, tick=Fraction(1, 1000), options={"g": "10", "bf": "2"})
-    clips = load_video(path, frames=5, size=64)
+    clips = load_video(path, frames=5, preprocess=Preprocessing(64))
     shown = np.searchsorted(ticks, np.array([1, 3, 5, 7, 9]) * clips_scale(path), side="right") - 1
     assert shown_numbers(clips, number_of) == clips.indices.tolist() == [shown.tolist()]
     np.testing.assert_allclose(clips.times[0], np.array(ticks)[shown] / 1000, atol=2e-3)

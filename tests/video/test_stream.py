@@ -13,6 +13,7 @@ from PIL import Image
 from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
 from froster.video.stream import Sliding, is_stream, read_windows
+from froster.video.transforms import Preprocessing
 
 VARIABLE = list(np.cumsum(np.random.default_rng(0).integers(10, 90, 200)).tolist())  # milliseconds
 OPEN_GOP = {"preset": "ultrafast", "bf": "3", "g": "40", "x264-params": "open-gop=1:b-pyramid=normal:scenecut=0"}
@@ -60,7 +61,9 @@ def test_windows_are_what_load_video_takes_of_a_segment(video, number_of, name, 
     windows = list(read_windows(path, Sliding(length, stride, frames), keep))
     assert len(windows) > 2
     for window in windows:
-        clip = load_video(path, frames=frames, size=64, start=window.start, end=window.end).frames[0]
+        clip = load_video(path, frames=frames, preprocess=Preprocessing(64), start=window.start, end=window.end).frames[
+            0
+        ]
         assert [number for _, number in window.frames] == [number_in(picture) for picture in clip]
     np.testing.assert_allclose([window.start for window in windows], np.arange(len(windows)) * stride)
     assert len(kept) == len(set(kept))

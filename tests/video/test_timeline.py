@@ -12,7 +12,7 @@ from PIL import Image
 from froster.errors import VideoError
 from froster.video import decode_frames, load_video
 from froster.video.timeline import Timeline
-from froster.video.transforms import CLIP_MEAN, CLIP_STD
+from froster.video.transforms import CLIP_MEAN, CLIP_STD, Preprocessing
 
 EARLY = {
     "ticks": list(range(-45, 255)),
@@ -41,7 +41,9 @@ def shown(clips, number_of):
 @pytest.mark.parametrize("name", FILES)
 def test_a_segment_is_sampled_as_if_it_were_the_file(video, number_of, name):
     hidden = 45 if name == "early.mp4" else 0
-    clips = load_video(video(name, 300, **FILES[name]), frames=5, views=2, size=64, start=2.0, end=5.5)
+    clips = load_video(
+        video(name, 300, **FILES[name]), frames=5, views=2, preprocess=Preprocessing(64), start=2.0, end=5.5
+    )
     rate = 25 if name == "raw.h264" else 30  # which states none
     count = math.ceil(3.5 * rate)
     middles = [2 * rate + int((2 * k + 1) * Fraction(count, 20)) for k in range(10)]
@@ -99,8 +101,8 @@ def test_frame_numbers_are_asked_for_in_the_segment(video, number_of):
 def test_release_sampling_takes_the_frames_of_a_file_cut_out(video, suffix, start, end, first, count):
     plain = {"options": {"preset": "ultrafast", "bf": "0"}}
     whole, cut = video(f"whole.{suffix}", 300, **plain), video(f"cut.{suffix}", count, **plain)
-    expected = load_video(cut, views=3, size=32, sampling="release").indices + first
-    clips = load_video(whole, views=3, size=32, sampling="release", start=start, end=end)
+    expected = load_video(cut, views=3, preprocess=Preprocessing(32), sampling="release").indices + first
+    clips = load_video(whole, views=3, preprocess=Preprocessing(32), sampling="release", start=start, end=end)
     assert clips.indices.tolist() == expected.tolist()
 
 
@@ -108,9 +110,9 @@ def test_release_sampling_takes_the_frames_of_a_file_cut_out(video, suffix, star
 @pytest.mark.parametrize("sampling", ["uniform", "release"])
 def test_a_segment_of_everything_is_the_file(video, name, sampling):
     path = video(name, 300, **FILES[name])
-    whole = load_video(path, views=3, size=32, sampling=sampling)
+    whole = load_video(path, views=3, preprocess=Preprocessing(32), sampling=sampling)
     for start, end in ((0, None), (0, 10), (None, 11)):
-        clips = load_video(path, views=3, size=32, sampling=sampling, start=start, end=end)
+        clips = load_video(path, views=3, preprocess=Preprocessing(32), sampling=sampling, start=start, end=end)
         assert clips.indices.tolist() == whole.indices.tolist()
 
 
@@ -118,7 +120,7 @@ def test_the_last_frame_of_a_segment_is_gone_when_the_segment_ends(video, number
     # Ten frames in a second, then one every two seconds; of the segment's 4 seconds the last frame has only one.
     ticks = [*range(0, 1000, 100), 1000, 3000, 5000, 7000]
     path = video("vfr.mkv", 14, ticks=ticks, tick=Fraction(1, 1000), options={"g": "5", "bf": "2"})
-    clips = load_video(path, frames=8, size=64, start=0, end=4)
+    clips = load_video(path, frames=8, preprocess=Preprocessing(64), start=0, end=4)
     moments = (np.arange(8) + 0.5) / 2
     expected = np.searchsorted(np.array(ticks) / 1000, moments, side="right") - 1
     assert shown(clips, number_of) == clips.indices.tolist() == [expected.tolist()] == [[2, 7, 10, 10, 10, 10, 11, 11]]
@@ -140,8 +142,8 @@ def test_a_segment_without_frames_is_named_with_the_length_of_the_video(video):
 def test_a_segment_that_reaches_past_the_end_is_cut_there(video):
     path = video("kinetics.mp4", 60)
     for start, end in ((1, 2.5), (1, 3), (None, 4)):
-        assert load_video(path, size=32, start=start, end=end).warning is None
-    clips = load_video(path, frames=2, size=32, start=1, end=3.1)
+        assert load_video(path, preprocess=Preprocessing(32), start=start, end=end).warning is None
+    clips = load_video(path, frames=2, preprocess=Preprocessing(32), start=1, end=3.1)
     assert clips.indices.tolist() == [[37, 52]]
     assert clips.warning == (
         "kinetics.mp4: the video is 2.00 s long, less than half of the segment from 1 s to 3.1 s is there; "
@@ -173,7 +175,7 @@ def test_a_damaged_file_keeps_its_segments(video, number_of, lost):
         inside = [n for n in decodable if start <= n / 30 < (end or 4)]
         assert [number_of(frame) for frame in taken.frames] == inside
         np.testing.assert_allclose(taken.times, np.array(inside) / 30, atol=1e-3)
-        clips = load_video(path, frames=4, size=64, start=start, end=end)
+        clips = load_video(path, frames=4, preprocess=Preprocessing(64), start=start, end=end)
         assert {number for view in shown(clips, number_of) for number in view} <= set(inside)
     if lost == 0:
         with pytest.raises(VideoError, match=r"no frame in the segment from 0 s to 0\.9 s, the video is 4\.00 s long"):

@@ -12,10 +12,8 @@ from froster.video import decode_frames
 from froster.video.transforms import (
     CLIP_MEAN,
     CLIP_STD,
-    clip_preprocess,
-    clip_resize,
+    Preprocessing,
     random_crop,
-    release_preprocess,
 )
 
 
@@ -35,7 +33,7 @@ def pillow_clip(frame, size):
 @pytest.mark.parametrize("size", [224, 96, 336])
 def test_clip_resize_agrees_with_pillow_on_real_frames(shared, name, size):
     frames = decode_frames(shared / "videos" / name, [0, 1, -1]).frames
-    ours = clip_resize(torch.from_numpy(frames), size).permute(0, 2, 3, 1).numpy()
+    ours = Preprocessing(size).resize(torch.from_numpy(frames)).permute(0, 2, 3, 1).numpy()
     theirs = np.stack([pillow_clip(frame, size) for frame in frames])
     difference = np.abs(ours.astype(int) - theirs)
     assert difference.max() <= 2
@@ -47,13 +45,13 @@ def test_clip_resize_agrees_with_pillow_on_real_frames(shared, name, size):
 def test_clip_resize_has_pillows_geometry(height, width):
     ramp = np.linspace(0, 255, height)[:, None] * 0.5 + np.linspace(0, 255, width)[None] * 0.5
     frame = np.stack([ramp, ramp[::-1], ramp[:, ::-1]], -1).astype(np.uint8)
-    ours = clip_resize(torch.from_numpy(frame)[None], 32)[0].permute(1, 2, 0).numpy()
+    ours = Preprocessing(32).resize(torch.from_numpy(frame)[None])[0].permute(1, 2, 0).numpy()
     assert np.abs(ours.astype(int) - pillow_clip(frame, 32)).max() <= 1
 
 
 def test_clip_preprocess_normalises_with_clips_numbers():
     grey = torch.full((2, 40, 60, 3), 100, dtype=torch.uint8)
-    prepared = clip_preprocess(grey, 32)
+    prepared = Preprocessing(32)(grey)
     assert prepared.shape == (2, 3, 32, 32) and prepared.dtype == torch.float32
     expected = (100 / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
     torch.testing.assert_close(prepared[1, :, 5, 5], expected)
@@ -64,7 +62,7 @@ def test_release_preprocess_reproduces_the_released_code(golden_file):
     tensors = load_file(golden_file("more/preprocess_test.safetensors"))
     assert cases
     for number, case in enumerate(cases):
-        prepared = release_preprocess(tensors[f"in.frames{number}"], case["scale"])
+        prepared = Preprocessing(case["scale"]).released(tensors[f"in.frames{number}"])
         torch.testing.assert_close(prepared.transpose(0, 1), tensors[f"out.clip{number}"], atol=1e-5, rtol=0)
 
 

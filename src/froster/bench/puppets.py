@@ -32,9 +32,10 @@ from froster.data.puppets import ACTIONS, write_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError
-from froster.evaluation import evaluate, harmonic_mean, video_scores
+from froster.evaluation import evaluate, harmonic_mean
 from froster.extras import extra
 from froster.files import replace_when_written
+from froster.inference import video_scores
 from froster.interpolation import patch_states
 from froster.models import PUPPETS, load_clip, load_model
 from froster.shipped import find_recipe
@@ -43,9 +44,8 @@ from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.training.loop import train
 from froster.training.recipe import TrainRecipe
-from froster.video import decode
+from froster.video import Preprocessing, decode
 from froster.video.sampling import uniform_indices
-from froster.video.transforms import clip_resize
 
 with extra("cli", "The benchmark"):
     from rich.console import Console
@@ -199,7 +199,7 @@ def decode_test_clip(path: Path) -> NDArray[np.uint8]:
     reading = decode.read(
         path,
         lambda timeline: uniform_indices(timeline.times, timeline.duration, frames=FRAMES, views=1),
-        lambda image: clip_resize(torch.from_numpy(image)[None], SIZE)[0].numpy(),
+        lambda image: Preprocessing(SIZE).resize(torch.from_numpy(image)[None])[0].numpy(),
     )
     return np.stack([reading.kept[number] for number in reading.indices[0].tolist()])
 

@@ -155,9 +155,9 @@ def predict(
                 precision=precision.value,
             )
         warn_of_one_label(recognizer.labels)
-        network, numbers = recognizer.model.name, str(recognizer.dtype).removeprefix("torch.")
-        how = f"{recognizer.views} x {recognizer.frames} frames"
-        how += f" ({recognizer.sampling} sampling)" * (recognizer.sampling != "uniform")
+        network, numbers = recognizer.model.name, str(recognizer.runtime.dtype).removeprefix("torch.")
+        how = f"{recognizer.clip_sampling.views} x {recognizer.clip_sampling.frames} frames"
+        how += f" ({recognizer.clip_sampling.sampling} sampling)" * (recognizer.clip_sampling.sampling != "uniform")
         messages.print(f"{network} on {model}, {how}, {numbers} on {recognizer.device}")
         with progress_bar(screen, hide=len(paths) < 2) as bar:
             for video, result in bar.track(recognizer.predict_many(paths), len(paths), description="Recognising"):

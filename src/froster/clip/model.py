@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from froster.clip.attention import Recorder, attention
+from froster.clip.tokenizer import tokenize
+from froster.video.transforms import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -205,11 +207,13 @@ class TextTransformer(nn.Module):
 
 
 class Clip(nn.Module):
-    """CLIP: `visual`, `text` and the logarithm of the temperature, `logit_scale`."""
+    """CLIP: `visual`, `text`, the logarithm of the temperature `logit_scale`, and how its inputs are prepared."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
+        self.preprocess = Preprocessing(size=config.image_size)
+        self.tokenizer = tokenize
         self.visual = VisionTransformer(config)
         self.text = TextTransformer(config)
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())

@@ -66,8 +66,8 @@ def explain_video(
     for name, recognizer in models.items():
         if label not in recognizer.labels:
             raise FrosterError(f"The label {label!r} is not among those of the model {name}; give it with the others.")
-        size, frames = recognizer.model.config.image_size, recognizer.frames
-        clip = load_video(video, frames=frames, size=size, sampling=recognizer.sampling).frames[0]
+        network, how = recognizer.model, recognizer.clip_sampling
+        clip = load_video(video, frames=how.frames, sampling=how.sampling, preprocess=network.preprocess).frames[0]
         target = list(recognizer.labels).index(label)
         maps = explain(recognizer.model, clip, kind, recognizer.classes, target)
         looks.append(Look(name, score_in_words(recognizer, video, label), maps))

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from froster.losses.batch import ClipBatch, autocast
 from froster.students import VideoStudent
-from froster.video.transforms import clip_normalize
 
 
 def fine_tuning_loss(
@@ -22,7 +21,7 @@ def fine_tuning_loss(
     clips of the whole batch of which these are a part; the losses of the parts add up to that of the batch.
     """
     with autocast(student, precision):
-        output = student(clip_normalize(batch.frames), class_embeddings)
+        output = student(student.preprocess.normalize(batch.frames), class_embeddings)
     share = len(batch.targets) / (batch_size or len(batch.targets))
     cross_entropy = share * F.cross_entropy(output.logits, batch.targets)
     return cross_entropy, {"cross_entropy": cross_entropy}

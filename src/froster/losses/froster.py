@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from froster.losses.batch import ClipBatch, autocast, unit
 from froster.students import VideoStudent
-from froster.video.transforms import clip_normalize
 
 Projection = Literal["none", "plain", "residual"]
 Distance = Literal["cosine", "l2_sum", "l2_mean"]
@@ -95,7 +94,7 @@ def froster_loss(
     these are a part; the losses of the parts add up to that of the batch. `precision`: of the networks; the loss itself
     is float32. Returns the loss and its terms.
     """
-    frames = clip_normalize(batch.frames)
+    frames = student.preprocess.normalize(batch.frames)
     with autocast(student, precision):
         output = student(frames, class_embeddings)
 

@@ -15,8 +15,8 @@ from froster.checkpoints.own import hash_exactly
 from froster.data.manifests import LabelledVideo
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
-from froster.evaluation import load_clips, score_videos
 from froster.files import replace_when_written
+from froster.inference import load_clips, score_videos
 from froster.students import VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
@@ -87,12 +87,11 @@ def score_data_set(
         chunk = folder / f"{start:07d}.safetensors"
         if number % processes.num_processes == processes.process_index and not chunk.exists():
             rows = videos[start : start + CHUNK]
-            size = networks[0].config.image_size
             clips = load_clips(
                 rows,
                 frames=settings.frames,
                 views=settings.views,
-                size=size,
+                preprocess=networks[0].preprocess,
                 sampling=settings.sampling,
                 workers=settings.workers,
             )

@@ -61,7 +61,7 @@ def film_of(
             video.path,
             frames=frames,
             views=views,
-            size=network.config.image_size,
+            preprocess=network.preprocess,
             sampling=sampling,
             start=video.start,
             end=video.end,

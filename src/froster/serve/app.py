@@ -82,7 +82,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     def models() -> dict[str, Any]:
         """The models; `size` is the side of the pictures they see, in pixels."""
         entries = [
-            {"name": name, "student": of.model.name, "size": of.model.config.image_size, "default": not place}
+            {"name": name, "student": of.model.name, "size": of.model.preprocess.size, "default": not place}
             for place, (name, of) in enumerate(service.models.items())
         ]
         return {"models": entries}

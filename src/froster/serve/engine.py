@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from froster.errors import FrosterError, is_out_of_memory
-from froster.recognizer import Recognizer
+from froster.inference import Runtime
 from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
 from froster.students import VideoStudent
 from froster.students.base import VideoFeatures
 from froster.text.classifier import count_cut, encode_and_count_cut, encode_tokens, token_ids, unknown_labels
 from froster.text.prompts import class_prompts
-from froster.video.transforms import clip_normalize
 
 PROMPTS_PER_STEP = 256  # about a second of a ViT-B/16 on two cores: how long videos wait for somebody's new labels
 LABELS_KEPT = 8192  # rows of class matrices, of each model: 16 MB for a ViT-B/16
@@ -76,9 +75,9 @@ class Engine:
     videos.
     """
 
-    def __init__(self, recognizers: dict[str, Recognizer], batch: int, batched: Callable[[int], None]) -> None:
-        self.recognizers, self.batch, self.batched = recognizers, batch, batched
-        self.kept: dict[str, OrderedDict[str, Row]] = {name: OrderedDict() for name in recognizers}
+    def __init__(self, runtimes: dict[str, Runtime], batch: int, batched: Callable[[int], None]) -> None:
+        self.runtimes, self.batch, self.batched = runtimes, batch, batched
+        self.kept: dict[str, OrderedDict[str, Row]] = {name: OrderedDict() for name in runtimes}
         self.changed = threading.Condition()
         self.arrived: deque[VideoJob | StepsJob] = deque()
         self.stopping = False
@@ -167,9 +166,8 @@ class Engine:
 
     @torch.inference_mode()
     def _video_features(self, jobs: list[VideoJob]) -> list[VideoFeatures]:
-        recognizer = self.recognizers[jobs[0].model]
-        clips = clip_normalize(torch.cat([job.clips for job in jobs]).to(recognizer.device))
-        whole = recognizer.model.forward_features(clips.to(recognizer.dtype))
+        runtime = self.runtimes[jobs[0].model]
+        whole = runtime.encode(torch.cat([job.clips for job in jobs]))
         counts = [len(job.clips) for job in jobs]
         contexts = [None] * len(jobs) if whole.context is None else whole.context.split(counts)
         return [VideoFeatures(*parts) for parts in zip(whole.frame_embeddings.split(counts), contexts, strict=True)]
@@ -198,10 +196,10 @@ class Engine:
 
     def _encode_some(self, job: VideoJob) -> None:
         """Encode a few of the missing labels of a job, which then waits for its next turn."""
-        recognizer, kept = self.recognizers[job.model], self.kept[job.model]
+        runtime, kept = self.runtimes[job.model], self.kept[job.model]
         try:
-            some = self._missing(job)[: max(1, PROMPTS_PER_STEP // (len(recognizer.model.templates) + 1))]
-            for label, row in encode_labels(recognizer, some).items():
+            some = self._missing(job)[: max(1, PROMPTS_PER_STEP // (len(runtime.model.templates) + 1))]
+            for label, row in encode_labels(runtime, some).items():
                 job.rows[label] = kept[label] = row
         except Exception as error:
             fail(job, in_words(error))
@@ -212,13 +210,11 @@ class Engine:
 
     @torch.inference_mode()
     def _score(self, job: VideoJob) -> Scores:
-        recognizer = self.recognizers[job.model]
+        runtime = self.runtimes[job.model]
         classes = torch.stack([job.rows[label].features for label in job.labels])
         assert job.video_features is not None
-        similarities = recognizer.model.similarities(job.video_features, classes, recognizer.temporal_pooling).mean(
-            dim=0
-        )
-        scores = (recognizer.temperature * similarities).softmax(dim=0)
+        similarities = runtime.similarities(job.video_features, classes, len(job.clips))[0]
+        scores = (runtime.temperature * similarities).softmax(dim=0)
         cut = sum(job.rows[label].cut for label in job.labels)
         unknown = [label for label in job.labels if job.rows[label].is_unknown]
         return Scores(similarities.tolist(), scores.tolist(), classes, cut, unknown)
@@ -240,14 +236,14 @@ class Engine:
             self.steps.append(job)
 
 
-def encode_labels(recognizer: Recognizer, labels: Sequence[str]) -> dict[str, Row]:
+def encode_labels(runtime: Runtime, labels: Sequence[str]) -> dict[str, Row]:
     """Rows of the class matrix, as `froster.text.classifier.encode_classes` makes them."""
-    model = recognizer.model
+    model = runtime.model
     classes, cut = encode_and_count_cut(model, dict.fromkeys(labels, ""), model.templates)
     unknown = unknown_labels(model, labels)
     return {
         label: Row(features, count_cut_prompts(model, label) if cut else 0, label in unknown)
-        for label, features in zip(labels, classes.to(recognizer.device), strict=True)
+        for label, features in zip(labels, classes.to(runtime.device), strict=True)
     }
 
 
@@ -256,14 +252,14 @@ def count_cut_prompts(model: VideoStudent, label: str) -> int:
     return count_cut(model, prompts, token_ids(model, prompts))
 
 
-def text_steps(recognizer: Recognizer, texts: Sequence[str]) -> Generator[None, None, list[list[float]]]:
+def text_steps(runtime: Runtime, texts: Sequence[str]) -> Generator[None, None, list[list[float]]]:
     """Normalised features of texts as they are, without templates: N texts -> N lists of D."""
     features: list[list[float]] = []
-    model = recognizer.model
+    model = runtime.model
     for start in range(0, len(texts), PROMPTS_PER_STEP):
         some = texts[start : start + PROMPTS_PER_STEP]
         tokens = token_ids(model, some)
-        encoded = model.unconditional_class_embeddings(encode_tokens(model, tokens).to(recognizer.device))
+        encoded = model.unconditional_class_embeddings(encode_tokens(model, tokens).to(runtime.device))
         features += F.normalize(encoded.float(), dim=-1).tolist()
         yield
     return features

@@ -1,6 +1,5 @@
 """What an answer may hold beside its ranking: where the model looks, and what happens when."""
 
-import copy
 from collections.abc import Generator
 from dataclasses import asdict
 from typing import Any
@@ -11,32 +10,31 @@ from torch import Tensor
 
 from froster.errors import VideoError
 from froster.explain import Kind, explain, overlay
+from froster.inference import Runtime
 from froster.recognizer import Recognizer
 from froster.serve.options import Options
 from froster.serve.videos import Loaded, Video
 from froster.timeline import Moment, find_segments, score_timeline
-from froster.video.transforms import clip_normalize
 
 
 def attention_steps(
-    recognizer: Recognizer, loaded: Loaded, kind: Kind, classes: Tensor, target: int
+    runtime: Runtime, loaded: Loaded, kind: Kind, classes: Tensor, target: int
 ) -> Generator[None, None, NDArray[np.uint8]]:
     """The pictures of the middle view with where the model looks on top: `(T, H, W, 3)` uint8."""
     yield  # videos that wait go first
-    frames = clip_normalize(loaded.clips[len(loaded.clips) // 2])
-    maps = explain(recognizer.model, frames, kind, classes, target)
+    frames = runtime.model.preprocess.normalize(loaded.clips[len(loaded.clips) // 2])
+    maps = explain(runtime.model, frames, kind, classes, target)
     return overlay(loaded.pictures, maps)
 
 
 def timeline_steps(
-    recognizer: Recognizer, video: Video, options: Options, classes: Tensor
+    runtime: Runtime, video: Video, options: Options, classes: Tensor
 ) -> Generator[None, None, dict[str, Any]]:
     """Moments, each with its best labels, and segments; one moment a step."""
-    of_labels = copy.copy(recognizer)  # the same model
-    of_labels.labels, of_labels.classes = dict.fromkeys(options.labels, ""), classes
+    recognizer = Recognizer.from_class_embeddings(runtime, dict.fromkeys(options.labels, ""), classes)
     moments = []
     try:
-        for moment in score_timeline(of_labels, video.path):
+        for moment in score_timeline(recognizer, video.path):
             moments.append(moment)
             yield
     except VideoError as error:

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from numpy.typing import NDArray
 
 from froster.errors import FrosterError, did_you_mean
-from froster.recognizer import Recognizer
+from froster.inference import Runtime
 from froster.serve.engine import THREADS, Engine, Scores, StepsJob, VideoJob, text_steps
 from froster.serve.errors import RequestError, bad_request, busy, shutting_down
 from froster.serve.extras import attention_steps, timeline_steps
@@ -133,14 +133,14 @@ class Service:
         """Decode the video of a form for a model, in the pool."""
         if self.closing.is_set():
             raise shutting_down()
-        recognizer, left = self.models[model], Event()
+        runtime, left = self.models[model], Event()
 
         def work() -> tuple[Video, Loaded]:
             video = self.video(form)  # a sample may have to be drawn
             return video, video.load(
-                frames=recognizer.frames,
-                views=recognizer.views,
-                size=recognizer.model.config.image_size,
+                frames=runtime.clip_sampling.frames,
+                views=runtime.clip_sampling.views,
+                size=runtime.model.preprocess.size,
                 pictures=pictures,
                 max_seconds=self.settings.max_seconds,
                 cancelled=left.is_set,
@@ -157,7 +157,7 @@ class Service:
         begin = time.monotonic()
         options = read_options(form.fields, self.settings.max_labels)
         model = self.model(options.model)
-        recognizer = self.models[model]
+        runtime = self.models[model]
         async with self.ahead:
             video, loaded = await self.load(form, model, options.frames or options.explain is not None)
             scores: Scores = await done(self.engine.submit(VideoJob(model, loaded.clips, options.labels)))
@@ -176,13 +176,13 @@ class Service:
         if options.explain:
             seen = await done(
                 self.engine.submit(
-                    StepsJob(attention_steps(recognizer, loaded, options.explain, scores.classes, order[0]))
+                    StepsJob(attention_steps(runtime, loaded, options.explain, scores.classes, order[0]))
                 )
             )
             answer["attention"] = await asyncio.to_thread(dated_pictures, loaded.times, seen)
         if options.timeline:
             answer["timeline"] = await done(
-                self.engine.submit(StepsJob(timeline_steps(recognizer, video, options, scores.classes)))
+                self.engine.submit(StepsJob(timeline_steps(runtime, video, options, scores.classes)))
             )
         answer["seconds"] = time.monotonic() - begin
         return answer
@@ -203,16 +203,16 @@ class Service:
         return {"model": model, "features": await done(self.engine.submit(StepsJob(steps)))}
 
 
-def load_models(settings: ServeSettings) -> dict[str, Recognizer]:
-    """A recognizer of each model, by a name without the machine's folders. Raises `FrosterError`."""
+def load_models(settings: ServeSettings) -> dict[str, Runtime]:
+    """Each model, by a name without the machine's folders. Raises `FrosterError`."""
     models = {}
     for path in settings.models:
         name = public_name(path)
         if name in models:
             raise FrosterError(f"Two models are called {name!r}; rename the file or the folder of one.")
-        recognizer = Recognizer(path, ["walking"], device=settings.device, precision=settings.precision)
-        recognizer.model.templates = templates_for(recognizer.model, settings.templates.get(path))
-        models[name] = recognizer
+        runtime = Runtime(path, device=settings.device, precision=settings.precision)
+        runtime.model.templates = templates_for(runtime.model, settings.templates.get(path))
+        models[name] = runtime
     return models
 
 

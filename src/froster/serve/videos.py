@@ -14,10 +14,9 @@ from torch import Tensor
 
 from froster.errors import VideoError
 from froster.serve.errors import RequestError
-from froster.video import decode
+from froster.video import Preprocessing, decode
 from froster.video.sampling import uniform_indices
 from froster.video.timeline import Timeline
-from froster.video.transforms import clip_resize
 
 PICTURE_SIDE = 256  # pixels of the frames sent to the page
 
@@ -60,7 +59,7 @@ class Video:
         def keep(image: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.uint8] | None]:
             if cancelled():
                 raise RequestError(499, "cancelled", "The request was cancelled.")
-            return clip_resize(torch.from_numpy(image)[None], size)[0], square(image) if pictures else None
+            return Preprocessing(size).resize(torch.from_numpy(image)[None])[0], square(image) if pictures else None
 
         try:
             reading = decode.read(self.path, choose, keep)

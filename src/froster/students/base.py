@@ -63,6 +63,8 @@ class VideoStudent(nn.Module):
     def __init__(self, clip: Clip) -> None:
         super().__init__()
         self.config: ClipConfig = clip.config
+        self.preprocess = clip.preprocess  # (N, H, W, 3) uint8 -> (N, 3, S, S) float32
+        self.tokenizer = clip.tokenizer  # texts -> (N, L) int64, zero-padded
         self.options: dict[str, Any] = {}
         self.clip_name: str | None = None  # what `load_clip` takes, if a plain CLIP is what this one was loaded from
         self.clip_source: ClipSource | None = None  # where CLIP's tensors are, if a checkpoint need not hold them
@@ -87,6 +89,16 @@ class VideoStudent(nn.Module):
     def options_from(cls, state: StateDict) -> dict[str, Any]:
         """Options that the method's released tensors show, under the names here; the others keep their defaults."""
         return {}
+
+    def encode_classes(self, labels: Labels | Sequence[str], templates: tuple[str, ...] | None = None) -> Tensor:
+        """Class embeddings for `forward`, `(K, ...)` float32 on the model's device.
+
+        `labels`: names, or name -> description. `templates`: by default the model's own.
+        """
+        from froster.text.classifier import encode_classes  # which is written for any student
+
+        described = labels if isinstance(labels, dict) else dict.fromkeys(labels, "")
+        return encode_classes(self, described, templates).to(self.logit_scale.device)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that the method trains, by name."""
@@ -119,7 +131,7 @@ class VideoStudent(nn.Module):
     def encode_video(self, frames: Tensor) -> Tensor:
         """Frame embeddings: `(B, T, 3, H, W)` float, normalized -> `(B, T, D)`, not normalized.
 
-        `froster.load_video(path, size=model.config.image_size).frames` gives such frames. Raises `ValueError` for other
+        `froster.load_video(path, preprocess=model.preprocess).frames` gives such frames. Raises `ValueError` for other
         shapes.
         """
         return self.forward_features(frames).frame_embeddings

@@ -17,7 +17,6 @@ from froster.students.base import VideoFeatures
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import load_or_encode_classes, templates_for
 from froster.timeline.segments import Moment, Threshold, quantile_threshold
-from froster.video import transforms
 from froster.video.stream import Sliding, Window, is_stream, read_windows
 
 BATCH = 8  # windows; of a stream 1, to be in time
@@ -30,19 +29,19 @@ def score_timeline(
     """Score every label in windows of `window` seconds that start every `stride` seconds.
 
     `source`: a video file, a folder of pictures, or a stream: a camera (`0`, `/dev/video0`), a URL (`rtsp://`,
-    `http://`), `-` for standard input. A window is scored as `recognizer.frames` frames of `load_video(source,
-    start=..., end=...)` in one view; `recognizer.views` does not matter. The source is decoded once; memory does not
-    grow with its length. Where every frame is encoded by itself (`frame_clip`, `vifi_clip`), a frame that several
+    `http://`), `-` for standard input. A window is scored as `load_video(source, start=..., end=...)` in one view of
+    as many frames as the recognizer takes; its number of views does not matter. The source is decoded once; memory does
+    not grow with its length. Where every frame is encoded by itself (`frame_clip`, `vifi_clip`), a frame that several
     windows share is encoded once. Yields a `Moment` a window as soon as it is known, gaps included. Raises
     `VideoError` where nothing can be decoded or window or stride make no sense; warns of damage.
     """
-    if recognizer.sampling != "uniform":
+    if recognizer.clip_sampling.sampling != "uniform":
         warnings.warn(
-            f"A timeline takes frames evenly from each window; {recognizer.sampling} sampling is not used.",
+            "A timeline takes frames evenly from each window; release sampling is not used.",
             FrosterWarning,
             stacklevel=2,
         )
-    return _score(recognizer, str(source), Sliding(window, stride, recognizer.frames))
+    return _score(recognizer, str(source), Sliding(window, stride, recognizer.clip_sampling.frames))
 
 
 def calibrate_threshold(
@@ -93,14 +92,14 @@ def calibrate_threshold(
 
 
 def _score(recognizer: Recognizer, source: str, sliding: Sliding) -> Iterator[Moment]:
-    size = recognizer.model.config.image_size
+    model = recognizer.model
     batch_size = 1 if is_stream(source) else BATCH
     others = _other_classes(recognizer)
     encoded: dict[int, Tensor] = {}
     batch: list[Window[Tensor]] = []
 
     def shrink(image: NDArray[np.uint8]) -> Tensor:
-        return transforms.clip_resize(torch.from_numpy(image)[None], size)[0]
+        return model.preprocess.resize(torch.from_numpy(image)[None])[0]
 
     for window in read_windows(source, sliding, shrink):
         batch.append(window)
@@ -127,7 +126,7 @@ def _moments(
     seen = [number for number, window in enumerate(windows) if window.frames]
     if seen:
         similarities, background = _similarities(recognizer, [windows[number] for number in seen], others, encoded)
-        scores = (recognizer.temperature * similarities).softmax(dim=1)
+        scores = (recognizer.runtime.temperature * similarities).softmax(dim=1)
         contrasts = (similarities - background.mean(dim=1, keepdim=True)) / background.std(dim=1, keepdim=True)
         for number, *values in zip(seen, scores.numpy(), similarities.numpy(), contrasts.numpy(), strict=True):
             moments[number] = Moment(windows[number].start, windows[number].end, *values)
@@ -142,21 +141,19 @@ def _similarities(
 
     `encoded` holds features of frames from call to call, by number.
     """
-    model = recognizer.model
+    runtime, model = recognizer.runtime, recognizer.model
     pictures = {number: picture for window in windows for number, picture in window.frames}
     if isinstance(model, FrameClip):
         for number in encoded.keys() - pictures.keys():
             del encoded[number]
         new = [number for number in pictures if number not in encoded]
         if new:
-            frames = transforms.clip_normalize(torch.stack([pictures[number] for number in new]))
-            features = model.encode_video(frames[None].to(recognizer.device, recognizer.dtype))[0]
-            encoded |= zip(new, features, strict=True)
+            frames = torch.stack([pictures[number] for number in new])
+            encoded |= zip(new, runtime.encode(frames[None]).frame_embeddings[0], strict=True)
         clips = [torch.stack([encoded[number] for number, _ in window.frames]) for window in windows]
         video_features = VideoFeatures(torch.stack(clips))
     else:
         clips = [torch.stack([picture for _, picture in window.frames]) for window in windows]
-        frames = transforms.clip_normalize(torch.stack(clips).flatten(0, 1)).unflatten(0, (len(windows), -1))
-        video_features = model.forward_features(frames.to(recognizer.device, recognizer.dtype))
-    similarities = model.similarities(video_features, recognizer.classes, recognizer.temporal_pooling)
-    return similarities.cpu(), model.similarities(video_features, others, recognizer.temporal_pooling).cpu()
+        video_features = runtime.encode(torch.stack(clips))
+    similarities = runtime.similarities(video_features, recognizer.classes, views=1)
+    return similarities.cpu(), runtime.similarities(video_features, others, views=1).cpu()

@@ -29,7 +29,6 @@ from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
 from froster.training.recipe import Recipe
-from froster.video.transforms import clip_normalize
 
 # Photos and videos for testing are drawn from seeds that no run reaches: a million runs of a million photos end below.
 TEST_SEED = 2**40
@@ -132,7 +131,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             loss = training_loss(
-                clip, clip_normalize(pixels).to(device), tokens.to(device), actions.to(device), recipe, step
+                clip, clip.preprocess.normalize(pixels).to(device), tokens.to(device), actions.to(device), recipe, step
             )
             optimizer.zero_grad()
             loss.backward()
@@ -263,7 +262,7 @@ def predict(clip: Clip, clips: np.ndarray, classes: Tensor) -> Tensor:
     """Best class of every clip: `(N, T, S, S, 3)` uint8 -> `(N,)` int64."""
     best = []
     for batch in torch.from_numpy(clips).split(256):
-        frames = clip_normalize(batch.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, batch.shape[:2])
+        frames = clip.preprocess.normalize(batch.flatten(0, 1).permute(0, 3, 1, 2)).unflatten(0, batch.shape[:2])
         best.append(class_similarities(clip.encode_video(frames.to(classes.device)), classes).argmax(dim=1).cpu())
     return torch.cat(best)
 

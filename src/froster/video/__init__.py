@@ -9,22 +9,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from froster.errors import VideoError
-from froster.video import decode, sampling, transforms
+from froster.errors import FrosterError, VideoError
+from froster.video import decode, sampling
 from froster.video.files import find_videos
 from froster.video.timeline import Timeline
+from froster.video.transforms import Preprocessing
 
-__all__ = ["DecodedFrames", "Timeline", "VideoClips", "clips_from_array", "decode_frames", "find_videos", "load_video"]
+__all__ = [
+    "DecodedFrames",
+    "Preprocessing",
+    "Timeline",
+    "VideoClips",
+    "clips_from_array",
+    "decode_frames",
+    "find_videos",
+    "load_video",
+]
 
 Sampling = Literal["uniform", "release"]
-Preprocess = Literal["clip", "release"]
 
 
 @dataclass(frozen=True)
 class VideoClips:
     """What a model sees of one video: V views (clips in time) of T frames each."""
 
-    frames: torch.Tensor  # (V, T, 3, S, S) float32, normalised with CLIP's mean and deviation
+    frames: torch.Tensor  # (V, T, 3, S, S) float32, normalized with the backbone's mean and std
     times: NDArray[np.float64]  # (V, T) seconds after the file's first frame
     indices: NDArray[np.int64]  # (V, T) frame numbers in presentation order, counting the frames that decode
     warning: str | None  # one sentence where only part of the file could be decoded
@@ -45,53 +54,58 @@ def load_video(
     *,
     frames: int = 8,
     views: int = 1,
-    size: int = 224,
     sampling: Sampling = "uniform",
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocessing | None = None,
     start: float | None = None,
     end: float | None = None,
 ) -> VideoClips:
     """Load a video, or a segment of one, as a model's input.
 
     `sampling`: "uniform" covers the whole video evenly, "release" takes the frames of the authors' code.
-    `preprocess`: "clip" (bicubic, antialiased) or "release" (bilinear); by default the one that goes with
-    `sampling`. A picture is a video of one frame; a folder of pictures is a video of 30 frames a second.
+    `preprocess`: a model's, `model.preprocess`, by default CLIP's at 224; with release sampling its form in the
+    authors' code (`Preprocessing.released`). A picture is a video of one frame; a folder of pictures is a video of 30
+    frames a second.
     `start`, `end`: seconds after the file's first frame; frames appearing in [start, end) count, as if there were
     no others. A segment that ends behind the video is cut there, with a warning where less than half of it is left.
-    Returns `VideoClips` with frames `(views, frames, 3, size, size)` float32. Raises `VideoError`: the file
-    cannot be used, the segment holds no frame, or a count is below 1.
+    Returns `VideoClips` with frames `(views, frames, 3, S, S)` float32. Raises `VideoError`: the file cannot be
+    used or the segment holds no frame; `FrosterError`: a count is below 1 or the sampling unknown.
     """
-    if min(frames, views, size) < 1:
-        raise VideoError(f"frames ({frames}), views ({views}) and size ({size}) must be 1 or more.")
-    preprocess = preprocess or ("clip" if sampling == "uniform" else "release")
-    # CLIP's scaling ends in uint8, so the float arithmetic is left for all frames at once.
-    shrink = transforms.clip_resize if preprocess == "clip" else transforms.release_preprocess
+    if min(frames, views) < 1:
+        raise FrosterError(f"frames ({frames}) and views ({views}) must be 1 or more.")
+    if sampling not in _SAMPLING:
+        raise FrosterError(f"There is no sampling {sampling!r}; choose from {', '.join(_SAMPLING)}.")
+    if not isinstance(preprocess, Preprocessing | None):
+        raise FrosterError(f"preprocess is a Preprocessing, such as model.preprocess; not {preprocess!r}.")
+    prepare = preprocess or Preprocessing()
+    if sampling == "release":
+        prepare = prepare.released
     reading = decode.read(
         path,
         lambda timeline: _SAMPLING[sampling](timeline, frames, views),
-        lambda image: shrink(torch.from_numpy(image)[None], size)[0],
+        lambda image: prepare.shrink(torch.from_numpy(image)[None])[0],
         start,
         end,
     )
-    pictures = torch.stack([reading.kept[number] for number in reading.indices.ravel().tolist()])
-    if preprocess == "clip":
-        pictures = transforms.clip_normalize(pictures)
+    pictures = prepare.finish(torch.stack([reading.kept[number] for number in reading.indices.ravel().tolist()]))
     clips = pictures.unflatten(0, reading.indices.shape)
     return VideoClips(clips, reading.timeline.times[reading.indices], reading.indices, reading.warning)
 
 
-def clips_from_array(array: NDArray[np.uint8], *, frames: int = 8, views: int = 1, size: int = 224) -> torch.Tensor:
-    """Clips from frames in memory, spread evenly and prepared as CLIP does.
+def clips_from_array(
+    array: NDArray[np.uint8], *, frames: int = 8, views: int = 1, preprocess: Preprocessing | None = None
+) -> torch.Tensor:
+    """Clips from frames in memory, spread evenly.
 
-    `(N, H, W, 3)` uint8 RGB -> `(views, frames, 3, size, size)` float32. Raises `VideoError` for another shape or type.
+    `(N, H, W, 3)` uint8 RGB -> `(views, frames, 3, S, S)` float32. Raises `VideoError` for another shape or type.
     """
+    preprocess = preprocess or Preprocessing()
     if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or not len(array):
         raise VideoError(f"Frames must be (N, H, W, 3) uint8 RGB, not {array.shape} {array.dtype}.")
     times = np.arange(len(array), dtype=np.float64)
     indices = sampling.uniform_indices(times, float(len(array)), frames=frames, views=views)
     needed, places = np.unique(indices, return_inverse=True)
-    prepared = transforms.clip_preprocess(torch.from_numpy(array[needed]), size)
-    return prepared[places.ravel()].view(views, frames, 3, size, size)
+    prepared = preprocess(torch.from_numpy(array[needed]))
+    return prepared[places.ravel()].unflatten(0, (views, frames))
 
 
 def decode_frames(

@@ -1,6 +1,8 @@
-"""From decoded frames to what a model takes in: scaling, centre crop, normalisation."""
+"""From decoded frames to what a model takes in: resize, center crop, normalize."""
 
 import math
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -9,69 +11,99 @@ from torch.nn.functional import interpolate
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+Interpolation = Literal["bicubic", "bilinear"]
 
-def clip_preprocess(frames: Tensor, size: int = 224) -> Tensor:
-    """Prepare frames as CLIP does: short side to `size` (bicubic, antialiased), centre crop, normalise.
 
-    `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` float32. Same geometry as OpenAI's `preprocess`: long side
-    `int(size * long / short)`, crop offset `round((side - size) / 2)`. Scaling stays in uint8, as in
-    Pillow: on camera pictures fewer than 1 value in 100 is a grey level off Pillow's, 1 in 50,000 two.
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a backbone wants its input; `preprocess(pictures)` prepares them. The defaults are CLIP's.
+
+    The short side is resized to `size` with `interpolation`, antialiased, the center is cropped, and each channel is
+    normalized with `mean` and `std`. `normalize_first` is the authors' video code: it normalizes, then resizes without
+    antialiasing. Raises `ValueError` for a size below 1 or an unknown interpolation.
     """
-    return clip_normalize(clip_resize(frames, size))
 
+    size: int = 224
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    interpolation: Interpolation = "bicubic"
+    normalize_first: bool = False
 
-def clip_resize(frames: Tensor, size: int = 224) -> Tensor:
-    """The picture part of `clip_preprocess`: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` uint8."""
-    scaled = clip_scale(frames, size)
-    height, width = scaled.shape[2:]
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return scaled[:, :, top : top + size, left : left + size]
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"The input resolution must be 1 or more, not {self.size}.")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"There is no interpolation {self.interpolation!r}: choose bicubic or bilinear.")
+
+    @property
+    def released(self) -> "Preprocessing":
+        """The same for the authors' video code (`goldens/more/preprocess_test`)."""
+        return replace(self, interpolation="bilinear", normalize_first=True)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Prepare pictures of one size: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` float32."""
+        return self.finish(self.shrink(pictures))
+
+    def shrink(self, pictures: Tensor) -> Tensor:
+        """The part that is done picture by picture while decoding; `finish` does the rest for all of them at once."""
+        if self.normalize_first:
+            return self._resize_normalized(self.normalize(pictures.permute(0, 3, 1, 2)))
+        return self.resize(pictures)
+
+    def finish(self, shrunk: Tensor) -> Tensor:
+        """Normalized `(N, 3, size, size)` float32 from what `shrink` returns."""
+        return shrunk if self.normalize_first else self.normalize(shrunk)
+
+    def resize(self, pictures: Tensor) -> Tensor:
+        """Resize and center crop: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` uint8.
+
+        Same geometry as OpenAI's `preprocess`: long side `int(size * long / short)`, crop offset
+        `round((side - size) / 2)`. Scaling stays in uint8, as in Pillow: on camera pictures fewer than 1 value in 100
+        is a gray level off Pillow's, 1 in 50,000 two.
+        """
+        scaled = scale_short_side(pictures, self.size, self.interpolation)
+        height, width = scaled.shape[2:]
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return scaled[:, :, top : top + self.size, left : left + self.size]
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """`(..., 3, H, W)` uint8 -> float32: scaled to [0, 1], minus the mean, divided by the std of each channel."""
+        mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (self.mean, self.std))
+        return frames.float().div_(255).sub_(mean).div_(std)
+
+    def _resize_normalized(self, frames: Tensor) -> Tensor:
+        """`(N, 3, H, W)` float32: bilinear without antialiasing, long side floored, crop offset rounded up."""
+        height, width = frames.shape[2:]
+        if min(height, width) != self.size:
+            if width < height:
+                height, width = math.floor(height / width * self.size), self.size
+            else:
+                height, width = self.size, math.floor(width / height * self.size)
+            frames = interpolate(frames, size=(height, width), mode=self.interpolation, align_corners=False)
+        top, left = math.ceil((height - self.size) / 2), math.ceil((width - self.size) / 2)
+        return frames[:, :, top : top + self.size, left : left + self.size]
 
 
 def random_crop(frame: Tensor, size: int, short_side: int, corner: tuple[float, float], flip: bool) -> Tensor:
-    """A training crop: short side to `short_side` as CLIP scales, a square at `corner`, mirrored if `flip`.
+    """A training crop: short side to `short_side`, a square at `corner`, mirrored if `flip`.
 
     `(H, W, 3)` uint8 -> `(3, size, size)` uint8; `size` is at most `short_side`. `corner`: how much of the free rows
     lies above and of the free columns to the left, in [0, 1]. All frames of a clip share the last three.
     Both samplings use it: training with the authors' frames scales them so too.
     """
-    (scaled,) = clip_scale(frame[None], short_side)
+    (scaled,) = scale_short_side(frame[None], short_side)
     height, width = scaled.shape[1:]
     top, left = round(corner[0] * (height - size)), round(corner[1] * (width - size))
     crop = scaled[:, top : top + size, left : left + size]
     return crop.flip(-1) if flip else crop
 
 
-def clip_scale(frames: Tensor, short_side: int) -> Tensor:
-    """Bicubic, antialiased, long side floored: `(N, H, W, 3)` uint8 -> `(N, 3, h, w)` uint8."""
+def scale_short_side(frames: Tensor, short_side: int, interpolation: Interpolation = "bicubic") -> Tensor:
+    """Antialiased, long side floored: `(N, H, W, 3)` uint8 -> `(N, 3, h, w)` uint8."""
     height, width = frames.shape[1:3]
     long_side = int(short_side * max(height, width) / min(height, width))
     target = (short_side, long_side) if height <= width else (long_side, short_side)
     scaled = frames.permute(0, 3, 1, 2)
     if (height, width) != target:
-        scaled = interpolate(scaled, size=target, mode="bicubic", antialias=True)
+        scaled = interpolate(scaled, size=target, mode=interpolation, antialias=True)
     return scaled
-
-
-def release_preprocess(frames: Tensor, size: int = 224) -> Tensor:
-    """Prepare frames as the released video code does (`goldens/more/preprocess_test`).
-
-    `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` float32. Normalises first, then scales the short side to
-    `size` (bilinear, *not* antialiased, long side floored), then crops the centre with the offset rounded up.
-    """
-    height, width = frames.shape[1:3]
-    scaled = clip_normalize(frames.permute(0, 3, 1, 2))
-    if min(height, width) != size:
-        if width < height:
-            height, width = math.floor(height / width * size), size
-        else:
-            height, width = size, math.floor(width / height * size)
-        scaled = interpolate(scaled, size=(height, width), mode="bilinear", align_corners=False)
-    top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
-    return scaled[:, :, top : top + size, left : left + size]
-
-
-def clip_normalize(frames: Tensor) -> Tensor:
-    """`(N, 3, H, W)` uint8 -> float32: scaled to [0, 1], less CLIP's mean, over its deviation, by channel."""
-    mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-    return frames.float().div_(255).sub_(mean).div_(std)

@@ -1,0 +1,258 @@
+"""From videos to scores, once for all: load a model, decode ahead, encode, score, batch as memory allows.
+
+Recognizer, evaluation, protocols, timeline, explanation, report and server are built on it.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from froster.device import pick_device, pick_precision
+from froster.errors import FrosterError, VideoError, is_out_of_memory
+from froster.models import load_model, warn_of_random_start
+from froster.provenance import ClipSampling
+from froster.scoring import TemporalPooling
+from froster.students import VideoFeatures, VideoStudent
+from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
+from froster.text.labels import Labels
+from froster.video import Preprocessing, Sampling, VideoClips, load_video
+
+FRAMES_PER_BATCH = 96  # four videos of 3 x 8 frames; more is not faster on a CPU
+DECODERS = 2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Source(Protocol):
+    """A video, or the segment of it in [start, end) seconds."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def start(self) -> float | None: ...
+    @property
+    def end(self) -> float | None: ...
+
+
+class Runtime:
+    """A model on its device, in its precision, and how clips are taken from a video for it.
+
+    `model`: a `VideoStudent`, which is copied, or what `load_model` takes with `student`. `views`, `frames` and
+    `sampling`: by default the model's own (`model.clip_sampling`); `temporal_pooling`: by default the method's.
+    `device`: `"auto"`, `"cpu"`, `"cuda"`, ...; `precision`: `"auto"` (bfloat16 where the machine has it), `"float32"`,
+    `"bfloat16"`. Raises `FrosterError` for settings that cannot be used, `WeightsError` for the weights.
+    """
+
+    def __init__(
+        self,
+        model: VideoStudent | str | Path,
+        *,
+        student: str | None = None,
+        views: int | None = None,
+        frames: int | None = None,
+        sampling: Sampling | None = None,
+        temporal_pooling: TemporalPooling | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+    ) -> None:
+        ClipSampling().override(frames, views, sampling)  # raises before anything is fetched or loaded
+        if temporal_pooling is not None and temporal_pooling not in get_args(TemporalPooling):
+            known = ", ".join(get_args(TemporalPooling))
+            raise FrosterError(f"There is no temporal pooling {temporal_pooling!r}; choose from {known}.")
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.dtype = pick_precision(precision, self.device)
+        network = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model, student, seed=0)
+        warn_of_random_start(network)
+        self.temperature = network.logit_scale.detach().float().exp().item()
+        self.model = network.to(self.device, self.dtype).eval()
+        self.clip_sampling = network.clip_sampling.override(frames, views, sampling)
+        self.temporal_pooling = temporal_pooling
+
+    def encode_classes(self, labels: Labels, templates: tuple[str, ...] | None = None) -> Tensor:
+        """Class embeddings `(K, ...)` float32 on the device, kept in the user's cache.
+
+        `templates`: by default the model's. Warns of labels with tokens that pretraining never saw.
+        """
+        warn_of_unknown_labels(self.model, list(labels))
+        return load_or_encode_classes(self.model, labels, templates_for(self.model, templates)).to(self.device)
+
+    def load(self, path: str | Path, start: float | None = None, end: float | None = None) -> VideoClips | VideoError:
+        """Decode the clips of a video or segment, `(V, T, 3, S, S)`; one that cannot be used is its `VideoError`."""
+        return load_or_error(path, start, end, **asdict(self.clip_sampling), preprocess=self.model.preprocess)
+
+    def load_ahead(
+        self, sources: Sequence[Source], workers: int = DECODERS
+    ) -> Iterator[tuple[int, VideoClips | VideoError]]:
+        """`load_clips` as this model wants them: pairs (index, clips) in the given order."""
+        return load_clips(sources, **asdict(self.clip_sampling), preprocess=self.model.preprocess, workers=workers)
+
+    def encode(self, clips: Tensor) -> VideoFeatures:
+        """`encode_clips` of this model."""
+        return encode_clips(self.model, clips)
+
+    def similarities(self, features: VideoFeatures, class_embeddings: Tensor, views: int) -> Tensor:
+        """`video_similarities` of this model."""
+        return video_similarities(self.model, features, class_embeddings, views, self.temporal_pooling)
+
+
+def load_or_error(
+    path: str | Path, start: float | None = None, end: float | None = None, *, views: int, frames: int, **options: Any
+) -> VideoClips | VideoError:
+    """`load_video`; a video that cannot be used, or is too large for the memory, comes as its `VideoError`."""
+    try:
+        return load_video(path, views=views, frames=frames, start=start, end=end, **options)
+    except VideoError as error:
+        return error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return too_large(path, views, frames)
+
+
+def too_large(path: str | Path, views: int, frames: int) -> VideoError:
+    """The error of a video whose clips do not fit into memory."""
+    return VideoError(f"{path}: not enough memory for {views} views of {frames} frames; ask for fewer.")
+
+
+def load_clips(
+    videos: Iterable[Source],
+    *,
+    frames: int = 8,
+    views: int = 3,
+    preprocess: Preprocessing | None = None,
+    sampling: Sampling = "uniform",
+    workers: int = DECODERS,
+) -> Iterator[tuple[int, VideoClips | VideoError]]:
+    """Decode videos in `workers` threads, a few ahead of the consumer; pairs (index, clips) in the given order.
+
+    A video that has `start` or `end` is that segment. One that cannot be used comes as its `VideoError`; the others
+    go on.
+    """
+    options = {"frames": frames, "views": views, "preprocess": preprocess, "sampling": sampling}
+
+    def load(video: Source) -> VideoClips | VideoError:
+        return load_or_error(video.path, video.start, video.end, **options)  # type: ignore[arg-type]
+
+    return enumerate(run_ahead(load, videos, workers))
+
+
+@torch.inference_mode()
+def encode_clips(model: VideoStudent, clips: Tensor) -> VideoFeatures:
+    """Features of B clips `(B, T, 3, S, S)`, normalized float32 or resized uint8, on the model's device."""
+    parameter = model.visual.get_parameter("proj")
+    clips = clips.to(parameter.device)
+    if clips.dtype == torch.uint8:
+        clips = model.preprocess.normalize(clips)
+    return model.forward_features(clips.to(parameter.dtype))
+
+
+@torch.inference_mode()
+def video_similarities(
+    model: VideoStudent,
+    features: VideoFeatures,
+    class_embeddings: Tensor,
+    views: int,
+    temporal_pooling: TemporalPooling | None = None,
+) -> Tensor:
+    """Cosines of N videos, each of `views` successive clips, with K classes: `(N, K)` float32, the mean over views.
+
+    `exp(logit_scale)` times it are the logits.
+    """
+    classes = class_embeddings.to(features.frame_embeddings.device)
+    return model.similarities(features, classes, temporal_pooling).unflatten(0, (-1, views)).mean(dim=1)
+
+
+def video_scores(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
+    """Cosines of videos with every class of several vocabularies, encoded once.
+
+    `(N, V, T, 3, S, S)`, normalized float32 or resized uint8, and class embeddings `(K, ...)` -> `(N, K)` float32 each,
+    on the CPU; N V clips go through the network together.
+    """
+    features = encode_clips(model, clips.flatten(0, 1))
+    return [video_similarities(model, features, classes, clips.shape[1]).cpu() for classes in vocabularies]
+
+
+@dataclass(frozen=True)
+class ScoredVideos:
+    """How several models scored the same videos.
+
+    `scores`: for each model and each of its vocabularies, cosines `(N, K)` float32. `indices`: which video each row is.
+    `unreadable`, `partial`: by the video's index, why it has no row, or what part of it could not be used.
+    """
+
+    scores: list[list[Tensor]]
+    indices: list[int]
+    unreadable: dict[int, str]
+    partial: dict[int, str]
+
+
+def score_videos(
+    models: Sequence[tuple[VideoStudent, Sequence[Tensor]]],
+    loaded: Iterable[tuple[int, VideoClips | VideoError]],
+    frames_per_batch: int = FRAMES_PER_BATCH,
+) -> ScoredVideos:
+    """Score videos, as `load_clips` gives them, with models of one preprocessing; each video is decoded only once.
+
+    Each model comes with its class embeddings, one a vocabulary. Videos go through together up to `frames_per_batch`
+    frames, larger ones one by one. Raises `FrosterError` when a single video is too large for the memory.
+    """
+    rows = [[[torch.empty(0, len(classes))] for classes in vocabularies] for _, vocabularies in models]
+    indices, unreadable, partial = list[int](), dict[int, str](), dict[int, str]()
+    batch: list[Tensor] = []
+
+    def score_batch() -> None:
+        clips = torch.stack(batch)
+        batch.clear()
+        for (model, vocabularies), parts in zip(models, rows, strict=True):
+            for scores, part in zip(scores_in_memory(model, clips, vocabularies), parts, strict=True):
+                part.append(scores)
+
+    for index, clips in loaded:
+        if isinstance(clips, VideoError):
+            unreadable[index] = str(clips)
+            continue
+        if clips.warning:
+            partial[index] = clips.warning
+        indices.append(index)
+        batch.append(clips.frames)
+        views, frames = clips.frames.shape[:2]
+        if (len(batch) + 1) * views * frames > frames_per_batch:
+            score_batch()
+    if batch:
+        score_batch()
+    return ScoredVideos([[torch.cat(part) for part in parts] for parts in rows], indices, unreadable, partial)
+
+
+def scores_in_memory(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
+    """`video_scores`, in smaller and smaller batches where memory does not suffice."""
+    try:
+        return video_scores(model, clips, vocabularies)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        videos, views, frames = clips.shape[:3]
+        if videos == 1:
+            raise FrosterError(f"Not enough memory for {views} views of {frames} frames; ask for fewer.") from error
+    # Outside of the handler, which holds on to the memory of the attempt.
+    halves = [scores_in_memory(model, half, vocabularies) for half in clips.tensor_split(2)]
+    return [torch.cat(parts) for parts in zip(*halves, strict=True)]
+
+
+def run_ahead(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`map` in threads that run up to `workers` items ahead of the consumer; results in the given order."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
