@@ -217,15 +217,15 @@ def score_model(
     if workers < 1:
         raise FrosterError(f"workers ({workers}) must be 1 or more.")
     ClipSampling().override(frames, views, sampling)  # raises before the model is loaded
-    if vocabularies is not None:
-        find_classes(videos, vocabularies, manifest)
+    truths = None if vocabularies is None else find_classes(videos, vocabularies, manifest)
     runtime = Runtime(
         model, student=student, views=views, frames=frames, sampling=sampling, device=device, precision=precision
     )
     network, chosen = runtime.model, runtime.clip_sampling
     if vocabularies is None:
         vocabularies = {"all": described_classes(network, videos)}
-    truths = find_classes(videos, vocabularies, manifest)
+    if truths is None:
+        truths = find_classes(videos, vocabularies, manifest)
     prompts = templates_for(network, templates)
     classes = [runtime.encode_classes(labels, prompts) for labels in vocabularies.values()]
 

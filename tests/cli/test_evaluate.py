@@ -177,8 +177,8 @@ def test_full_disk_does_not_cost_the_result(data: Path) -> None:
         (["--base", "a, a", "--novel", "novel.txt"], "--base: the label 'a' is given twice"),
         (["--labels", "walking"], "not among the 1 classes, 'juggling balls'"),
         (
-            ["--labels", "Walking, Juggling_Balls"],
-            "'juggling balls' (did you mean 'Juggling_Balls'?), 'riding a bicycle',",
+            ["--labels", "Walking, Jugling_Balls"],
+            "'juggling balls' (did you mean 'Jugling_Balls'?), 'riding a bicycle',",
         ),
         (["--labels", "puppet"], "did you mean the vocabulary 'puppets'"),
         (["--student", "vklip"], "did you mean 'vclip'"),

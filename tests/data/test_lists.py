@@ -146,7 +146,7 @@ def test_all_mistakes_are_named_by_their_line(tmp_path: Path, classes: Path) -> 
     lines = ["a.avi 0", "b.avi 3", "c.avi", "a.avi 0", "", "d.avi -1", "e.mp4 1 2", "f.avi 1", "a.avi 1", "f.avi 2"]
     path = write(tmp_path / "list.txt", lines)
     assert message(path, classes) == (
-        f"The list {path} has rows to mend: no path and number (line 3); several labels (line 7); "
+        f"The list {path} has invalid rows: no path and number (line 3); several labels (line 7); "
         "listed twice (line 1 and 4); listed under two classes (lines 1 and 9, 8 and 10); "
         "a number that is none of the 3 classes (lines 2: 3, 6: -1)."
     )
@@ -159,7 +159,7 @@ def test_all_mistakes_are_named_by_their_line(tmp_path: Path, classes: Path) -> 
 def test_numbers_need_class_names(tmp_path: Path) -> None:
     path = write(tmp_path / "list.txt", ["a.avi 0", "b.avi 0", "a.avi 0"])
     assert message(path) == (
-        f"The list {path} has rows to mend: listed twice (line 1 and 3); "
+        f"The list {path} has invalid rows: listed twice (line 1 and 3); "
         "the labels are numbers, so give the class names with `classes=` (lines 1, 2, 3)."
     )
     with pytest.raises(FrosterError, match=r"^The class names .*none\.csv cannot be read: No such file"):
@@ -212,7 +212,7 @@ def test_variants_of_kinetics(tmp_path: Path, name: str, lines: list[str], label
 def test_mistakes_in_kinetics(tmp_path: Path) -> None:
     rows = [",a,1,2,train,0", "b,,1,2,train,0", "b,c,1,,train,0", "b,c,x,2,train,0", "b,c,9,2,train,0", ",a,3,4,test,0"]
     again = ["arm wrestling,-3B32lodo2M,59,69,train,0"]
-    reasons = message(write(tmp_path / "train.csv", [*KINETICS, *rows, *again])).split("mend: ")[1]
+    reasons = message(write(tmp_path / "train.csv", [*KINETICS, *rows, *again])).split("rows: ")[1]
     assert reasons == (
         "no label (line 3); no name (line 4); no start and end (lines 5, 6); start is no number of seconds (line 6: "
         "'x'); end is not after start (line 7); listed under two classes (line 2 and 9)."
@@ -271,7 +271,7 @@ def test_mistakes_in_ucf(tmp_path: Path) -> None:
     folder = ucf_lists(tmp_path / "lists")
     write(folder / "trainlist01.txt", ["YoYo/a.avi 1", "YoYo/b.avi 2", "Juggling/c.avi 3"])
     write(folder / "testlist01.txt", ["YoYo/b.avi", "d.avi"])
-    assert message(folder).split("mend: ")[1] == (
+    assert message(folder).split("rows: ")[1] == (
         "a number of another class than the folder (line trainlist01.txt:1); "
         "a name that is none of the 2 classes (line trainlist01.txt:3: 'Juggling'); "
         "no class, neither a folder nor a number (line testlist01.txt:2); "
@@ -324,7 +324,7 @@ def test_something_something(tmp_path: Path) -> None:
 
 def test_mistakes_in_something_something(tmp_path: Path) -> None:
     entries = [{"id": "1", "template": "Holding [something]"}, {"template": "a"}, 7, {"id": "2"}]
-    reasons = message(write(tmp_path / "train.json", json.dumps(entries))).split("mend: ")[1]
+    reasons = message(write(tmp_path / "train.json", json.dumps(entries))).split("rows: ")[1]
     assert reasons == "not an object, {…} (entry 3); no name (entry 2); no label (entry 4)."
     labels = write(tmp_path / "labels.json", '{"Holding something": "0"}')
     entries = [{"id": "1", "template": "Holding [something]"}, {"id": "2", "template": "Folding [something]"}]
@@ -350,7 +350,7 @@ def test_metadata(tmp_path: Path, classes: Path) -> None:
     assert [video.splits for video in videos] == [("test",), ("dev", "set"), ("train",)]
     assert [video.label for video in videos] == ["apply eye makeup", "something falling", "brush, hair"]
     broken = write(tmp_path / "x" / "metadata.jsonl", ['{"file_name": "a.mp4", "label": "b"}', "{", "[1]"])
-    assert message(broken).endswith("mend: no valid JSON (line 2); not an object, {…} (line 3).")
+    assert message(broken).endswith("rows: no valid JSON (line 2); not an object, {…} (line 3).")
 
 
 def test_our_manifest_is_a_list_too(tmp_path: Path, classes: Path) -> None:

@@ -1,5 +1,6 @@
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from froster.clip.tokenizer import tokenize
 from froster.errors import FrosterWarning
 from froster.students.frame_clip import FrameClip
 from froster.text import classifier
-from froster.text.classifier import encode_classes, encode_texts, load_or_encode_classes
+from froster.text.classifier import encode_classes, encode_texts, load_or_encode_classes, store
 from froster.text.prompts import TEMPLATES, class_prompts
 from goldens import GoldenFile
 
@@ -154,10 +155,35 @@ def test_a_cached_matrix_without_the_number_of_cut_prompts_is_made_anew(clip: Fr
     assert torch.equal(load_or_encode_classes(clip, LABELS), first)
 
 
-def test_damaged_cache_is_made_anew(clip: FrameClip, own_cache: Path) -> None:
+def truncated(file: Path, _: torch.Tensor) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def empty(file: Path, _: torch.Tensor) -> None:
+    file.write_bytes(b"")
+
+
+def bit_flipped(file: Path, _: torch.Tensor) -> None:
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+
+
+def without_a_row(file: Path, classes: torch.Tensor) -> None:
+    store(classes[:-1].contiguous(), 0, file)
+
+
+def with_a_row_too_many(file: Path, classes: torch.Tensor) -> None:
+    store(torch.cat([classes, classes[:1]]), 0, file)
+
+
+@pytest.mark.parametrize("damage", [truncated, empty, bit_flipped, without_a_row, with_a_row_too_many])
+def test_damaged_cache_is_made_anew(
+    clip: FrameClip, own_cache: Path, damage: Callable[[Path, torch.Tensor], None]
+) -> None:
     first = load_or_encode_classes(clip, LABELS)
     (file,) = (own_cache / "classes").iterdir()
-    file.write_bytes(file.read_bytes()[:-7])
+    damage(file, first)
     assert torch.equal(load_or_encode_classes(clip, LABELS), first)
     assert torch.equal(load_file(file)["classes"], first)
 

@@ -478,10 +478,27 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(manifest: Path, tmp_pat
     ):
         with pytest.raises(FrosterError, match=said):
             loop.train(short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", *changes), resume=True)
+    assert RunFolder(recipe.out).has_model
     before = {path: path.stat().st_mtime_ns for path in recipe.out.rglob("*")}
     again = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "keep=1")
     assert loop.train(again, resume=True) == finished
     assert {path: path.stat().st_mtime_ns for path in recipe.out.rglob("*")} == before
+
+
+def test_a_model_without_content_is_no_finished_run(manifest: Path, tmp_path: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2")
+    folder = RunFolder(recipe.out)
+    recipe.out.mkdir()
+    folder.model.touch()
+    folder.state.touch()
+    with pytest.raises(FrosterError, match="holds a run already: go on with"):
+        loop.train(recipe)
+    folder.state.unlink()
+    assert not folder.is_finished(recipe, resume=True)
+    assert loop.train(recipe, resume=True) == folder.model
+    assert folder.has_model
+    assert folder.is_finished(recipe, resume=True)
+    load_model(folder.model)
 
 
 def test_a_folder_has_one_run_at_a_time(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

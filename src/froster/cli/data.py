@@ -1,5 +1,6 @@
 """`froster data`: what lies on the disk, as manifests that everything else reads."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,7 +92,7 @@ def check(
             seen=lambda done, total: bar.update(task, description="Decoding", completed=done, total=total),
         )
     if as_json:
-        echo_json(report.to_json(), indent=2)
+        echo_json({**report.to_json(), "next": next_command(report)}, indent=2)
     else:
         show(report, Screen())
     if not report.complete:
@@ -158,7 +159,19 @@ def show(report: "DataReport", screen: "Screen") -> None:
     if not of.classes and "all" in report.splits and len(report.splits) == 1:
         advice = "All of them are for training; --test-share 0.2 keeps a fifth of each class for testing."
         screen.print(advice, soft_wrap=True)
-    screen.print(f"Next: {report.next_command}", soft_wrap=True)
+    screen.print(f"Next: {next_command(report)}", soft_wrap=True)
+
+
+def next_command(report: "DataReport") -> str:
+    """What one would do with the manifest: test CLIP on a known data set, train on one's own."""
+    of, manifest = report.data_set, shlex.quote(str(report.manifest))
+    splits = {split for video in report.videos for split in video.splits}
+    if of.classes:
+        split = f" --split {of.test_split}" if of.test_split in splits else ""
+        return f"froster evaluate vit-b-16 --data {manifest} --labels {of.name}{split}"
+    split = f" data.split={of.train_split}" if of.train_split in splits else ""
+    out = shlex.quote(f"runs/{report.manifest.stem}")
+    return f"froster train froster-vit-b-16 out={out} data.manifest={manifest}{split}"
 
 
 def show_counts(report: "DataReport", screen: "Screen") -> None:

@@ -33,7 +33,7 @@ def train(
 
     settings = TrainRecipe.read(existing_recipe(recipe), changes or ())
     folder = RunFolder(settings.out)
-    finished = folder.model.exists()
+    finished = folder.has_model
     with stopped_by_signals("Stopped; go on with --resume."):
         run(settings, resume)
         if find_processes().is_main_process:

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shlex
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -114,18 +113,6 @@ class DataReport:
         there = {video.label for video in self.videos}
         return [name for name in self.data_set.classes if name not in there]
 
-    @property
-    def next_command(self) -> str:
-        """What one would do with the manifest."""
-        of, manifest = self.data_set, shlex.quote(str(self.manifest))
-        words = {word for video in self.videos for word in video.splits}
-        if of.classes:
-            split = f" --split {of.test_split}" if of.test_split in words else ""
-            return f"froster evaluate vit-b-16 --data {manifest} --labels {of.name}{split}"
-        split = f" data.split={of.train_split}" if of.train_split in words else ""
-        out = shlex.quote(f"runs/{self.manifest.stem}")
-        return f"froster train froster-vit-b-16 out={out} data.manifest={manifest}{split}"
-
     def to_json(self) -> dict[str, Any]:
         """Everything, in plain types; of the manifest's videos their number."""
         return {
@@ -149,7 +136,6 @@ class DataReport:
             "closed": self.closed,
             "listless": self.listless,
             "lacking": self.lacking,
-            "next": self.next_command,
         }
 
 

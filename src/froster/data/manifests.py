@@ -6,6 +6,7 @@ import difflib
 import io
 import math
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from froster.errors import FrosterError
+from froster.errors import FrosterError, FrosterWarning
 from froster.files import csv_cell, read_cell, replace_when_written
 from froster.text.names import name_key
 
@@ -190,7 +191,7 @@ def raise_problems(problems: Problems, source: str, units: tuple[str, str] = LIN
     """Raises `FrosterError` with every kind of problem and the first of its lines, if there are any."""
     if problems:
         described = (f"{problem} ({units[len(places) > 1]} {listed(places)})" for problem, places in problems.items())
-        raise FrosterError(f"{source} has rows to mend: {'; '.join(described)}.")
+        raise FrosterError(f"{source} has invalid rows: {'; '.join(described)}.")
 
 
 def videos_of_split(videos: Sequence[LabelledVideo], split: str, source: str) -> list[LabelledVideo]:
@@ -233,19 +234,39 @@ def cells(video: LabelledVideo, folder: Path) -> dict[str, str]:
 def class_indices(videos: Sequence[LabelledVideo], names: Sequence[str], manifest: Path) -> list[int]:
     """The place of each video's label among the class names.
 
-    Raises `FrosterError` that names `manifest` and the labels that are no class, each with the class that is near it.
+    A label that is no class is read as the only one that differs from it in case, spaces or punctuation alone, with a
+    warning. Raises `FrosterError` that names `manifest` and the other labels, each with the class that is near it.
     """
     places = {name: place for place, name in enumerate(names)}
+    labels = dict.fromkeys(video.label for video in videos)
+    respelled = respelled_labels([label for label in labels if label not in places], names)
+    places |= {label: places[name] for label, name in respelled.items()}
     unknown = [video.label for video in videos if video.label not in places]
     if unknown:
-        labels = list(dict.fromkeys(unknown))
-        described = [f"{label!r}{hint(label, names)}" for label in labels[:NAMED]]
+        labels = dict.fromkeys(unknown)
+        described = [f"{label!r}{hint(label, names)}" for label in list(labels)[:NAMED]]
         rows = "1 row has a label that is" if len(unknown) == 1 else f"{len(unknown)} rows have labels that are"
         raise FrosterError(
             f"The manifest {manifest}: {rows} not among the {len(names)} classes, "
-            f"{listed(described + labels[NAMED:])}; add them to the labels or leave these rows out."
+            f"{listed(described + list(labels)[NAMED:])}; add them to the labels or leave these rows out."
+        )
+    if respelled:
+        pairs = [f"{label!r} as {name!r}" for label, name in respelled.items()]
+        warnings.warn(
+            f"The manifest {manifest} spells labels in another way than the classes: read are {listed(pairs)}.",
+            FrosterWarning,
+            stacklevel=2,
         )
     return [places[video.label] for video in videos]
+
+
+def respelled_labels(labels: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """The labels that are a name but for case, spaces or punctuation, with that name; not where several names are."""
+    spellings = defaultdict[str, list[str]](list)
+    for name in names:
+        spellings[name_key(name)].append(name)
+    meant = {label: spellings.get(name_key(label), []) for label in labels}
+    return {label: candidates[0] for label, candidates in meant.items() if len(candidates) == 1}
 
 
 def hint(label: str, names: Iterable[str]) -> str:

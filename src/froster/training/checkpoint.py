@@ -44,19 +44,22 @@ class RunFolder:
         self.fingerprint = path / "fingerprint.json"
         self.unreadable, self.partial = path / "unreadable.json", path / "partial.json"
 
+    @property
+    def has_model(self) -> bool:
+        return self.model.exists() and self.model.stat().st_size > 0  # a full disk may leave an empty file
+
     def is_finished(self, recipe: TrainRecipe, resume: bool) -> bool:
         """Whether there is nothing left to do.
 
         Raises `FrosterError` when the folder holds a run and `resume` is not given, or a finished one of another
         recipe.
         """
-        finished = self.model.exists() and self.model.stat().st_size > 0  # a full disk may leave an empty file
-        if not resume and (finished or self.state.exists()):
-            what = "a finished run already:" if finished else "a run already: go on with `resume=True`, or"
+        if not resume and (self.has_model or self.state.exists()):
+            what = "a finished run already:" if self.has_model else "a run already: go on with `resume=True`, or"
             raise FrosterError(f"{self.path} holds {what} choose another out=FOLDER.")
-        if finished:
+        if self.has_model:
             self.check_recipe(own_recipe(TrainRecipe.read(self.recipe)), recipe)
-        return finished
+        return self.has_model
 
     def write_settings(self, recipe: TrainRecipe, fingerprint: Fingerprint) -> None:
         """Keep what the run is of, for those who come back to it."""
