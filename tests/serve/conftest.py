@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import httpx
 import numpy as np
 import pytest
 
+from froster.checkpoints.own import save_checkpoint
 from froster.data.puppets import ACTIONS, draw_video
 from froster.data.puppets.files import write_mp4
+from froster.models import load_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -39,14 +41,18 @@ class Running:
 
 
 @contextmanager
-def running_server(folder: Path, *options: str) -> Iterator[Running]:
-    """`froster serve` on a free port of this machine, with cache and temporary files below `folder`."""
+def running_server(folder: Path, *options: str, errors: IO[str] | None = None) -> Iterator[Running]:
+    """`froster serve` on a free port of this machine, with cache and temporary files below `folder`.
+
+    Its standard error goes to the file `errors`.
+    """
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     process = subprocess.Popen(
         [sys.executable, "-m", "froster", "serve", "--port", "0", "--precision", "float32", *options],
         env=os.environ | {"FROSTER_CACHE": str(folder / "cache"), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
+        stderr=errors,
         text=True,
     )
     try:
@@ -72,6 +78,18 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         clips[ACTIONS[index]] = folder / f"{index}.mp4"
         write_mp4(clips[ACTIONS[index]], draw_video(1, index, 12, 64, "easy"), 8)
     return clips
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder: the small model as one that was trained on three classes, one of them with a description."""
+    folder = tmp_path_factory.mktemp("runs") / "my-run"
+    folder.mkdir()
+    model = load_model("puppets")
+    model.labels = {"juggling balls": "throwing balls up and catching them", "crawling": "", "bowing": ""}
+    model.templates = ("a video of {}.",)
+    save_checkpoint(model, folder / "model.safetensors")
+    return folder
 
 
 @pytest.fixture(scope="module")

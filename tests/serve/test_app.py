@@ -382,8 +382,8 @@ def test_lists(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     models = client.get("/v1/models").json()["models"]
     assert models == [
-        {"name": "puppets", "student": "frame_clip", "size": 64, "default": True},
-        {"name": "other", "student": "frame_clip", "size": 64, "default": False},
+        {"name": "puppets", "student": "frame_clip", "size": 64, "default": True, "labels": []},
+        {"name": "other", "student": "frame_clip", "size": 64, "default": False, "labels": []},
     ]
     vocabularies = {entry["name"]: entry["labels"] for entry in client.get("/v1/vocabularies").json()["vocabularies"]}
     assert vocabularies["ucf-101"] == list(read_vocabulary("ucf-101"))
@@ -397,9 +397,9 @@ def test_samples(client: httpx.Client) -> None:
         fields = {"sample": (None, sample["name"]), "labels": (None, labels)}
         answer = client.post("/v1/recognize", files=fields).json()
         assert answer["label"].capitalize() == sample["title"]
-    picture = Image.open(io.BytesIO(client.get(samples[0]["picture"]).content))
+    picture = Image.open(io.BytesIO(client.get(urljoin("/v1/samples", samples[0]["picture"])).content))
     assert picture.size == (256, 256)
-    part = client.get(samples[0]["video"], headers={"Range": "bytes=4-7"})
+    part = client.get(urljoin("/v1/samples", samples[0]["video"]), headers={"Range": "bytes=4-7"})
     assert (part.status_code, part.content, part.headers["content-type"]) == (206, b"ftyp", "video/mp4")
     for file in ("..%2fsecret.mp4", "nothing.mp4", f"{samples[0]['name']}.txt", samples[0]["name"]):
         assert client.get(f"/samples/{file}").status_code == 404

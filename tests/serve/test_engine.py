@@ -8,7 +8,7 @@ from torch import Tensor
 
 from froster.inference import Runtime
 from froster.models import load_model
-from froster.serve.engine import Engine, StepsJob, VideoJob, encode_labels
+from froster.serve.engine import Engine, Label, StepsJob, VideoJob, encode_labels
 from froster.serve.errors import RequestError
 from froster.serve.service import load_models
 from froster.serve.settings import ServeSettings
@@ -16,7 +16,7 @@ from froster.students.base import VideoFeatures
 from froster.text.classifier import encode_classes
 from froster.video.transforms import Preprocessing
 
-LABELS = ("walking", "bowing", "crawling")
+LABELS = (("walking", ""), ("bowing", "bending forward"), ("crawling", ""))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_what_waits_goes_through_together(engine: Engine, runtime: Runtime, batc
     assert sorted(batches) == [1, 2, 4, 4]
     del found[5]
     for (seed, views, labels), scores in zip(asked, found, strict=True):
-        classes = encode_classes(runtime.model, dict.fromkeys(labels, ""))
+        classes = encode_classes(runtime.model, dict(labels))
         with torch.no_grad():
             video_features = runtime.model.forward_features(Preprocessing().normalize(clip(seed, views)))
             expected = runtime.model.similarities(video_features, classes).mean(dim=0)
@@ -69,29 +69,34 @@ def test_models_keep_the_templates_they_were_trained_with() -> None:
     models = load_models(ServeSettings(precision="float32", templates={"puppets": templates}))
     rows = encode_labels(models["puppets"], LABELS)
     student = load_model("puppets")
-    expected = encode_classes(student, dict.fromkeys(LABELS, ""), templates)
+    expected = encode_classes(student, dict(LABELS), templates)
     np.testing.assert_allclose(torch.stack([rows[label].features for label in LABELS]), expected, atol=1e-5)
-    usual = encode_classes(student, dict.fromkeys(LABELS, ""))
+    usual = encode_classes(student, dict(LABELS))
     assert (usual - expected).abs().max() > 0.01
 
 
 def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[str] = []
+    kicking, fishing = ("kicking", ""), ("fishing", "with a rod")
+    walking, bowing, crawling = LABELS
+    encoded: list[Label] = []
 
-    def counted(runtime: Runtime, labels: list[str]) -> object:
+    def counted(runtime: Runtime, labels: list[Label]) -> object:
         encoded.extend(labels)
         return encode_labels(runtime, labels)
 
     monkeypatch.setattr("froster.serve.engine.encode_labels", counted)
     monkeypatch.setattr("froster.serve.engine.LABELS_KEPT", 4)
     engine.start()
-    for labels in (LABELS, LABELS[::-1], ("bowing", "kicking", "fishing"), ("walking", "bowing")):
+    for labels in (LABELS, LABELS[::-1], (bowing, kicking, fishing), (walking, bowing)):
         engine.submit(VideoJob("puppets", clip(0), labels)).result(20)
-    assert sorted(encoded) == sorted({*LABELS, "kicking", "fishing"})
+    assert sorted(encoded) == sorted({*LABELS, kicking, fishing})
     # The four that were used last; crawling was forgotten for fishing.
-    assert list(engine.kept["puppets"]) == ["kicking", "fishing", "walking", "bowing"]
-    engine.submit(VideoJob("puppets", clip(0), ("crawling",))).result(20)
-    assert encoded.count("crawling") == 2
+    assert list(engine.kept["puppets"]) == [kicking, fishing, walking, bowing]
+    engine.submit(VideoJob("puppets", clip(0), (crawling,))).result(20)
+    assert encoded.count(crawling) == 2
+    other = ("crawling", "on all fours")  # another row: its prompts are others
+    engine.submit(VideoJob("puppets", clip(0), (other,))).result(20)
+    assert encoded.count(other) == 1
 
 
 def test_more_labels_than_are_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

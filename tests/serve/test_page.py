@@ -394,6 +394,55 @@ def test_phone(new_page: NewPage, scheme: str) -> None:
     expect(page.locator("#best")).to_be_in_viewport()
 
 
+def test_an_error_leaves_with_what_it_was_about(new_page: NewPage, juggling: Path, tmp_path: Path) -> None:
+    page = new_page(allowed="422")
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    add(page, SAMPLE_LABELS)
+    for otherwise in ("file", "sample", "labels", "nothing"):
+        if otherwise == "nothing":
+            page.locator("#remove-video").click()
+        page.locator("#file").set_input_files(broken)
+        page.get_by_role("button", name="Recognise").click()
+        expect(page.locator("#error")).to_be_visible()
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#error")).to_be_visible()
+        if otherwise == "file":
+            page.locator("#file").set_input_files(juggling)
+        elif otherwise == "sample":
+            page.locator(".sample", has_text="Bowing").click()
+        elif otherwise == "labels":
+            add(page, ["sleeping"])
+        else:
+            page.locator("#remove-video").click()
+        expect(page.locator("#error")).to_be_hidden()
+        expect(page.locator("#empty")).to_be_visible()
+
+
+def test_labels_that_a_model_was_trained_on(new_page: NewPage, trained: Path, juggling: Path, tmp_path: Path) -> None:
+    """They stand there as one chip, and give way to what a person wants."""
+    with running_server(tmp_path, "--model", str(trained), "--model", "puppets") as running:
+        page = new_page(at=running.url)
+        expect(page.locator(".chip-name")).to_have_text("Labels of my-run 3 labels")
+        page.locator("#file").set_input_files(juggling)
+        page.get_by_role("button", name="Recognise").click()
+        assert best(page) == "juggling balls"
+        assert sorted(page.locator(".ranked-label").all_inner_texts()) == ["bowing", "crawling", "juggling balls"]
+        assert parse_qs(urlsplit(page.url).query) == {}
+        page.locator("#model").select_option("puppets")
+        expect(page.locator(".chip-name")).to_have_count(0)
+        page.locator("#model").select_option("my-run")
+        expect(page.locator(".chip-name")).to_have_count(1)
+        add(page, ["walking", "bowing"])
+        assert parse_qs(urlsplit(page.url).query) == {"labels": ["juggling balls,crawling,bowing,walking"]}
+        page.locator(".chip-name").first.click()
+        assert labels_of(page) == ["juggling balls", "crawling", "bowing", "walking"]
+        page.locator("#model").select_option("puppets")
+        assert len(labels_of(page)) == 4
+        page.reload()
+        assert len(labels_of(page)) == 4
+
+
 def test_token_is_asked_for_and_kept_for_the_tab(new_page: NewPage, server_folder: Path) -> None:
     with running_server(server_folder, "--model", "puppets", "--token", "sesame") as running:
         page = new_page("?sample=bowing&labels=bowing,crawling", allowed="401", at=running.url)

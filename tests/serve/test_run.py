@@ -1,3 +1,4 @@
+import re
 import signal
 import socket
 import tempfile
@@ -145,3 +146,22 @@ def test_stop(server: Running) -> None:
     assert {path.name for path in server.temporary.iterdir()} == {"others"}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port(server)))
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_access_log(tmp_path: Path, log: bool) -> None:
+    """A line for each request, on standard error, whatever clients send."""
+    with (tmp_path / "errors").open("w+", encoding="utf-8") as errors:
+        options = () if log else ("--no-access-log",)
+        with running_server(tmp_path, *options, errors=errors) as running, running.client() as client:
+            client.get("/healthz?a=%1b[31m")
+            client.get("/%1b[31m%0d%0a\u202e", headers={"X-Forwarded-For": b"\x1b]0;evil\x07\x9b31m"})
+        errors.seek(0)
+        lines = errors.read().splitlines()
+    if not log:
+        assert lines == []
+        return
+    first, second = lines
+    assert re.fullmatch(r'INFO:     127\.0\.0\.1:\d+ - "GET /healthz\?a=%1b\[31m HTTP/1.1" 200 OK', first)
+    assert re.search(r' - "GET /%1B\S*%0D%0A\S* HTTP/1.1" 404 Not Found$', second)
+    assert "evil" in second and second.isprintable()

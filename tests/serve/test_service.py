@@ -1,10 +1,13 @@
 import asyncio
 import threading
 from collections.abc import Generator
+from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from froster.recognizer import Recognizer
 from froster.serve.app import create_app
 from froster.serve.engine import StepsJob
 from froster.serve.service import Service
@@ -42,6 +45,32 @@ def test_a_full_queue() -> None:
             assert (await client.post("/v1/recognize", files=FORM)).status_code == 200
 
     asyncio.run(work())
+
+
+def test_labels_of_a_model_are_those_it_was_trained_on(trained: Path, videos: dict[str, Path]) -> None:
+    """With their descriptions and the model's templates, where a request gives none."""
+    app = create_app(ServeSettings(models=(str(trained), "puppets"), device="cpu", precision="float32", max_labels=2))
+    recognizer = Recognizer(trained, device="cpu", precision="float32")
+    with TestClient(app, base_url="http://localhost") as client:
+        listed = client.get("/v1/models").json()["models"]
+        assert [entry["labels"] for entry in listed] == [["juggling balls", "crawling", "bowing"], []]
+
+        def ask(video: Path, **fields: str) -> httpx.Response:
+            return client.post("/v1/recognize", files={"file": video.read_bytes()}, data=fields)
+
+        for video in list(videos.values())[:2]:
+            expected = recognizer.predict(video)
+            for fields in ({}, {"labels": " "}):
+                answer = ask(video, **fields).json()
+                assert [entry["label"] for entry in answer["ranked"]] == [label for label, _ in expected.ranked]
+                for entry in answer["ranked"]:
+                    assert entry["similarity"] == pytest.approx(expected.similarities[entry["label"]], abs=1e-4)
+        given = ask(video, labels="juggling balls, walking").json()["ranked"]
+        described = expected.similarities["juggling balls"]
+        assert abs(next(one for one in given if one["label"] == "juggling balls")["similarity"] - described) > 1e-3
+        assert ask(video, timeline="1").json()["timeline"]["moments"][0]["ranked"][0]["label"] in recognizer.labels
+        for refused in (ask(video, labels="[]"), ask(video, model="puppets")):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_labels")
 
 
 @pytest.mark.parametrize("late", [True, False])

@@ -17,6 +17,9 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; another than this machine needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    root_path: Annotated[
+        str, typer.Option(metavar="PREFIX", help="Where a reverse proxy shows the server, such as /froster.")
+    ] = "",
     token: Annotated[
         str, typer.Option(envvar="FROSTER_TOKEN", help="What clients must send: Authorization: Bearer TOKEN.")
     ] = "",
@@ -38,6 +41,7 @@ def serve(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
+    access_log: Annotated[bool, typer.Option(help="Write each request on standard error.")] = True,
 ) -> None:
     """Serve a web page and a REST API that recognise actions; only to this machine unless told otherwise.
 
@@ -58,6 +62,7 @@ def serve(
     settings = ServeSettings(
         models=models,
         host=host,
+        root_path=root_path.rstrip("/"),
         token=token,
         folder=allow_folder,
         max_upload=parse_size(max_upload),
@@ -73,4 +78,4 @@ def serve(
         echo(as_flags(why))
     with extra("serve", "The server"):
         from froster.serve.run import run
-    run(settings, port)
+    run(settings, port, access_log=access_log)

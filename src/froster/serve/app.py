@@ -6,9 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -58,19 +59,23 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_exception_handler(HTTPException, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
 
-    @app.post("/v1/recognize", **documents.RECOGNIZE)
+    # For the description alone: the guard has checked the token before.
+    scheme = HTTPBearer(scheme_name="token", description="The token the server was started with.", auto_error=False)
+    secured: dict[str, Any] = {"dependencies": [Security(scheme)]} if settings.token else {}
+
+    @app.post("/v1/recognize", **documents.RECOGNIZE, **secured)
     async def recognize(request: Request) -> Response:
         """Rank action names for one video."""
         async with service.form(request, documents.RECOGNIZE_FIELDS) as form:
             return JSONResponse(await while_connected(request, service.recognize(form)))
 
-    @app.post("/v1/embed/video", **documents.EMBED_VIDEO)
+    @app.post("/v1/embed/video", **documents.EMBED_VIDEO, **secured)
     async def embed_video(request: Request) -> Response:
         """The normalised feature of one video, the mean of its frames' features."""
         async with service.form(request, documents.VIDEO_FIELDS) as form:
             return JSONResponse(await while_connected(request, service.embed_video(form)))
 
-    @app.post("/v1/embed/text", **documents.EMBED_TEXT)
+    @app.post("/v1/embed/text", **documents.EMBED_TEXT, **secured)
     async def embed_text(request: Request) -> Response:
         """The normalised feature of each text, as it stands, without templates."""
         body = await service.body(request, JSON_BYTES)
@@ -78,21 +83,27 @@ def create_app(settings: ServeSettings) -> FastAPI:
         with service.place_in_queue():
             return JSONResponse(await while_connected(request, service.embed_text(wanted)))
 
-    @app.get("/v1/models", **documents.MODELS)
+    @app.get("/v1/models", **documents.MODELS, **secured)
     def models() -> dict[str, Any]:
-        """The models; `size` is the side of the pictures they see, in pixels."""
+        """The models; `size` is the side of the pictures they see, in pixels, `labels` what they were trained on."""
         entries = [
-            {"name": name, "student": of.model.name, "size": of.model.preprocess.size, "default": not place}
+            {
+                "name": name,
+                "student": of.model.name,
+                "size": of.model.preprocess.size,
+                "default": not place,
+                "labels": list(of.model.labels or ()),
+            }
             for place, (name, of) in enumerate(service.models.items())
         ]
         return {"models": entries}
 
-    @app.get("/v1/samples", **documents.SAMPLES)
+    @app.get("/v1/samples", **documents.SAMPLES, **secured)
     def samples() -> dict[str, Any]:
         """Drawn clips to try the server with."""
         return {"samples": list_samples()}
 
-    @app.get("/v1/vocabularies", **documents.VOCABULARIES)
+    @app.get("/v1/vocabularies", **documents.VOCABULARIES, **secured)
     def vocabularies() -> dict[str, Any]:
         """Label sets that have a name."""
         titles = VOCABULARIES | PARTS
@@ -111,7 +122,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
             raise shutting_down()
         return JSONResponse({"status": "ok"})
 
-    @app.get("/metrics", **documents.METRICS)
+    @app.get("/metrics", **documents.METRICS, **secured)
     async def metrics() -> Response:
         """Counters for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

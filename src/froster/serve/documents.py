@@ -93,6 +93,9 @@ class ModelEntry(BaseModel):
     student: str
     size: int = Field(description="Side of the pictures that the model sees, in pixels.")
     default: bool
+    labels: list[str] = Field(
+        description="What the model was trained on, used where a request gives no labels; empty where it does not say."
+    )
 
 
 class Models(BaseModel):
@@ -103,8 +106,8 @@ class Sample(BaseModel):
     name: str
     title: str
     labels: list[str]
-    video: str
-    picture: str
+    video: str = Field(description="Its address, relative to that of this list.")
+    picture: str = Field(description="As `video`.")
 
 
 class Samples(BaseModel):
@@ -194,7 +197,8 @@ RECOGNIZE_FIELDS = {
     **VIDEO_FIELDS,
     "labels": {
         "type": "string",
-        "description": "Names with commas, a JSON list of names, or the name of a vocabulary.",
+        "description": "Names with commas, a JSON list of names, or the name of a vocabulary; by default what the "
+        "model was trained on, with its descriptions, where it says so.",
         "examples": ["juggling, fencing", '["juggling", "fencing"]', "ucf-101"],
     },
     "top": {"type": "integer", "minimum": 1, "default": 5, "description": "How many labels to return."},
@@ -238,7 +242,7 @@ RECOGNIZE: dict[str, Any] = {
     "response_model": Recognition,
     "response_model_exclude_none": True,
     "responses": errors(*OF_VIDEOS),
-    "openapi_extra": form(RECOGNIZE_FIELDS, "labels"),
+    "openapi_extra": form(RECOGNIZE_FIELDS),
 }
 EMBED_VIDEO: dict[str, Any] = {
     "response_model": VideoFeature,
@@ -267,7 +271,7 @@ def page(schema: dict[str, Any]) -> str:
         "td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}</style>",
         f"<h1>froster {escape(schema['info']['version'])}: API</h1>",
         *(f"<p>{escape(line)}</p>" for line in schema["info"]["description"].split("\n") if line),
-        '<p>For tools: <a href="/openapi.json">/openapi.json</a>.</p>',
+        '<p>For tools: <a href="openapi.json">openapi.json</a>.</p>',
     ]
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():

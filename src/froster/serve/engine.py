@@ -40,6 +40,9 @@ class Scores:
     unknown: list[str]
 
 
+Label = tuple[str, str]  # its name and its description, "" where there is none
+
+
 class Row(NamedTuple):
     """One label's row of a class matrix, `(…)`; how many of its prompts are too long; whether its words are unknown."""
 
@@ -54,10 +57,10 @@ class VideoJob:
 
     model: str
     clips: Tensor
-    labels: tuple[str, ...]
+    labels: tuple[Label, ...]
     done: Future[Any] = field(default_factory=Future)
     video_features: VideoFeatures | None = None
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[Label, Row] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -77,7 +80,7 @@ class Engine:
 
     def __init__(self, runtimes: dict[str, Runtime], batch: int, batched: Callable[[int], None]) -> None:
         self.runtimes, self.batch, self.batched = runtimes, batch, batched
-        self.kept: dict[str, OrderedDict[str, Row]] = {name: OrderedDict() for name in runtimes}
+        self.kept: dict[str, OrderedDict[Label, Row]] = {name: OrderedDict() for name in runtimes}
         self.changed = threading.Condition()
         self.arrived: deque[VideoJob | StepsJob] = deque()
         self.stopping = False
@@ -185,7 +188,7 @@ class Engine:
             except Exception as error:
                 fail(job, in_words(error))
 
-    def _missing(self, job: VideoJob) -> list[str]:
+    def _missing(self, job: VideoJob) -> list[Label]:
         """The labels of a job that no one has asked for so far."""
         kept = self.kept[job.model]
         for label in job.labels:
@@ -216,7 +219,7 @@ class Engine:
         similarities = runtime.similarities(job.video_features, classes, len(job.clips))[0]
         scores = (runtime.temperature * similarities).softmax(dim=0)
         cut = sum(job.rows[label].cut for label in job.labels)
-        unknown = [label for label in job.labels if job.rows[label].is_unknown]
+        unknown = [label[0] for label in job.labels if job.rows[label].is_unknown]
         return Scores(similarities.tolist(), scores.tolist(), classes, cut, unknown)
 
     @torch.inference_mode()
@@ -236,19 +239,19 @@ class Engine:
             self.steps.append(job)
 
 
-def encode_labels(runtime: Runtime, labels: Sequence[str]) -> dict[str, Row]:
+def encode_labels(runtime: Runtime, labels: Sequence[Label]) -> dict[Label, Row]:
     """Rows of the class matrix, as `froster.text.classifier.encode_classes` makes them."""
     model = runtime.model
-    classes, cut = encode_and_count_cut(model, dict.fromkeys(labels, ""), model.templates)
-    unknown = unknown_labels(model, labels)
+    classes, cut = encode_and_count_cut(model, dict(labels), model.templates)
+    unknown = unknown_labels(model, [name for name, _ in labels])
     return {
-        label: Row(features, count_cut_prompts(model, label) if cut else 0, label in unknown)
+        label: Row(features, count_cut_prompts(model, label) if cut else 0, label[0] in unknown)
         for label, features in zip(labels, classes.to(runtime.device), strict=True)
     }
 
 
-def count_cut_prompts(model: VideoStudent, label: str) -> int:
-    prompts = class_prompts(label, "", model.templates)
+def count_cut_prompts(model: VideoStudent, label: Label) -> int:
+    prompts = class_prompts(*label, model.templates)
     return count_cut(model, prompts, token_ids(model, prompts))
 
 

@@ -55,5 +55,6 @@ def ranked(moment: Moment, options: Options) -> list[dict[str, Any]]:
     """The best labels of a moment, none where nothing of it can be decoded."""
     if moment.is_gap:
         return []
+    labels = list(options.labels)
     best = np.argsort(-moment.scores, kind="stable")[: options.top].tolist()
-    return [{"label": options.labels[i], "score": float(moment.scores[i])} for i in best]
+    return [{"label": labels[i], "score": float(moment.scores[i])} for i in best]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -42,10 +43,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope = with_root_path(scope, self.settings.root_path)
         begin, status, started = time.monotonic(), 500, False
         is_head = scope["method"] == "HEAD"
-        if is_head:  # answered as GET; a copy, since the server looks at its own to leave the body out
-            scope = {**scope, "method": "GET"}
+        if is_head:  # answered as GET
+            scope["method"] = "GET"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status, started
@@ -76,6 +78,16 @@ class Guard:
             self.answered(scope, status, time.monotonic() - begin)
 
 
+def with_root_path(scope: Scope, root_path: str) -> Scope:
+    """A copy whose path begins with the prefix, whether or not the proxy took it away.
+
+    The copy also lets the server see the method that was asked for: it leaves out the body of HEAD.
+    """
+    path, prefix = scope["path"], scope.get("root_path") or root_path
+    has_prefix = path == prefix or path.startswith(f"{prefix}/")
+    return {**scope, "root_path": prefix, "path": path if has_prefix else prefix + path}
+
+
 def check_request(scope: Scope, settings: ServeSettings) -> None:
     """Raises `RequestError` for a request that comes from a foreign page, or without the token."""
     headers = Headers(scope=scope)
@@ -87,7 +99,7 @@ def check_request(scope: Scope, settings: ServeSettings) -> None:
     foreign = headers.get("sec-fetch-site") == "cross-site" or (origin is not None and not is_page_of(origin, host))
     if scope["method"] not in SAFE_METHODS and foreign:
         raise RequestError(403, "cross_site", "Another site's page may not send requests to this server.")
-    if settings.token and needs_token(scope["path"]):
+    if settings.token and needs_token(scope):
         kind, _, token = headers.get("authorization", "").partition(" ")
         # As bytes: headers may hold what is not ASCII.
         given = token.strip().encode("latin-1", "replace")
@@ -95,7 +107,8 @@ def check_request(scope: Scope, settings: ServeSettings) -> None:
             raise RequestError(401, "unauthorized", "This server needs its token: Authorization: Bearer TOKEN.")
 
 
-def needs_token(path: str) -> bool:
+def needs_token(scope: Scope) -> bool:
+    path = get_route_path(scope)  # what the router looks at
     return path == "/metrics" or path.startswith("/v1/")
 
 

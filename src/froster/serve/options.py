@@ -12,7 +12,7 @@ from froster.errors import FrosterError
 from froster.explain import Kind
 from froster.serve.errors import RequestError, bad_request
 from froster.text.class_files import looks_like_json
-from froster.text.labels import check_labels
+from froster.text.labels import Labels, check_labels
 from froster.text.names import name_key
 
 LONGEST_TEXT = 1000  # characters; CLIP reads some 300
@@ -23,9 +23,8 @@ FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
 class Options:
     """The fields of `POST /v1/recognize` beside the video."""
 
-    labels: tuple[str, ...]
+    labels: Labels
     top: int
-    model: str
     frames: bool
     explain: Kind | None
     timeline: bool
@@ -38,8 +37,8 @@ class TextRequest(BaseModel):
     model: str | None = None
 
 
-def read_options(fields: Mapping[str, str], max_labels: int) -> Options:
-    """The options in a form's fields. Raises `RequestError`."""
+def read_options(fields: Mapping[str, str], max_labels: int, trained: Labels | None) -> Options:
+    """The options in a form's fields; without labels, those that the model was `trained` on. Raises `RequestError`."""
     top = fields.get("top") or "5"
     if not (top.isascii() and top.isdecimal() and int(top[:9]) > 0):
         raise bad_request(f"top must be a whole number, 1 or more, not {top!r}.")
@@ -47,10 +46,10 @@ def read_options(fields: Mapping[str, str], max_labels: int) -> Options:
     explain = fields.get("explain") or None
     if explain is not None and explain not in kinds:
         raise bad_request(f"explain must be one of {', '.join(kinds)}, or empty, not {explain!r}.")
+    given = fields.get("labels", "")
     return Options(
-        labels=read_labels(fields.get("labels", ""), max_labels),
+        labels=dict(trained) if trained and not given.strip() else read_labels(given, max_labels),
         top=int(top[:9]),
-        model=fields.get("model", ""),
         frames=read_flag(fields, "frames"),
         explain=cast(Kind | None, explain),
         timeline=read_flag(fields, "timeline"),
@@ -64,7 +63,7 @@ def read_flag(fields: Mapping[str, str], name: str) -> bool:
     return FLAGS[value]
 
 
-def read_labels(text: str, max_labels: int) -> tuple[str, ...]:
+def read_labels(text: str, max_labels: int) -> Labels:
     """Labels from names with commas, a JSON list or the name of a vocabulary. Raises `RequestError`."""
     if name_key(text) in VOCABULARY_SPELLINGS:
         names: list[object] = [*read_vocabulary(text)]
@@ -77,10 +76,10 @@ def read_labels(text: str, max_labels: int) -> tuple[str, ...]:
     if len(names) > max_labels:
         raise RequestError(422, "too_many_labels", f"{len(names)} labels are more than the {max_labels} allowed here.")
     try:
-        labels = tuple(check_labels(names, "labels"))  # type: ignore[arg-type]  # checks that they are text
+        labels = check_labels(names, "labels")  # type: ignore[arg-type]  # checks that they are text
     except FrosterError as error:
         raise bad_request(str(error)) from error
-    check_texts(labels)
+    check_texts(list(labels))
     return labels
 
 

@@ -1,14 +1,19 @@
 """From settings to a server that listens, until it is told to stop."""
 
+import copy
 import logging
 import os
 import signal
 import socket
 import threading
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.logging import AccessFormatter
 
+from froster.cli.terminal import one_line
 from froster.serve.app import create_app
 from froster.serve.connections import Connection, bound_socket
 from froster.serve.engine import THREADS
@@ -32,13 +37,39 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(settings: ServeSettings, port: int) -> None:
-    """Serve until SIGINT or SIGTERM. Raises `FrosterError` when the port cannot be had, or a model not be loaded."""
+class PrintableAccessFormatter(AccessFormatter):
+    """uvicorn's line for each request, without what a terminal would obey: `X-Forwarded-For` may hold anything."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
+        line = copy.copy(record)
+        if isinstance(line.args, tuple):
+            line.args = tuple(one_line(part) if isinstance(part, str) else part for part in line.args)
+        return super().formatMessage(line)
+
+
+def logging_config() -> dict[str, Any]:
+    """uvicorn's, with the access log on standard error: standard output has the server's address alone."""
+    config = copy.deepcopy(LOGGING_CONFIG)
+    config["formatters"]["access"]["()"] = PrintableAccessFormatter
+    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    for name in ("uvicorn", "uvicorn.error"):
+        config["loggers"][name]["level"] = "WARNING"
+    return config
+
+
+def run(settings: ServeSettings, port: int, *, access_log: bool = True) -> None:
+    """Serve until SIGINT or SIGTERM; `access_log`: one line for each request on standard error.
+
+    Raises `FrosterError` when the port cannot be had, or a model not be loaded."""
     with bound_socket(settings.host, port) as bound:
         app = create_app(settings)
         logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients send
         config = uvicorn.Config(
-            app, http=Connection, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+            app,
+            http=Connection,
+            log_config=logging_config(),
+            access_log=access_log,
+            timeout_graceful_shutdown=GRACE,
         )
         # uvicorn raises the signal again when all is closed: then it has done its work.
         for number in (signal.SIGINT, signal.SIGTERM):

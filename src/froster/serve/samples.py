@@ -20,14 +20,14 @@ drawing = Lock()
 
 
 def list_samples() -> list[dict[str, object]]:
-    """What `/v1/samples` says; nothing is drawn."""
+    """What `/v1/samples` says; nothing is drawn. Addresses are relative to it: a proxy may show it below a prefix."""
     return [
         {
             "name": name,
             "title": action.capitalize(),
             "labels": [*ACTIONS, *OTHERS],
-            "video": f"/samples/{name}.mp4",
-            "picture": f"/samples/{name}.jpg",
+            "video": f"../samples/{name}.mp4",
+            "picture": f"../samples/{name}.jpg",
         }
         for name, action in named_actions().items()
     ]

@@ -155,18 +155,21 @@ class Service:
 
     async def recognize(self, form: Form) -> dict[str, Any]:
         begin = time.monotonic()
-        options = read_options(form.fields, self.settings.max_labels)
-        model = self.model(options.model)
+        model = self.model(form.fields.get("model"))
+        options = read_options(form.fields, self.settings.max_labels, self.models[model].model.labels)
         runtime = self.models[model]
         async with self.ahead:
             video, loaded = await self.load(form, model, options.frames or options.explain is not None)
-            scores: Scores = await done(self.engine.submit(VideoJob(model, loaded.clips, options.labels)))
-        order = sorted(range(len(options.labels)), key=lambda i: -scores.scores[i])
+            scores: Scores = await done(
+                self.engine.submit(VideoJob(model, loaded.clips, tuple(options.labels.items())))
+            )
+        labels = list(options.labels)
+        order = sorted(range(len(labels)), key=lambda i: -scores.scores[i])
         answer: dict[str, Any] = {
             "model": model,
-            "label": options.labels[order[0]],
+            "label": labels[order[0]],
             "ranked": [
-                {"label": options.labels[i], "score": scores.scores[i], "similarity": scores.similarities[i]}
+                {"label": labels[i], "score": scores.scores[i], "similarity": scores.similarities[i]}
                 for i in order[: options.top]
             ],
             "warning": warning(scores, loaded.warning),

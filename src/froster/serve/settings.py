@@ -16,16 +16,19 @@ class ServeSettings:
     """What `create_app` builds.
 
     `models`: what `load_model` takes, the first is the default. `host`: where the server listens; it decides which
-    requests are believed to come from this machine. `token`: what clients must send, "" for none. `folder`: whose
-    files `path` may name, None for no files at all. Limits: `max_upload` bytes, `max_seconds` of video, `max_labels`,
-    and `queue` requests at a time. `batch`: videos that go through the network together. `templates`: prompts, by the
-    name in `models`, of those models that have others than their student's.
+    requests are believed to come from this machine. `root_path`: the prefix below which a reverse proxy shows the
+    server, such as "/froster"; requests may come with it or without it. `token`: what clients must send, "" for none.
+    `folder`: whose files `path` may name, None for no files at all. Limits: `max_upload` bytes, `max_seconds` of video,
+    `max_labels`, and `queue` requests at a time. `batch`: videos that go through the network together. `templates`:
+    prompts, by the name in `models`, of those models that have others than their student's.
 
-    Raises `FrosterError` for a host other machines can reach without a token, and for limits below 1.
+    Raises `FrosterError` for a host other machines can reach without a token, a `root_path` of another form, and
+    limits below 1.
     """
 
     models: tuple[str, ...] = ("puppets",)
     host: str = "127.0.0.1"
+    root_path: str = ""
     token: str = ""
     folder: Path | None = None
     max_upload: int = 200 * UNITS["MB"]
@@ -45,6 +48,11 @@ class ServeSettings:
             )
         if not (self.token.isascii() and (self.token.isprintable() and " " not in self.token)):
             raise FrosterError("The token must be ASCII letters, digits and signs, without spaces.")
+        if not re.fullmatch(r"(/[\w.~-]+)*", self.root_path, re.ASCII):
+            raise FrosterError(
+                f"{self.root_path!r} is no prefix of paths: `root_path=` begins with / and does not end with it, "
+                "like /froster."
+            )
         if self.folder is not None and not self.folder.is_dir():
             raise FrosterError(f"There is no folder {self.folder} whose videos could be allowed.")
         if min(self.max_upload, self.max_seconds, self.max_labels, self.queue, self.batch) < 1:

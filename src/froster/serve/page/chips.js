@@ -1,4 +1,4 @@
-// The labels as chips: single labels, and whole vocabularies as one chip each.
+// The labels as chips: single labels, and as one chip each whole vocabularies and what a model was trained on.
 
 import { element, plural } from "./dom.js";
 
@@ -39,8 +39,11 @@ export function joinLabels(labels) {
   return labels.some((label) => /[,["]/.test(label)) ? JSON.stringify(labels) : labels.join(",");
 }
 
+const labelsOf = (item) => item.labels ?? [item.label];
+const nameOf = ({ label, vocabulary, model }) => label ?? vocabulary ?? `Labels of ${model}`;
+
 export class Chips {
-  #items = []; // {label} or {vocabulary, labels}
+  #items = []; // {label}, {vocabulary, labels} or {model, labels}
   #at = null; // where the label that is being edited goes back to
   #list;
   #input;
@@ -70,21 +73,27 @@ export class Chips {
     list.addEventListener("keydown", (event) => this.#walked(event));
   }
 
-  /** Every single label, those of the vocabularies included, each once. */
+  /** Every single label, those of vocabularies and models included, each once. */
   get labels() {
-    return distinct(this.#items.flatMap((item) => (item.vocabulary ? item.labels : [item.label])));
+    return distinct(this.#items.flatMap(labelsOf));
   }
 
   get own() {
-    return this.#items.filter((item) => !item.vocabulary).map((item) => item.label);
+    return distinct(this.#items.filter((item) => !item.vocabulary).flatMap(labelsOf));
+  }
+
+  /** Whether they are what a model was trained on, and nothing else. */
+  get areTrained() {
+    return this.#items.length === 1 && Boolean(this.#items[0].model);
   }
 
   get vocabularies() {
     return this.#items.filter((item) => item.vocabulary).map((item) => item.vocabulary);
   }
 
-  /** What the server is sent: a vocabulary alone by its name, so that it can use its descriptions. */
+  /** What the server is sent: a vocabulary alone by its name; nothing for what its model was trained on. */
   get sent() {
+    if (this.areTrained) return "";
     const [item] = this.#items;
     return this.#items.length === 1 && item.vocabulary ? item.vocabulary : JSON.stringify(this.labels);
   }
@@ -130,16 +139,16 @@ export class Chips {
   #remove(index) {
     const [item] = this.#items.splice(index, 1);
     this.#at = null;
-    this.#announce(`${item.vocabulary ?? item.label} removed.`);
+    this.#announce(`${nameOf(item)} removed.`);
     this.#draw();
   }
 
   #edit(index) {
     this.commit();
     const [item] = this.#items.splice(index, 1);
-    if (item.vocabulary) {
+    if (item.labels) {
       this.#items.splice(index, 0, ...this.#fresh(item.labels).map((label) => ({ label })));
-      this.#announce(`${item.vocabulary} opened into its labels.`);
+      this.#announce(`${nameOf(item)} opened into its labels.`);
     } else {
       this.#input.value = item.label.includes(",") ? `"${item.label}"` : item.label;
       this.#at = index;
@@ -184,14 +193,14 @@ export class Chips {
     // One stop of the Tab key for all chips: 45 would bar the way to the button below.
     this.#list.replaceChildren(
       ...this.#items.map((item, index) => {
-        const name = item.vocabulary ?? item.label;
-        const edit = item.vocabulary ? `Open ${name} into its labels` : `Edit ${name}`;
-        const words = item.vocabulary
+        const name = nameOf(item);
+        const edit = item.labels ? `Open ${name} into its labels` : `Edit ${name}`;
+        const words = item.labels
           ? [name, " ", element("span", { className: "count" }, plural(item.labels.length, "label"))]
           : [name];
         return element(
           "li",
-          { className: item.vocabulary ? "chip chip-vocabulary" : "chip" },
+          { className: item.labels ? "chip chip-vocabulary" : "chip" },
           element(
             "button",
             {

@@ -15,7 +15,7 @@ const MOST = 20;
 const LONG = 3.5; // seconds of the last frame; below it a timeline says no more than the answer
 
 const video = find("video");
-const page = { video: null, model: "", kind: "attention", run: null, answer: null };
+const page = { video: null, model: "", kind: "attention", run: null, answer: null, failed: "" };
 let known = { samples: [], vocabularies: [], models: [] };
 let suggested = "";
 let ready = false;
@@ -44,7 +44,7 @@ function chooseFile(file) {
 function chooseSample(sample) {
   setVideo({ sample: sample.name, name: sample.title, source: sample.video, poster: sample.picture });
   // Labels that a person wrote are theirs; only an untouched suggestion gives way to the next.
-  if (joinLabels(chips.own) === suggested && chips.vocabularies.length === 0) {
+  if (chips.areTrained || (joinLabels(chips.own) === suggested && chips.vocabularies.length === 0)) {
     suggested = joinLabels(sample.labels);
     chips.set(sample.labels.map((label) => ({ label })));
   }
@@ -129,13 +129,21 @@ find("vocabulary").addEventListener("change", (event) => {
   const vocabulary = known.vocabularies.find(({ name }) => name === event.target.value);
   event.target.value = "";
   // A vocabulary in place of a suggestion that nobody touched.
-  if (suggested && joinLabels(chips.own) === suggested) chips.set([]);
+  if (chips.areTrained || (suggested && joinLabels(chips.own) === suggested)) chips.set([]);
   if (vocabulary) chips.addVocabulary(vocabulary);
 });
 find("model").addEventListener("change", (event) => {
   page.model = event.target.value;
+  suggestTrained();
   changed();
 });
+
+/** What the model was trained on, until a person says which labels they want. */
+function suggestTrained() {
+  if (chips.labels.length > 0 && !chips.areTrained) return;
+  const model = known.models.find(({ name }) => name === page.model);
+  chips.set(model?.labels.length ? [{ model: model.name, labels: model.labels }] : []);
+}
 
 // ---------------------------------------------------------------- the address
 
@@ -143,7 +151,7 @@ function changed() {
   if (!ready) return;
   const query = new URLSearchParams();
   if (page.video?.sample) query.set("sample", page.video.sample);
-  if (chips.own.length) query.set("labels", joinLabels(chips.own));
+  if (chips.own.length && !chips.areTrained) query.set("labels", joinLabels(chips.own));
   for (const name of chips.vocabularies) query.append("vocabulary", name);
   const first = known.models.find((model) => model.default) ?? known.models[0];
   if (page.model && page.model !== first?.name) query.set("model", page.model);
@@ -152,6 +160,7 @@ function changed() {
   history.replaceState(null, "", words ? `?${words}` : location.pathname);
   note();
   if (page.answer) find("stale").hidden = page.answer.asked.key === asked().key;
+  if (!find("error").hidden && page.failed !== asked().key) showEmpty("Nothing recognised yet."); // the error was of another question
 }
 
 /** What must be said about the chosen video: what a link leaves out, and what the small model cannot know. */
@@ -190,6 +199,7 @@ function restoreNames() {
   }
   find("model").value = page.model;
   const asIs = chips.labels.length > 0 && !page.video;
+  suggestTrained();
   const name = query.get("sample");
   const sample = known.samples.find((one) => one.name === name);
   if (sample && !page.video) chooseSample(sample);
@@ -239,6 +249,11 @@ function show(state) {
   if (state !== "result") find("seen").hidden = find("timeline").hidden = true;
 }
 
+function showEmpty(words) {
+  find("empty").querySelector(".empty-words").textContent = words;
+  show("empty");
+}
+
 function doing(words, progress) {
   find("doing").textContent = words;
   if (progress === null) find("progress").removeAttribute("value");
@@ -284,10 +299,12 @@ async function recognise() {
   } catch (error) {
     if (page.run !== run) return; // a newer question has the page
     if (isAbort(error)) {
-      show("empty");
+      showEmpty("Cancelled.");
       say("Cancelled.");
-      find("empty").querySelector(".empty-words").textContent = "Cancelled.";
-    } else showError(error);
+    } else {
+      page.failed = question.key;
+      showError(error);
+    }
   } finally {
     clearInterval(timer);
     if (page.run === run) page.run = null;
@@ -347,7 +364,6 @@ function showAnswer() {
   find("looked-state").hidden = true;
   find("seen").hidden = false;
   find("timeline").hidden = true;
-  find("empty").querySelector(".empty-words").textContent = "Nothing recognised yet.";
   show("result");
   changed();
   say(`${answer.label}, ${percent(best.score)}.`);
@@ -480,13 +496,19 @@ onTokenNeeded(
     }),
 );
 
+/** A sample whose addresses are whole; the server's are relative to its list. */
+function located(sample) {
+  const list = new URL("v1/samples", document.baseURI);
+  return { ...sample, video: new URL(sample.video, list).href, picture: new URL(sample.picture, list).href };
+}
+
 async function start() {
   restoreLabels();
   try {
     const [{ models }, { samples }, { vocabularies }] = await Promise.all(
       ["v1/models", "v1/samples", "v1/vocabularies"].map((path) => request(path)),
     );
-    known = { models, samples, vocabularies };
+    known = { models, samples: samples.map(located), vocabularies };
   } catch (error) {
     showError(error);
     retry = () => location.reload();
