@@ -66,7 +66,8 @@ def test_templates_are_those_of_each_run_or_those_given(
     video, labels = next(iter(videos.values())), list(videos)
     answers: dict[str, dict[str, float]] = {}
 
-    def ask(settings: ServeSettings, _: int) -> None:
+    def ask(settings: ServeSettings, _: int, *, access_log: bool) -> None:
+        assert access_log
         answers.clear()
         with TestClient(create_app(settings), "http://127.0.0.1") as client:
             for model in ("run", "puppets"):
