@@ -36,6 +36,7 @@ from froster.inference import load_clips
 from froster.training.clips import CLIPS, BatchKeys, Key, TrainingClips, start_worker, training_loader
 from froster.training.recipe import DataSettings
 from froster.video import VideoClips
+from froster.video.container import TAG_OPTIONS
 from froster.video.transforms import Preprocessing, random_crop
 
 FRAMES, SIZE = 8, 224
@@ -152,7 +153,7 @@ def read_plainly(
 ) -> Tensor:
     """The chosen frames, `(..., 3, S, S)`, as most code reads them."""
     kept = dict[int, Tensor]()
-    with av.open(str(path), metadata_errors="replace") as container:
+    with av.open(str(path), **TAG_OPTIONS) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO" if how == "PyAV, AUTO" else "SLICE"
         one_thread = how == "PyAV, one thread"

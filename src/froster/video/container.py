@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 
+# Tags in legacy encodings are common (Shift-JIS, Latin-1): PyAV before 19 raises on them unless told otherwise.
+TAG_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -26,8 +29,7 @@ def open_container(
     timeout: tuple[float, float] | None = None,
 ) -> InputContainer:
     """`av.open` for reading. Raises `av.FFmpegError`."""
-    # Tags in legacy encodings are common (Shift-JIS, Latin-1); PyAV's default is to raise on them.
-    return av.open(name, "r", format=format, options=options, timeout=timeout, metadata_errors="replace")
+    return av.open(name, "r", format=format, options=options, timeout=timeout, **TAG_OPTIONS)
 
 
 def choose_video_stream(container: InputContainer) -> VideoStream | None:
