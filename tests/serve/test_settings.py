@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from froster.checkpoints.own import save_checkpoint
-from froster.cli.predict import Precision
+from froster.cli.options import Precision
 from froster.cli.serve import serve
 from froster.errors import FrosterError
 from froster.models import load_model

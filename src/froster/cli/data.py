@@ -9,6 +9,7 @@ import typer
 
 from froster.cli.convert import convert
 from froster.cli.interrupt import stopped_by_signals
+from froster.cli.options import WorkersOption
 from froster.cli.terminal import Screen, echo_json
 from froster.errors import FrosterError
 
@@ -39,7 +40,7 @@ def check(
     decode: Annotated[
         bool, typer.Option("--decode", help="Open every video and decode its first, middle and last frame.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Videos decoded at a time.")] = 2,
+    workers: WorkersOption = 2,
     test_share: Annotated[
         float | None,
         typer.Option(help="With folder: the share of each class's videos that is kept for testing, such as 0.2."),

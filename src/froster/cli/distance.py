@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from froster.cli.options import ModelOption
 from froster.cli.terminal import Screen, echo_json
 
 if TYPE_CHECKING:
@@ -28,12 +29,7 @@ def distance(
         ),
     ],
     others: Annotated[list[str], typer.Argument(metavar="B", help="Classes of one test or more, likewise.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint file or a run's folder."
-        ),
-    ] = "auto",
+    model: ModelOption = "auto",
     prompts: Annotated[
         bool,
         typer.Option(

@@ -6,9 +6,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.predict import Precision, SamplingName, tell_of_templates
+from froster.cli.options import (
+    BaseOption,
+    DescriptionsOption,
+    DeviceOption,
+    FramesOption,
+    LabelsFileOption,
+    LabelsOption,
+    ManifestOption,
+    ModelArgument,
+    NovelOption,
+    Precision,
+    PrecisionOption,
+    SamplingOption,
+    SplitOption,
+    StudentOption,
+    TemplatesOption,
+    ViewsOption,
+    WorkersOption,
+)
 from froster.cli.terminal import Screen, echo_json
-from froster.cli.vocabularies import check_one_way, read_vocabularies
+from froster.cli.vocabularies import check_one_way, read_vocabularies, tell_of_templates
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -21,59 +39,22 @@ LISTED = 20  # videos that could not be used
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint or a run.")
-    ],
-    data: Annotated[Path, typer.Option(metavar="MANIFEST", help="CSV with the columns path and label.")],
-    split: Annotated[
-        str | None, typer.Option(help="Only the rows with this word in the column split, such as test.")
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help='Class names, "a, b, c", or a vocabulary (see `froster classes`); by default those of the manifest.'
-        ),
-    ] = None,
-    labels_file: Annotated[
-        str | None,
-        typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            help="Classes seen in training: names, a vocabulary or a file; their clips are compared with them."
-        ),
-    ] = None,
-    novel: Annotated[
-        str | None, typer.Option(help="Classes not seen in training, in the same way; with --base only.")
-    ] = None,
-    descriptions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON {name: description}, such as `froster describe` writes.")
-    ] = None,
-    templates: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='Prompts, one a line, "a video of {}."; by default those of the model.'),
-    ] = None,
-    student: Annotated[
-        str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
-    ] = None,
-    views: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Clips taken from each video; their scores are averaged. [default: the model's, or 3]",
-        ),
-    ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames a clip. [default: the model's, or 8]")] = None,
-    sampling: Annotated[
-        SamplingName | None,
-        typer.Option(
-            help="release: take and prepare frames as the authors' code does. [default: the model's, or uniform]"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
-    workers: Annotated[int, typer.Option(min=1, help="Videos decoded at a time.")] = 2,
+    model: ModelArgument,
+    data: ManifestOption,
+    split: SplitOption = None,
+    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
+    base: BaseOption = None,
+    novel: NovelOption = None,
+    descriptions: DescriptionsOption = None,
+    templates: TemplatesOption = None,
+    student: StudentOption = None,
+    views: ViewsOption = None,
+    frames: FramesOption = None,
+    sampling: SamplingOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    workers: WorkersOption = 2,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write everything into this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print that JSON instead of tables.")] = False,
 ) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.predict import tell_of_templates
+from froster.cli.options import DeviceOption
 from froster.cli.terminal import Screen, echo
+from froster.cli.vocabularies import tell_of_templates
 from froster.errors import FrosterError
 
 
@@ -34,7 +35,7 @@ def explain(
     out: Annotated[Path, typer.Option(help="The picture, a .png file.")] = Path("explain.png"),
     animation: Annotated[bool, typer.Option(help="Also write the film beside the picture, .mp4 and .gif.")] = True,
     frames: Annotated[int, typer.Option(min=1, max=64, help="Frames that the models see.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Show where models look in a video, one row a model.
 

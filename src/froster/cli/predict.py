@@ -2,90 +2,58 @@
 
 import csv
 import sys
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.terminal import Screen, echo_json, warn
+from froster.cli.options import (
+    DescriptionsOption,
+    DeviceOption,
+    FramesOption,
+    LabelsFileOption,
+    LabelsOption,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+    SamplingOption,
+    StudentOption,
+    TemplatesOption,
+    ViewsOption,
+)
+from froster.cli.terminal import Screen, echo_json
+from froster.cli.vocabularies import WHICH_ACTIONS, labels_of, tell_of_templates
 from froster.errors import FrosterError, VideoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from froster.recognizer import Prediction
-    from froster.text.labels import Labels
-
-
-WHICH_ACTIONS = 'Say which actions to look for: either --labels "a, b, c" or --labels-file FILE.'
-
-
-class Precision(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class SamplingName(StrEnum):
-    uniform = "uniform"
-    release = "release"
 
 
 def predict(
     videos: Annotated[
         list[str], typer.Argument(help="Videos, folders of them, globs; a folder of pictures is a video.")
     ],
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help='Action names, "a, b, c", or a vocabulary (see `froster classes`); by default those of the run.'
-        ),
-    ] = None,
-    labels_file: Annotated[
-        str | None,
-        typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
-    ] = None,
-    descriptions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON {name: description}, such as `froster describe` writes.")
-    ] = None,
-    templates: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='Prompts, one a line, "a video of {}."; by default those of the model.'),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint file or a run's folder."
-        ),
-    ] = "auto",
-    student: Annotated[
-        str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
-    ] = None,
+    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
+    descriptions: DescriptionsOption = None,
+    templates: TemplatesOption = None,
+    model: ModelOption = "auto",
+    student: StudentOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show for each video.")] = 5,
-    views: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Clips taken from each video; their scores are averaged. [default: the model's, or 3]",
-        ),
-    ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames a clip. [default: the model's, or 8]")] = None,
-    sampling: Annotated[
-        SamplingName | None,
-        typer.Option(
-            help="release: take and prepare frames as the authors' code does. [default: the model's, or uniform]"
-        ),
-    ] = None,
+    views: ViewsOption = None,
+    frames: FramesOption = None,
+    sampling: SamplingOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines (the default in a pipe).")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV: video, rank, label, score, similarity.")] = False,
     picture: Annotated[
         Path | None,
         typer.Option(help="Also draw frames and ranked labels into this file (.png, .svg, .pdf)."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
 ) -> None:
     """Recognise the actions in videos, among any labels you give.
 
@@ -177,34 +145,6 @@ def predict(
             for failure in failures.values():
                 messages.print(f"  {failure}")
         raise typer.Exit(1)
-
-
-def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Labels":
-    """The labels that are asked for; without any, those the model was trained on.
-
-    Raises `FrosterError` when it does not say.
-    """
-    from froster.provenance import stored_provenance
-    from froster.text.labels import parse_labels, read_labels
-
-    if labels_file is not None:
-        return read_labels(labels_file)
-    if labels is not None:
-        return parse_labels(labels)
-    found = stored_provenance(model).labels if model != "auto" else None
-    if found is None:
-        raise FrosterError(WHICH_ACTIONS)
-    return found
-
-
-def tell_of_templates(model: str, given: "tuple[str, ...] | None") -> None:
-    """Say where the model was trained with templates other than the usual ones and none are given."""
-    from froster.provenance import stored_provenance
-    from froster.text.prompts import TEMPLATES
-
-    own = stored_provenance(model).templates if given is None and model != "auto" else None
-    if own and own != TEMPLATES:
-        warn(f"Using the {len(own)} template{'s' * (len(own) > 1)} that {model} was trained with.")
 
 
 def find_all(names: list[str]) -> tuple[list[Path], dict[str, VideoError]]:

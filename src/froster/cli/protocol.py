@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froster.cli.interrupt import stopped_by_signals
-from froster.cli.predict import Precision, SamplingName
+from froster.cli.options import (
+    FRAMES,
+    SAMPLING,
+    VIEWS,
+    DeviceOption,
+    Precision,
+    PrecisionOption,
+    SamplingName,
+    StudentOption,
+    TemplatesOption,
+    WorkersOption,
+)
 from froster.cli.terminal import Screen, echo, warn
 from froster.errors import FrosterError
 
@@ -30,8 +41,7 @@ RecipeOption = Annotated[
         help="The recipe that trains the student; froster-vit-b-16 unless --model is given.", show_default=False
     ),
 ]
-ModelOption = Annotated[str | None, typer.Option(help="Test this model as it is, without training.")]
-Student = Annotated[str | None, typer.Option(help="The video network for --model: frame_clip, vclip:window=2.")]
+ModelToTest = Annotated[str | None, typer.Option(help="Test this model as it is, without training.")]
 Manifests = Annotated[Path, typer.Option(help="Folder of the manifests NAME.csv that `froster data check` writes.")]
 Compare = Annotated[
     str | None,
@@ -41,13 +51,9 @@ Descriptions = Annotated[
     list[str] | None,
     typer.Option(metavar="[NAME=]FILE", help="Descriptions of the classes, of all data sets or of NAME alone."),
 ]
-Templates = Annotated[Path | None, typer.Option(help="Prompt templates, one a line; the papers' 28 by default.")]
-Views = Annotated[int, typer.Option(min=1, help="Clips taken from each video.")]
-Frames = Annotated[int, typer.Option(min=1, help="Frames a clip.")]
-SamplingOption = Annotated[SamplingName, typer.Option(help="release: the frames of the authors' code; or uniform.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")]
-Workers = Annotated[int, typer.Option(min=1, help="Videos decoded at a time.")]
+Views = Annotated[int, typer.Option(min=1, help=VIEWS)]
+Frames = Annotated[int, typer.Option(min=1, help=FRAMES)]
+Sampling = Annotated[SamplingName, typer.Option(help=SAMPLING)]
 
 STOPPED = "Stopped; the same command goes on from here."
 
@@ -64,8 +70,8 @@ def base_to_novel(
     ],
     changes: Changes = None,
     recipe: RecipeOption = None,
-    model: ModelOption = None,
-    student: Student = None,
+    model: ModelToTest = None,
+    student: StudentOption = None,
     manifests: Manifests = Path("manifests"),
     shots: Annotated[
         int | None, typer.Option(min=1, help="Training clips of each base class (16).", show_default=False)
@@ -80,13 +86,13 @@ def base_to_novel(
     base: Annotated[str | None, typer.Option(help="Base classes of a data set of your own: names or a file.")] = None,
     novel: Annotated[str | None, typer.Option(help="Its novel classes.")] = None,
     descriptions: Descriptions = None,
-    templates: Templates = None,
+    templates: TemplatesOption = None,
     views: Views = 3,
     frames: Frames = 8,
-    sampling: SamplingOption = SamplingName.release,
-    device: Device = "auto",
+    sampling: Sampling = SamplingName.release,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    workers: Workers = 2,
+    workers: WorkersOption = 2,
     compare: Compare = None,
     out: Annotated[Path, typer.Option(help="Folder for runs, scores and the report.")] = Path("runs/base-to-novel"),
 ) -> None:
@@ -163,21 +169,21 @@ def cross_dataset(
         str | None, typer.Option(help="The data set to train on (kinetics-400).", show_default=False)
     ] = None,
     recipe: RecipeOption = None,
-    model: ModelOption = None,
-    student: Student = None,
+    model: ModelToTest = None,
+    student: StudentOption = None,
     manifests: Manifests = Path("manifests"),
     half: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="A published half of NAME's classes for EP1 (repeat the option)."),
     ] = None,
     descriptions: Descriptions = None,
-    templates: Templates = None,
+    templates: TemplatesOption = None,
     views: Views = 3,
     frames: Frames = 8,
-    sampling: SamplingOption = SamplingName.release,
-    device: Device = "auto",
+    sampling: Sampling = SamplingName.release,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    workers: Workers = 2,
+    workers: WorkersOption = 2,
     compare: Compare = None,
     out: Annotated[Path, typer.Option(help="Folder for the run, scores and the report.")] = Path("runs/cross-dataset"),
 ) -> None:
@@ -232,13 +238,13 @@ def trade_off(
     ratio: Annotated[list[float] | None, typer.Option(min=0, max=1, help="Shares of CLIP (repeat the option).")] = None,
     manifests: Manifests = Path("manifests"),
     descriptions: Descriptions = None,
-    templates: Templates = None,
+    templates: TemplatesOption = None,
     views: Views = 3,
     frames: Frames = 8,
-    sampling: SamplingOption = SamplingName.release,
-    device: Device = "auto",
+    sampling: Sampling = SamplingName.release,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    workers: Workers = 2,
+    workers: WorkersOption = 2,
     out: Annotated[Path, typer.Option(help="Folder for scores, table and plot.")] = Path("runs/trade-off"),
 ) -> None:
     """Open-VCLIP's Fig. 2: accuracy on the trained classes against others, as CLIP's share in the weights grows.

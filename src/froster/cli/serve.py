@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.predict import Precision, tell_of_templates
+from froster.cli.options import DeviceOption, Precision, PrecisionOption, TemplatesOption
 from froster.cli.terminal import as_flags, echo
+from froster.cli.vocabularies import tell_of_templates
 from froster.extras import extra
 
 
@@ -33,14 +34,9 @@ def serve(
         int, typer.Option(help="Requests that may wait or be at work; others are told to come back.")
     ] = 64,
     batch: Annotated[int, typer.Option(help="Videos that go through the network together.")] = 8,
-    templates: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help='Prompts of all models, one a line, "a video of {}."; by default those of each.'
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
+    templates: TemplatesOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
     access_log: Annotated[bool, typer.Option(help="Write each request on standard error.")] = True,
 ) -> None:
     """Serve a web page and a REST API that recognise actions; only to this machine unless told otherwise.

@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froster.cli.interrupt import stop
-from froster.cli.predict import WHICH_ACTIONS, Precision, labels_of, tell_of_templates
+from froster.cli.options import (
+    DescriptionsOption,
+    DeviceOption,
+    FramesOption,
+    LabelsFileOption,
+    LabelsOption,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+    StudentOption,
+    TemplatesOption,
+)
 from froster.cli.terminal import Screen, echo, echo_json
+from froster.cli.vocabularies import WHICH_ACTIONS, labels_of, tell_of_templates
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -25,35 +37,15 @@ def timeline(
             help="A video, a folder of pictures, a camera (0, /dev/video0), a URL (rtsp://, http://), or -."
         ),
     ],
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help='Action names, "a, b, c", or a vocabulary (see `froster classes`); by default those of the run.'
-        ),
-    ] = None,
-    labels_file: Annotated[
-        str | None,
-        typer.Option(help="Names one a line, or JSON, with descriptions if you like: {name: description}."),
-    ] = None,
-    descriptions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON {name: description}, such as `froster describe` writes.")
-    ] = None,
-    templates: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help='Prompts, one a line, "a video of {}."; by default those of the model.'),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint file or a run's folder."
-        ),
-    ] = "auto",
-    student: Annotated[
-        str | None, typer.Option(help="The video network: frame_clip, vclip, vclip:window=2,boundary=masked.")
-    ] = None,
+    labels: LabelsOption = None,
+    labels_file: LabelsFileOption = None,
+    descriptions: DescriptionsOption = None,
+    templates: TemplatesOption = None,
+    model: ModelOption = "auto",
+    student: StudentOption = None,
     window: Annotated[float, typer.Option(help="Seconds that are looked at together.")] = 2.0,
     stride: Annotated[float, typer.Option(help="Seconds from window to window.")] = 1.0,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames a window. [default: the model's, or 8]")] = None,
+    frames: FramesOption = None,
     negatives: Annotated[
         list[str] | None,
         typer.Option(metavar="VIDEO", help="A video, or folder, that shows none of the actions; repeat for more."),
@@ -65,8 +57,8 @@ def timeline(
         Path | None,
         typer.Option(metavar="NAME", help="Writes NAME.png, NAME.csv, NAME.json. [default: VIDEO-timeline here]"),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto: bfloat16 where the machine has it.")] = Precision.auto,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
 ) -> None:
     """Find out when which action happens: scores over time, and named segments.
 

@@ -1,14 +1,17 @@
-"""Which classes a command looks for: names, vocabularies and files."""
+"""Which classes a command looks for (names, vocabularies and files) and how it words them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from froster.cli.terminal import warn
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
     from froster.data.manifests import LabelledVideo
     from froster.text.labels import Labels
+
+WHICH_ACTIONS = 'Say which actions to look for: either --labels "a, b, c" or --labels-file FILE.'
 
 
 def check_one_way(labels: str | None, labels_file: str | None, base: str | None, novel: str | None) -> None:
@@ -60,3 +63,31 @@ def names_or_file(text: str, option: str) -> "Labels":
     if Path(text).is_file() or Path(text).suffix in (".txt", ".json", ".csv"):
         return read_labels(text)
     return parse_labels(text)
+
+
+def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Labels":
+    """The labels that are asked for; without any, those the model was trained on.
+
+    Raises `FrosterError` when it does not say.
+    """
+    from froster.provenance import stored_provenance
+    from froster.text.labels import parse_labels, read_labels
+
+    if labels_file is not None:
+        return read_labels(labels_file)
+    if labels is not None:
+        return parse_labels(labels)
+    found = stored_provenance(model).labels if model != "auto" else None
+    if found is None:
+        raise FrosterError(WHICH_ACTIONS)
+    return found
+
+
+def tell_of_templates(model: str, given: "tuple[str, ...] | None") -> None:
+    """Say where the model was trained with templates other than the usual ones and none are given."""
+    from froster.provenance import stored_provenance
+    from froster.text.prompts import TEMPLATES
+
+    own = stored_provenance(model).templates if given is None and model != "auto" else None
+    if own and own != TEMPLATES:
+        warn(f"Using the {len(own)} template{'s' * (len(own) > 1)} that {model} was trained with.")
