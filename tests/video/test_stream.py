@@ -176,6 +176,37 @@ def test_a_still_counts_as_shown_as_long_as_its_file_says(video, number_of):
     assert {number for _, number in windows[12.0].frames} <= set(range(30, 50))
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_joined_transport_streams_lose_no_frame(tmp_path, video, number_of, codec):
+    """The counters of a transport stream's pieces start anew at a join, as if a piece were lost."""
+    options = {"preset": "ultrafast", "bf": "2", "g": "20"} if codec == "libx264" else {"bf": "2", "g": "20", "b": "2M"}
+    part, joined = video("part.ts", 40, codec=codec, options=options), tmp_path / "joined.ts"
+    joined.write_bytes(part.read_bytes() * 3)
+    taken = decode_frames(joined)
+    assert [number_of(frame) for frame in taken.frames] == list(range(40)) * 3
+    assert taken.warning is None
+    windows = list(read_windows(joined, Sliding(1.0, 1.0, 30), number_of))
+    numbers = [number for window in windows for _, number in window.frames]
+    assert numbers == list(range(40)) * 3
+
+
+def test_a_piece_lost_from_a_transport_stream_is_damage(video, number_of):
+    path = video("lost.ts", 120, options={"preset": "ultrafast", "bf": "2", "g": "20"}, size=(128, 128))
+    data = path.read_bytes()
+    pieces = [data[at : at + 188] for at in range(0, len(data), 188)]
+    inner = [number for number, piece in enumerate(pieces) if piece[1:3] == b"\x01\x00"]  # of a frame, not its first
+    del pieces[inner[len(inner) // 2]]
+    path.write_bytes(b"".join(pieces))
+    taken = decode_frames(path)
+    numbers = [number_of(frame) for frame in taken.frames]
+    assert numbers == sorted(set(numbers))
+    assert 90 <= len(numbers) < 120
+    assert "lost.ts: is damaged" in taken.warning
+    with pytest.warns(FrosterWarning, match="damaged"):
+        windows = list(read_windows(path, Sliding(1.0, 1.0, 30), number_of))
+    assert {number for window in windows for _, number in window.frames} <= set(numbers)
+
+
 def test_a_clock_that_starts_anew_does_not_end_the_video(tmp_path, video, number_of):
     parts = [video(f"{part}.ts", 150).read_bytes() for part in range(2)]
     path = tmp_path / "joined.ts"

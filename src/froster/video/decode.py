@@ -48,6 +48,7 @@ from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline, is_time_damaged
 
 SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
+DOUBTFUL = 2  # packets of a transport stream: one that is called cut off, and the one after it
 THREADS_WORTH = 300_000  # pixels of a frame; of smaller ones, handing them over costs more than threads gain
 
 
@@ -393,32 +394,79 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
 
 
 def _decodable(path: Path, damage: list[str]) -> Iterator[av.VideoFrame]:
-    """Every frame that decodes soundly; after a damaged packet, decoding resumes at the next keyframe.
-
-    Frames still inside the decoder when it meets damage are dropped: they lean on it. `damage` collects the
-    decoder's reasons.
-    """
+    """Every frame that decodes soundly, see `PacketDecoder`; `damage` collects the decoder's reasons."""
     with _open(path) as (container, stream):
-        context = stream.codec_context
-        context.thread_count = 1  # several threads report damage late, and differently each time
-        sound = True
+        decoder = PacketDecoder(stream, threads=1)  # several report damage late, and differently each time
         try:
             for packet in container.demux(stream):
-                if not sound and not packet.is_keyframe:
-                    continue
-                try:
-                    # A packet that is cut off is never decoded, so the frames before it come out whole.
-                    reason = fault_of(packet)
-                    frames = context.decode(None) if reason else _decode(packet)
-                except av.FFmpegError as error:
-                    frames, reason = [], str(error.strerror)
+                frames = decoder(packet if packet.size else None)
                 yield from frames
-                if reason:
-                    damage.append(reason)
-                    context.flush_buffers()
-                sound = not reason
+                if decoder.fault and not decoder.sound:
+                    damage.append(decoder.fault)
         except av.FFmpegError as error:
             damage.append(str(error.strerror))
+
+
+class PacketDecoder:
+    """Gives the frames of packets that decode soundly; after a damaged packet, decoding resumes at the next keyframe.
+
+    Frames still inside the decoder when it meets damage are dropped: they lean on it. A packet that is cut off is never
+    decoded, so the frames before it come out whole. In a transport stream FFmpeg calls a packet cut off wherever the
+    counter of its pieces makes a step, also where two recordings were joined: there a keyframe comes next, or after one
+    more packet, as the parser hands the mark on to the packet before; then all of them are decoded.
+    """
+
+    def __init__(self, stream: VideoStream, threads: int) -> None:
+        self.context = stream.codec_context
+        self.context.thread_type = "AUTO"
+        self.context.thread_count = threads
+        self.may_skip = self.context.codec.name != "libdav1d"  # which heeds only what was set at its start
+        self.may_be_joined = stream.container.format.name == "mpegts"
+        self.sound, self.fault = True, ""
+        self._doubtful: list[av.Packet[VideoStream]] = []  # packets before, which are whole only at a join
+
+    def __call__(self, packet: "av.Packet[VideoStream] | None", skip: bool = False) -> list[av.VideoFrame]:
+        """Frames that come out as `packet` goes in, None at the end; `skip`: its own picture is needed by others at
+        most.
+        """
+        frames = list[av.VideoFrame]()
+        if self._doubtful:
+            if packet is not None and not packet.is_keyframe and len(self._doubtful) < DOUBTFUL:
+                self._doubtful.append(packet)
+                return frames
+            frames = self._decide(joined=packet is not None and packet.is_keyframe)
+        if packet is not None and not self.sound and not packet.is_keyframe:
+            return frames
+        if packet is not None and packet.is_corrupt and self.may_be_joined:
+            self._doubtful = [packet]
+            return frames
+        return frames + self._decode(packet, fault_of(packet) if packet is not None else "", skip)
+
+    def _decide(self, joined: bool) -> list[av.VideoFrame]:
+        """The frames of the doubtful packets, where a join made them so."""
+        doubtful, self._doubtful = self._doubtful, []
+        if not joined:
+            return self._decode(doubtful[0], fault_of(doubtful[0]))
+        frames = [frame for packet in (*doubtful, None) for frame in self._decode(packet, "")]
+        self.context.flush_buffers()
+        return frames
+
+    def _decode(self, packet: "av.Packet[VideoStream] | None", reason: str, skip: bool = False) -> list[av.VideoFrame]:
+        """`reason`: why the packet must not be decoded."""
+        try:
+            if packet is None or reason:
+                frames = self.context.decode(None)
+            else:
+                if self.may_skip:
+                    self.context.skip_frame = "NONREF" if skip else "DEFAULT"
+                frames = _decode(packet)
+        except av.FFmpegError as error:
+            frames, reason = [], error.strerror or str(error)
+        if reason:
+            self.fault = reason
+            self.context.flush_buffers()
+        self.sound = not reason
+        return frames
 
 
 def fault_of(packet: "av.Packet[VideoStream]") -> str:

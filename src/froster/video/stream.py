@@ -280,39 +280,6 @@ class _Demuxer:
         self.ended = True
 
 
-class _Decoder:
-    """Gives the frames of packets that decode soundly; after damage it resumes at the next keyframe."""
-
-    def __init__(self, stream: VideoStream, threads: int) -> None:
-        self.context = stream.codec_context
-        self.context.thread_type = "AUTO"
-        self.context.thread_count = threads
-        self.may_skip = self.context.codec.name != "libdav1d"  # which heeds only what was set at its start
-        self.sound, self.fault, self.frames = True, "", SoundFrames()
-
-    def __call__(self, packet: "av.Packet[VideoStream] | None", skip: bool = False) -> list[av.VideoFrame]:
-        """Frames that come out as `packet` goes in, None at the end; `skip`: its own picture is needed by others at
-        most.
-        """
-        if packet is not None and not self.sound and not packet.is_keyframe:
-            return []
-        reason = decode.fault_of(packet) if packet is not None else ""
-        try:
-            if packet is None or reason:
-                frames = self.context.decode(None)
-            else:
-                if self.may_skip:
-                    self.context.skip_frame = "NONREF" if skip else "DEFAULT"
-                frames = decode._decode(packet)
-        except av.FFmpegError as error:
-            frames, reason = [], error.strerror or str(error)
-        if reason:
-            self.fault = reason
-            self.context.flush_buffers()
-        self.sound = not reason
-        return list(self.frames(frames))
-
-
 # --- which frames ---------------------------------------------------------------------------------------------------
 
 
@@ -456,7 +423,7 @@ def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]
     """Windows of a file whose packets say when their frames are shown."""
     # An MP4's index names every frame: between two frames there was none. In other files it may be lost.
     plan = _Plan(sliding, demuxer.tick, demuxer.rate, stills="mp4" in demuxer.container.format.name)
-    decoder = _Decoder(demuxer.stream, min(torch.get_num_threads(), 8))
+    decoder, sound = decode.PacketDecoder(demuxer.stream, min(torch.get_num_threads(), 8)), SoundFrames()
     taken = _Taken(keep, slack=int(sliding.length / sliding.frames / demuxer.tick))
     planned: deque[tuple[float, float, list[int]]] = deque()
     ahead: deque[av.Packet[VideoStream]] = deque()
@@ -468,7 +435,7 @@ def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]
 
     def decode_next() -> None:
         packet = ahead.popleft()
-        for frame in decoder(packet, skip=packet.pts not in taken.wanted):
+        for frame in sound(decoder(packet, skip=packet.pts not in taken.wanted)):
             taken.see(frame)
 
     def pop() -> Window[Kept]:
@@ -480,7 +447,7 @@ def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]
         return window
 
     for packet in demuxer:
-        if packet.pts is not None and not packet.is_discard and not packet.is_corrupt:
+        if packet.pts is not None and not packet.is_discard and (decoder.may_be_joined or not packet.is_corrupt):
             plan.add(packet.pts, packet.duration)
         ahead.append(packet)
         while plan.is_ready(REORDERED):
@@ -498,9 +465,11 @@ def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]
         decode_next()
         while planned and max(planned[0][2], default=-math.inf) <= taken.reached and planned[0][1] <= plan.duration:
             yield pop()
-    for frame in decoder(None):
+    for frame in sound(decoder(None)):
         taken.see(frame)
-    _check_decoded(name, decoder, demuxer.fault or ("frames are missing" if gaps and not plan.is_stopped else ""))
+    _check_decoded(
+        name, decoder.fault, sound, demuxer.fault or ("frames are missing" if gaps and not plan.is_stopped else "")
+    )
     _warn_of_gaps(name, plan)
     while planned:
         window = pop()
@@ -516,7 +485,7 @@ def _as_they_come(
     counted: bool = False,
 ) -> Iterator[Window[Kept]]:
     """Windows of a stream, or of a file whose frames are known only once they are decoded."""
-    decoder = _Decoder(demuxer.stream, threads=1)  # more would hold frames back
+    decoder, sound = decode.PacketDecoder(demuxer.stream, threads=1), SoundFrames()  # more would hold frames back
     counted = counted or demuxer.first is None or demuxer.first.pts is None
     plan = _Plan(sliding, 1 / demuxer.rate if counted else demuxer.tick, demuxer.rate)
     kept: dict[int, Kept] = {}
@@ -530,7 +499,7 @@ def _as_they_come(
         return window
 
     for packet in chain(packets, [None]):
-        for frame in decoder(packet):
+        for frame in sound(decoder(packet)):
             pts = number if counted else frame.pts
             number += 1
             if pts is None or pts in kept or (plan.zero is not None and pts < plan.begin):
@@ -542,29 +511,31 @@ def _as_they_come(
         if plan.is_stopped:
             break
     plan.close()
-    _check_decoded(name, decoder, demuxer.fault)
+    _check_decoded(name, decoder.fault, sound, demuxer.fault)
     _warn_of_gaps(name, plan)
     while plan.has_more():
         window = next_window()
         yield Window(window.start, min(window.end, plan.duration), window.frames)
 
 
-def _check_decoded(name: str, decoder: _Decoder, broken: str) -> None:
-    """Raises `VideoError` where nothing was decoded; warns where not all was."""
-    fault = decoder.fault or broken
-    decoder.frames.check(name)
-    if not decoder.frames.sound:
-        raise VideoError(f"{name}: none of its frames can be decoded ({fault or 'there are none'}).")
-    if decoder.frames.damaged and not decoder.fault:
-        total = decoder.frames.sound + decoder.frames.damaged
+def _check_decoded(name: str, fault: str, frames: SoundFrames, broken: str) -> None:
+    """Raises `VideoError` where nothing was decoded; warns where not all was.
+
+    `fault`: what the decoder met; `broken`: what the container lacks.
+    """
+    frames.check(name)
+    if not frames.sound:
+        raise VideoError(f"{name}: none of its frames can be decoded ({fault or broken or 'there are none'}).")
+    if frames.damaged and not fault:
         warnings.warn(
-            f"{name}: {decoder.frames.damaged} of {total} decoded frames are damaged; they are not used.",
+            f"{name}: {frames.damaged} of {frames.sound + frames.damaged} decoded frames are damaged; "
+            "they are not used.",
             FrosterWarning,
             stacklevel=3,
         )
-    elif fault:
+    elif fault or broken:
         warnings.warn(
-            f"{name}: is damaged or breaks off ({fault}); what decodes is used, the rest are gaps.",
+            f"{name}: is damaged or breaks off ({fault or broken}); what decodes is used, the rest are gaps.",
             FrosterWarning,
             stacklevel=3,
         )
