@@ -16,10 +16,10 @@ def find_recipe(name: str) -> Path:
     return shipped[name]
 
 
-def existing_recipe(path: Path) -> Path:
-    """The file itself, or the recipe of froster that its name stands for (`recipes/NAME.yaml`, `NAME`)."""
-    if path.exists():
-        return path
+def existing_recipe(path: Path, folder: Path = Path()) -> Path:
+    """The file itself, in `folder`, or the recipe of froster that its name stands for (`recipes/NAME.yaml`, `NAME`)."""
+    if (folder / path).is_file():
+        return folder / path
     name, shipped = path.with_suffix("").as_posix().removeprefix("recipes/"), shipped_recipes()
     if name not in shipped:
         hint = did_you_mean(name, shipped)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +16,16 @@ from torch.amp import GradScaler
 
 from froster import Recognizer, load_model
 from froster.data.manifests import read_manifest
-from froster.data.puppets import write_videos
-from froster.errors import FrosterError
+from froster.data.puppets import files, write_videos
+from froster.errors import FrosterError, FrosterWarning
 from froster.interpolation import average_states, patch_states
 from froster.models import load_clip
 from froster.shipped import find_recipe
 from froster.training import checkpoint, loop
 from froster.training.checkpoint import RunFolder
+from froster.training.clips import Batch
 from froster.training.recipe import TrainRecipe
+from froster.training.state import read_state, write_state
 from froster.training.step import Objective
 from froster.video import decode_frames
 
@@ -490,15 +493,63 @@ def test_a_model_without_content_is_no_finished_run(manifest: Path, tmp_path: Pa
     folder = RunFolder(recipe.out)
     recipe.out.mkdir()
     folder.model.touch()
-    folder.state.touch()
+    folder.state.path.touch()
     with pytest.raises(FrosterError, match="holds a run already: go on with"):
         loop.train(recipe)
-    folder.state.unlink()
+    folder.state.remove()
     assert not folder.is_finished(recipe, resume=True)
     assert loop.train(recipe, resume=True) == folder.model
     assert folder.has_model
     assert folder.is_finished(recipe, resume=True)
     load_model(folder.model)
+
+
+def stop_in_epoch(recipe: TrainRecipe, epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until the first step of an epoch, counted from 1, raises `KeyboardInterrupt`."""
+    take_step = loop.take_step
+
+    def step_or_stop(run: loop.Run, batches: Iterator[Batch]) -> dict[str, float]:
+        if run.step == (epoch - 1) * run.steps_per_epoch:
+            raise KeyboardInterrupt
+        return take_step(run, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "take_step", step_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(recipe)
+
+
+def test_a_damaged_state_goes_on_from_the_one_before_it_to_the_same_bits(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = loop.train(short_recipe(manifest, tmp_path / "whole"))
+    recipe = short_recipe(manifest, tmp_path / "run")
+    stop_in_epoch(recipe, 3, monkeypatch)
+    state = recipe.out / "state.pt"
+    damaged = bytearray(state.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    state.write_bytes(damaged)
+    with pytest.warns(FrosterWarning, match=r"state\.pt is damaged; the run goes on from .*previous-state\.pt"):
+        resumed = loop.train(recipe, resume=True)
+    assert_equal_weights(resumed, whole)
+    assert [step["step"] for step in log(recipe.out)] == list(range(1, 10))
+    assert not [*recipe.out.glob("*state.pt")]
+
+
+@pytest.mark.parametrize(
+    "line", [b"null", b"[3]", b'"step"', b"3", b'{"step": "3"}', b'{"step": 3}', b"\xff{", b"", b"[" * 100_000]
+)
+def test_a_damaged_line_of_the_log_does_not_stop_a_resumed_run(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "data.frames=1")
+    stop_in_epoch(recipe, 2, monkeypatch)
+    with (recipe.out / "log.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    loop.train(recipe, resume=True)
+    assert [step["step"] for step in log(recipe.out)] == list(range(1, 7))
+    seconds = [step["seconds"] for step in log(recipe.out)]
+    assert seconds == sorted(seconds)
 
 
 def test_a_folder_has_one_run_at_a_time(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,6 +585,35 @@ def test_what_cannot_be_used_is_named_and_leaves_no_run(
     with pytest.raises(FrosterError, match=message):
         loop.train(short_recipe(manifest, tmp_path / "run", change))
     assert not (tmp_path / "run").exists()
+
+
+def test_puppets_whose_drawing_was_killed_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = tmp_path / "drawn" / "manifest.csv"
+    recipe = TrainRecipe.read(RECIPE, [*SHORT, f"out={tmp_path}/run", f"data.manifest={manifest}"])
+    assert recipe.data.puppets
+    write_mp4, written = files.write_mp4, list[Path]()
+
+    def write_or_stop(path: Path, *arguments: Any) -> None:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write_mp4(path, *arguments)
+        written.append(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_mp4", write_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.draw_missing_puppets(recipe)
+    assert not manifest.exists()
+    loop.draw_missing_puppets(recipe)
+    videos = read_manifest(manifest)
+    assert len(videos) == len(recipe.data.puppets.actions) * recipe.data.puppets.videos
+    assert all(video.path.exists() for video in videos)
+    loop.draw_missing_puppets(recipe)  # they are the recipe's, and finished
+
+    for damaged in ("{", "null", ""):
+        manifest.with_name("puppets.json").write_text(damaged)
+        with pytest.raises(FrosterError, match="holds other videos than"):
+            loop.draw_missing_puppets(recipe)
 
 
 def test_drawn_puppets_are_drawn_when_missing_and_never_taken_for_others(tmp_path: Path) -> None:
@@ -573,9 +653,10 @@ def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(
     with pytest.raises(FrosterError, match=r"cannot go on with other clips than before; go back"):
         loop.train(recipe, resume=True)
     own.write_text("\n".join(rows) + "\n")
-    state = torch.load(recipe.out / "state.pt", weights_only=True)
+    state = read_state(recipe.out / "state.pt")
+    assert state
     state["fingerprint"]["precision"] = ("float16", "")
-    torch.save(state, recipe.out / "state.pt")
+    write_state(recipe.out / "state.pt", state)
     with pytest.raises(FrosterError, match=r"other precision \(float16 before, float32 now\)"):
         loop.train(recipe, resume=True)
 

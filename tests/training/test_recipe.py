@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from froster.errors import FrosterError
-from froster.shipped import existing_recipe
+from froster.shipped import existing_recipe, find_recipe
 from froster.training.pretrain import PretrainRecipe
 from froster.training.recipe import TrainRecipe, section_of
 
@@ -160,3 +160,18 @@ def test_clips_of_ones_own_in_place_of_puppets_are_explained() -> None:
         TrainRecipe.read(path, ["data.manifest=manifests/x.csv"])
     changed = TrainRecipe.read(path, ["data.manifest=manifests/x.csv", "data.puppets=null"])
     assert changed.data.puppets is None
+
+
+def test_a_file_extends_the_recipe_that_the_command_line_finds(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    for name in ("froster-vit-b-16", "recipes/froster-vit-b-16.yaml", "froster-vit-b-16.yaml"):
+        file.write_text(f"extends: {name}\nseed: 5\n")
+        assert TrainRecipe.read(file) == TrainRecipe.read(find_recipe("froster-vit-b-16"), ["seed=5"])
+    (tmp_path / "froster-vit-b-16").mkdir()  # of a run, say
+    assert TrainRecipe.read(file).seed == 5
+    (tmp_path / "froster-vit-b-16.yaml").write_text("extends: recipes/froster-vit-b-16\nout: near\n")
+    file.write_text("extends: froster-vit-b-16.yaml\n")
+    assert TrainRecipe.read(file).out == Path("near")  # a file beside it comes first
+    file.write_text("extends: froster-vit-b16\n")
+    with pytest.raises(FrosterError, match=r"There is no recipe froster-vit-b16, .*did you mean 'froster-vit-b-16'"):
+        TrainRecipe.read(file)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.errors import FrosterError
-from froster.training.journal import NOT_CURVES
+from froster.training.journal import NOT_CURVES, read_log
 
 FIRST, LAST = ("loss",), ("learning_rate", "gradient_norm")  # of the curves; the parts of the loss are between
 
@@ -34,8 +34,7 @@ def read_run(folder: Path) -> Run | None:
         settings = flat(json.loads(recipe.read_text(encoding="utf-8")))
     except (ValueError, OSError) as error:
         raise FrosterError(f"{recipe} cannot be read; name the checkpoint in the folder instead of the run.") from error
-    log = folder / "log.jsonl"
-    taken = read_log(log) if log.is_file() else []
+    taken = read_log(folder / "log.jsonl")
     names = dict.fromkeys(name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch"))
     order = [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
     return Run(
@@ -45,19 +44,6 @@ def read_run(folder: Path) -> Run | None:
         clips=sum(int(of_step.get("clips") or 0) for of_step in taken),
         seconds=float(taken[-1].get("seconds") or 0) if taken else 0.0,
     )
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The steps of a log, up to a line that was being written when the run was killed."""
-    taken = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            of_step = json.loads(line)
-            int(of_step["step"])
-        except (ValueError, KeyError, TypeError):
-            break
-        taken.append(of_step)
-    return taken
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

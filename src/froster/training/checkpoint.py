@@ -2,18 +2,18 @@
 
 import hashlib
 import json
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from froster.errors import FrosterError
 from froster.files import replace_when_written
+from froster.training.journal import read_log
 from froster.training.recipe import TrainRecipe
+from froster.training.state import StateFile
 
 # What may change between a run and its continuation without changing the result.
 FREE_KEYS: dict[str, Any] = {
@@ -32,14 +32,14 @@ def own_recipe(recipe: TrainRecipe) -> str:
 
 
 class RunFolder:
-    """The files of a run: `state.pt` until it is finished, `checkpoints/epoch-N.safetensors`, `log.jsonl`, …
+    """The files of a run: `checkpoints/epoch-N.safetensors`, `log.jsonl`, …; until it ends, `state.pt`.
 
     `model.safetensors` is written last: where it lies, the run is finished.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.state, self.model = path / "state.pt", path / "model.safetensors"
+        self.state, self.model = StateFile(path / "state.pt"), path / "model.safetensors"
         self.log, self.recipe = path / "log.jsonl", path / "recipe.json"
         self.fingerprint = path / "fingerprint.json"
         self.unreadable, self.partial = path / "unreadable.json", path / "partial.json"
@@ -115,24 +115,17 @@ class RunFolder:
         Raises `FrosterError` if it is damaged, or belongs to a run of another recipe, on other clips, labels or in
         another precision, as `fingerprint` tells.
         """
-        if not self.state.exists():
-            return None
-        try:
-            saved: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
-            saved_recipe, had = saved["recipe"], saved["fingerprint"]
-        except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            raise FrosterError(f"{self.state} is damaged and cannot be resumed from; start anew with out=.") from error
-        self.check_recipe(saved_recipe, recipe)
-        self.check_fingerprint(had, fingerprint)
+        if (saved := self.state.load()) is not None:
+            self.check_recipe(saved["recipe"], recipe)
+            self.check_fingerprint(saved["fingerprint"], fingerprint)
         return saved
 
     def save_state(self, recipe: TrainRecipe, state: dict[str, Any]) -> None:
-        with replace_when_written(self.state) as temporary:
-            torch.save({**state, "recipe": own_recipe(recipe)}, temporary)
+        self.state.save({**state, "recipe": own_recipe(recipe)})
 
     def finish(self) -> None:
         """Remove what was only there to go on from."""
-        self.state.unlink(missing_ok=True)
+        self.state.remove()
 
     def list_unusable(self, unreadable: dict[str, str], partial: dict[str, str]) -> None:
         """List the clips that could not be read, or only in part, with the reasons; no file where there are none."""
@@ -163,15 +156,9 @@ class RunFolder:
         self.keep_last(keep)
         if not self.log.exists():
             return
-        lines = []
-        for line in self.log.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    lines.append(line)
-            except (ValueError, KeyError):
-                break  # the line that was being written when the run was killed
+        lines = [json.dumps(taken) + "\n" for taken in read_log(self.log) if taken["step"] <= step]
         with replace_when_written(self.log) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def digest(content: Any) -> str:
@@ -182,6 +169,14 @@ def digest(content: Any) -> str:
 def write_json(path: Path, content: Any) -> None:
     with replace_when_written(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None where there is none, or a damaged one."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -20,10 +20,10 @@ class Journal:
 
     def __init__(self, folder: Path, steps: int, epochs: int, start: int, tensorboard: bool, show: bool) -> None:
         self.steps, self.epochs, self.start = steps, epochs, start
-        self.log = (folder / "log.jsonl").open("a+", encoding="utf-8")
-        self.log.seek(0)
-        *_, last = self.log.read().splitlines() or ["{}"]
-        self.seconds_before: float = json.loads(last).get("seconds", 0.0)
+        path = folder / "log.jsonl"
+        written = read_log(path)
+        self.seconds_before: float = written[-1]["seconds"] if written else 0.0
+        self.log = path.open("a", encoding="utf-8")
         self.board = tensorboard_writer(folder / "tensorboard", start) if tensorboard else None
         self.bar = ProgressBar("Training", steps, start, "steps", show)
         self.clips, self.began = 0, time.perf_counter()
@@ -62,6 +62,26 @@ class Journal:
         if step * self.epochs % self.steps == 0:
             # Bars are for terminals; elsewhere, and above the bar, one line an epoch stays.
             self.bar.print(f"epoch {step * self.epochs // self.steps}/{self.epochs}  {figures}")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The steps in a run's `log.jsonl`; without damaged lines, such as one that a kill cut off."""
+    if not path.exists():
+        return []
+    steps = []
+    for line in path.read_bytes().splitlines():
+        try:
+            taken = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        numbers = {name for name, value in taken.items() if is_number(value)} if isinstance(taken, dict) else set()
+        if numbers >= {"step", "seconds"} and all(taken[name] is None for name in taken.keys() - numbers):
+            steps.append(taken)
+    return steps
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def describe(taken: dict[str, float]) -> str:

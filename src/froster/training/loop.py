@@ -1,7 +1,6 @@
 """`train`: from a recipe to a fine-tuned student, in a run that can be interrupted at any moment."""
 
 import copy
-import json
 import math
 import shlex
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ from froster.text.classifier import templates_for
 from froster.text.descriptions import describe_labels
 from froster.text.labels import Labels, check_labels, read_labels
 from froster.text.prompts import TEMPLATES, read_templates
-from froster.training.checkpoint import Fingerprint, RunFolder, digest, write_json
+from froster.training.checkpoint import Fingerprint, RunFolder, digest, read_json, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, training_loader
 from froster.training.journal import Journal, check_tensorboard
 from froster.training.processes import find_processes
@@ -235,15 +234,18 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
 
 
 def draw_missing_puppets(recipe: TrainRecipe) -> None:
-    """Draw the recipe's videos. Raises `FrosterError` when others were drawn in their place before."""
+    """Draw the recipe's videos: first their settings, last their manifest, without which they count as unfinished.
+
+    Raises `FrosterError` when others were drawn in their place before.
+    """
     puppets, manifest = recipe.data.puppets, recipe.data.manifest
     if puppets is None:
         return
     settings, drawn = manifest.with_name("puppets.json"), puppets.model_dump(mode="json")
     if not manifest.exists():
-        write_videos(manifest.parent, **puppets.model_dump())
         write_json(settings, drawn)
-    elif not settings.exists() or json.loads(settings.read_text(encoding="utf-8")) != drawn:
+        write_videos(manifest.parent, **puppets.model_dump())
+    elif read_json(settings) != drawn:
         free, number = recipe.out / "videos", 1
         while free.exists():
             number += 1

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import pickle
 import time
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -29,6 +28,7 @@ from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
 from froster.training.recipe import Recipe
+from froster.training.state import StateFile
 
 # Photos and videos for testing are drawn from seeds that no run reaches: a million runs of a million photos end below.
 TEST_SEED = 2**40
@@ -106,17 +106,17 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     clip = Clip(recipe.model).to(device)
     initialise(clip)
     optimizer = torch.optim.AdamW(parameter_groups(clip, recipe.weight_decay), betas=recipe.betas)
-    state_path = recipe.out / "state.pt"
+    state_file = StateFile(recipe.out / "state.pt")
     own_recipe = recipe.model_dump_json(exclude={"out"})
     step, seconds = 0, 0.0
     seen = torch.zeros(recipe.model.vocab_size, dtype=torch.bool)
     seen[tokenize([prompt for name in ACTIONS for prompt in class_prompts(name)]).unique()] = True
-    if state_path.exists():
+    if state_file.exists():
         if not resume:
             raise FrosterError(
                 f"{recipe.out} holds a run already: go on with `resume=True`, or choose another out=FOLDER."
             )
-        saved = load_state(state_path, own_recipe, device)
+        saved = load_state(state_file, own_recipe)
         clip.load_state_dict(saved["clip"])
         optimizer.load_state_dict(saved["optimizer"])
         step, seconds, seen = saved["step"], saved["seconds"], saved["seen"]
@@ -145,13 +145,12 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
             if not math.isfinite(loss.item()):
                 raise FrosterError(
                     f"The loss is {loss.item()} at step {step}; a lower learning_rate may help. "
-                    f"The last good state is {state_path}."
+                    f"The last good state is {state_file.path}."
                 )
             bar.update(step, f"loss {loss.item():.3f}  {step * recipe.batch_size / seconds:.0f} photos/s")
             if step % SAVE_EVERY == 0 or step == recipe.steps:
                 state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
-                with replace_when_written(state_path) as temporary:
-                    torch.save({**state, "step": step, "seconds": seconds, "recipe": own_recipe}, temporary)
+                state_file.save({**state, "step": step, "seconds": seconds, "recipe": own_recipe})
 
     with torch.no_grad():  # the rows of tokens never seen are still random; as zeros the checkpoint packs small
         clip.text.token_embedding.weight[~seen.to(device)] = 0
@@ -168,14 +167,11 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     return path
 
 
-def load_state(path: Path, recipe: str, device: torch.device) -> dict[str, Any]:
-    try:
-        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
-        saved_recipe = saved["recipe"]
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise FrosterError(f"{path} is damaged and cannot be resumed from; start anew with another out=.") from error
-    if saved_recipe != recipe:
-        raise FrosterError(f"{path} belongs to a run of another recipe; choose another out=, or change nothing.")
+def load_state(file: StateFile, recipe: str) -> dict[str, Any]:
+    saved = file.load()
+    assert saved is not None  # the caller saw that it exists
+    if saved["recipe"] != recipe:
+        raise FrosterError(f"{file.path} belongs to a run of another recipe; choose another out=, or change nothing.")
     return saved
 
 

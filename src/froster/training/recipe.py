@@ -22,6 +22,7 @@ from pydantic import (
 
 from froster.errors import FrosterError
 from froster.losses.froster import Distance, Projection
+from froster.shipped import existing_recipe
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -46,7 +47,8 @@ class Recipe(Section):
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
         """Read a YAML recipe; `overrides` are `"key=value"`, with dots for nested keys (`model.patch_size=8`).
 
-        With `extends: OTHER.yaml` a recipe is another one, in a path relative to its own, with changes.
+        With `extends: OTHER.yaml` a recipe is another one with changes: a path relative to its own, or a name of
+        froster's own recipes.
         Raises `FrosterError` that names the file and the key, and the nearest key where it is unknown.
         """
         content = read_yaml(Path(path))
@@ -259,7 +261,7 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise FrosterError(f"The recipe {path} must be keys and values.")
     if "extends" not in content:
         return content
-    base = path.parent / str(content.pop("extends"))
+    base = existing_recipe(Path(str(content.pop("extends"))), path.parent)
     if base.resolve() in extended_by:
         raise FrosterError(f"The recipe {path} extends {base}, which extends it in turn.")
     return merged(read_yaml(base, (*extended_by, path.resolve())), content)
