@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from froster.errors import FrosterError, VideoError
+from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode_frames, find_videos, load_video
 from froster.video.limits import set_max_pixels
 from froster.video.stream import Sliding, read_windows
@@ -91,6 +91,12 @@ def test_an_animated_picture_that_breaks_off(tmp_path, picture, number_of):
     taken = decode_frames(tmp_path / "cut.png")
     assert [number_of(frame) for frame in taken.frames] == list(range(7))
     assert taken.warning == "cut.png: 1 of 8 pictures cannot be read; the others are used"
+    (tmp_path / "cut.png").write_bytes(content[: at - 4 - 38])  # between frames 6 and 7
+    taken = decode_frames(tmp_path / "cut.png")
+    assert [number_of(frame) for frame in taken.frames] == list(range(7))
+    assert taken.warning == "cut.png: breaks off after 7 of 10 frames"
+    with pytest.warns(FrosterWarning, match=r"cut\.png: breaks off after 7 of 10 frames"):
+        list(read_windows(tmp_path / "cut.png", Sliding(2.0, 1.0, 4), number_of))
 
 
 def test_pictures_larger_than_the_limit_are_refused_until_it_is_raised(tmp_path, monkeypatch):

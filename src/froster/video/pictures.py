@@ -48,13 +48,14 @@ class PictureFrame:
 class PictureSequence:
     """The frames of a folder of pictures or of a picture file; a context manager that closes the open file.
 
-    `frames`: what there is, in order; `edges` (N + 1,) int64: when each frame appears and the last one disappears, in
-    microseconds. Asked for ascending numbers, an animated picture is decoded once. Raises `VideoError` where there is
-    no picture.
+    `frames`: what there is, in order; `promised`: how many there should be; `edges` (N + 1,) int64: when each frame
+    appears and the last one disappears, in microseconds. Asked for ascending numbers, an animated picture is decoded
+    once. Raises `VideoError` where there is no picture.
     """
 
     def __init__(self, path: Path) -> None:
         self.frames = _folder_frames(path) if path.is_dir() else _file_frames(path)
+        self.promised = max(len(self.frames), _promised_frames(path)) if len(self.frames) > 1 else len(self.frames)
         seconds = np.cumsum([0.0, *(frame.milliseconds / 1000 for frame in self.frames)])
         self.edges = np.round(seconds * TICKS).astype(np.int64)
         self._file: Path | None = None
@@ -145,6 +146,8 @@ def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]
                 if warning is not None:
                     count = len(frames) - len(readable)
                     warning = f"{path.name}: {count} of {len(frames)} pictures cannot be read; the others are used"
+                elif pictures.promised > len(frames):
+                    warning = f"{path.name}: breaks off after {len(frames)} of {pictures.promised} frames"
                 chosen = {place: kept[readable[place]] for place in np.unique(indices).tolist()}
                 return Reading(chosen, indices, timeline, warning)
             readable = readable[~lost[readable]]
@@ -189,6 +192,17 @@ def _apng_durations(file: Path) -> tuple[list[float], int]:
             numerator, denominator = struct.unpack_from(">HH", content, 20)
             durations.append(1000 * numerator / (denominator or 100))
     return durations, hidden
+
+
+def _promised_frames(path: Path) -> int:
+    """How many frames an animated PNG should have by its `acTL` chunk; 0 for other files."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return 0
+    chunks = _chunks(path, start=8, layout=">I4s", checksum=4)
+    return next((int.from_bytes(content[:4]) for kind, content in chunks if kind == b"acTL"), 0)
 
 
 def _webp_durations(file: Path) -> list[float]:

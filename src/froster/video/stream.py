@@ -579,5 +579,8 @@ def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Win
     _warn_of_gaps(str(path), plan)
     if unreadable and not seen:
         raise VideoError(f"{reason}.")
+    if sequence.promised > len(sequence.frames):
+        reached = f"{len(sequence.frames)} of {sequence.promised} frames"
+        warnings.warn(f"{path.name}: breaks off after {reached}.", FrosterWarning, stacklevel=2)
     if unreadable:
         warnings.warn(f"{reason}; {unreadable} such pictures are left out.", FrosterWarning, stacklevel=2)
