@@ -1,4 +1,6 @@
+import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster import FrosterError, Prediction, Recognizer, VideoError, load_model
+from froster import FrosterError, Prediction, Recognizer, VideoError, WeightsError, load_model, score_timeline
 from froster.clip.model import Clip, ClipConfig
+from froster.data.manifests import LabelledVideo
 from froster.data.puppets import ACTIONS, write_videos
 from froster.errors import FrosterWarning
+from froster.evaluation import evaluate_model
+from froster.explain.video import explain_video
 from froster.inference import Runtime
 from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.text.classifier import encode_classes
@@ -210,3 +215,98 @@ def test_recognizers_share_a_runtime(videos: list[Path], random_student: VideoSt
     assert first.model is second.model is runtime.model
     alone = Recognizer(random_student, LABELS, views=1, precision="float32").predict(videos[0])
     assert first.rank(second.encode(videos[0])) == alone
+
+
+def overflowing_features(student: VideoStudent) -> None:
+    student.visual.proj.data *= 1e38
+
+
+def overflowing_norms(student: VideoStudent) -> None:
+    student.visual.proj.data *= 1e25
+
+
+def overflowing_texts(student: VideoStudent) -> None:
+    student.text.get_parameter("text_projection").data *= 1e38
+
+
+def overflowing_scale(student: VideoStudent) -> None:
+    student.logit_scale.data.fill_(1000.0)
+
+
+@pytest.mark.parametrize("huge", [overflowing_features, overflowing_norms, overflowing_texts, overflowing_scale])
+def test_finite_weights_that_overflow_are_refused_with_one_sentence(
+    videos: list[Path], random_student: VideoStudent, tmp_path: Path, huge: Callable[[VideoStudent], None]
+) -> None:
+    huge(random_student)
+    labels = dict.fromkeys(LABELS, "")
+    assert all(value.isfinite().all() for value in random_student.state_dict().values())
+    refused = pytest.raises(WeightsError, match=r"^The model's scores are not finite numbers: its weights are damaged")
+    manifest = [LabelledVideo(videos[0], LABELS[0])]
+
+    def recognizer() -> Recognizer:
+        return Recognizer(random_student, LABELS, precision="float32", device="cpu")
+
+    with refused:
+        recognizer().predict(videos[0])
+    with refused:
+        list(recognizer().predict_many(videos))
+    with refused:
+        list(score_timeline(recognizer(), videos[0]))
+    with refused:
+        explain_video(videos[0], LABELS[0], {"model": recognizer()}, "gradient")
+    with refused:
+        explain_video(videos[0], LABELS[0], {"model": recognizer()}, "attention")
+    with refused:
+        evaluate_model(random_student, manifest, {"all": labels}, tmp_path / "m.csv", device="cpu", precision="float32")
+
+
+def test_none_of_these(videos: list[Path], random_student: VideoStudent) -> None:
+    recognizer = Recognizer("puppets", LABELS)
+    prediction = recognizer.predict(videos[0])
+    best = max(prediction.similarities.values())
+    assert prediction.threshold is None
+    assert recognizer.predict(videos[0], threshold=best - 1e-3).label == LABELS[0]
+    unnamed = recognizer.predict(videos[0], threshold=best + 1e-3)
+    assert unnamed.label is None
+    assert unnamed.ranked == prediction.ranked
+    ((_, many),) = recognizer.predict_many(videos[0], threshold=best + 1e-3)
+    assert many == unnamed
+    for wrong in (math.nan, math.inf, -math.inf):
+        with pytest.raises(FrosterError, match="must be a finite cosine similarity"):
+            recognizer.predict(videos[0], threshold=wrong)
+
+
+def test_threshold_from_negatives(videos: list[Path], tmp_path: Path) -> None:
+    recognizer = Recognizer("puppets", LABELS[:2])
+    negatives = videos[2:]
+    best = sorted(max(recognizer.predict(video).similarities.values()) for video in negatives)
+    assert recognizer.calibrate_threshold(negatives, false_alarms=0) == pytest.approx(best[1], abs=1e-6)
+    assert recognizer.calibrate_threshold(negatives, false_alarms=0.5) == pytest.approx(best[0], abs=1e-6)
+    with pytest.warns(FrosterWarning, match=r"give 2 videos; for a share of 0.05 at least 20 are needed"):
+        threshold = recognizer.calibrate_threshold(negatives)
+    results = dict(recognizer.predict_many(videos, threshold=threshold))
+    labels = [result.label for result in results.values() if isinstance(result, Prediction)]
+    assert labels == [LABELS[0], LABELS[1], None, None]
+    with pytest.warns(FrosterWarning, match=r"left out of the negatives"):
+        assert recognizer.calibrate_threshold([*negatives, tmp_path / "none.mp4"], false_alarms=0.5) == best[0]
+    with pytest.warns(FrosterWarning), pytest.raises(FrosterError, match="None of the negatives can be read"):
+        recognizer.calibrate_threshold([tmp_path / "none.mp4"])
+    with pytest.raises(FrosterError, match="share of false alarms must be from 0 to below 1, not 2"):
+        recognizer.calibrate_threshold(negatives, false_alarms=2)
+
+
+def test_one_label_is_said_once_where_it_is_ranked_without_a_threshold(
+    videos: list[Path], random_student: VideoStudent
+) -> None:
+    with warnings.catch_warnings(action="error"):
+        recognizer = Recognizer(random_student, ["walking"], views=1, frames=2)
+        recognizer.predict(videos[0], threshold=0.1)
+        list(score_timeline(recognizer, videos[0]))
+        explain_video(videos[0], "walking", {"model": recognizer})
+    with pytest.warns(FrosterWarning, match="There is one label, 'walking', so its score is 1") as caught:
+        recognizer.predict(videos[0])
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pytest.warns(FrosterWarning, match="There is one label") as caught:
+        list(recognizer.predict_many(videos))
+    assert len(caught) == 1

@@ -13,6 +13,7 @@ from froster.data.manifests import LabelledVideo, class_indices
 from froster.errors import FrosterError, VideoError
 from froster.inference import Runtime, score_videos
 from froster.provenance import ClipSampling
+from froster.scoring import check_finite
 from froster.students import VideoStudent
 from froster.text.classifier import templates_for
 from froster.text.labels import Labels
@@ -131,8 +132,7 @@ def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Eva
     clips, classes = similarities.shape
     if not clips:
         raise FrosterError("There are no clips to evaluate.")
-    if not similarities.isfinite().all():
-        raise FrosterError("The model's scores are not finite numbers: its weights are damaged, or overflow.")
+    check_finite(similarities)
     own = similarities.gather(1, targets[:, None])
     earlier = torch.arange(classes) < targets[:, None]
     ranks = ((similarities > own) | ((similarities == own) & earlier)).sum(dim=1)

@@ -18,7 +18,7 @@ from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
 from froster.provenance import ClipSampling
-from froster.scoring import TemporalPooling
+from froster.scoring import TemporalPooling, check_finite
 from froster.students import VideoFeatures, VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
@@ -71,7 +71,9 @@ class Runtime:
         self.dtype = pick_precision(precision, self.device)
         network = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model, student, seed=0)
         warn_of_random_start(network)
-        self.temperature = network.logit_scale.detach().float().exp().item()
+        temperature = network.logit_scale.detach().float().exp()
+        check_finite(temperature)
+        self.temperature = temperature.item()
         self.model = network.to(self.device, self.dtype).eval()
         self.clip_sampling = network.clip_sampling.override(frames, views, sampling)
         self.temporal_pooling = temporal_pooling
@@ -164,10 +166,16 @@ def video_similarities(
 ) -> Tensor:
     """Cosines of N videos, each of `views` successive clips, with K classes: `(N, K)` float32, the mean over views.
 
-    `exp(logit_scale)` times it are the logits.
+    `exp(logit_scale)` times it are the logits. Raises `WeightsError` where weights overflow, so that a score would be
+    NaN.
     """
     classes = class_embeddings.to(features.frame_embeddings.device)
-    return model.similarities(features, classes, temporal_pooling).unflatten(0, (-1, views)).mean(dim=1)
+    # Where a norm overflows every cosine is 0; texts that did are 0 themselves, so their log is infinite.
+    check_finite(features.frame_embeddings.float().norm(dim=-1))
+    check_finite(classes.float().flatten(1).norm(dim=1).log())
+    similarities = model.similarities(features, classes, temporal_pooling)
+    check_finite(similarities)
+    return similarities.unflatten(0, (-1, views)).mean(dim=1)
 
 
 def video_scores(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """The front door: videos and action names in, ranked actions out."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ from torch import Tensor
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 from froster.inference import DECODERS, Runtime, run_ahead, too_large
 from froster.provenance import ClipSampling, stored_provenance
-from froster.scoring import TemporalPooling
+from froster.scoring import TemporalPooling, check_false_alarms, quantile_threshold
 from froster.students import VideoFeatures, VideoStudent
 from froster.text.descriptions import describe_labels
-from froster.text.labels import Labels, check_labels
+from froster.text.labels import Labels, check_labels, warn_of_one_label
 from froster.text.prompts import check_templates
 from froster.video import Sampling, VideoClips, clips_from_array
 
@@ -41,17 +42,20 @@ class Prediction:
 
     `ranked`: every label with its score, best first; scores are the softmax over the given labels and add up to 1.
     `similarities`: cosine of the video with every label. `warning`: what part of the file could not be used, if any.
+    `threshold`: what the best label's similarity had to exceed, if that was asked for.
     """
 
     video: str
     ranked: list[tuple[str, float]]
     similarities: dict[str, float]
     warning: str | None = None
+    threshold: float | None = None
 
     @property
-    def label(self) -> str:
-        """The best label."""
-        return self.ranked[0][0]
+    def label(self) -> str | None:
+        """The best label; None where its similarity does not exceed the threshold: the video shows none of these."""
+        best = self.ranked[0][0]
+        return best if self.threshold is None or self.similarities[best] > self.threshold else None
 
 
 class Recognizer:
@@ -132,20 +136,48 @@ class Recognizer:
         """How clips are taken from a video."""
         return self.runtime.clip_sampling
 
-    def predict(self, video: str | Path | NDArray[np.uint8]) -> Prediction:
+    def predict(self, video: str | Path | NDArray[np.uint8], *, threshold: float | None = None) -> Prediction:
         """Rank the labels for one video: a file, a folder of pictures, or frames in memory, `(N, H, W, 3)` uint8 RGB.
 
-        Raises `VideoError` when nothing of the video can be decoded, or the frames are of another form.
+        With `threshold` the prediction's `label` is None where no label's similarity exceeds it: the video shows none
+        of these; see `calibrate_threshold`. Warns of a single label without a threshold: it always scores 1. Raises
+        `VideoError` when nothing of the video can be decoded, or the frames are of another form, and `WeightsError`
+        where weights overflow.
         """
-        return self.rank(self.encode(video))
+        if threshold is None:
+            warn_of_one_label(self.labels)
+        return self.rank(self.encode(video), threshold=threshold)
 
-    def predict_many(self, videos: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, Prediction | VideoError]]:
-        """Rank the labels for many videos, decoding ahead of the network; pairs (video, result) in the given order.
+    def predict_many(
+        self, videos: str | Path | Iterable[str | Path], *, threshold: float | None = None
+    ) -> Iterator[tuple[str, Prediction | VideoError]]:
+        """`predict` for many videos, decoding ahead of the network; pairs (video, result) in the given order.
 
         A video that cannot be used comes as its `VideoError`; the others go on.
         """
+        if threshold is None:
+            warn_of_one_label(self.labels)
         for video, encoded in self.encode_many(videos):
-            yield video, encoded if isinstance(encoded, VideoError) else self.rank(encoded)
+            yield video, encoded if isinstance(encoded, VideoError) else self.rank(encoded, threshold=threshold)
+
+    def calibrate_threshold(self, negatives: Iterable[str | Path], *, false_alarms: float = 0.05) -> float:
+        """The threshold for `predict` under which at most a share `false_alarms` of the `negatives` would be named.
+
+        `negatives`: videos that show none of the labels, of the kind that the recognizer is for. One that cannot be
+        read is left out, with a warning. Raises `FrosterError` where none can be read, or for a share that is not in
+        [0, 1); warns where they are too few for the share. For timelines: `froster.calibrate_threshold`.
+        """
+        check_false_alarms(false_alarms)
+        best = list[float]()
+        for _, encoded in self.encode_many(negatives):
+            if isinstance(encoded, VideoError):
+                left_out = f"{str(encoded).removesuffix('.')}; it is left out of the negatives."
+                warnings.warn(left_out, FrosterWarning, stacklevel=2)
+            else:
+                best.append(max(self.rank(encoded).similarities.values()))
+        if not best:
+            raise FrosterError("None of the negatives can be read; name videos without the actions.")
+        return quantile_threshold(best, false_alarms, "videos")
 
     def encode(self, video: str | Path | NDArray[np.uint8]) -> EncodedVideo:
         """Decode and encode one video, once for any number of label sets; takes and raises what `predict` does."""
@@ -187,8 +219,12 @@ class Recognizer:
                     raise
                 yield video, too_large(video, self.clip_sampling.views, self.clip_sampling.frames)
 
-    def rank(self, encoded: EncodedVideo, labels: LabelSet | None = None) -> Prediction:
+    def rank(
+        self, encoded: EncodedVideo, labels: LabelSet | None = None, *, threshold: float | None = None
+    ) -> Prediction:
         """Rank `labels`, by default the recognizer's own, for a video that is encoded already."""
+        if threshold is not None and not -math.inf < threshold < math.inf:
+            raise FrosterError(f"The threshold must be a finite cosine similarity, not {threshold}.")
         if labels is None:
             names, classes = list(self.labels), self.classes
         else:
@@ -205,6 +241,7 @@ class Recognizer:
             ranked=[(names[i], score_of[i]) for i in order],
             similarities={names[i]: similarity_of[i] for i in order},
             warning=encoded.warning,
+            threshold=threshold,
         )
 
 

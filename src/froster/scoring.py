@@ -1,10 +1,15 @@
-"""From frame features and class matrix to scores."""
+"""From frame features and class matrix to scores, and the threshold under which nothing is named."""
 
+import math
+import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from froster.errors import FrosterError, FrosterWarning, WeightsError
 
 TemporalPooling = Literal["logits", "features"]
 
@@ -26,3 +31,32 @@ def class_similarities(
             # The mean of the cosines is the cosine of the mean unit vector, unnormalised: one product instead of T.
             pooled = F.normalize(features, dim=-1).mean(dim=1)
         return torch.einsum("bd,bkd->bk", pooled, classes) if classes.ndim == 3 else pooled @ classes.T
+
+
+def check_finite(scores: Tensor) -> None:
+    """Raises `WeightsError` where a score is NaN or infinite."""
+    if not scores.isfinite().all():
+        raise WeightsError("The model's scores are not finite numbers: its weights are damaged, or overflow.")
+
+
+def check_false_alarms(false_alarms: float) -> None:
+    """Raises `FrosterError` for a share that is not in [0, 1)."""
+    if not 0 <= false_alarms < 1:
+        raise FrosterError(f"The share of false alarms must be from 0 to below 1, not {false_alarms:g}.")
+
+
+def quantile_threshold(best: Sequence[float], false_alarms: float, of: str = "windows") -> float:
+    """The lowest threshold under which at most a share `false_alarms` of `best` would be named.
+
+    `best`: the highest similarity of each window, or video, that shows none of the labels. Warns where they are too few
+    for the share; `of` says in words what they are of.
+    """
+    check_false_alarms(false_alarms)
+    if 0 < false_alarms * len(best) < 1:
+        warnings.warn(
+            f"The negatives give {len(best)} {of}; for a share of {false_alarms:g} at least "
+            f"{math.ceil(1 / false_alarms)} are needed, so none of them may be named.",
+            FrosterWarning,
+            stacklevel=3,
+        )
+    return sorted(best, reverse=True)[int(false_alarms * len(best) + 1e-9)]

@@ -277,3 +277,36 @@ def test_help_is_quick_and_classes_are_listed() -> None:
         text=True,
     )
     assert loaded.stdout.strip() == "False"
+
+
+def test_none_of_these(videos: Path) -> None:
+    juggling = videos / "juggling-balls" / "5.mp4"
+    command = ("predict", juggling, "--model", "puppets", "--views", "1", "--labels")
+    negatives = ("--negatives", videos / "riding-a-bicycle", "--false-alarms", "0")
+    result = froster(*command, "playing guitar, juggling balls", *negatives)
+    assert result.returncode == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert content["label"] == "juggling balls"
+    assert content["predictions"][0]["similarity"] > content["threshold"]
+    assert f"Named above a similarity of {content['threshold']:.3f}." in result.stderr
+
+    threshold = content["predictions"][0]["similarity"] + 0.001
+    unnamed = froster(*command, "playing guitar, juggling balls", "--threshold", threshold)
+    assert unnamed.returncode == 0, unnamed.stderr
+    assert json.loads(unnamed.stdout)["label"] is None
+    assert json.loads(unnamed.stdout)["predictions"] == content["predictions"]
+    table = froster(*command, "juggling balls", "--threshold", threshold, "--csv")
+    assert "There is one label" not in table.stderr
+    (row,) = csv.DictReader(io.StringIO(table.stdout))
+    assert float(row["similarity"]) < float(row["threshold"]) == threshold
+
+    for arguments, message in (
+        (("--threshold", "0.2", *negatives), "Choose one of --threshold and --negatives"),
+        (("--threshold", "nan"), "must be a finite cosine similarity"),
+        (("--negatives", "none.mp4"), "none.mp4"),
+        ((*negatives[:2], "--false-alarms", "7"), "must be from 0 to below 1, not 7"),
+    ):
+        wrong = froster(*command, "a, b", *arguments)
+        assert wrong.returncode == 2
+        assert message in wrong.stderr
+        assert "Traceback" not in wrong.stderr

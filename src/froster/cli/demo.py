@@ -75,7 +75,7 @@ def demo(
         "video", *models, title=f"\nAmong all {len(ACTIONS)} labels", title_justify="left", box=None, pad_edge=False
     )
     for row, truth in enumerate(SHOWN):
-        labels = [predictions[row].label for predictions in seen.values()]
+        labels = [predictions[row].ranked[0][0] for predictions in seen.values()]
         table.add_row(truth, *(f"[green]{label}[/]" if label == truth else label for label in labels))
     console.print(table)
     picture = out / "demo.png"

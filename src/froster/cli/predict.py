@@ -4,7 +4,7 @@ import csv
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,8 +46,20 @@ def predict(
     views: ViewsOption = None,
     frames: FramesOption = None,
     sampling: SamplingOption = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="The similarity that the best label must exceed; else the video shows none of these."),
+    ] = None,
+    negatives: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VIDEO", help="A video, or folder, that shows none of the actions; repeat for more."),
+    ] = None,
+    false_alarms: Annotated[float, typer.Option(help="Share of the negatives that may be named all the same.")] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines (the default in a pipe).")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV: video, rank, label, score, similarity.")] = False,
+    as_csv: Annotated[
+        bool,
+        typer.Option("--csv", help="CSV: video, rank, label, score, similarity, and the threshold if there is one."),
+    ] = False,
     picture: Annotated[
         Path | None,
         typer.Option(help="Also draw frames and ranked labels into this file (.png, .svg, .pdf)."),
@@ -63,12 +75,13 @@ def predict(
         raise FrosterError(WHICH_ACTIONS)
     if as_json and as_csv:
         raise FrosterError("Choose one of --json and --csv.")
+    if threshold is not None and negatives:
+        raise FrosterError("Choose one of --threshold and --negatives.")
 
     from froster.cli.progress import progress_bar
     from froster.models import default_model, load_model
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
-    from froster.text.labels import warn_of_one_label
     from froster.text.prompts import read_templates
 
     if picture is not None:
@@ -90,7 +103,8 @@ def predict(
     if as_table:
         show = partial(show_table, top=top, screen=screen)
     elif as_csv:
-        csv.writer(sys.stdout).writerow(["video", "rank", "label", "score", "similarity"])
+        header = ["video", "rank", "label", "score", "similarity"]
+        csv.writer(sys.stdout).writerow(header + ["threshold"] * (threshold is not None or bool(negatives)))
         show = partial(show_csv, top=top)
     else:
         show = partial(show_json, top=top)
@@ -122,13 +136,21 @@ def predict(
                 device=device,
                 precision=precision.value,
             )
-        warn_of_one_label(recognizer.labels)
         network, numbers = recognizer.model.name, str(recognizer.runtime.dtype).removeprefix("torch.")
         how = f"{recognizer.clip_sampling.views} x {recognizer.clip_sampling.frames} frames"
         how += f" ({recognizer.clip_sampling.sampling} sampling)" * (recognizer.clip_sampling.sampling != "uniform")
         messages.print(f"{network} on {model}, {how}, {numbers} on {recognizer.device}")
+        if negatives:
+            from froster.video import find_videos
+
+            unnamed = find_videos(negatives)
+            with screen.status(f"Looking at {len(unnamed)} negatives"):
+                threshold = recognizer.calibrate_threshold(unnamed, false_alarms=false_alarms)
+            messages.print(f"Named above a similarity of {threshold:.3f}.")
         with progress_bar(screen, hide=len(paths) < 2) as bar:
-            for video, result in bar.track(recognizer.predict_many(paths), len(paths), description="Recognising"):
+            for video, result in bar.track(
+                recognizer.predict_many(paths, threshold=threshold), len(paths), description="Recognising"
+            ):
                 if isinstance(result, VideoError):
                     fail(video, result)
                     continue
@@ -167,7 +189,9 @@ def show_json(prediction: "Prediction", top: int) -> None:
         {"label": name, "score": score, "similarity": prediction.similarities[name]}
         for name, score in prediction.ranked[:top]
     ]
-    line = {"video": prediction.video, "predictions": best}
+    line: dict[str, Any] = {"video": prediction.video, "predictions": best}
+    if prediction.threshold is not None:
+        line |= {"label": prediction.label, "threshold": prediction.threshold}
     if prediction.warning:
         line["warning"] = prediction.warning
     echo_json(line)
@@ -182,7 +206,8 @@ def show_csv(prediction: "Prediction", top: int) -> None:
 
     rows = csv.writer(sys.stdout)
     for rank, (name, score) in enumerate(prediction.ranked[:top], start=1):
-        rows.writerow([csv_cell(prediction.video), rank, csv_cell(name), score, prediction.similarities[name]])
+        row = [csv_cell(prediction.video), rank, csv_cell(name), score, prediction.similarities[name]]
+        rows.writerow(row if prediction.threshold is None else [*row, prediction.threshold])
     sys.stdout.flush()
 
 
@@ -190,3 +215,5 @@ def show_table(prediction: "Prediction", top: int, screen: "Screen") -> None:
     from froster.cli.table import ranked_table
 
     screen.print(ranked_table(prediction, top, screen.width))
+    if prediction.label is None:
+        screen.print("none of these: no similarity exceeds the threshold")

@@ -16,7 +16,7 @@ NARROWEST = 6  # a narrower one says nothing
 
 
 def ranked_table(prediction: "Prediction", top: int, width: int) -> Table:
-    """The best `top` labels of one video with percentages and bars, the first one emphasised.
+    """The best `top` labels of one video with percentages and bars, the prediction's own emphasised.
 
     Labels come first: in a narrow terminal bars shrink, and go where there is no room.
     """
@@ -27,8 +27,12 @@ def ranked_table(prediction: "Prediction", top: int, width: int) -> Table:
     table.add_column(overflow="fold")
     if bars >= NARROWEST:
         table.add_column(width=bars)
-    for rank, (name, score) in enumerate(prediction.ranked[:top]):
-        style = "bold green" if rank == 0 else "default"
-        bar = [Bar(1.0, 0.0, score, width=bars, color="green" if rank == 0 else "blue")] if bars >= NARROWEST else []
+    for name, score in prediction.ranked[:top]:
+        style = "bold green" if name == prediction.label else "default"
+        bar = (
+            [Bar(1.0, 0.0, score, width=bars, color="green" if name == prediction.label else "blue")]
+            if bars >= NARROWEST
+            else []
+        )
         table.add_row(Text(f"{100 * score:.1f} %", style=style), Text(name, style=style), *bar)
     return table

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from froster.clip.attention import record_attention
 from froster.errors import FrosterError
+from froster.scoring import check_finite
 from froster.students import VideoStudent
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, MergeStep, Step
 
@@ -87,6 +88,7 @@ def _look(
     logits = (
         model.logit_scale.detach().exp() * model.similarities(video_features, classes.to(clip.device, copy=True))[0]
     )
+    check_finite(logits)
     others = torch.cat([logits[:target], logits[target + 1 :]])
     # Log odds, not the log of the label's share: that one's gradient vanishes where the model is sure.
     return steps, logits[target] - others.logsumexp(dim=0) if len(others) else logits[target]

@@ -84,7 +84,7 @@ def explain_video(
 
 def score_in_words(recognizer: Recognizer, video: str | Path, label: str) -> str:
     """The label's share among the labels, or the cosine where there is no other."""
-    prediction = recognizer.predict(video)
+    prediction = recognizer.rank(recognizer.encode(video))
     if len(recognizer.labels) == 1:
         return f"cosine {prediction.similarities[label]:.2f}"
     return f"{100 * dict(prediction.ranked)[label]:.1f} %"

@@ -103,7 +103,7 @@ def warn_of_one_label(labels: Sequence[str] | Mapping[str, str]) -> None:
     if len(labels) == 1:
         warnings.warn(
             f"There is one label, {next(iter(labels))!r}, so its score is 1 whatever the video shows; give others to "
-            "choose from, or compare similarities.",
+            "choose from, or a threshold on its similarity.",
             FrosterWarning,
             stacklevel=3,
         )

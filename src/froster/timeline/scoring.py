@@ -1,6 +1,5 @@
 """Scores of every label over the length of a video or a stream."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,10 +12,11 @@ from torch import Tensor
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.recognizer import Recognizer
+from froster.scoring import check_false_alarms, quantile_threshold
 from froster.students.base import VideoFeatures
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import load_or_encode_classes, templates_for
-from froster.timeline.segments import Moment, Threshold, quantile_threshold
+from froster.timeline.segments import Moment, Threshold
 from froster.video.stream import Sliding, Window, is_stream, read_windows
 
 BATCH = 8  # windows; of a stream 1, to be in time
@@ -61,8 +61,7 @@ def calibrate_threshold(
     finished. Raises `FrosterError` where none can be read, or without any window; warns where the windows are too few
     for the share.
     """
-    if not 0 <= false_alarms < 1:
-        raise FrosterError(f"The share of false alarms must be from 0 to below 1, not {false_alarms:g}.")
+    check_false_alarms(false_alarms)
     best, read, unreadable = list[float](), False, False
     for video in negatives:
         moments = score_timeline(recognizer, video, window=window, stride=stride)
@@ -81,14 +80,7 @@ def calibrate_threshold(
         raise FrosterError("None of the negatives can be read; name videos without the actions.")
     if not best:
         raise FrosterError("The negatives give no window that could be decoded; name videos without the actions.")
-    if 0 < false_alarms * len(best) < 1:
-        warnings.warn(
-            f"The negatives give {len(best)} windows; for a share of {false_alarms:g} at least "
-            f"{math.ceil(1 / false_alarms)} are needed, so none of them may be named.",
-            FrosterWarning,
-            stacklevel=2,
-        )
-    return quantile_threshold(best, false_alarms)
+    return Threshold(quantile_threshold(best, false_alarms), "similarity")
 
 
 def _score(recognizer: Recognizer, source: str, sliding: Sliding) -> Iterator[Moment]:

@@ -1,6 +1,6 @@
 """From scores over time to named stretches of a video."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -62,15 +62,6 @@ class Threshold:
 
 
 USUAL_THRESHOLD = Threshold(2.0, "contrast")  # without negatives; of puppets doing something else 5 % are named
-
-
-def quantile_threshold(best: Sequence[float], false_alarms: float) -> Threshold:
-    """The lowest threshold on similarities under which at most a share `false_alarms` of `best` would be named.
-
-    `best`: the highest similarity of each window that shows none of the labels.
-    """
-    allowed = int(false_alarms * len(best) + 1e-9)
-    return Threshold(sorted(best, reverse=True)[allowed], "similarity")
 
 
 def find_segments(
