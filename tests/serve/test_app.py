@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urljoin
 
+import av
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 import froster.serve
-from froster.data.puppets import ACTIONS
+from froster.data.puppets import ACTIONS, draw_video
 from froster.data.vocabularies import read_vocabulary
 from froster.models import puppets_weights
 from froster.recognizer import Recognizer
@@ -234,6 +235,23 @@ def test_unreadable_videos(client: httpx.Client, videos: dict[str, Path], tmp_pa
     half = tmp_path / "half.mp4"
     half.write_bytes(videos[ACTIONS[0]].read_bytes()[:2000])
     assert failure(upload(client, half, labels="a, b")) == (422, "unreadable_video")
+
+
+def test_tags_that_are_not_utf8(client: httpx.Client, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.avi"
+    with av.open(clip, "w") as container:
+        container.metadata["title"] = "a title of 8"
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 64
+        for frame in draw_video(1, 0, 12, 64, "easy"):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    content = clip.read_bytes()
+    assert content.count(b"a title of 8") == 1
+    clip.write_bytes(content.replace(b"a title of 8", "動画の題名".encode("shift-jis") + b"\x83\xff"))
+    answer = upload(client, clip, labels=", ".join(ACTIONS))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["label"] == ACTIONS[0]
 
 
 def test_pictures_too_large_to_hold(client: httpx.Client) -> None:

@@ -2,10 +2,14 @@
 
 import html
 import json
+import re
 from typing import Any
 
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
+
+from froster.serve.options import LONGEST_TEXT
+from froster.serve.samples import named_actions
 
 DESCRIPTION = """Recognises any action in any video: send a video and names, get the names ranked.
 
@@ -190,7 +194,12 @@ CODES: dict[int, dict[str, str]] = {
 VIDEO_FIELDS = {
     "file": {"type": "string", "format": "binary", "description": "The video; or `path`, or `sample`."},
     "path": {"type": "string", "description": "A file in the folder that the server was started with."},
-    "sample": {"type": "string", "description": "A name from `/v1/samples`.", "examples": ["juggling-balls"]},
+    "sample": {
+        "type": "string",
+        "enum": ["", *named_actions()],
+        "description": "A name from `/v1/samples`.",
+        "examples": ["juggling-balls"],
+    },
     "model": {"type": "string", "description": "A name from `/v1/models`; by default the first."},
 }
 RECOGNIZE_FIELDS = {
@@ -213,8 +222,15 @@ RECOGNIZE_FIELDS = {
 }
 
 
-def form(fields: dict[str, Any], *required: str) -> dict[str, Any]:
-    schema = {"type": "object", "properties": fields, "required": list(required)}
+TEXT = r"^[^\0]*[^\s\0][^\0]*$"  # not empty, without null bytes
+ONE_VIDEO = [  # a field that is sent empty, as browsers do, is none
+    {"required": ["file"]},
+    *({"required": [name], "properties": {name: {"minLength": 1}}} for name in ("path", "sample")),
+]
+
+
+def form(fields: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": fields, "oneOf": ONE_VIDEO, "additionalProperties": False}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
@@ -227,9 +243,14 @@ TEXT_BODY = {
                     "type": "object",
                     "required": ["texts"],
                     "properties": {
-                        "texts": {"type": "array", "minItems": 1, "items": {"type": "string"}},
-                        "model": {"type": "string"},
+                        "texts": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "pattern": TEXT, "maxLength": LONGEST_TEXT},
+                        },
+                        "model": {"type": ["string", "null"]},
                     },
+                    "additionalProperties": False,
                 },
                 "example": {"texts": ["a person juggling"]},
             }
@@ -257,7 +278,7 @@ EMBED_TEXT: dict[str, Any] = {
 MODELS: dict[str, Any] = {"response_model": Models, "responses": errors(401, 403)}
 SAMPLES: dict[str, Any] = {"response_model": Samples, "responses": errors(401, 403)}
 VOCABULARIES: dict[str, Any] = {"response_model": Vocabularies, "responses": errors(401, 403)}
-HEALTH: dict[str, Any] = {"response_model": Health, "responses": errors(503)}
+HEALTH: dict[str, Any] = {"response_model": Health, "responses": errors(403, 503)}
 METRICS: dict[str, Any] = {"response_class": PlainTextResponse, "responses": errors(401, 403)}
 
 
@@ -265,9 +286,12 @@ def page(schema: dict[str, Any]) -> str:
     """The API as one plain HTML page, from its OpenAPI description."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>froster: API</title>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
         '<link rel=icon href="page/icon.svg" type="image/svg+xml">'
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:54rem;margin:2rem auto;padding:0 1rem;"
-        "color:#222;background:#fff}pre{background:#f3f5f7;padding:.8rem;overflow:auto}table{border-collapse:collapse}"
+        "<style>:root{color-scheme:light dark}"
+        "body{font:16px/1.5 system-ui,sans-serif;max-width:54rem;margin:2rem auto;padding:0 1rem;"
+        "color:light-dark(#222,#e6e6e6);background:light-dark(#fff,#0f1412)}"
+        "pre{background:light-dark(#f3f5f7,#1d2522);padding:.8rem;overflow:auto}table{border-collapse:collapse}"
         "td,th{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0}</style>",
         f"<h1>froster {escape(schema['info']['version'])}: API</h1>",
         *(f"<p>{escape(line)}</p>" for line in schema["info"]["description"].split("\n") if line),
@@ -301,4 +325,5 @@ def example_answers(operation: dict[str, Any], schema: dict[str, Any]) -> list[s
 
 
 def escape(text: str) -> str:
-    return html.escape(text)
+    """HTML of a text in which backticks stand around code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))

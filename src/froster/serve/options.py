@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary
 from froster.errors import FrosterError
@@ -32,6 +32,8 @@ class Options:
 
 class TextRequest(BaseModel):
     """The body of `POST /v1/embed/text`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     texts: list[str] = Field(min_length=1)
     model: str | None = None

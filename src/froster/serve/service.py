@@ -93,9 +93,11 @@ class Service:
             self.typical_seconds += 0.1 * (time.monotonic() - begin - self.typical_seconds)
 
     async def body(self, request: Request, limit: int) -> Body:
-        """The body of a request, still to be read. Raises `RequestError` when the server has no place for it now."""
+        """The body of a request, still to be read. Raises `RequestError` for a query, and where no place is free."""
         body = Body(request, self.closing, limit)
         try:
+            if request.url.query:  # a field that was sent there would be missing without a word
+                raise bad_request("Send everything in the body: this address takes no query.")
             self.check_queue()
         except RequestError:
             await body.discard()
