@@ -1,0 +1,14 @@
+"""A few of the command lines of tests/fuzz/command_lines.py."""
+
+from pathlib import Path
+
+from fuzz.command_lines import commands, fuzz
+
+
+def test_hostile_command_lines_end_in_words(tmp_path: Path) -> None:
+    results = list(fuzz(40, 1, tmp_path))
+    bad = [(line, found) for line, found, _ in results if not found.startswith(("refused", "status 0"))]
+    assert not bad
+    refused = sum(found == "refused" for _, found, _ in results)
+    assert refused > 30
+    assert ("data", "check") in commands()
