@@ -327,7 +327,7 @@ def test_recognizer_agrees_with_the_cpu(precision: str) -> None:
     videos = [draw_video(1, number, 16, 64, "easy") for number in range(4)]
     on_gpu = Recognizer("puppets", actions, device="cuda", precision=precision)
     on_cpu = Recognizer("puppets", actions, device="cpu", precision="float32")
-    assert on_gpu.dtype == (torch.float32 if precision == "float32" else torch.bfloat16)
+    assert on_gpu.runtime.dtype == (torch.float32 if precision == "float32" else torch.bfloat16)
     tolerance = 1e-4 if precision == "float32" else 0.02
     for video in videos:
         ours, theirs = on_gpu.predict(video).similarities, on_cpu.predict(video).similarities
