@@ -569,9 +569,9 @@ def recall(videos: Sequence[LabelledVideo], journal: Path) -> dict[LabelledVideo
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
             path, size, changed, start, end, error, warning = json.loads(line)
-        except ValueError:  # cut short by a kill
+            known[path, size, changed, start, end] = error, warning
+        except (ValueError, TypeError):  # cut short by a kill, or damaged
             continue
-        known[path, size, changed, start, end] = error, warning
     keys = {video: identity(video) for video in videos}
     return {video: known[key] for video, key in keys.items() if key in known}
 

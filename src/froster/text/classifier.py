@@ -193,9 +193,14 @@ def store(classes: Tensor, cut: int, path: Path) -> None:
     try:
         with replace_when_written(path) as temporary:
             safetensors.torch.save_file({"classes": classes}, temporary, metadata=metadata)
-    except (OSError, SafetensorError):
-        # A read-only or full disk costs the next run some time, not this run its result.
-        return
+    except (OSError, SafetensorError) as error:  # costs the next run some time, not this run its result
+        reason = getattr(error, "strerror", None) or error
+        warnings.warn(
+            f"The class embeddings cannot be kept in {path.parent} ({reason}): the next run computes "
+            "them again. The environment variable FROSTER_CACHE moves the cache.",
+            FrosterWarning,
+            stacklevel=3,
+        )
 
 
 def matrix_digest(classes: Tensor) -> str:

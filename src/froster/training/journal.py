@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from froster.errors import FrosterError
 from froster.extras import needs_extra
+from froster.files import writing
 from froster.progress import ProgressBar
 
 NOT_CURVES = ("step", "clips", "seconds")
@@ -23,7 +24,8 @@ class Journal:
         path = folder / "log.jsonl"
         written = read_log(path)
         self.seconds_before: float = written[-1]["seconds"] if written else 0.0
-        self.log = path.open("a", encoding="utf-8")
+        with writing(path):
+            self.log = path.open("a", encoding="utf-8")
         self.board = tensorboard_writer(folder / "tensorboard", start) if tensorboard else None
         self.bar = ProgressBar("Training", steps, start, "steps", show)
         self.clips, self.began = 0, time.perf_counter()
@@ -36,7 +38,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.__exit__(kind, error, trace)
-        self.log.close()
+        with writing(Path(self.log.name)):
+            self.log.close()
         if self.board:
             self.board.close()
 
@@ -47,8 +50,9 @@ class Journal:
         seconds = time.perf_counter() - self.began
         # NaN and infinity are no JSON.
         finite = {name: value if math.isfinite(value) else None for name, value in taken.items()}
-        self.log.write(json.dumps({**finite, "seconds": round(self.seconds_before + seconds, 3)}) + "\n")
-        self.log.flush()
+        with writing(Path(self.log.name)):
+            self.log.write(json.dumps({**finite, "seconds": round(self.seconds_before + seconds, 3)}) + "\n")
+            self.log.flush()
         if self.board:
             for name, value in taken.items():
                 if name not in NOT_CURVES:
