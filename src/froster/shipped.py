@@ -20,7 +20,7 @@ def existing_recipe(path: Path, folder: Path = Path()) -> Path:
     """The file itself, in `folder`, or the recipe of froster that its name stands for (`recipes/NAME.yaml`, `NAME`)."""
     if (folder / path).is_file():
         return folder / path
-    name, shipped = path.with_suffix("").as_posix().removeprefix("recipes/"), shipped_recipes()
+    name, shipped = path.as_posix().removesuffix(path.suffix).removeprefix("recipes/"), shipped_recipes()
     if name not in shipped:
         hint = did_you_mean(name, shipped)
         raise FrosterError(f"There is no recipe {path}, neither as a file nor among froster's own; {hint}")
