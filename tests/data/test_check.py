@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from froster.data import check
@@ -152,6 +154,46 @@ def test_files_that_break_off_are_named_but_kept(tmp_path: Path, shared: Path) -
     assert [video for video, _ in report.partial] == ["brush_hair/corrupted.mp4"]
     assert "28 of 50" in report.partial[0][1]
     assert "brush_hair/corrupted.mp4" in manifest_labels(report)
+
+
+def write_damaged_in_between(path: Path) -> None:
+    """100 frames of which the first, the middle and the last are sound, and some after the 20th are not."""
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        options = {"preset": "ultrafast", "bf": "0", "g": "10", "x264-params": "scenecut=0"}
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.width = stream.height = 64
+        for _ in range(100):
+            image = noise.integers(0, 256, (64, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][20]
+    content = bytearray(path.read_bytes())
+    middle = packet.pos + packet.size // 2
+    content[middle : middle + 12] = bytes(byte ^ 0x5A for byte in content[middle : middle + 12])
+    path.write_bytes(content)
+
+
+def test_a_thorough_check_finds_damage_between_the_frames_of_a_quick_one(tmp_path: Path, opened: list[Path]) -> None:
+    standin = STANDINS["class_folders"](tmp_path / "clips")
+    write_damaged_in_between(standin.root / "brush_hair" / "damaged.mp4")
+    quick = checked(standin, tmp_path, decode_all=True)
+    assert (quick.unreadable, quick.partial) == ([], [])
+
+    report = checked(standin, tmp_path, thorough=True)
+    ((video, reason),) = report.partial
+    assert video == "brush_hair/damaged.mp4"
+    assert reason == "10 of 100 frames are damaged; the 90 sound frames are used"
+    with (tmp_path / "manifests" / "m.partial.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"path": str(standin.root / video), "reason": reason}]
+    assert report.complete and video in manifest_labels(report)
+
+    opened.clear()
+    for settings in ({"thorough": True}, {"decode_all": True}, {}):  # a quick check after a thorough one reads no file
+        assert checked(standin, tmp_path, **settings).to_json() == report.to_json()
+    assert opened == []
 
 
 def test_no_file_is_decoded_twice(tmp_path: Path, opened: list[Path]) -> None:

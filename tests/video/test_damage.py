@@ -224,6 +224,13 @@ def test_a_pipe_reads_the_stream_that_a_file_gives(tmp_path, two_streams, number
     assert max(number_of(frame) for frame in decode_frames(path).frames) == 89
 
 
+def test_a_pipe_counts_the_frames_of_an_avi_with_b_frames(tmp_path, video, number_of):
+    path, sliding = video("reordered.avi", 90, options={"bf": "2"}), Sliding(1, 1, 8)
+    of_file = list(read_windows(path, sliding, number_of))
+    assert [window.end for window in of_file] == [1, 2, 3]
+    assert through_pipe(path, tmp_path / "pipe", sliding, number_of) == of_file
+
+
 def test_the_handed_file_with_two_streams(shared, tmp_path):
     path, sliding = shared / "files_that_fail" / "two-video-streams.mkv", Sliding(1, 1, 4)
     of_file = list(read_windows(path, sliding, lambda image: image.shape))

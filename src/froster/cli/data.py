@@ -40,6 +40,9 @@ def check(
     decode: Annotated[
         bool, typer.Option("--decode", help="Open every video and decode its first, middle and last frame.")
     ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Decode every frame of every video, to find damage anywhere in it.")
+    ] = False,
     workers: WorkersOption = 2,
     test_share: Annotated[
         float | None,
@@ -56,7 +59,7 @@ def check(
 
     The lists are found where people keep them (annotations, labels, ucfTrainTestlist, ...); without any, classes and
     splits are those of the folders. What is missing or cannot be read is listed in files beside the manifest; where
-    there is any, the exit status is 1. With --decode, a run that was stopped goes on where it was.
+    there is any, the exit status is 1. With --decode or --thorough, a run that was stopped goes on where it was.
 
     Example: froster data check videos/UCF-101 --dataset ucf-101 --decode
     """
@@ -87,6 +90,7 @@ def check(
             lists or [],
             out,
             decode_all=decode,
+            thorough=thorough,
             workers=workers,
             test_share=test_share,
             seed=seed,
@@ -132,7 +136,8 @@ def show(report: "DataReport", screen: "Screen") -> None:
         show_some(f"{videos(len(reasons))} not readable and left out, listed in {file}:", reasons, screen)
     if report.partial:
         reasons = [f"{video}: {reason}" for video, reason in report.partial]
-        show_some(f"{videos(len(reasons))} readable only in part:", reasons, screen)
+        file = beside(report.manifest, "partial.csv")
+        show_some(f"{videos(len(reasons))} readable only in part, listed in {file}:", reasons, screen)
     if report.foreign:
         kind = "Labels" if report.lists else "Folders"
         names = [

@@ -146,6 +146,7 @@ def check_data(
     manifest: Path,
     *,
     decode_all: bool = False,
+    thorough: bool = False,
     workers: int = 2,
     test_share: float | None = None,
     seed: int = 0,
@@ -154,10 +155,10 @@ def check_data(
     """Compare a folder with its data set's lists, or with its own class folders, and write the manifest.
 
     `lists`: list files or folders of them; without any, those are taken that lie where people keep them. With
-    `decode_all` every video is opened and three of its frames decoded; results are kept in `NAME.decoded.jsonl` beside
-    the manifest, so that no file is decoded twice while it stays the same. `NAME.missing.txt` and `NAME.unreadable.csv`
-    appear beside it where they have something to say. `test_share` of each class's readable clips, as far as that is
-    known, become the split test.
+    `decode_all` every video is opened and three of its frames decoded, with `thorough` all of them; results are kept in
+    `NAME.decoded.jsonl` beside the manifest, so that no file is decoded twice while it stays the same.
+    `NAME.missing.txt`, `NAME.unreadable.csv` and `NAME.partial.csv` appear beside it where they have something to say.
+    `test_share` of each class's readable clips, as far as that is known, become the split test.
 
     Raises `FrosterError`: no videos, no classes, lists that are of something else, nothing to put into a manifest.
     """
@@ -182,7 +183,10 @@ def check_data(
         if test_share is not None and any(row.splits for row in rows):
             raise FrosterError(f"{root} has folders for its splits; leave out `test_share=`.")
     videos, journal = labelled_videos(rows), beside(manifest, "decoded.jsonl")
-    verdicts = decode_videos(videos, journal, workers, seen) if decode_all else recall(videos, journal)
+    if decode_all or thorough:
+        verdicts = decode_videos(videos, journal, workers, thorough, seen)
+    else:
+        verdicts = recall(videos, journal)
     bad = {video: verdict[0] for video, verdict in verdicts.items() if verdict[0]}
     if test_share is not None:
         rows = with_test_split(rows, {video.path for video in bad}, test_share, seed)
@@ -259,17 +263,10 @@ def bare_name(path: str) -> str:
 
 def write_report(report: DataReport, folder: Path) -> None:
     """The manifest and, beside it, what is missing and what cannot be read; lists with nothing in them go away."""
-    missing, unreadable = beside(report.manifest, "missing.txt"), beside(report.manifest, "unreadable.csv")
-    write_or_remove(missing, "".join(f"{name}\n" for name in report.missing))
-    table = io.StringIO()
-    if report.unreadable:
-        csv.writer(table, lineterminator="\n").writerows(
-            [
-                ("path", "reason"),
-                *((csv_cell(str(folder / video)), csv_cell(reason)) for video, reason in report.unreadable),
-            ]
-        )
-    write_or_remove(unreadable, table.getvalue())
+    unreadable = beside(report.manifest, "unreadable.csv")
+    write_or_remove(beside(report.manifest, "missing.txt"), "".join(f"{name}\n" for name in report.missing))
+    write_or_remove(unreadable, table_of_reasons(report.unreadable, folder))
+    write_or_remove(beside(report.manifest, "partial.csv"), table_of_reasons(report.partial, folder))
     if not report.videos:
         if report.unreadable:
             raise FrosterError(
@@ -277,6 +274,15 @@ def write_report(report: DataReport, folder: Path) -> None:
             )
         raise FrosterError(f"The lists {listed(map(str, report.lists))} give no class to any video that is there.")
     write_manifest(report.manifest, report.videos)
+
+
+def table_of_reasons(videos: Sequence[tuple[str, str]], folder: Path) -> str:
+    """CSV of path and reason; empty without any."""
+    table = io.StringIO()
+    rows = [(csv_cell(str(folder / video)), csv_cell(reason)) for video, reason in videos]
+    if rows:
+        csv.writer(table, lineterminator="\n").writerows([("path", "reason"), *rows])
+    return table.getvalue()
 
 
 def write_or_remove(path: Path, text: str) -> None:
@@ -524,13 +530,14 @@ def split_order(name: str) -> tuple[int, str]:
 
 
 def decode_videos(
-    videos: Sequence[LabelledVideo], journal: Path, workers: int, seen: Seen | None = None
+    videos: Sequence[LabelledVideo], journal: Path, workers: int, thorough: bool = False, seen: Seen | None = None
 ) -> dict[LabelledVideo, Verdict]:
     """What is wrong with each video, decoding those that the journal does not know as they are now.
 
-    `workers` threads open, survey and decode; every verdict is on the disk before the next but a few begins.
+    `workers` threads open, survey and decode, with `thorough` every frame; every verdict is on the disk before the next
+    but a few begins.
     """
-    verdicts = recall(videos, journal)
+    verdicts = recall(videos, journal, thorough)
     new = [video for video in dict.fromkeys(videos) if video not in verdicts]
     if not new:
         return verdicts
@@ -544,14 +551,14 @@ def decode_videos(
             video, key, verdict = waiting.popleft()
             verdicts[video] = verdict.result()
             if key is not None:
-                file.write(json.dumps([*key, *verdicts[video]]).encode() + b"\n")
+                file.write(json.dumps([*key, *verdicts[video], thorough]).encode() + b"\n")
                 file.flush()
             if seen is not None:
                 seen(len(verdicts), len(set(videos)))
 
         try:
             for video in new:
-                waiting.append((video, identity(video), pool.submit(look_at, video)))
+                waiting.append((video, identity(video), pool.submit(check_video, video, thorough)))
                 if len(waiting) > 4 * workers:
                     note()
             while waiting:
@@ -561,17 +568,18 @@ def decode_videos(
     return verdicts
 
 
-def recall(videos: Sequence[LabelledVideo], journal: Path) -> dict[LabelledVideo, Verdict]:
-    """The verdicts that a journal has on videos whose files have not changed since."""
+def recall(videos: Sequence[LabelledVideo], journal: Path, thorough: bool = False) -> dict[LabelledVideo, Verdict]:
+    """The verdicts that a journal has on videos whose files have not changed since; only thorough ones, if asked."""
     if not journal.exists():
         return {}
     known = dict[Key, Verdict]()
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
-            path, size, changed, start, end, error, warning = json.loads(line)
-            known[path, size, changed, start, end] = error, warning
+            path, size, changed, start, end, error, warning, of_every_frame = json.loads(line)
         except (ValueError, TypeError):  # cut short by a kill, or damaged
             continue
+        if of_every_frame or not thorough:
+            known[path, size, changed, start, end] = error, warning
     keys = {video: identity(video) for video in videos}
     return {video: known[key] for video, key in keys.items() if key in known}
 
@@ -584,10 +592,16 @@ def identity(video: LabelledVideo) -> Key | None:
     return str(video.path), status.st_size, status.st_mtime_ns, video.start, video.end
 
 
-def look_at(video: LabelledVideo) -> Verdict:
-    """Open a video and decode the first, the middle and the last frame of its segment."""
+def check_video(video: LabelledVideo, thorough: bool = False) -> Verdict:
+    """Open a video and decode the first, the middle and the last frame of its segment, or with `thorough` all frames.
+
+    Returns why it cannot be read, and what part of it cannot (`"78 of 1000 frames are damaged; ..."`), each empty
+    where nothing is wrong.
+    """
 
     def choose(timeline: Timeline) -> NDArray[np.int64]:
+        if thorough:
+            return np.arange(len(timeline))
         return np.array([0, len(timeline) // 2, len(timeline) - 1])
 
     try:

@@ -104,9 +104,8 @@ def _read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[K
         return
     with decode._open(path) as (container, stream):
         demuxer = _Demuxer(container, stream)
-        counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
-        if counted or demuxer.first is None or demuxer.first.pts is None:
-            yield from _as_they_come(str(path), demuxer, demuxer, sliding, keep, counted)
+        if demuxer.counted:
+            yield from _as_they_come(str(path), demuxer, demuxer, sliding, keep)
         else:
             yield from _read_ahead(str(path), demuxer, sliding, keep)
         if demuxer.damaged_times:
@@ -215,6 +214,9 @@ class _Demuxer:
         self.damaged_times = 0  # frames that are left out, as nobody knows when they are shown
         packets = self._packets()
         self.first = next(packets, None)
+        # AVI stores when frames are decoded, not when they are shown: with B-frames, their order is all that is known.
+        reordered_avi = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+        self.counted = reordered_avi or self.first is None or self.first.pts is None
         self._all = chain([] if self.first is None else [self.first], packets)
 
     def __iter__(self) -> "Iterator[av.Packet[VideoStream]]":
@@ -482,12 +484,10 @@ def _as_they_come(
     packets: Iterable["av.Packet[VideoStream]"],
     sliding: Sliding,
     keep: Keep[Kept],
-    counted: bool = False,
 ) -> Iterator[Window[Kept]]:
     """Windows of a stream, or of a file whose frames are known only once they are decoded."""
     decoder, sound = decode.PacketDecoder(demuxer.stream, threads=1), SoundFrames()  # more would hold frames back
-    counted = counted or demuxer.first is None or demuxer.first.pts is None
-    plan = _Plan(sliding, 1 / demuxer.rate if counted else demuxer.tick, demuxer.rate)
+    plan = _Plan(sliding, 1 / demuxer.rate if demuxer.counted else demuxer.tick, demuxer.rate)
     kept: dict[int, Kept] = {}
     number = 0
 
@@ -500,7 +500,7 @@ def _as_they_come(
 
     for packet in chain(packets, [None]):
         for frame in sound(decoder(packet)):
-            pts = number if counted else frame.pts
+            pts = number if demuxer.counted else frame.pts
             number += 1
             if pts is None or pts in kept or (plan.zero is not None and pts < plan.begin):
                 continue
