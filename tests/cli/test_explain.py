@@ -101,3 +101,19 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == ["froster: none.mp4: there is no such file or folder."]
+
+
+def test_labels_descriptions_and_templates_are_those_of_predict(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("juggling balls\nbowing\n")
+    (tmp_path / "said.json").write_text(json.dumps({"bowing": "throws balls into the air"}))
+    (tmp_path / "prompts.txt").write_text("a drawing of {}.\n")
+    words = ("--labels-file", "labels.txt", "--descriptions", "said.json", "--templates", "prompts.txt")
+    result = froster(
+        "explain", video, "--label", "bowing", *words, "--models", "puppets", "--no-animation", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    predicted = froster(
+        "predict", video, *words, "--model", "puppets", "--views", 1, "--precision", "float32", cwd=tmp_path
+    )
+    scores = {row["label"]: row["score"] for row in json.loads(predicted.stdout)["predictions"]}
+    assert result.stdout == f"puppets: bowing {100 * scores['bowing']:.1f} %\n"

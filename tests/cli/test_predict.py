@@ -310,3 +310,44 @@ def test_none_of_these(videos: Path) -> None:
         assert wrong.returncode == 2
         assert message in wrong.stderr
         assert "Traceback" not in wrong.stderr
+
+
+def test_csv_on_a_terminal_shows_no_control_characters_and_elsewhere_is_exact(videos: Path, tmp_path: Path) -> None:
+    name = tmp_path / "\x1b[31mred.mp4"
+    shutil.copy(videos / "juggling-balls" / "5.mp4", name)
+    command = [FROSTER, "predict", name, "--labels", "=1+1, walking", "--model", "puppets", "--csv", "--views", "1"]
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(command, stdout=terminal, stderr=subprocess.DEVNULL) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while chunk := os.read(controller, 4096):
+                shown += chunk
+        except OSError:  # how a terminal ends
+            pass
+    os.close(controller)
+    assert process.returncode == 0
+    assert b"\x1b" not in shown
+    assert "\u241b[31mred.mp4" in shown.decode()
+    for more, cell in (((), "'=1+1"), (("--raw-csv",), "=1+1")):
+        result = froster(*command[1:], *more)
+        rows = list(csv.DictReader(io.StringIO(result.stdout, newline="")))
+        assert {row["label"] for row in rows} == {cell, "walking"}
+        assert {row["video"] for row in rows} == {str(name)}
+
+
+def test_standard_input_is_a_video_of_the_batch(videos: Path) -> None:
+    clip, other = videos / "juggling-balls" / "5.mp4", videos / "riding-a-bicycle" / "5.mp4"
+    command = [FROSTER, "predict", "-", other, "--labels", LABELS, "--model", "puppets", "--views", "1"]
+    result = subprocess.run(command, input=clip.read_bytes(), capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert (first["video"], second["video"]) == ("-", str(other))
+    alone = json.loads(froster(*command[1:2], clip, *command[4:]).stdout)
+    assert first["predictions"] == alone["predictions"]
+
+    result = subprocess.run(command, input=b"no video" * 100, capture_output=True, check=False)
+    assert result.returncode == 1
+    errors = [line for line in map(json.loads, result.stdout.splitlines()) if "error" in line]
+    assert [line["video"] for line in errors] == ["-"]
+    assert errors[0]["error"].startswith("-: ")

@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,7 @@ def test_plot_table_and_segments(videos: Path, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "film-timeline.json").read_text())
     assert content["segments"] == [line]
     assert content["seconds"] == pytest.approx(15)
+    assert content["complete"] is True
     assert content["threshold"] == {"value": 2.0, "of": "contrast"}
     rows = list(csv.DictReader((tmp_path / "film-timeline.csv").open()))
     assert [(float(row["start"]), float(row["end"])) for row in rows] == [(second, second + 2) for second in range(14)]
@@ -186,9 +188,11 @@ def test_an_interrupted_file_writes_what_is_done(videos: Path, tmp_path: Path, m
     monkeypatch.setattr("froster.timeline.score_timeline", interrupted)
     result = froster(videos / "film.mp4", *LABELS, "--out", "many")
     assert result.exit_code == 130
-    assert "Interrupted: what was done is written." in result.stderr
+    assert "Stopped after 00:10: what was done is written." in result.stderr
     assert len(list(csv.DictReader((tmp_path / "many.csv").open()))) == 9
-    (segment,) = json.loads((tmp_path / "many.json").read_text())["segments"]
+    content = json.loads((tmp_path / "many.json").read_text())
+    assert content["complete"] is False
+    (segment,) = content["segments"]
     assert (segment["start"], segment["end"]) == pytest.approx((5, 10), abs=1)
 
 
@@ -197,3 +201,54 @@ def test_nothing_stands_out(videos: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == ""
     assert json.loads(Path("7000-timeline.json").read_text())["segments"] == []
+
+
+def test_several_videos_each_with_its_files_and_a_bad_one_does_not_end_them(videos: Path, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(videos / "film.mp4", tmp_path / "one" / "clip.mp4")
+    shutil.copy(videos / "film.mp4", tmp_path / "two" / "clip.mp4")
+    (tmp_path / "one" / "broken.mp4").write_bytes(b"no video" * 100)
+    result = froster("one", "missing.mp4", "two/clip.mp4", *LABELS, "--stride", 2, "--out", "found")
+    assert result.exit_code == 1, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["video"] for line in lines if "error" in line] == ["missing.mp4", "one/broken.mp4"]
+    assert [line["video"] for line in lines if "label" in line] == ["one/clip.mp4", "two/clip.mp4"]
+    assert "2 of 4 videos could not be used" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "found").glob("*.json")) == [
+        "clip-2-timeline.json",
+        "clip-timeline.json",
+    ]
+    first, second = (json.loads((tmp_path / "found" / f"clip{n}-timeline.json").read_text()) for n in ("", "-2"))
+    assert first.pop("video") == "one/clip.mp4" and second.pop("video") == "two/clip.mp4"
+    assert first == second
+
+
+def test_descriptions_change_the_similarities(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "said.json").write_text(json.dumps({"riding a bicycle": "playing guitar"}))
+    rows = {}
+    for name, more in (("bare", ()), ("described", ("--descriptions", "said.json"))):
+        result = froster(videos / "film.mp4", *LABELS, "--stride", 4, "--out", name, *more)
+        assert result.exit_code == 0, result.output
+        rows[name] = list(csv.DictReader((tmp_path / f"{name}.csv").open()))
+
+    def moved(label: str) -> float:
+        column = f"similarity: {label}"
+        pairs = zip(rows["bare"], rows["described"], strict=True)
+        return max(abs(float(one[column]) - float(other[column])) for one, other in pairs)
+
+    assert moved("riding a bicycle") > 0.01
+    assert moved("playing guitar") < 1e-4
+
+
+def test_cells_that_a_spreadsheet_would_run_are_quoted_unless_raw(videos: Path, tmp_path: Path) -> None:
+    labels = ("--labels", "=riding a bicycle, playing guitar", "--model", "puppets", "--stride", "2")
+    for more, cell in (((), "'=riding a bicycle"), (("--raw-csv",), "=riding a bicycle")):
+        result = froster(videos / "film.mp4", *labels, "--out", "cells", *more)
+        assert result.exit_code == 0, result.output
+        header, *rows = csv.reader((tmp_path / "cells.csv").open())
+        assert header[3:5] == [cell, "playing guitar"]
+        assert {row[2] for row in rows} == {"", cell}
+        assert {s["label"] for s in json.loads((tmp_path / "cells.json").read_text())["segments"]} == {
+            "=riding a bicycle"
+        }

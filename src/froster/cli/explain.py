@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.options import DeviceOption
+from froster.cli.options import DescriptionsOption, DeviceOption, LabelsFileOption, TemplatesOption
 from froster.cli.terminal import Screen, echo
-from froster.cli.vocabularies import tell_of_templates
-from froster.errors import FrosterError
+from froster.cli.vocabularies import WHICH_ACTIONS, tell_of_templates
+from froster.errors import FrosterError, VideoError
 
 
 class KindName(StrEnum):
@@ -19,12 +19,17 @@ class KindName(StrEnum):
 
 
 def explain(
-    video: Annotated[str, typer.Argument(help="A video file, or a folder of pictures.")],
+    video: Annotated[
+        str, typer.Argument(help="A video file, a folder of pictures, an http(s) URL, or - (standard input).")
+    ],
     label: Annotated[str, typer.Option(help="The action that is explained.")],
     labels: Annotated[
         str | None,
         typer.Option(help='The actions that it competes with, "a, b, c" or a vocabulary; by default those of a run.'),
     ] = None,
+    labels_file: LabelsFileOption = None,
+    descriptions: DescriptionsOption = None,
+    templates: TemplatesOption = None,
     models: Annotated[
         str, typer.Option(help="name=MODEL, …, each what `froster predict --model` takes; frozen=puppets,froster=RUN.")
     ] = "auto",
@@ -48,35 +53,51 @@ def explain(
     from froster.picture import check_picture_path
     from froster.provenance import stored_provenance
     from froster.recognizer import Recognizer
-    from froster.text.labels import check_labels, parse_labels
-    from froster.video import find_videos
+    from froster.text.descriptions import describe_labels
+    from froster.text.labels import check_labels, parse_labels, read_labels
+    from froster.text.prompts import read_templates
+    from froster.video import find_videos, spooled
+    from froster.video.spool import is_spooled
 
+    if labels is not None and labels_file is not None:
+        raise FrosterError(WHICH_ACTIONS)
     named = named_models(models)
     if out.suffix.lower() != ".png":
         raise FrosterError(f"--out {out} must end in .png; the films are written beside it.")
     check_picture_path(out)
     if labels is not None:
         wanted = parse_labels(labels)
+    elif labels_file is not None:
+        wanted = read_labels(labels_file)
     else:
         known = (stored_provenance(model).labels for model in named.values())
         wanted = next(filter(None, known), {})
     wanted = wanted if label.strip() in wanted else {**check_labels([label], "--label"), **wanted}
-    found = find_videos([video])
-    if len(found) != 1:
-        raise FrosterError(f"{video} holds {len(found)} videos; name one of them.")
+    if descriptions is not None:
+        wanted = describe_labels(wanted, descriptions)
+    prompts = read_templates(templates) if templates is not None else None
+    if not is_spooled(video):
+        found = find_videos([video])
+        if len(found) != 1:
+            raise FrosterError(f"{video} holds {len(found)} videos; name one of them.")
     messages = Screen(stderr=True, soft_wrap=True)
     if named == {"auto": "auto"}:
         model, why = default_model()
         messages.print(why)
         named = {model: model}
     for model in named.values():
-        tell_of_templates(model, None)
-    with messages.status("Looking"):
+        tell_of_templates(model, prompts)
+    with messages.status("Looking"), spooled(video if is_spooled(video) else found[0]) as path:
         recognizers = {
-            name: Recognizer(model, wanted, views=1, frames=frames, device=device, precision="float32")
+            name: Recognizer(
+                model, wanted, templates=prompts, views=1, frames=frames, device=device, precision="float32"
+            )
             for name, model in named.items()
         }
-        explanation = explain_video(found[0], label.strip(), recognizers, kind.value)
+        try:
+            explanation = explain_video(path, label.strip(), recognizers, kind.value)
+        except VideoError as error:
+            raise VideoError(str(error).replace(str(path), video if is_spooled(video) else str(path))) from error
         files = save_explanation(explanation, out, animation)
     if explanation.warning:
         messages.print(f"warning: {explanation.warning}")

@@ -70,3 +70,9 @@ BaseOption = Annotated[
     Option(help="Classes seen in training: names, a vocabulary or a file; their clips are compared with them."),
 ]
 NovelOption = Annotated[str | None, Option(help="Classes not seen in training, in the same way; with --base only.")]
+
+# Tables.
+RawCsvOption = Annotated[
+    bool,
+    Option("--raw-csv", help="Keep cells that begin with = + - @ as they are; without it a ' is put before them."),
+]

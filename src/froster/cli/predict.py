@@ -1,7 +1,8 @@
 """`froster predict`: videos and action names in, ranked actions out."""
 
-import csv
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,12 +18,13 @@ from froster.cli.options import (
     ModelOption,
     Precision,
     PrecisionOption,
+    RawCsvOption,
     SamplingOption,
     StudentOption,
     TemplatesOption,
     ViewsOption,
 )
-from froster.cli.terminal import Screen, echo_json
+from froster.cli.terminal import Screen, echo_csv, echo_json
 from froster.cli.vocabularies import WHICH_ACTIONS, labels_of, tell_of_templates
 from froster.errors import FrosterError, VideoError
 
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
 def predict(
     videos: Annotated[
-        list[str], typer.Argument(help="Videos, folders of them, globs; a folder of pictures is a video.")
+        list[str],
+        typer.Argument(
+            help="Videos, folders of them, globs, http(s) URLs, or - (standard input); a folder of pictures is a video."
+        ),
     ],
     labels: LabelsOption = None,
     labels_file: LabelsFileOption = None,
@@ -60,6 +65,7 @@ def predict(
         bool,
         typer.Option("--csv", help="CSV: video, rank, label, score, similarity, and the threshold if there is one."),
     ] = False,
+    raw_csv: RawCsvOption = False,
     picture: Annotated[
         Path | None,
         typer.Option(help="Also draw frames and ranked labels into this file (.png, .svg, .pdf)."),
@@ -92,7 +98,6 @@ def predict(
     if descriptions is not None:
         wanted = describe_labels(wanted, descriptions)
     prompts = read_templates(templates) if templates is not None else None
-    paths, failures = find_all(videos)
 
     as_table = sys.stdout.isatty() and not as_json and not as_csv
     errors = Screen(stderr=True, soft_wrap=True)
@@ -104,83 +109,93 @@ def predict(
         show = partial(show_table, top=top, screen=screen)
     elif as_csv:
         header = ["video", "rank", "label", "score", "similarity"]
-        csv.writer(sys.stdout).writerow(header + ["threshold"] * (threshold is not None or bool(negatives)))
-        show = partial(show_csv, top=top)
+        echo_csv(header + ["threshold"] * (threshold is not None or bool(negatives)))
+        show = partial(show_csv, top=top, raw=raw_csv)
     else:
         show = partial(show_json, top=top)
 
-    def fail(video: str, error: VideoError) -> None:
-        failures[video] = error
-        messages.print(f"error: {error}")
-        if not as_table and not as_csv:
-            show_json_error(video, error)
+    with ExitStack() as temporary:
+        sources, failures = find_all(videos, temporary)
 
-    if labels is None and labels_file is None:
-        messages.print(f"Using the {len(wanted)} label{'s' * (len(wanted) > 1)} the model was trained on.")
-    tell_of_templates(model, prompts)
-    for name, missing in list(failures.items()):
-        fail(name, missing)
-    predictions: list[Prediction] = []
-    if paths:
-        if model == "auto":
-            model, why = default_model()
-            messages.print(why)
-        with screen.status(f"Loading {model} and reading {len(wanted)} labels"):
-            recognizer = Recognizer(
-                load_model(model, student, seed=0),
-                wanted,
-                templates=prompts,
-                views=views,
-                frames=frames,
-                sampling=None if sampling is None else sampling.value,
-                device=device,
-                precision=precision.value,
-            )
-        network, numbers = recognizer.model.name, str(recognizer.runtime.dtype).removeprefix("torch.")
-        how = f"{recognizer.clip_sampling.views} x {recognizer.clip_sampling.frames} frames"
-        how += f" ({recognizer.clip_sampling.sampling} sampling)" * (recognizer.clip_sampling.sampling != "uniform")
-        messages.print(f"{network} on {model}, {how}, {numbers} on {recognizer.device}")
-        if negatives:
-            from froster.video import find_videos
+        def fail(video: str, error: VideoError) -> None:
+            failures[video] = error
+            messages.print(f"error: {error}")
+            if not as_table and not as_csv:
+                show_json_error(video, error)
 
-            unnamed = find_videos(negatives)
-            with screen.status(f"Looking at {len(unnamed)} negatives"):
-                threshold = recognizer.calibrate_threshold(unnamed, false_alarms=false_alarms)
-            messages.print(f"Named above a similarity of {threshold:.3f}.")
-        with progress_bar(screen, hide=len(paths) < 2) as bar:
-            for video, result in bar.track(
-                recognizer.predict_many(paths, threshold=threshold), len(paths), description="Recognising"
-            ):
-                if isinstance(result, VideoError):
-                    fail(video, result)
-                    continue
-                if result.warning:
-                    messages.print(f"warning: {result.warning}")
-                show(result)
-                predictions.append(result)
-    if picture is not None and predictions:
-        save_picture(predictions, picture, top)
-        messages.print(f"See {picture}")
-    if failures:
-        if len(failures) + len(predictions) > 1:
-            messages.print(f"{len(failures)} of {len(failures) + len(predictions)} videos could not be used:")
-            for failure in failures.values():
-                messages.print(f"  {failure}")
-        raise typer.Exit(1)
+        if labels is None and labels_file is None:
+            messages.print(f"Using the {len(wanted)} label{'s' * (len(wanted) > 1)} the model was trained on.")
+        tell_of_templates(model, prompts)
+        for name, missing in list(failures.items()):
+            fail(name, missing)
+        predictions: list[Prediction] = []
+        if sources:
+            if model == "auto":
+                model, why = default_model()
+                messages.print(why)
+            with screen.status(f"Loading {model} and reading {len(wanted)} labels"):
+                recognizer = Recognizer(
+                    load_model(model, student, seed=0),
+                    wanted,
+                    templates=prompts,
+                    views=views,
+                    frames=frames,
+                    sampling=None if sampling is None else sampling.value,
+                    device=device,
+                    precision=precision.value,
+                )
+            network, numbers = recognizer.model.name, str(recognizer.runtime.dtype).removeprefix("torch.")
+            how = f"{recognizer.clip_sampling.views} x {recognizer.clip_sampling.frames} frames"
+            how += f" ({recognizer.clip_sampling.sampling} sampling)" * (recognizer.clip_sampling.sampling != "uniform")
+            messages.print(f"{network} on {model}, {how}, {numbers} on {recognizer.device}")
+            if negatives:
+                from froster.video import find_videos
+
+                unnamed = find_videos(negatives)
+                with screen.status(f"Looking at {len(unnamed)} negatives"):
+                    threshold = recognizer.calibrate_threshold(unnamed, false_alarms=false_alarms)
+                messages.print(f"Named above a similarity of {threshold:.3f}.")
+            with progress_bar(screen, hide=len(sources) < 2) as bar:
+                results = recognizer.predict_many(sources, threshold=threshold)
+                for path, result in bar.track(results, len(sources), description="Recognising"):
+                    video = sources[Path(path)]
+                    if isinstance(result, VideoError):
+                        fail(video, VideoError(str(result).replace(path, video)))
+                        continue
+                    if result.warning:
+                        messages.print(f"warning: {result.warning}")
+                    show(replace(result, video=video))
+                    predictions.append(result)
+        if picture is not None and predictions:
+            save_picture(predictions, picture, top)
+            messages.print(f"See {picture}")
+        if failures:
+            if len(failures) + len(predictions) > 1:
+                messages.print(f"{len(failures)} of {len(failures) + len(predictions)} videos could not be used:")
+                for failure in failures.values():
+                    messages.print(f"  {failure}")
+            raise typer.Exit(1)
 
 
-def find_all(names: list[str]) -> tuple[list[Path], dict[str, VideoError]]:
-    """All videos that the names stand for, each once, and the names that stand for none."""
-    from froster.video import find_videos
+def find_all(names: list[str], temporary: ExitStack) -> tuple[dict[Path, str], dict[str, VideoError]]:
+    """All videos that the names stand for, each once, with what they are called, and the names that stand for none.
 
-    paths: dict[Path, None] = {}
+    URLs and standard input become temporary files, until `temporary` is closed.
+    """
+    from froster.video import find_videos, spooled
+    from froster.video.spool import is_spooled
+
+    sources: dict[Path, str] = {}
     failures: dict[str, VideoError] = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         try:
-            paths |= dict.fromkeys(find_videos([name]))
+            if is_spooled(name):
+                sources[temporary.enter_context(spooled(name))] = name
+            else:
+                sources |= {path: str(path) for path in find_videos([name])}
         except VideoError as error:
             failures[name] = error
-    return list(paths), failures
+    return sources, failures
 
 
 def show_json(prediction: "Prediction", top: int) -> None:
@@ -201,14 +216,13 @@ def show_json_error(video: str, error: VideoError) -> None:
     echo_json({"video": video, "error": str(error)})
 
 
-def show_csv(prediction: "Prediction", top: int) -> None:
+def show_csv(prediction: "Prediction", top: int, raw: bool) -> None:
     from froster.files import csv_cell
 
-    rows = csv.writer(sys.stdout)
+    cell = str if raw else csv_cell
     for rank, (name, score) in enumerate(prediction.ranked[:top], start=1):
-        row = [csv_cell(prediction.video), rank, csv_cell(name), score, prediction.similarities[name]]
-        rows.writerow(row if prediction.threshold is None else [*row, prediction.threshold])
-    sys.stdout.flush()
+        row = [cell(prediction.video), rank, cell(name), score, prediction.similarities[name]]
+        echo_csv(row if prediction.threshold is None else [*row, prediction.threshold])
 
 
 def show_table(prediction: "Prediction", top: int, screen: "Screen") -> None:

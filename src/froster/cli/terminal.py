@@ -4,6 +4,8 @@ File names, labels, checkpoints and what a container says of itself may hold esc
 obey. Everything that the commands print goes through `echo`, `warn` or a `Screen`.
 """
 
+import csv
+import io
 import json
 import re
 import sys
@@ -84,6 +86,23 @@ def echo_json(content: object, indent: int | None = None) -> None:
     """Print a result as JSON: exactly what it is, and nothing that a terminal would obey."""
     text = json.dumps(content, indent=indent, ensure_ascii=False)
     echo(re.sub(rf"{CONTROLS.pattern}|[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def echo_csv(row: Iterable[object]) -> None:
+    """Print a row of a table as CSV: exactly what it is, but on a terminal without its control characters.
+
+    Raises `OutputClosedError`.
+    """
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(row)
+    if sys.stdout.isatty():
+        echo(line.getvalue().removesuffix("\r\n"))
+        return
+    try:
+        sys.stdout.write(line.getvalue())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise OutputClosedError from None
 
 
 def warn(text: str) -> None:

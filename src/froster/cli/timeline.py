@@ -18,12 +18,13 @@ from froster.cli.options import (
     ModelOption,
     Precision,
     PrecisionOption,
+    RawCsvOption,
     StudentOption,
     TemplatesOption,
 )
 from froster.cli.terminal import Screen, echo, echo_json
 from froster.cli.vocabularies import WHICH_ACTIONS, labels_of, tell_of_templates
-from froster.errors import FrosterError
+from froster.errors import FrosterError, VideoError
 
 if TYPE_CHECKING:
     from froster.recognizer import Recognizer
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
 
 
 def timeline(
-    video: Annotated[
-        str,
-        typer.Argument(
-            help="A video, a folder of pictures, a camera (0, /dev/video0), a URL (rtsp://, http://), or -."
-        ),
+    videos: Annotated[
+        list[str],
+        typer.Argument(help="Videos, folders of them, globs, cameras (0, /dev/video0), URLs (rtsp://, http://), or -."),
     ],
     labels: LabelsOption = None,
     labels_file: LabelsFileOption = None,
@@ -55,8 +54,13 @@ def timeline(
     ] = 0.05,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="NAME", help="Writes NAME.png, NAME.csv, NAME.json. [default: VIDEO-timeline here]"),
+        typer.Option(
+            metavar="NAME",
+            help="Writes NAME.png, NAME.csv, NAME.json; of several videos a folder for them. "
+            "[default: VIDEO-timeline here]",
+        ),
     ] = None,
+    raw_csv: RawCsvOption = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
@@ -73,57 +77,137 @@ def timeline(
     from froster.text.descriptions import describe_labels
     from froster.text.prompts import read_templates
     from froster.timeline import USUAL_THRESHOLD
-    from froster.timeline.files import clock, write_timeline
-    from froster.video.stream import Sliding, is_stream, seconds_of
+    from froster.video.stream import Sliding, seconds_of
 
     wanted = labels_of(model, labels, labels_file)
     if descriptions is not None:
         wanted = describe_labels(wanted, descriptions)
     names = list(wanted)
     Sliding(window, stride, frames or 1)  # raises before anything is loaded
-    out = out or Path("stream-timeline" if is_stream(video) else f"{Path(video).stem}-timeline")
-    check_picture_path(out.with_name(f"{out.name}.png"))
-    length = seconds_of(video)
+    sources, failures = find_sources(videos)
+    several = len(sources) + len(failures) > 1
+    if not several:
+        for error in failures.values():
+            raise error
+    outs = outputs_of(sources, out, several)
+    for name in outs:
+        check_picture_path(name.with_name(f"{name.name}.png"))
+    if not several:
+        seconds_of(sources[0])  # raises before anything is loaded
     prompts = read_templates(templates) if templates is not None else None
     tell_of_templates(model, prompts)
 
     messages = Screen(stderr=True, soft_wrap=True)
-    if model == "auto":
-        model, why = default_model()
-        messages.print(why)
-    with messages.status(f"Loading {model} and reading {len(names)} labels"):
-        recognizer = Recognizer(
-            load_model(model, student, seed=0),
-            wanted,
-            templates=prompts,
-            views=1,
-            frames=frames,
-            device=device,
-            precision=precision.value,
-        )
-    threshold = USUAL_THRESHOLD
-    if negatives:
-        threshold = calibrate(recognizer, negatives, false_alarms, window, stride, messages)
+
+    def fail(video: str, error: VideoError) -> None:
+        failures[video] = error
+        messages.print(f"error: {error}")
+        if not sys.stdout.isatty():
+            echo_json({"video": video, "error": str(error)})
+
+    for video, missing in list(failures.items()):
+        fail(video, missing)
+    if sources:
+        if model == "auto":
+            model, why = default_model()
+            messages.print(why)
+        with messages.status(f"Loading {model} and reading {len(names)} labels"):
+            recognizer = Recognizer(
+                load_model(model, student, seed=0),
+                wanted,
+                templates=prompts,
+                views=1,
+                frames=frames,
+                device=device,
+                precision=precision.value,
+            )
+        threshold = USUAL_THRESHOLD
+        if negatives:
+            threshold = calibrate(recognizer, negatives, false_alarms, window, stride, messages)
+        for video, name in zip(sources, outs, strict=True):
+            try:
+                score_and_write(recognizer, video, name, window, stride, threshold, messages, several, raw_csv)
+            except VideoError as error:
+                if not several:
+                    raise
+                fail(video, error)
+    if failures:
+        messages.print(f"{len(failures)} of {len(failures.keys() | set(sources))} videos could not be used:")
+        for failure in failures.values():
+            messages.print(f"  {failure}")
+        raise typer.Exit(1)
+
+
+def find_sources(names: list[str]) -> tuple[list[str], dict[str, VideoError]]:
+    """All streams and videos that the names stand for, each once, and the names that stand for none."""
+    from froster.video import find_videos
+    from froster.video.stream import is_stream
+
+    sources: dict[str, None] = {}
+    failures: dict[str, VideoError] = {}
+    for name in names:
+        try:
+            sources |= dict.fromkeys([name] if is_stream(name) else map(str, find_videos([name])))
+        except VideoError as error:
+            failures[name] = error
+    return list(sources), failures
+
+
+def outputs_of(sources: list[str], out: Path | None, several: bool) -> list[Path]:
+    """The name of each source's files, without their suffixes; numbered where two sources are called the same."""
+    from froster.video.stream import is_stream
+
+    if out is not None and not several:
+        return [out]
+    outs: dict[Path, None] = {}
+    for source in sources:
+        name, number = "stream" if is_stream(source) else Path(source).stem, 1
+        while (found := (out or Path()) / f"{name}{f'-{number}' * (number > 1)}-timeline") in outs:
+            number += 1
+        outs[found] = None
+    return list(outs)
+
+
+def score_and_write(
+    recognizer: "Recognizer",
+    video: str,
+    out: Path,
+    window: float,
+    stride: float,
+    threshold: "Threshold",
+    messages: "Screen",
+    several: bool,
+    raw_csv: bool,
+) -> None:
+    """Score one video, show its segments and write its files, also where it is interrupted or breaks off."""
+    from froster.timeline.files import clock, write_timeline
+    from froster.video.stream import is_stream, seconds_of
+
     moments: list[Moment] = []
     segments: list[Segment] = []
     signal.signal(signal.SIGTERM, stop)
     interrupted, complete = 0, False
     try:
-        watch(recognizer, video, length, window, stride, threshold, messages, moments, segments)
+        length = seconds_of(video)
+        shown_as = video if several else None
+        watch(recognizer, video, length, window, stride, threshold, messages, moments, segments, shown_as)
         complete = True
     except KeyboardInterrupt as interrupt:
         interrupted = interrupt.args[0] if interrupt.args else signal.SIGINT
     finally:
         if moments:
-            files = write_timeline(out, video, moments, names, segments, threshold, complete)
+            names = list(recognizer.labels)
+            files = write_timeline(out, video, moments, names, segments, threshold, complete, raw_csv)
             if not complete:
                 messages.print(f"Stopped after {clock(moments[-1].end)}: what was done is written.")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if moments:
         if sys.stdout.isatty() and not is_stream(video):
+            if several:
+                echo(video)
             show_table(segments)
         messages.print(f"See {', '.join(map(str, files))}")
-    if interrupted and not is_stream(video):
+    if interrupted and (several or not is_stream(video)):
         raise typer.Exit(128 + interrupted)
 
 
@@ -172,8 +256,12 @@ def watch(
     messages: "Screen",
     moments: "list[Moment]",
     segments: "list[Segment]",
+    shown_as: str | None,
 ) -> None:
-    """Score the video into `moments` and `segments`, which an interrupt leaves filled; shows segments as they end."""
+    """Score the video into `moments` and `segments`, which an interrupt leaves filled; shows segments as they end.
+
+    `shown_as`: the video's name in the JSON of each segment, None for none.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from froster.timeline import SegmentFinder, score_timeline
@@ -188,7 +276,7 @@ def watch(
         segments.extend(new)
         for segment in new:
             if not sys.stdout.isatty():
-                echo_json(asdict(segment))
+                echo_json(({} if shown_as is None else {"video": shown_as}) | asdict(segment))
             elif live:
                 echo(f"{clock(segment.start)}-{clock(segment.end)}  {segment.label}  {segment.score:.2f}")
 

@@ -34,10 +34,12 @@ def write_timeline(
     segments: Sequence[Segment],
     threshold: Threshold,
     complete: bool = True,
+    raw_csv: bool = False,
 ) -> list[Path]:
     """Write `out`.png, `out`.csv and `out`.json; returns them.
 
-    `complete`: whether the video was read to its end, for the JSON.
+    `complete`: whether the video was read to its end, for the JSON. `raw_csv`: keep cells that a spreadsheet would run
+    as they are, rather than with a ' before them.
 
     The CSV has a row a window: start and end in seconds, the label it is named after, empty for none of them, the score
     of every label, and the similarity of every label; scores and similarities are empty in a gap. Its label is that
@@ -46,13 +48,14 @@ def write_timeline(
     png, table, data = (out.with_name(f"{out.name}.{suffix}") for suffix in ("png", "csv", "json"))
     with replace_when_written(png) as temporary:
         draw_timeline(title, moments, labels, segments, threshold).savefig(temporary)
+    cell = str if raw_csv else csv_cell
     with replace_when_written(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["start", "end", "label", *map(csv_cell, labels), *(f"similarity: {label}" for label in labels)])
+        rows.writerow(["start", "end", "label", *map(cell, labels), *(f"similarity: {label}" for label in labels)])
         for moment in moments:
             named = threshold.named(moment)
             values = [] if moment.is_gap else [f"{value:.6f}" for value in (*moment.scores, *moment.similarities)]
-            row = [f"{moment.start:.3f}", f"{moment.end:.3f}", "" if named is None else csv_cell(labels[named])]
+            row = [f"{moment.start:.3f}", f"{moment.end:.3f}", "" if named is None else cell(labels[named])]
             rows.writerow([*row, *(values or [""] * 2 * len(labels))])
     content = {
         "video": title,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from froster.errors import FrosterError, VideoError
 from froster.video import decode, sampling
 from froster.video.files import find_videos
+from froster.video.spool import spooled
 from froster.video.timeline import Timeline
 from froster.video.transforms import Preprocessing
 
@@ -24,6 +25,7 @@ __all__ = [
     "decode_frames",
     "find_videos",
     "load_video",
+    "spooled",
 ]
 
 Sampling = Literal["uniform", "release"]
