@@ -91,7 +91,7 @@ def test_own_clips_have_the_name_of_their_folder(tmp_path: Path) -> None:
     assert cells(result.stdout)["push"] == ["push", "ups", "3"]
     assert "--test-share 0.2 keeps a fifth" in result.stdout
     assert result.stdout.splitlines()[-1] == (
-        "Next: froster train froster-vit-b-16 out='runs/my clips' data.manifest='manifests/my clips.csv'"
+        "Next: froster train few-clips out='runs/my clips' data.manifest='manifests/my clips.csv'"
     )
     again = froster("data", "check", ".", "--dataset", "folder", "--test-share", 0.3, cwd=tmp_path / "my clips")
     assert again.returncode == 0, again.stderr

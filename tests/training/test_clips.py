@@ -356,3 +356,17 @@ def test_few_clips_make_one_step() -> None:
         step = lists[4 * epoch : 4 * epoch + 4]
         assert sorted(key for micro_batch in step for key in micro_batch) == [(epoch, index) for index in range(3)]
         assert sorted(map(len, step)) == [0, 1, 1, 1]
+
+
+def test_few_clips_are_gone_through_until_the_steps_are_enough() -> None:
+    keys = BatchKeys(clips=65, batch_size=16, accumulate=1, epochs=12, seed=3, min_steps=400)
+    assert (keys.passes_per_epoch, keys.steps_per_epoch, keys.steps, keys.left_out) == (9, 36, 432, 1)
+    lists = list(keys)
+    assert len(lists) == len(keys) == 432
+    assert len({key for batch in lists for key in batch}) == 432 * 16  # no clip is cut the same way twice
+    assert lists == list(BatchKeys(65, 16, 1, epochs=108, seed=3))  # the same passes, grouped otherwise
+    resumed = BatchKeys(65, 16, 1, 12, seed=3, start_step=36 * 5 + 7, min_steps=400)
+    assert list(resumed) == lists[36 * 5 + 7 :]
+    for enough in (0, 1, 48):
+        assert BatchKeys(65, 16, 1, 12, seed=3, min_steps=enough).steps == 48
+    assert BatchKeys(clips=3, batch_size=8, accumulate=1, epochs=2, seed=0).left_out == 0

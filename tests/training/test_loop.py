@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,26 @@ def in_two_processes(folder: Path, *recipes: TrainRecipe) -> str:
     for recipe in recipes:
         assert (recipe.out / "model.safetensors").exists(), errors
     return errors
+
+
+def test_what_a_run_can_learn_is_said_before_it_begins(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["optimizer.batch_size=64", "optimizer.warmup_epochs=0", "optimizer.epochs=1"]
+    with pytest.warns(FrosterWarning, match=r"whole run is 1 steps \(12 clips, .*: set optimizer\.min_steps"):
+        loop.train(short_recipe(manifest, tmp_path / "one", *changes))
+    assert "12 clips in batches of 12: 1 steps an epoch, 1 in all\n" in capsys.readouterr().err
+    changes = ["optimizer.batch_size=5", "optimizer.min_steps=50", "optimizer.epochs=2"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FrosterWarning)
+        loop.train(short_recipe(manifest, tmp_path / "many", *changes))
+    assert (
+        "12 clips in batches of 5: 26 steps an epoch (13 times through the clips), 52 in all; "
+        "each time 2 of them, drawn anew, left out to fill whole batches\n"
+    ) in capsys.readouterr().err
+    assert [step["step"] for step in log(tmp_path / "many")] == list(range(1, 53))
+    assert log(tmp_path / "many")[-1]["epoch"] == 2
+    assert len(list((tmp_path / "many" / "checkpoints").iterdir())) == 2
 
 
 def test_training_learns_and_writes_what_it_should(manifest: Path, tmp_path: Path) -> None:

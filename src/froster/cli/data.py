@@ -177,7 +177,7 @@ def next_command(report: "DataReport") -> str:
         return f"froster evaluate vit-b-16 --data {manifest} --labels {of.name}{split}"
     split = f" data.split={of.train_split}" if of.train_split in splits else ""
     out = shlex.quote(f"runs/{report.manifest.stem}")
-    return f"froster train froster-vit-b-16 out={out} data.manifest={manifest}{split}"
+    return f"froster train few-clips out={out} data.manifest={manifest}{split}"
 
 
 def show_counts(report: "DataReport", screen: "Screen") -> None:

@@ -1,6 +1,7 @@
 """Training clips: random frames and crops of labelled videos, in an order that depends on the seed alone."""
 
 import gc
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from froster.video.sampling import random_indices, random_release_indices
 from froster.video.timeline import Choose, Keep, Reading, Timeline
 from froster.video.transforms import random_crop
 
-Key = tuple[int, int]  # epoch, index of the video
+Key = tuple[int, int]  # number of the pass over all clips, index of the video
 
 MISSING_NAMED = 3  # missing clips that an error names
 ORDERS, CLIPS = 0, 1  # streams of random numbers: a generator is seeded with (seed, stream, ...)
@@ -87,7 +88,7 @@ def check_videos(videos: Sequence[LabelledVideo], data: DataSettings) -> dict[st
 
 
 class TrainingClips(Dataset[Sample]):
-    """Clips of T random frames, all cut and mirrored alike; `clips[epoch, index]` is the same whenever it is asked for.
+    """Clips of T random frames, all cut and mirrored alike; `clips[pass, index]` is the same whenever it is asked for.
 
     `targets`: the class of each video; `size`: the model's picture size S. Raises `FrosterError` where the smallest
     short side is below `size`. A video that cannot be decoded gives a `Sample` without frames.
@@ -162,12 +163,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class BatchKeys(Sampler[list[Key]]):
-    """The (epoch, index) keys of each micro-batch of a whole run, for one of several processes.
+    """The (pass, index) keys of each micro-batch of a whole run, for one of several processes.
 
-    An epoch is a random order of all `clips`, cut into steps of `batch_size`; an incomplete last one is dropped, unless
-    it is the only one. A step is `accumulate` micro-batches, each dealt out to the processes in turn; a list is empty
-    where clips run short. `start_step` counts optimizer steps from the run's beginning: what follows is exactly what
-    would have followed without a stop.
+    A pass is a random order of all `clips`, cut into steps of `batch_size`; an incomplete last one is dropped, unless
+    it is the only one. An epoch is one pass, or as many as it takes to make `min_steps` in all epochs. A step is
+    `accumulate` micro-batches, each dealt out to the processes in turn; a list is empty where clips run short.
+    `start_step` counts optimizer steps from the run's beginning: what follows is exactly what would have followed
+    without a stop.
     """
 
     def __init__(
@@ -180,26 +182,39 @@ class BatchKeys(Sampler[list[Key]]):
         start_step: int = 0,
         rank: int = 0,
         processes: int = 1,
+        min_steps: int = 0,
     ) -> None:
         self.clips, self.batch_size, self.accumulate = clips, batch_size, accumulate
+        self.steps_per_pass = max(1, clips // batch_size)
+        self.passes_per_epoch = max(1, math.ceil(min_steps / (epochs * self.steps_per_pass)))
         self.epochs, self.seed, self.start_step = epochs, seed, start_step
         self.rank, self.processes = rank, processes
 
     @property
     def steps_per_epoch(self) -> int:
-        return max(1, self.clips // self.batch_size)
+        return self.passes_per_epoch * self.steps_per_pass
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def left_out(self) -> int:
+        """Clips that each pass leaves out because they do not fill a batch; other ones each time."""
+        return max(0, self.clips - self.steps_per_pass * self.batch_size)
 
     def __len__(self) -> int:
-        return (self.epochs * self.steps_per_epoch - self.start_step) * self.accumulate
+        return (self.steps - self.start_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Key]]:
-        first, skipped = divmod(self.start_step, self.steps_per_epoch)
-        for epoch in range(first, self.epochs):
-            order = np.random.default_rng((self.seed, ORDERS, epoch)).permutation(self.clips)
-            for step in range(skipped if epoch == first else 0, self.steps_per_epoch):
+        first, skipped = divmod(self.start_step, self.steps_per_pass)
+        for number in range(first, self.epochs * self.passes_per_epoch):
+            order = np.random.default_rng((self.seed, ORDERS, number)).permutation(self.clips)
+            for step in range(skipped if number == first else 0, self.steps_per_pass):
                 batch = order[step * self.batch_size : (step + 1) * self.batch_size]
                 for micro_batch in np.array_split(batch, self.accumulate):
-                    yield [(epoch, index) for index in micro_batch[self.rank :: self.processes].tolist()]
+                    yield [(number, index) for index in micro_batch[self.rank :: self.processes].tolist()]
 
 
 def training_loader(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> DataLoader[Sample]:

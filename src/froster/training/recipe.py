@@ -153,7 +153,9 @@ class OptimizerSettings(Section):
     """AdamW with linear warm-up, then cosine, both per step."""
 
     epochs: PositiveInt
-    """How often every clip is seen."""
+    """How often every clip is seen, unless `min_steps` asks for more."""
+    min_steps: NonNegativeInt = 0
+    """Least steps of the whole run: where few clips make fewer, each epoch goes through the clips several times."""
     warmup_epochs: NonNegativeFloat = 0
     """Epochs in which the learning rate rises."""
     learning_rate: PositiveFloat
