@@ -80,7 +80,7 @@ def test_commands(tmp_path: Path, own_cache: Path) -> None:
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "drawn" / "manifest.csv").is_file()
     assert (tmp_path / "runs" / "try" / "clip.safetensors").is_file()
-    assert (tmp_path / "runs" / "froster-vit-b-16" / "model.safetensors").is_file()
+    assert (tmp_path / "runs" / "few-clips" / "model.safetensors").is_file()
     assert (tmp_path / "patched.safetensors").is_file()
     row = json.loads((tmp_path / "runs" / "base-to-novel" / "report.json").read_text(encoding="utf-8"))
     assert row["scores"]["HMDB-51"]["hm"]["numbers"] == 3

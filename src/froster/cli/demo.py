@@ -90,5 +90,5 @@ def demo(
     console.print(
         "This small model knows drawn puppets only. For your own videos take a real one, and your own clips:\n"
         '  froster predict VIDEO --model vit-b-16 --labels "juggling, brushing teeth, fencing"\n'
-        "  froster train recipes/froster-vit-b-16.yaml data.manifest=my-clips.csv"
+        "  froster train recipes/few-clips.yaml data.manifest=my-clips.csv"
     )
