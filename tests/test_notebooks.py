@@ -25,7 +25,8 @@ def run_cells(name: str, cwd: Path) -> str:
         timeout=400,
     )
     assert result.returncode == 0, result.stderr
-    assert "Warning" not in result.stderr, result.stderr
+    said = [line for line in result.stderr.splitlines() if "Warning" in line]
+    assert [line for line in said if "The whole run is 9 steps" not in line] == [], result.stderr
     return result.stdout
 
 

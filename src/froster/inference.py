@@ -20,7 +20,7 @@ from froster.models import load_model, warn_of_random_start
 from froster.provenance import ClipSampling
 from froster.scoring import TemporalPooling, check_finite
 from froster.students import VideoFeatures, VideoStudent
-from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
+from froster.text.classifier import load_or_encode_classes, warn_of_unknown_labels
 from froster.text.labels import Labels
 from froster.video import Preprocessing, Sampling, VideoClips, load_video
 
@@ -81,10 +81,11 @@ class Runtime:
     def encode_classes(self, labels: Labels, templates: tuple[str, ...] | None = None) -> Tensor:
         """Class embeddings `(K, ...)` float32 on the device, kept in the user's cache.
 
-        `templates`: by default the model's. Warns of labels with tokens that pretraining never saw.
+        `templates`: as `templates_for` gives them, by default the model's. Warns of labels with tokens that
+        pretraining never saw.
         """
         warn_of_unknown_labels(self.model, list(labels))
-        return load_or_encode_classes(self.model, labels, templates_for(self.model, templates)).to(self.device)
+        return load_or_encode_classes(self.model, labels, templates).to(self.device)
 
     def load(self, path: str | Path, start: float | None = None, end: float | None = None) -> VideoClips | VideoError:
         """Decode the clips of a video or segment, `(V, T, 3, S, S)`; one that cannot be used is its `VideoError`."""

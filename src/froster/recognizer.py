@@ -16,6 +16,7 @@ from froster.inference import DECODERS, Runtime, run_ahead, too_large
 from froster.provenance import ClipSampling, stored_provenance
 from froster.scoring import TemporalPooling, check_false_alarms, quantile_threshold
 from froster.students import VideoFeatures, VideoStudent
+from froster.text.classifier import templates_for
 from froster.text.descriptions import describe_labels
 from froster.text.labels import Labels, check_labels, warn_of_one_label
 from froster.text.prompts import check_templates
@@ -96,7 +97,7 @@ class Recognizer:
         self.labels: Labels = check_labels(labels)
         if descriptions is not None:
             self.labels = describe_labels(self.labels, descriptions)
-        self.templates = None if templates is None else check_templates(templates)
+        given = None if templates is None else check_templates(templates)
         self.runtime = (
             model
             if isinstance(model, Runtime)
@@ -111,6 +112,7 @@ class Recognizer:
             )
         )
         self._sampling_given = sampling is not None
+        self.templates = templates_for(self.runtime.model, given)
         self.classes = self.runtime.encode_classes(self.labels, self.templates)
 
     @classmethod
@@ -118,7 +120,7 @@ class Recognizer:
         """A recognizer whose class embeddings `(K, ...)` of `labels` are known already."""
         recognizer = cls.__new__(cls)
         recognizer.runtime, recognizer.labels, recognizer.classes = runtime, labels, class_embeddings
-        recognizer.templates, recognizer._sampling_given = None, False
+        recognizer.templates, recognizer._sampling_given = runtime.model.templates, False
         return recognizer
 
     @property

@@ -17,7 +17,7 @@ from froster.text.classifier import encode_classes, templates_for
 from froster.text.prompts import TEMPLATES, check_templates, read_templates
 from froster.training import loop
 from froster.training.recipe import TrainRecipe
-from froster.training.texts import ClassTexts
+from froster.training.texts import ClassPrompts
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "froster-puppets.yaml"
 ACTIONS = ["walking", "juggling balls", "sitting down"]
@@ -146,13 +146,13 @@ def test_a_step_draws_one_of_all_templates_for_student_and_teacher(
 ) -> None:
     (tmp_path / "own.json").write_text(json.dumps([f"drawing {number} of {{}}" for number in range(40)]))
     asked: list[tuple[list[str], int]] = []
-    rows = ClassTexts.rows
+    rows = ClassPrompts.rows
 
-    def record(texts: ClassTexts, template: int) -> list[int]:
+    def record(texts: ClassPrompts, template: int) -> list[int]:
         asked.append((texts.prompts[template], len(texts.prompts)))
         return rows(texts, template)
 
-    monkeypatch.setattr(ClassTexts, "rows", record)
+    monkeypatch.setattr(ClassPrompts, "rows", record)
     loop.train(recipe(manifest, tmp_path / "run", f"data.templates={tmp_path / 'own.json'}", "seed=3"))
     drawn = [int(np.random.default_rng((3, loop.STEP_STREAM, step)).integers(40)) for step in range(2)]
     assert max(drawn) >= 28  # more than there are usually
