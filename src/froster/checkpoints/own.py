@@ -96,7 +96,8 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
             state[TOKEN_TABLE] = table
         student = metadata["student"] or None
     except Exception as error:  # metadata that is damaged, or made up, raises anything
-        raise WeightsError(f"{path} is a damaged froster checkpoint ({error!r:.200}): {DOWNLOAD_AGAIN}.") from error
+        reason = f"its metadata lacks {error}" if isinstance(error, KeyError) else f"{error or type(error).__name__}"
+        raise WeightsError(f"{path} is a damaged froster checkpoint ({reason:.200}): {DOWNLOAD_AGAIN}.") from error
     return Checkpoint(state, config, student, options, source, read_provenance(metadata, path))
 
 
