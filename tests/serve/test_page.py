@@ -441,6 +441,7 @@ def test_labels_that_a_model_was_trained_on(new_page: NewPage, trained: Path, ju
         assert len(labels_of(page)) == 4
         page.reload()
         assert len(labels_of(page)) == 4
+        page.close()  # before its server, which it would go on asking
 
 
 def test_token_is_asked_for_and_kept_for_the_tab(new_page: NewPage, server_folder: Path) -> None:
