@@ -85,7 +85,8 @@ def predict(
         raise FrosterError("Choose one of --threshold and --negatives.")
 
     from froster.cli.progress import progress_bar
-    from froster.models import default_model, load_model
+    from froster.inference import Runtime
+    from froster.models import default_model
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
     from froster.text.prompts import read_templates
@@ -134,16 +135,16 @@ def predict(
                 model, why = default_model()
                 messages.print(why)
             with screen.status(f"Loading {model} and reading {len(wanted)} labels"):
-                recognizer = Recognizer(
-                    load_model(model, student, seed=0),
-                    wanted,
-                    templates=prompts,
+                runtime = Runtime(
+                    model,
+                    student=student,
                     views=views,
                     frames=frames,
                     sampling=None if sampling is None else sampling.value,
                     device=device,
                     precision=precision.value,
                 )
+                recognizer = Recognizer(runtime, wanted, templates=prompts)
             network, numbers = recognizer.model.name, str(recognizer.runtime.dtype).removeprefix("torch.")
             how = f"{recognizer.clip_sampling.views} x {recognizer.clip_sampling.frames} frames"
             how += f" ({recognizer.clip_sampling.sampling} sampling)" * (recognizer.clip_sampling.sampling != "uniform")

@@ -71,7 +71,8 @@ def timeline(
     if labels is not None and labels_file is not None:
         raise FrosterError(WHICH_ACTIONS)
 
-    from froster.models import default_model, load_model
+    from froster.inference import Runtime
+    from froster.models import default_model
     from froster.picture import check_picture_path
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
@@ -112,15 +113,8 @@ def timeline(
             model, why = default_model()
             messages.print(why)
         with messages.status(f"Loading {model} and reading {len(names)} labels"):
-            recognizer = Recognizer(
-                load_model(model, student, seed=0),
-                wanted,
-                templates=prompts,
-                views=1,
-                frames=frames,
-                device=device,
-                precision=precision.value,
-            )
+            runtime = Runtime(model, student=student, views=1, frames=frames, device=device, precision=precision.value)
+            recognizer = Recognizer(runtime, wanted, templates=prompts)
         threshold = USUAL_THRESHOLD
         if negatives:
             threshold = calibrate(recognizer, negatives, false_alarms, window, stride, messages)
