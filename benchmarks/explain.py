@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from froster.bench import puppets as bench
 from froster.clip.model import Clip
 from froster.data.puppets import ACTIONS, draw_video_and_mask
-from froster.explain import Kind, explain, share_on
+from froster.explanation import Kind, explain, share_on
 from froster.markdown import markdown_table
 from froster.models import PUPPETS, load_model
 from froster.students import VideoStudent, build_student

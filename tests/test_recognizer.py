@@ -16,7 +16,7 @@ from froster.data.manifests import LabelledVideo
 from froster.data.puppets import ACTIONS, write_videos
 from froster.errors import FrosterWarning
 from froster.evaluation import evaluate_model
-from froster.explain.video import explain_video
+from froster.explanation.video import explain_video
 from froster.inference import Runtime
 from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.text.classifier import encode_classes

@@ -89,7 +89,7 @@ from froster.shipped import shipped_recipes
 assert not Path(froster.__file__).is_relative_to({str(ROOT)!r}), froster.__file__
 recipes = shipped_recipes()
 assert all(path.is_relative_to(Path(froster.__file__).parent) for path in recipes.values())
-pages = [file.name for package, folder in (("froster.serve", "page"), ("froster.report", "."))
+pages = [file.name for package, folder in (("froster.serve", "page"), ("froster.reporting", "."))
          for file in (files(package) / folder).iterdir()]
 print(*sorted(recipes))
 print(*sorted(pages))

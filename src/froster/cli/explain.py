@@ -47,8 +47,8 @@ def explain(
     Example: froster explain clip.mp4 --label pouring --labels "pouring, drinking" --models clip=vit-b-16,ours=runs/x
     """
 
-    from froster.explain.sheet import save_explanation
-    from froster.explain.video import explain_video
+    from froster.explanation.sheet import save_explanation
+    from froster.explanation.video import explain_video
     from froster.models import default_model
     from froster.picture import check_picture_path
     from froster.provenance import stored_provenance

@@ -56,8 +56,8 @@ def report(
 
     from froster.cli.progress import progress_bar
     from froster.data.manifests import read_manifest
-    from froster.report import write_report
-    from froster.report.write import check_page_path
+    from froster.reporting import write_report
+    from froster.reporting.write import check_page_path
     from froster.text.prompts import read_templates
 
     check_page_path(out)

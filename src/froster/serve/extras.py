@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.errors import VideoError
-from froster.explain import Kind, explain, overlay
+from froster.explanation import Kind, explain, overlay
 from froster.inference import Runtime
 from froster.recognizer import Recognizer
 from froster.serve.options import Options

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary
 from froster.errors import FrosterError
-from froster.explain import Kind
+from froster.explanation import Kind
 from froster.serve.errors import RequestError, bad_request
 from froster.text.class_files import looks_like_json
 from froster.text.labels import Labels, check_labels

@@ -10,11 +10,11 @@ from froster.data.manifests import LabelledVideo
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.evaluation import score_model
 from froster.files import replace_when_written
-from froster.report.charts import count_confusions
-from froster.report.films import Film, film_of
-from froster.report.mistakes import Mistake, find_mistakes
-from froster.report.page import Content, page
-from froster.report.run import read_run
+from froster.reporting.charts import count_confusions
+from froster.reporting.films import Film, film_of
+from froster.reporting.mistakes import Mistake, find_mistakes
+from froster.reporting.page import Content, page
+from froster.reporting.run import read_run
 from froster.text.labels import Labels
 from froster.video import Sampling
 

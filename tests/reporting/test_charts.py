@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from froster.evaluation import ScoredPart, evaluate
-from froster.report.charts import classes_shown, confusion_matrix, count_confusions, curve, figure
+from froster.reporting.charts import classes_shown, confusion_matrix, count_confusions, curve, figure
 
 NAMES = [f"class {k} <&>" for k in range(400)]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from froster.clip.attention import record_attention
 from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
-from froster.explain import explain
+from froster.explanation import explain
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.attention_graph import AttentionStep
 from froster.students.base import VideoFeatures

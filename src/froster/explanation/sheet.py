@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from froster.data.puppets.files import write_mp4
-from froster.explain.overlay import color_map, overlay
-from froster.explain.video import Explanation, maps_between
+from froster.explanation.overlay import color_map, overlay
+from froster.explanation.video import Explanation, maps_between
 from froster.extras import extra
 from froster.files import replace_when_written
 from froster.text.distance import font_families

@@ -13,9 +13,9 @@ from PIL import Image
 from froster.data.puppets import action_index, draw_video
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError, FrosterWarning, VideoError
-from froster.explain import explain
-from froster.explain.sheet import draw_film, draw_sheet, save_explanation
-from froster.explain.video import Explanation, Look, Pictures, explain_video, maps_between
+from froster.explanation import explain
+from froster.explanation.sheet import draw_film, draw_sheet, save_explanation
+from froster.explanation.video import Explanation, Look, Pictures, explain_video, maps_between
 from froster.models import load_model
 from froster.recognizer import Recognizer
 from froster.video import load_video
@@ -180,7 +180,7 @@ def test_all_files_are_written_or_none(
     def fail(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("froster.explain.sheet.write_gif", fail)
+    monkeypatch.setattr("froster.explanation.sheet.write_gif", fail)
     with pytest.raises(OSError, match="No space"):
         save_explanation(explanation, tmp_path / "none" / "look.png")
     assert list((tmp_path / "none").iterdir()) == []

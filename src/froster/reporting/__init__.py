@@ -1,5 +1,5 @@
 """A model on labelled videos as one HTML page that needs nothing else."""
 
-from froster.report.write import write_report
+from froster.reporting.write import write_report
 
 __all__ = ["write_report"]

@@ -11,10 +11,10 @@ from typing import Any
 from froster import __version__
 from froster.data.manifests import LabelledVideo
 from froster.evaluation import Evaluation, ModelReport
-from froster.report.charts import Counts, classes_shown, confusion_matrix, curve
-from froster.report.films import Film
-from froster.report.mistakes import Mistake
-from froster.report.run import Run
+from froster.reporting.charts import Counts, classes_shown, confusion_matrix, curve
+from froster.reporting.films import Film
+from froster.reporting.mistakes import Mistake
+from froster.reporting.run import Run
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -83,7 +83,7 @@ def page(content: Content) -> str:
         f"<main>\n{results(content.report)}\n{bodies}\n</main>\n"
         f"<footer>Made by froster {__version__}. This file needs nothing else, and loads nothing.</footer>"
     )
-    own = files("froster.report")
+    own = files("froster.reporting")
     return PAGE.format(
         title=f"{escape(name)} on {escape(Path(settings['manifest']).name)}",
         style=own.joinpath("page.css").read_text(encoding="utf-8"),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from froster.errors import FrosterError
-from froster.explain.maps import Kind, explain
+from froster.explanation.maps import Kind, explain
 from froster.recognizer import Recognizer
 from froster.video import decode, load_video
 from froster.video.sampling import uniform_indices

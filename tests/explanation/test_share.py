@@ -6,7 +6,7 @@ import torch
 
 from froster.clip.model import Clip
 from froster.data.puppets import ACTIONS, draw_video, draw_video_and_mask
-from froster.explain import explain, share_on
+from froster.explanation import explain, share_on
 from froster.models import load_model
 from froster.students import VideoStudent, build_student
 from froster.text.classifier import encode_classes

@@ -8,9 +8,9 @@ from PIL import Image
 from froster.data.manifests import LabelledVideo
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError
-from froster.explain import explain, overlay
+from froster.explanation import explain, overlay
 from froster.models import load_model
-from froster.report.films import FILM_FRAMES, Film, film_of
+from froster.reporting.films import FILM_FRAMES, Film, film_of
 from froster.students import VideoStudent
 from froster.video import load_video
 

@@ -14,7 +14,7 @@ from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterWarning
 from froster.evaluation import evaluate_model
 from froster.models import puppets_weights
-from froster.report import write_report
+from froster.reporting import write_report
 
 LABELS = ["juggling balls", "catching a ball", "sitting down", "standing up", "walking", "crawling", "kicking"]
 EVIL = '<u>& "it\'s" <script>alert(1)</script>'

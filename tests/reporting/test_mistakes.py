@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from froster.evaluation import ModelReport, ScoredModel, ScoredPart
-from froster.report.mistakes import Ranked, find_mistakes
+from froster.reporting.mistakes import Ranked, find_mistakes
 from froster.students import VideoStudent
 
 NETWORK = cast(VideoStudent, SimpleNamespace())

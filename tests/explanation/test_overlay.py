@@ -1,7 +1,7 @@
 import numpy as np
 from matplotlib import colormaps
 
-from froster.explain import overlay
+from froster.explanation import overlay
 
 GREYS = np.full((2, 48, 64, 3), 100, np.uint8)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from froster.data.manifests import LabelledVideo
 from froster.errors import FrosterError
-from froster.explain import explain, overlay
+from froster.explanation import explain, overlay
 from froster.students import VideoStudent
 from froster.video import Sampling, VideoClips, decode, load_video
 from froster.video.timeline import Timeline
