@@ -22,8 +22,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from froster.clip.model import Clip, ClipConfig
-from froster.clip.tokenizer import tokenize
+from froster.backbones.clip import Clip, ClipConfig
+from froster.backbones.tokenizer import tokenize
 from froster.data.vocabularies import read_vocabulary
 from froster.students import build_student
 from froster.text import classifier

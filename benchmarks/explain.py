@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from froster.backbones.clip import Clip
 from froster.bench import puppets as bench
-from froster.clip.model import Clip
 from froster.data.puppets import ACTIONS, draw_video_and_mask
 from froster.explanation import Kind, explain, share_on
 from froster.markdown import markdown_table

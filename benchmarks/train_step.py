@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.clip.model import Clip, ClipConfig, TextTransformer, VisionTransformer
+from froster.backbones.clip import Clip, ClipConfig, TextTransformer, VisionTransformer
 from froster.data.vocabularies import read_vocabulary
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation

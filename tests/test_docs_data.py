@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.hub import RELEASES, mark_official
-from froster.clip.model import Clip, ClipConfig
 from froster.data.datasets import DATASETS
 from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos

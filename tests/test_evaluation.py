@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from froster import FrosterError, Recognizer, VideoError, inference
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.data.manifests import LabelledVideo
 from froster.data.puppets import write_videos
 from froster.errors import FrosterWarning

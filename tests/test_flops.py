@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.flops import Cost, FlopCounter, count_cost
 from froster.students import STUDENTS, VideoStudent, build_student
 

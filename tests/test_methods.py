@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from froster.backbones.build import build_clip
+from froster.backbones.clip import Clip, ClipConfig
 from froster.bench.results import Cell, Result, append_result
-from froster.clip.build import build_clip
-from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.flops import count_cost
 from froster.methods import (

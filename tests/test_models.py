@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from froster import FrosterError, WeightsError, load_model
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.hub import RELEASES, mark_official
 from froster.checkpoints.own import save_checkpoint
-from froster.clip.model import Clip, ClipConfig
 from froster.models import default_model, list_models, resolve
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.hub import RELEASES, mark_official
-from froster.clip.model import Clip, ClipConfig
 from froster.data.puppets import write_videos
 from froster.data.vocabularies import read_vocabulary
 from standins import put_text, put_video

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from froster import FrosterError, Prediction, Recognizer, VideoError, WeightsError, load_model, score_timeline
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.data.manifests import LabelledVideo
 from froster.data.puppets import ACTIONS, write_videos
 from froster.errors import FrosterWarning

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from froster.backbones.build import build_clip
+from froster.backbones.clip import ClipConfig
 from froster.bench.results import (
     FROSTER,
     METHODS,
@@ -23,8 +25,6 @@ from froster.bench.results import (
     select,
 )
 from froster.checkpoints.read import read_checkpoint
-from froster.clip.build import build_clip
-from froster.clip.model import ClipConfig
 from froster.errors import FrosterError, did_you_mean
 from froster.flops import Cost, count_cost
 from froster.models import PUPPETS, puppets_weights

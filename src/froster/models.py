@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from froster.backbones.build import build_clip, clip_names
+from froster.backbones.clip import Clip
 from froster.checkpoints.checkpoint import Checkpoint, ClipSource, StateDict
 from froster.checkpoints.hub import RELEASES, SUFFIXES, fetch_release, find_release, find_weights_file
 from froster.checkpoints.own import clip_digest, tensors_digest
 from froster.checkpoints.read import load_into, read_checkpoint
-from froster.clip.build import build_clip, clip_names
-from froster.clip.model import Clip
 from froster.device import pick_device
 from froster.errors import FrosterError, FrosterWarning, WeightsError, did_you_mean
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from froster.backbones.clip import Clip
 from froster.checkpoints.own import save_checkpoint
-from froster.clip.model import Clip
 from froster.errors import FrosterWarning, WeightsError
 from froster.models import load_model
 from fuzz.weights import fuzz, openai_names, small_clip

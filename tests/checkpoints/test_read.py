@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.own import save_checkpoint
-from froster.clip.model import Clip, ClipConfig
 from froster.errors import WeightsError
 from froster.models import load_model
 from froster.students import build_student

@@ -24,9 +24,9 @@ import safetensors.torch
 import torch
 
 from froster import cli
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.hub import RELEASES, mark_official
 from froster.checkpoints.own import save_checkpoint
-from froster.clip.model import Clip, ClipConfig
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError
 from froster.models import load_model

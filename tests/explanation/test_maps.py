@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from froster.clip.attention import record_attention
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.attention import record_attention
+from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.explanation import explain
 from froster.students import STUDENTS, VideoStudent, build_student

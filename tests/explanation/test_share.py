@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from froster.clip.model import Clip
+from froster.backbones.clip import Clip
 from froster.data.puppets import ACTIONS, draw_video, draw_video_and_mask
 from froster.explanation import explain, share_on
 from froster.models import load_model

@@ -28,8 +28,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.own import hash_exactly, save_checkpoint
-from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student

@@ -20,8 +20,8 @@ from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from froster import Recognizer, load_model
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.foreign import infer_config, to_clip_names
-from froster.clip.model import Clip, ClipConfig
 from froster.data.puppets import ACTIONS, draw_video, write_videos
 from froster.errors import FrosterError
 from froster.inference import score_videos

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.foreign import to_clip_names
-from froster.clip.model import Clip, ClipConfig
 from froster.errors import WeightsError
 from froster.models import load_model
 from froster.students import build_student

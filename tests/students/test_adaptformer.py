@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.models import load_model
 from froster.students import build_student
 from goldens import GoldenFile

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from froster.backbones.build import clip_names
+from froster.backbones.clip import Clip, ClipConfig
+from froster.backbones.tokenizer import tokenize
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
-from froster.clip.build import clip_names
-from froster.clip.model import Clip, ClipConfig
-from froster.clip.tokenizer import tokenize
 from froster.errors import FrosterError, WeightsError
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation

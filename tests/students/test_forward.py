@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from froster.clip.attention import record_attention
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.attention import record_attention
+from froster.backbones.clip import Clip, ClipConfig
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.text.classifier import encode_classes
 

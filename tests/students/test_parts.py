@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from froster.clip.model import Block, Clip, ClipConfig
+from froster.backbones.clip import Block, Clip, ClipConfig
 from froster.students import build_student
 from froster.students.parts import WrappedBlock, WrappedText, cross_attention, frame_rows
 

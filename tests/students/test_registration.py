@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.students import STUDENTS, VideoStudent, build_student, register_student
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.foreign import to_clip_names
 from froster.checkpoints.own import save_checkpoint
-from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student

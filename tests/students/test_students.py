@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from froster import students
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster.clip.model import Clip, ClipConfig
-from froster.clip.tokenizer import tokenize
+from froster.backbones.clip import Clip, ClipConfig
+from froster.backbones.tokenizer import tokenize
 from froster.errors import FrosterError
 from froster.scoring import class_similarities
 from froster.students import build_student

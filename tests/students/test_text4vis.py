@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints import foreign
-from froster.clip.model import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student

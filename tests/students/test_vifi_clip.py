@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints import foreign
-from froster.clip.model import Clip, ClipConfig
 from froster.errors import WeightsError
 from froster.models import load_model
 from froster.students import build_student

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.students import VideoStudent, build_student
 from froster.students.vita_clip import PromptedBlock

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster.clip.model import Clip, ClipConfig, TextTransformer
-from froster.clip.tokenizer import tokenize
+from froster.backbones.clip import Clip, ClipConfig, TextTransformer
+from froster.backbones.tokenizer import tokenize
 from froster.errors import FrosterError, FrosterWarning
 from froster.students import VideoStudent, build_student
 from froster.students.vpt import PromptedText

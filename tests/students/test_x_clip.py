@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import XCLIPConfig, XCLIPModel
 
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterError, WeightsError
 from froster.models import load_model
 from froster.students import build_student

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from froster.backbones.clip import Clip, ClipConfig
+from froster.backbones.tokenizer import tokenize
 from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.checkpoints.read import load_into
-from froster.clip.model import Clip, ClipConfig
-from froster.clip.tokenizer import tokenize
 from froster.errors import FrosterWarning
 from froster.students.frame_clip import FrameClip
 from froster.text import classifier

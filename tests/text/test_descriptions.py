@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from froster import Recognizer
-from froster.clip.tokenizer import tokenize
+from froster.backbones.tokenizer import tokenize
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError, FrosterWarning
 from froster.text.descriptions import (

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from safetensors import safe_open
 
 from froster import Recognizer, load_model
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.students import VideoStudent, build_student

@@ -15,7 +15,7 @@ import torch
 
 import froster
 from froster import FrosterError, Recognizer, VideoError, load_video
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.data.puppets import ACTIONS, action_index, draw_video
 from froster.data.puppets.files import write_mp4
 from froster.data.puppets.scenes import find_gap
@@ -224,7 +224,7 @@ import resource, sys
 import torch
 torch.set_num_threads(1)
 from froster import Recognizer, score_timeline
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.students import build_student
 torch.manual_seed(0)
 model = build_student("frame_clip", Clip(ClipConfig(32, 16, 32, 1, 1, 32, 1, 1, 16)))

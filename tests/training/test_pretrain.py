@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from froster import load_model
-from froster.clip.tokenizer import tokenize
+from froster.backbones.tokenizer import tokenize
 from froster.errors import FrosterError
 from froster.training import pretrain as module
 from froster.training.pretrain import PretrainRecipe, learning_rate, pretrain

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.foreign import infer_config, to_clip_names
-from froster.clip.model import Clip, ClipConfig
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.students import build_student

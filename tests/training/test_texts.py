@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from froster.clip.model import Clip, ClipConfig
+from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterWarning
 from froster.students import VideoStudent, build_student
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts

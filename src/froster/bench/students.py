@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from froster.backbones.build import clip_names
 from froster.bench.puppets import (
     BASE,
     EPOCHS,
@@ -20,7 +21,6 @@ from froster.bench.puppets import (
 )
 from froster.bench.report import SCORES, difference_text, html_page, score_texts
 from froster.bench.results import FROSTER, Result, aggregate, paired_difference, select
-from froster.clip.build import clip_names
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError
 from froster.extras import extra

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from froster.clip.build import clip_names
-from froster.clip.model import ClipConfig
+from froster.backbones.build import clip_names
+from froster.backbones.clip import ClipConfig
 from froster.provenance import Provenance
 
 StateDict = dict[str, Tensor]

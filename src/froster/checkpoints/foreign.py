@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
+from froster.backbones.build import clip_names
+from froster.backbones.clip import ClipConfig
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
 from froster.checkpoints.hub import fetch_release
 from froster.checkpoints.own import TOKEN_TABLE, check_config
-from froster.clip.build import clip_names
-from froster.clip.model import ClipConfig
 from froster.errors import FrosterWarning, WeightsError
 
 # What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.

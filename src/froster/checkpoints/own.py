@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import safetensors.torch
 import torch
 
+from froster.backbones.build import clip_names
+from froster.backbones.clip import ClipConfig
 from froster.checkpoints.checkpoint import Checkpoint, ClipSource, StateDict
 from froster.checkpoints.containers import DOWNLOAD_AGAIN, to_float32
-from froster.clip.build import clip_names
-from froster.clip.model import ClipConfig
 from froster.errors import WeightsError
 from froster.files import replace_when_written
 from froster.provenance import provenance_metadata, read_provenance

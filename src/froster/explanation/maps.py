@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from froster.clip.attention import record_attention
+from froster.backbones.attention import record_attention
 from froster.errors import FrosterError
 from froster.scoring import check_finite
 from froster.students import VideoStudent

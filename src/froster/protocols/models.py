@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from froster.backbones.clip import ClipConfig
 from froster.checkpoints.hub import find_weights_file
 from froster.checkpoints.read import read_checkpoint
-from froster.clip.model import ClipConfig
 from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
 from froster.errors import FrosterError
 from froster.models import load_model, resolve, warn_of_random_start

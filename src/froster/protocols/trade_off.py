@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from froster.clip.model import Clip
+from froster.backbones.clip import Clip
 from froster.errors import FrosterError
 from froster.extras import extra
 from froster.files import replace_when_written

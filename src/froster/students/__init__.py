@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from froster.clip.model import Clip
+from froster.backbones.clip import Clip
 from froster.errors import FrosterError, FrosterWarning, did_you_mean
 from froster.students.base import VideoFeatures, VideoOutput, VideoStudent
 

@@ -8,8 +8,8 @@ The paper's temporal head "Transf". With the feature x_t of frame t and a learne
 import torch
 from torch import Tensor, nn
 
+from froster.backbones.clip import Attention, Block, Clip
 from froster.checkpoints.checkpoint import StateDict
-from froster.clip.model import Attention, Block, Clip
 from froster.students.base import VideoFeatures, VideoStudent
 from froster.students.parts import frame_rows
 

@@ -10,8 +10,8 @@ No frame sees another: time enters through the average over frames alone.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from froster.backbones.clip import Block, Clip
 from froster.checkpoints.checkpoint import StateDict
-from froster.clip.model import Block, Clip
 from froster.students.base import VideoStudent
 from froster.students.parts import WrappedBlock
 

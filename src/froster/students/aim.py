@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from froster.backbones.clip import Block, Clip
 from froster.checkpoints.checkpoint import StateDict
-from froster.clip.model import Block, Clip
 from froster.students.adaptformer import SCALE, Adapter
 from froster.students.attention_graph import AttentionStep, Step
 from froster.students.base import VideoStudent

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.checkpoint import ClipSource, StateDict
-from froster.clip.model import Clip, ClipConfig
 from froster.provenance import ClipSampling
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, Step
@@ -137,7 +137,7 @@ class VideoStudent(nn.Module):
         return self.forward_features(frames).frame_embeddings
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Text embeddings: `(K, L)` int64 of `froster.clip.tokenizer.tokenize` -> `(K, D)`, not normalized."""
+        """Text embeddings: `(K, L)` int64 of `froster.backbones.tokenizer.tokenize` -> `(K, D)`, not normalized."""
         return self.text(tokens)
 
     def encode_prompts(self, tokens: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class VideoStudent(nn.Module):
     def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
         """Which tokens of one clip attended to which, in the order in which `forward_features` computed it.
 
-        `recorded`: what `froster.clip.attention.record_attention` kept of `forward_features`. `numbers`: `(T, N)`
+        `recorded`: what `froster.backbones.attention.record_attention` kept of `forward_features`. `numbers`: `(T, N)`
         int64, of the tokens of every frame, class token first. This one is for CLIP's layers, frame by frame, behind
         which there may be a transformer over the frame embeddings.
         """

@@ -9,8 +9,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from froster.clip.attention import attention
-from froster.clip.model import Block, TextTransformer
+from froster.backbones.attention import attention
+from froster.backbones.clip import Block, TextTransformer
 
 
 class WrappedBlock(Block):

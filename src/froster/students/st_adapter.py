@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from froster.backbones.clip import Block, Clip, VisionTransformer, run_blocks
 from froster.checkpoints.checkpoint import StateDict
-from froster.clip.model import Block, Clip, VisionTransformer, run_blocks
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
 from froster.students.parts import WrappedBlock

@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.clip.attention import Recorder, attention
-from froster.clip.model import Attention, Block, Clip, ClipConfig, TextTransformer, VisionTransformer, run_blocks
-from froster.clip.tokenizer import VOCAB_SIZE, tokenize
+from froster.backbones.attention import Recorder, attention
+from froster.backbones.clip import Attention, Block, Clip, ClipConfig, TextTransformer, VisionTransformer, run_blocks
+from froster.backbones.tokenizer import VOCAB_SIZE, tokenize
 from froster.errors import FrosterError
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, MergeStep, Step

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from froster.backbones.clip import Clip
 from froster.checkpoints.checkpoint import StateDict
-from froster.clip.model import Clip
 from froster.errors import FrosterError
 from froster.students.action_clip import ActionClip, TemporalTransformer
 from froster.students.base import VideoFeatures, VideoStudent

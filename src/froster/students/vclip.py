@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.clip.model import Attention, Block, Clip
+from froster.backbones.clip import Attention, Block, Clip
 from froster.errors import FrosterError
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step
 from froster.students.base import VideoStudent

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from froster.clip.model import Attention, Block, Clip, ClipConfig
+from froster.backbones.clip import Attention, Block, Clip, ClipConfig
 from froster.errors import FrosterError
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge
 from froster.students.base import VideoStudent

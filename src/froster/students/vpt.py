@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from froster.clip.model import Block, Clip, ClipConfig, TextTransformer, run_blocks
+from froster.backbones.clip import Block, Clip, ClipConfig, TextTransformer, run_blocks
 from froster.errors import FrosterError
 from froster.students.base import VideoFeatures, VideoStudent
 from froster.students.parts import WrappedText, frame_rows

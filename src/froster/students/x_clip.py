@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from froster.backbones.clip import Attention, Block, Clip, QuickGELU
 from froster.checkpoints.checkpoint import StateDict
 from froster.checkpoints.foreign import fuse_projections
-from froster.clip.model import Attention, Block, Clip, QuickGELU
 from froster.errors import FrosterError
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from froster.backbones.clip import TextTransformer
+from froster.backbones.tokenizer import VOCAB_SIZE, tokenize
 from froster.checkpoints.own import hash_exactly
-from froster.clip.model import TextTransformer
-from froster.clip.tokenizer import VOCAB_SIZE, tokenize
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import cache_dir, replace_when_written
 from froster.students import VideoStudent

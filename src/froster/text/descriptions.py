@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 from urllib.parse import urlsplit
 
-from froster.clip.tokenizer import CONTEXT_LENGTH, tokenize
+from froster.backbones.tokenizer import CONTEXT_LENGTH, tokenize
 from froster.data.manifests import read_text
 from froster.data.vocabularies import readable_name
 from froster.errors import FrosterError, FrosterWarning

@@ -19,10 +19,10 @@ from accelerate.utils import gather_object, reduce
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from froster.backbones.build import clip_names
+from froster.backbones.clip import Clip
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
-from froster.clip.build import clip_names
-from froster.clip.model import Clip
 from froster.data.manifests import LabelledVideo, class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.device import has_bfloat16

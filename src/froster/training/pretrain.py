@@ -14,9 +14,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from froster.backbones.clip import Block, Clip, ClipConfig
+from froster.backbones.tokenizer import CONTEXT_LENGTH, VOCAB_SIZE, tokenize
 from froster.checkpoints.own import save_checkpoint
-from froster.clip.model import Block, Clip, ClipConfig
-from froster.clip.tokenizer import CONTEXT_LENGTH, VOCAB_SIZE, tokenize
 from froster.data.puppets import ACTIONS, GAPS, caption, draw_photo, draw_video
 from froster.device import has_bfloat16, pick_device
 from froster.errors import FrosterError

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from froster.clip.tokenizer import tokenize
+from froster.backbones.tokenizer import tokenize
 from froster.students import VideoStudent
 from froster.text.classifier import average_prompts, encode_tokens, token_ids, warn_of_cut_texts
 from froster.text.prompts import class_prompts

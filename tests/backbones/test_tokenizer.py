@@ -2,7 +2,7 @@ import json
 
 import torch
 
-from froster.clip.tokenizer import tokenize
+from froster.backbones.tokenizer import tokenize
 from goldens import GoldenFile
 
 

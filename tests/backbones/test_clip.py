@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from froster.backbones.clip import Clip, ClipConfig, QuickGELU
 from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.checkpoints.read import load_into
-from froster.clip.model import Clip, ClipConfig, QuickGELU
 from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")

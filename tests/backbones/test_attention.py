@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster.clip import attention as module
-from froster.clip.attention import attention
+from froster.backbones import attention as module
+from froster.backbones.attention import attention
 
 
 def gradients(function: object, tensors: list[Tensor], upstream: Tensor) -> list[Tensor]:

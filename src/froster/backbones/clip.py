@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from froster.clip.attention import Recorder, attention
-from froster.clip.tokenizer import tokenize
+from froster.backbones.attention import Recorder, attention
+from froster.backbones.tokenizer import tokenize
 from froster.video.transforms import Preprocessing
 
 

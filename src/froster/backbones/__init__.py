@@ -1,0 +1,1 @@
+"""Vision-language models that students are built on: networks, tokenizer, preprocessing, score head."""

@@ -1,1 +1,0 @@
-"""The original CLIP: network, tokenizer, weights in every format."""
