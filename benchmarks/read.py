@@ -109,9 +109,9 @@ def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> di
 
 
 def training_runs(videos: Sequence[LabelledVideo], workers: int) -> dict[str, Run]:
-    data = DataSettings(manifest=Path("train.csv"), frames=FRAMES, short_side=SHORT_SIDE, workers=workers)
+    data = DataSettings(manifest=Path("train.csv"), frames=FRAMES, resize_short_side=SHORT_SIDE, workers=workers)
     clips = TrainingClips(videos, [0] * len(videos), data, SIZE, seed=0)
-    keys = BatchKeys(len(videos), BATCH, accumulate=1, epochs=1, seed=0)
+    keys = BatchKeys(len(videos), BATCH, gradient_accumulation_steps=1, epochs=1, seed=0)
 
     def ours() -> Iterator[Tensor]:
         return (batch.frames for batch in training_loader(clips, keys, pin_memory=False))

@@ -48,7 +48,7 @@ def test_recipes_train_what_the_published_table_reports(tmp_path: Path) -> None:
     reported = {(result.method, result.learning_rate) for result in read_results(RESULTS / "students.jsonl")}
     assert set(rates) == {f"{name}{end}" for name in OF_THE_PAPERS for end in ("", FROSTER)}
     assert set(rates.items()) == reported - {("frozen", 0)}
-    where_and_how_clips_are_kept = {"out", "data", "keep"}
+    where_and_how_clips_are_kept = {"out", "data", "keep_checkpoints"}
     for method, rate in rates.items():
         recipe = TrainRecipe.read(find_recipe(f"puppets/{method.replace('_', '-')}")).model_dump()
         of_bench = Job("few", method, 0, rate).recipe(tmp_path).model_dump()

@@ -25,7 +25,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     write_videos(folder / "clips", LABELS.split(", "), videos=2, frames=6, size=64)
     changes = ["out=run", "data.manifest=clips/manifest.csv", "data.puppets=null", "data.frames=2"]
-    changes += ["optimizer.batch_size=4", "optimizer.epochs=3", "optimizer.warmup_epochs=1", "average_from=1", "keep=2"]
+    changes += [
+        "optimizer.batch_size=4",
+        "optimizer.epochs=3",
+        "optimizer.warmup_epochs=1",
+        "average_from=1",
+        "keep_checkpoints=2",
+    ]
     result = froster("train", RECIPE, *changes, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["run/model.safetensors"]

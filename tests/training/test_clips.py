@@ -22,7 +22,7 @@ from froster.video import decode, decode_frames
 
 
 def settings(**values: object) -> DataSettings:
-    return DataSettings.model_validate({"manifest": "train.csv", "frames": 4, "short_side": (36, 40), **values})
+    return DataSettings.model_validate({"manifest": "train.csv", "frames": 4, "resize_short_side": (36, 40), **values})
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_all_frames_of_a_clip_share_side_corner_and_mirroring(videos: list[Label
 
 
 def test_no_mirroring_and_no_choice_of_size(videos: list[LabelledVideo]) -> None:
-    clips = TrainingClips(videos, TARGETS, settings(flip=False, short_side=(44, 44)), size=44, seed=0)
+    clips = TrainingClips(videos, TARGETS, settings(flip=False, resize_short_side=(44, 44)), size=44, seed=0)
     everything = decode_frames(videos[0].path).frames.transpose(0, 3, 1, 2)
     for epoch in range(8):
         frames = clips[epoch, 0].frames
@@ -94,7 +94,11 @@ def test_release_sampling_takes_the_windows_frames(tmp_path: Path) -> None:
     grey = np.broadcast_to(np.arange(0, 250, 2, dtype=np.uint8)[:, None, None, None], (125, 32, 32, 3))
     write_mp4(tmp_path / "ramp.mp4", np.ascontiguousarray(grey), fps=30)
     clips = TrainingClips(
-        [LabelledVideo(tmp_path / "ramp.mp4", "a")], [0], settings(sampling="release", short_side=(32, 32)), 32, seed=0
+        [LabelledVideo(tmp_path / "ramp.mp4", "a")],
+        [0],
+        settings(sampling="release", resize_short_side=(32, 32)),
+        32,
+        seed=0,
     )
     starts = set()
     for epoch in range(20):
@@ -201,7 +205,7 @@ def test_clips_come_from_their_segments(videos: list[LabelledVideo], sampling: s
     everything = decode_frames(videos[0].path).frames.transpose(0, 3, 1, 2)
     listed = [replace(videos[0], start=start, end=end) for start, end in ((None, 0.2), (0.2, 0.4), (0.4, None))]
     inside = [range(5), range(5, 10), range(10, 13)]  # at 25 frames a second
-    how = {"flip": False, "short_side": (44, 44), "sampling": sampling}
+    how = {"flip": False, "resize_short_side": (44, 44), "sampling": sampling}
     from_files = TrainingClips(listed, [0, 1, 2], settings(**how), size=44, seed=0)
     in_memory = TrainingClips(listed, [0, 1, 2], settings(**how, in_memory=True), size=44, seed=0)
     for index, numbers in enumerate(inside):
@@ -250,7 +254,7 @@ def test_workers_change_nothing(videos: list[LabelledVideo]) -> None:
     before = torch.random.get_rng_state()
     for workers in (0, 2):
         clips = TrainingClips(videos, TARGETS, settings(workers=workers), size=32, seed=1)
-        keys = BatchKeys(len(videos), batch_size=4, accumulate=2, epochs=3, seed=1)
+        keys = BatchKeys(len(videos), batch_size=4, gradient_accumulation_steps=2, epochs=3, seed=1)
         loader = training_loader(clips, keys, pin_memory=False)
         assert len(loader) == 6
         runs.append(list(loader))
@@ -292,7 +296,7 @@ with av.open(sys.argv[1]) as container:
         frame.to_ndarray(format="rgb24")  # by several threads
         frame.side_data  # refers back to the frame: only the garbage collector frees the two
 del frame
-data = DataSettings(manifest="train.csv", short_side=(32, 32), workers=1)
+data = DataSettings(manifest="train.csv", resize_short_side=(32, 32), workers=1)
 clips = CollectingClips([LabelledVideo(sys.argv[1], "a")], [0], data, size=32, seed=0)
 print([batch.unreadable[sys.argv[1]] for batch in training_loader(clips, BatchKeys(1, 1, 1, 1, 0), False)])
 """
@@ -313,7 +317,7 @@ def test_the_loader_pins_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_epoch_is_a_random_order_without_its_incomplete_batch() -> None:
-    lists = list(BatchKeys(clips=23, batch_size=5, accumulate=1, epochs=3, seed=7))
+    lists = list(BatchKeys(clips=23, batch_size=5, gradient_accumulation_steps=1, epochs=3, seed=7))
     assert len(lists) == 12 and all(len(batch) == 5 for batch in lists)
     orders = []
     for epoch in range(3):
@@ -322,14 +326,14 @@ def test_an_epoch_is_a_random_order_without_its_incomplete_batch() -> None:
         orders.append([index for _, index in keys])
         assert len(set(orders[-1])) == 20 and set(orders[-1]) <= set(range(23)) and orders[-1] != sorted(orders[-1])
     assert orders[0] != orders[1] != orders[2]
-    assert lists == list(BatchKeys(clips=23, batch_size=5, accumulate=1, epochs=3, seed=7))
-    assert lists != list(BatchKeys(clips=23, batch_size=5, accumulate=1, epochs=3, seed=8))
+    assert lists == list(BatchKeys(clips=23, batch_size=5, gradient_accumulation_steps=1, epochs=3, seed=7))
+    assert lists != list(BatchKeys(clips=23, batch_size=5, gradient_accumulation_steps=1, epochs=3, seed=8))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_micro_batches_of_all_processes_are_the_global_batch(accumulate: int, processes: int) -> None:
-    whole = list(BatchKeys(50, batch_size=8, accumulate=1, epochs=2, seed=0))
+    whole = list(BatchKeys(50, batch_size=8, gradient_accumulation_steps=1, epochs=2, seed=0))
     ranks = [list(BatchKeys(50, 8, accumulate, 2, seed=0, rank=rank, processes=processes)) for rank in range(processes)]
     assert all(len(lists) == len(whole) * accumulate for lists in ranks)
     for step, batch in enumerate(whole):
@@ -341,7 +345,7 @@ def test_micro_batches_of_all_processes_are_the_global_batch(accumulate: int, pr
 
 
 def test_a_resumed_run_is_the_tail_of_the_whole_one() -> None:
-    whole = list(BatchKeys(23, batch_size=6, accumulate=3, epochs=4, seed=2, rank=1, processes=2))
+    whole = list(BatchKeys(23, batch_size=6, gradient_accumulation_steps=3, epochs=4, seed=2, rank=1, processes=2))
     assert len(whole) == 4 * 3 * 3
     for step in range(13):
         keys = BatchKeys(23, 6, 3, 4, seed=2, start_step=step, rank=1, processes=2)
@@ -349,7 +353,7 @@ def test_a_resumed_run_is_the_tail_of_the_whole_one() -> None:
 
 
 def test_few_clips_make_one_step() -> None:
-    keys = BatchKeys(clips=3, batch_size=8, accumulate=4, epochs=2, seed=0)
+    keys = BatchKeys(clips=3, batch_size=8, gradient_accumulation_steps=4, epochs=2, seed=0)
     lists = list(keys)
     assert keys.steps_per_epoch == 1 and len(keys) == len(lists) == 8
     for epoch in range(2):
@@ -359,7 +363,7 @@ def test_few_clips_make_one_step() -> None:
 
 
 def test_few_clips_are_gone_through_until_the_steps_are_enough() -> None:
-    keys = BatchKeys(clips=65, batch_size=16, accumulate=1, epochs=12, seed=3, min_steps=400)
+    keys = BatchKeys(clips=65, batch_size=16, gradient_accumulation_steps=1, epochs=12, seed=3, min_steps=400)
     assert (keys.passes_per_epoch, keys.steps_per_epoch, keys.steps, keys.left_out) == (9, 36, 432, 1)
     lists = list(keys)
     assert len(lists) == len(keys) == 432
@@ -369,4 +373,4 @@ def test_few_clips_are_gone_through_until_the_steps_are_enough() -> None:
     assert list(resumed) == lists[36 * 5 + 7 :]
     for enough in (0, 1, 48):
         assert BatchKeys(65, 16, 1, 12, seed=3, min_steps=enough).steps == 48
-    assert BatchKeys(clips=3, batch_size=8, accumulate=1, epochs=2, seed=0).left_out == 0
+    assert BatchKeys(clips=3, batch_size=8, gradient_accumulation_steps=1, epochs=2, seed=0).left_out == 0

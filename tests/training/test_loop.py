@@ -154,7 +154,7 @@ def test_what_a_run_can_learn_is_said_before_it_begins(
 
 
 def test_training_learns_and_writes_what_it_should(manifest: Path, tmp_path: Path) -> None:
-    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=6", "keep=2", "tensorboard=true")
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=6", "keep_checkpoints=2", "tensorboard=true")
     path = loop.train(recipe)
     steps = log(recipe.out)
     assert [step["step"] for step in steps] == list(range(1, 19))
@@ -306,7 +306,7 @@ def test_accumulated_batches_and_checkpointed_activations_change_nothing(manifes
         manifest,
         tmp_path / "saving",
         "optimizer.learning_rate=1e-4",
-        "optimizer.accumulate=2",
+        "optimizer.gradient_accumulation_steps=2",
         "activation_checkpointing=true",
     )
     for recipe in (plain, saving):
@@ -316,7 +316,7 @@ def test_accumulated_batches_and_checkpointed_activations_change_nothing(manifes
 
 
 def test_tested_weights_are_averaged_and_patched(manifest: Path, tmp_path: Path) -> None:
-    recipe = short_recipe(manifest, tmp_path / "run", "keep=3", "average_from=1", "patch_ratio=0.25")
+    recipe = short_recipe(manifest, tmp_path / "run", "keep_checkpoints=3", "average_from=1", "patch_ratio=0.25")
     path = loop.train(recipe)
     epochs = [weights(recipe.out / "checkpoints" / f"epoch-{number:03d}.safetensors") for number in (2, 3)]
     expected = patch_states(load_clip("puppets").state_dict(), average_states(epochs), 0.25)
@@ -368,7 +368,9 @@ def test_too_little_gpu_memory_is_said_with_what_to_do(
         return take_step(run, batches)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "take_step", step_or_fail)
-    with pytest.raises(FrosterError, match=r"4 clips in 1 parts; raise optimizer.accumulate.*the last good.*epoch-001"):
+    with pytest.raises(
+        FrosterError, match=r"batch_size=4 in 1 micro-batches: raise optimizer.grad.*the last good.*epoch-001"
+    ):
         loop.train(short_recipe(manifest, tmp_path / "run"))
 
 
@@ -504,7 +506,7 @@ def test_a_run_is_not_overwritten_nor_mixed_with_another(manifest: Path, tmp_pat
             loop.train(short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", *changes), resume=True)
     assert RunFolder(recipe.out).has_model
     before = {path: path.stat().st_mtime_ns for path in recipe.out.rglob("*")}
-    again = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "keep=1")
+    again = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "keep_checkpoints=1")
     assert loop.train(again, resume=True) == finished
     assert {path: path.stat().st_mtime_ns for path in recipe.out.rglob("*")} == before
 
@@ -597,7 +599,7 @@ def test_a_folder_has_one_run_at_a_time(manifest: Path, tmp_path: Path, monkeypa
         ("student=vclop", "did you mean 'vclip'"),
         ("data.labels=none.txt", "none.txt"),
         ("precision=float16", "float16 needs a CUDA GPU"),
-        ("data.short_side=[32,64]", "short_side"),
+        ("data.resize_short_side=[32,64]", "resize_short_side"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_leaves_no_run(

@@ -126,9 +126,9 @@ def test_the_page_of_recipes_has_every_key_as_it_is() -> None:
     current = PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
     assert current == key_tables(), "docs/recipes.md is not as recipe.py: run python tests/training/test_recipe.py"
     for row in (
-        "| `keep` | whole number > 0 | `3` | How many epochs' checkpoints stay. |",
-        "| `data.short_side` | [whole number > 0, whole number > 0] | `[224, 256]` | Smallest",
-        "| `data.puppets.videos` | whole number > 0 | required | Videos of each action. |",
+        "| `keep_checkpoints` | whole number > 0 | `3` | Number of epoch checkpoints to keep. |",
+        "| `data.resize_short_side` | [whole number > 0, whole number > 0] | `[224, 256]` | Range",
+        "| `data.puppets.videos` | whole number > 0 | required | Videos per action. |",
         '| `trained` | `default`, `all`, `vision` | `"default"` |',
     ):
         assert f"\n{row}" in current

@@ -149,7 +149,7 @@ class Job:
             *(f"optimizer.{key}={value}" for key, value in schedule(rate).items()),
             f"average_from={WARMUP_EPOCHS[self.regime]}",
             "patch_ratio=0",
-            "keep=1",
+            "keep_checkpoints=1",
         ]
         settings = {"alpha": self.alpha, "beta": self.beta, "zero_init": str(self.zero_init).lower()}
         if self.method == "residual":

@@ -18,7 +18,7 @@ from froster.training.state import StateFile
 # What may change between a run and its continuation without changing the result.
 FREE_KEYS: dict[str, Any] = {
     "out": True,
-    "keep": True,
+    "keep_checkpoints": True,
     "tensorboard": True,
     "data": {"workers", "in_memory", "max_unreadable", "puppets"},
 }

@@ -97,10 +97,10 @@ class TrainingClips(Dataset[Sample]):
     def __init__(
         self, videos: Sequence[LabelledVideo], targets: Sequence[int], data: DataSettings, size: int, seed: int
     ) -> None:
-        if data.short_side[0] < size:
+        if data.resize_short_side[0] < size:
             raise FrosterError(
-                f"data.short_side begins at {data.short_side[0]}, below the model's picture size {size}: "
-                f"give at least [{size}, {max(size, data.short_side[1])}]."
+                f"data.resize_short_side begins at {data.resize_short_side[0]}, below the model's picture size {size}: "
+                f"give at least [{size}, {max(size, data.resize_short_side[1])}]."
             )
         self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
         self.decoded: dict[LabelledVideo, Reading[NDArray[np.uint8]]] = {}
@@ -111,7 +111,7 @@ class TrainingClips(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         video, target = self.videos[key[1]], self.targets[key[1]]
         rng = np.random.default_rng((self.seed, CLIPS, *key))
-        short_side = int(rng.integers(*self.data.short_side, endpoint=True))
+        short_side = int(rng.integers(*self.data.resize_short_side, endpoint=True))
         corner = (rng.random(), rng.random())
         flip = self.data.flip and rng.random() < 0.5
         state = rng.bit_generator.state
@@ -165,18 +165,17 @@ def collate(samples: Sequence[Sample]) -> Batch:
 class BatchKeys(Sampler[list[Key]]):
     """The (pass, index) keys of each micro-batch of a whole run, for one of several processes.
 
-    A pass is a random order of all `clips`, cut into steps of `batch_size`; an incomplete last one is dropped, unless
-    it is the only one. An epoch is one pass, or as many as it takes to make `min_steps` in all epochs. A step is
-    `accumulate` micro-batches, each dealt out to the processes in turn; a list is empty where clips run short.
-    `start_step` counts optimizer steps from the run's beginning: what follows is exactly what would have followed
-    without a stop.
+    A pass is a random permutation of all `clips` in batches of `batch_size`; the incomplete last batch is dropped,
+    unless it is the only one. An epoch is one pass, or more where `min_steps` needs them. A batch is
+    `gradient_accumulation_steps` micro-batches, each split over the processes; a list may be empty. `start_step` is the
+    optimizer step to resume from: the batches are the same as without the interruption.
     """
 
     def __init__(
         self,
         clips: int,
         batch_size: int,
-        accumulate: int,
+        gradient_accumulation_steps: int,
         epochs: int,
         seed: int,
         start_step: int = 0,
@@ -184,7 +183,7 @@ class BatchKeys(Sampler[list[Key]]):
         processes: int = 1,
         min_steps: int = 0,
     ) -> None:
-        self.clips, self.batch_size, self.accumulate = clips, batch_size, accumulate
+        self.clips, self.batch_size, self.gradient_accumulation_steps = clips, batch_size, gradient_accumulation_steps
         self.steps_per_pass = max(1, clips // batch_size)
         self.passes_per_epoch = max(1, math.ceil(min_steps / (epochs * self.steps_per_pass)))
         self.epochs, self.seed, self.start_step = epochs, seed, start_step
@@ -205,7 +204,7 @@ class BatchKeys(Sampler[list[Key]]):
         return max(0, self.clips - self.steps_per_pass * self.batch_size)
 
     def __len__(self) -> int:
-        return (self.steps - self.start_step) * self.accumulate
+        return (self.steps - self.start_step) * self.gradient_accumulation_steps
 
     def __iter__(self) -> Iterator[list[Key]]:
         first, skipped = divmod(self.start_step, self.steps_per_pass)
@@ -213,7 +212,7 @@ class BatchKeys(Sampler[list[Key]]):
             order = np.random.default_rng((self.seed, ORDERS, number)).permutation(self.clips)
             for step in range(skipped if number == first else 0, self.steps_per_pass):
                 batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-                for micro_batch in np.array_split(batch, self.accumulate):
+                for micro_batch in np.array_split(batch, self.gradient_accumulation_steps):
                     yield [(number, index) for index in micro_batch[self.rank :: self.processes].tolist()]
 
 

@@ -214,11 +214,13 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
     processes.wait_for_everyone()  # nobody may still look for what the main process now writes
     if processes.is_main_process:
         folder.write_settings(recipe, run.fingerprint)
-        folder.tidy(run.step, recipe.keep)
+        folder.tidy(run.step, recipe.keep_checkpoints)
         folder.list_unusable(run.unreadable, run.partial)
-    epochs, steps = recipe.optimizer.epochs, run.keys.steps
+    settings, steps = recipe.optimizer, run.keys.steps
     journal = (
-        Journal(folder.path, steps, epochs, run.step, recipe.tensorboard, show) if processes.is_main_process else None
+        Journal(folder.path, steps, settings.epochs, run.step, recipe.tensorboard, show)
+        if processes.is_main_process
+        else None
     )
     with journal or nullcontext():
         if journal:
@@ -229,9 +231,10 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
                 taken = take_step(run, batches)
             except torch.OutOfMemoryError as error:
                 raise FrosterError(
-                    f"The GPU has not enough memory for a step of {recipe.optimizer.batch_size} clips in "
-                    f"{recipe.optimizer.accumulate} parts; raise optimizer.accumulate, or set "
-                    f"activation_checkpointing=true ({folder.last_good()})."
+                    f"Out of GPU memory with optimizer.batch_size={settings.batch_size} in "
+                    f"{settings.gradient_accumulation_steps} micro-batches: raise "
+                    "optimizer.gradient_accumulation_steps, or set activation_checkpointing=true "
+                    f"({folder.last_good()})."
                 ) from error
             if journal:
                 journal.write(taken)
@@ -335,7 +338,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
     keys = BatchKeys(
         clips=len(data.videos),
         batch_size=settings.batch_size,
-        accumulate=settings.accumulate,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
         epochs=settings.epochs,
         seed=recipe.seed,
         rank=processes.process_index,
@@ -430,7 +433,7 @@ def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
 def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     """Run one optimizer step and return its metrics."""
     recipe, optimizer = run.recipe, run.optimizer
-    loaded = list(islice(batches, recipe.optimizer.accumulate))
+    loaded = list(islice(batches, recipe.optimizer.gradient_accumulation_steps))
     clips = count_clips(run, loaded)
     rate = learning_rate(run.step, run.steps_per_epoch, recipe.optimizer)
     template, ratio = draw_template_and_ratio(run)
@@ -466,7 +469,7 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     if run.step <= recipe.freeze_clip_epochs * run.steps_per_epoch:
         run.freeze_clip()
     run.scaler.unscale_(optimizer)
-    terms["gradient_norm"] = nn.utils.clip_grad_norm_(run.parameters, recipe.optimizer.clip_norm)
+    terms["gradient_norm"] = nn.utils.clip_grad_norm_(run.parameters, recipe.optimizer.max_grad_norm)
     values = reduce(torch.stack([term.detach() for term in terms.values()]), "mean").tolist()
     metrics |= dict(zip(terms, values, strict=True))
     check_finite(run, metrics)
@@ -533,7 +536,7 @@ def end_epoch(run: Run, processes: PartialState) -> None:
     if processes.is_main_process:
         save(run, run.student, folder.epoch(epoch))
         folder.save_state(recipe, run.state())
-        folder.keep_last(recipe.keep)
+        folder.keep_last(recipe.keep_checkpoints)
 
 
 def save(run: Run, student: VideoStudent, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file is a whole experiment, checked before anything loads."""
+"""Recipes: one YAML file defines a whole experiment and is validated before anything is loaded."""
 
 import dataclasses
 import difflib
@@ -32,24 +32,24 @@ PLAIN_TEXT = ("out", "manifest", "split", "labels", "descriptions", "templates",
 
 
 class Section(BaseModel):
-    """Base of every recipe and of its parts: unknown keys are errors, values are final.
+    """Base of a recipe and its sections: unknown keys are errors, instances are immutable.
 
-    The text below a key is its explanation, in `docs/recipes.md` too.
+    The docstring of each key is also its text in `docs/recipes.md`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Recipe(Section):
-    """A section that is a file of its own."""
+    """A section that is read from its own YAML file."""
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
         """Read a YAML recipe; `overrides` are `"key=value"`, with dots for nested keys (`model.patch_size=8`).
 
-        With `extends: OTHER.yaml` a recipe is another one with changes: a path relative to its own, or a name of
-        froster's own recipes.
-        Raises `FrosterError` that names the file and the key, and the nearest key where it is unknown.
+        `extends: OTHER.yaml` starts from another recipe: a path relative to this file, or the name of a recipe that
+        ships with froster.
+        Raises `FrosterError` that names the file and the key, and for an unknown key the closest known one.
         """
         content = read_yaml(Path(path))
         for override in overrides:
@@ -61,178 +61,181 @@ class Recipe(Section):
 
 
 class PuppetSettings(Section):
-    """Videos to draw where `data.manifest` does not exist yet."""
+    """Synthetic puppet videos to generate if `data.manifest` does not exist yet."""
 
     actions: list[str] = Field(min_length=1)
-    """Which of the puppets' 45 actions to draw (`froster puppets` draws them all)."""
+    """Which of the 45 puppet actions to generate (`froster puppets` generates all of them)."""
     videos: PositiveInt
-    """Videos of each action."""
+    """Videos per action."""
     seed: NonNegativeInt
-    """Seed of each action's first video; the others count up. Other seeds give other videos."""
+    """Seed of the first video of each action; the following videos use seed + 1, seed + 2, …"""
     gap: str = "default"
-    """How far the videos are from the photos that the small CLIP knows: `easy`, `default` or `hard`."""
+    """Domain gap to the photos that the small CLIP was pretrained on: `easy`, `default` or `hard`."""
     frames: PositiveInt = 16
-    """Frames of a video."""
+    """Frames per video."""
     size: PositiveInt = 72
     """Width and height in pixels, even."""
 
 
 class DataSettings(Section):
-    """The training clips."""
+    """Training clips and augmentation."""
 
     manifest: Path
-    """CSV file with the columns `path` and `label`; relative paths start at its folder."""
+    """CSV file with the columns `path` and `label`; relative paths are relative to its folder."""
     split: str | None = None
-    """Train only on rows that have this word in the column `split`, such as `train`."""
+    """Train only on rows whose column `split` contains this word, such as `train`."""
     labels: Path | None = None
-    """File with the classes and, if you like, their descriptions; without it the classes are the manifest's."""
+    """File with the class names and optional descriptions; default: the labels in the manifest."""
     descriptions: Path | None = None
-    """File with descriptions of the classes, JSON, as `describe_labels` takes it."""
+    """JSON file with class descriptions, in a format that `describe_labels` reads."""
     templates: Path | None = None
-    """File with templates of the prompts, one a line with `{}` for the name, in place of the student's own."""
+    """File with prompt templates, one per line with `{}` for the class name; default: those of the student."""
     puppets: PuppetSettings | None = None
-    """Videos to draw where the manifest does not exist yet."""
+    """Synthetic puppet videos to generate if the manifest does not exist yet."""
     frames: PositiveInt = 8
-    """Frames of a clip, all cut alike to the model's picture size."""
+    """Frames per clip (T)."""
     sampling: Literal["uniform", "release"] = "uniform"
-    """`uniform`: a random frame of each of as many equal segments of the video; `release`: a random window of one frame
-    in 16 at 30 a second, as the authors do."""
-    short_side: tuple[PositiveInt, PositiveInt] = (224, 256)
-    """Smallest and largest short side, in pixels, of the pictures that a clip is cut from."""
+    """`uniform`: one random frame from each of T equal segments of the video; `release`: a random window with one frame
+    every 16 at 30 frames per second, as in the authors' code."""
+    resize_short_side: tuple[PositiveInt, PositiveInt] = (224, 256)
+    """Range, in pixels, of the random resize of the short side before the random crop."""
     flip: bool = True
-    """Mirror half of the clips. Not for actions that differ in left and right."""
+    """Random horizontal flip (p=0.5). Disable for direction-dependent labels, such as "throwing left"."""
     workers: NonNegativeInt = 2
-    """Processes that decode ahead, for each process that trains."""
+    """Data loader workers per training process."""
     in_memory: bool = False
-    """Keep every video as it was decoded, in each worker: for few, small videos."""
+    """Cache all decoded videos in each worker: only for small data sets."""
     max_unreadable: Share = 0.05
-    """Training stops where more than this share of the clips is missing or cannot be decoded; fewer are skipped."""
+    """Maximum fraction of clips that may be missing or undecodable; they are skipped, above it training stops."""
 
     @model_validator(mode="after")
-    def check_short_side(self) -> Self:
-        if self.short_side[0] > self.short_side[1]:
-            raise ValueError(f"short_side is from the smallest to the largest, not {list(self.short_side)}")
+    def check_resize_short_side(self) -> Self:
+        if self.resize_short_side[0] > self.resize_short_side[1]:
+            raise ValueError(f"resize_short_side must be [smallest, largest], not {list(self.resize_short_side)}")
         return self
 
 
 class DistillationSettings(Section):
-    """What the frozen CLIP teaches: FROSTER Eq. 6 to 8, and the variants of its Fig. 3 and Tables 4 to 7."""
+    """Feature distillation from the frozen CLIP: FROSTER Eq. 6 to 8, with the variants of Fig. 3 and Tables 4 to 7."""
 
     projector: Projection = "residual"
-    """What the student's features pass before they are compared: `residual` (Eq. 6), `plain`, or `none`."""
+    """Projector on the student's embeddings (Fig. 3): `residual` (Eq. 6), `plain` (two-layer MLP) or `none`."""
     video: bool = True
-    """Compare the features of the frames."""
+    """Distill frame embeddings."""
     text: bool = True
-    """Compare the features of the classes, where anything on the student's text side is trained, learnt prompts too."""
+    """Distill class embeddings; has no effect where neither the text encoder nor learned prompts are trained."""
     distance: Distance = "cosine"
     """`cosine`, as in the released code; `l2_sum`, Eq. 7 of the paper; or its mean, `l2_mean`."""
     alpha: PositiveFloat = 0.1
-    """Weight of the residual projector's new part."""
+    """Scale of the residual branch of the projector (Eq. 6)."""
     beta: NonNegativeFloat = 2.0
-    """Weight of distillation beside the cross entropy (Eq. 8)."""
+    """Weight of the distillation loss (Eq. 8)."""
     zero_init: bool = True
-    """Let the residual projector begin as the identity."""
+    """Initialize W2 of the residual projector to zero, so that training starts with the identity."""
 
     @model_validator(mode="after")
     def check_choice(self) -> Self:
         if not self.video and not self.text:
-            raise ValueError("distillation of neither video nor text is none: leave the section out")
+            raise ValueError("video and text are both false; to train without distillation set distillation: null")
         return self
 
 
 class InterpolationSettings(Section):
-    """Open-VCLIP's regularisation (Eq. 7-9): a second loss, at weights between the student's and CLIP's."""
+    """Open-VCLIP's interpolated weight regularization (Eq. 7 to 9)."""
 
     max_ratio: Share = 0.6
-    """Each step draws the share of CLIP from 0 to this."""
+    """Upper bound of the interpolation weight of CLIP, which each step draws from U(0, max_ratio)."""
     weight: PositiveFloat = 0.5
-    """Weight of the second loss."""
+    """Weight of the loss at the interpolated weights (C)."""
 
 
 class OptimizerSettings(Section):
-    """AdamW with linear warm-up, then cosine, both per step."""
+    """AdamW with linear warm-up and cosine decay, updated every step."""
 
     epochs: PositiveInt
-    """How often every clip is seen, unless `min_steps` asks for more."""
+    """Number of epochs: passes over the clips, or more per epoch where `min_steps` needs them."""
     min_steps: NonNegativeInt = 0
-    """Least steps of the whole run: where few clips make fewer, each epoch goes through the clips several times."""
+    """Minimum optimizer steps of the run; on small data sets each epoch then repeats the clips."""
     warmup_epochs: NonNegativeFloat = 0
-    """Epochs in which the learning rate rises."""
+    """Length of the linear warm-up in epochs."""
     learning_rate: PositiveFloat
-    """The highest learning rate, at the end of the warm-up."""
+    """Peak learning rate, at the end of the warm-up."""
     warmup_start: NonNegativeFloat = 0
-    """The learning rate of the first step, where there is a warm-up."""
+    """Learning rate of the first step of the warm-up."""
     final_learning_rate: NonNegativeFloat = 0
-    """The learning rate that the cosine ends at."""
+    """Learning rate at the end of the cosine decay."""
     batch_size: PositiveInt
-    """Clips of a step, over all processes. An epoch leaves out clips that do not fill a batch."""
-    accumulate: PositiveInt = 1
-    """Parts that a step's batch is computed in: the result is the same, the memory less."""
+    """Clips per optimizer step, over all processes. The last incomplete batch of an epoch is dropped."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Micro-batches per optimizer step: less memory, the same gradient."""
     weight_decay: NonNegativeFloat = 0.01
-    """Decay of all parameters but the 1-D ones."""
+    """Weight decay; 1-D parameters (biases, norms, temperature) have none."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """AdamW's decay of the gradients' mean and variance."""
-    clip_norm: PositiveFloat = 1.0
-    """Largest norm of the gradient; a longer one is cut to it."""
+    """AdamW's betas."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are clipped to this norm."""
 
     @model_validator(mode="after")
     def check_batch(self) -> Self:
-        if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size ({self.batch_size}) is not a multiple of accumulate ({self.accumulate})")
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) is not a multiple of "
+                f"gradient_accumulation_steps ({self.gradient_accumulation_steps})"
+            )
         return self
 
 
 class TrainRecipe(Recipe):
-    """Everything that decides the result of a training run."""
+    """All settings of a training run."""
 
     out: Path
-    """Folder of the run: checkpoints, log, and the trained model."""
+    """Output folder: checkpoints, log and the trained model."""
     seed: NonNegativeInt = 0
-    """Seed of everything random; the same seed gives the same model."""
+    """Random seed; two runs with the same seed give the same model."""
     model: str
-    """Where the student starts: `vit-b-16` and the like, `puppets`, a checkpoint, or the folder of another run."""
+    """Initial weights: a release such as `vit-b-16`, `puppets`, a checkpoint, or the folder of another run."""
     student: str = "vclip"
-    """The video network, with options if you like: `vclip`, `aim`, `vclip:window=2`."""
+    """Video network with optional settings: `vclip`, `aim`, `vclip:window=2`."""
     teacher: str | None = None
-    """The frozen CLIP, by default `model` itself."""
+    """The frozen CLIP; default: `model`."""
     trained: Literal["default", "all", "vision"] = "default"
-    """`default`: what the student's method trains; `all`: every parameter; `vision`: those of the image encoder."""
+    """Trainable parameters: `default`: as in the student's paper; `all`; `vision`: the image encoder."""
     freeze_clip_epochs: NonNegativeInt = 0
-    """So many epochs train nothing but what the student adds to CLIP."""
+    """Number of initial epochs in which pretrained CLIP weights stay frozen."""
     data: DataSettings
-    """The training clips."""
+    """Training clips and augmentation."""
     distillation: DistillationSettings | None = None
-    """What the frozen CLIP teaches; without it nothing."""
+    """Feature distillation from the frozen CLIP; `null`: none."""
     interpolation: InterpolationSettings | None = None
-    """Open-VCLIP's regularisation."""
+    """Open-VCLIP's interpolated weight regularization; `null`: none."""
     weight_distance: NonNegativeFloat = 0
-    """Weight of the squared distance between the student's weights and CLIP's, as a part of the loss."""
+    """Weight of the squared L2 distance between the student's weights and CLIP's in the loss (Open-VCLIP Table 5)."""
     optimizer: OptimizerSettings
-    """Epochs, batches and learning rate."""
+    """AdamW, learning rate schedule and batch size."""
     average_from: NonNegativeInt | None = None
-    """The model is the mean of the weights at the epochs' ends after this epoch; without it, the last weights."""
+    """Average the weights at the end of every epoch after this one (SWA); `null`: the last weights."""
     patch_ratio: Share = 0
-    """Share of CLIP that is mixed into the model at the end (Open-VCLIP)."""
+    """Interpolation weight of CLIP in the final model (Open-VCLIP's patching); 0: none."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What the networks compute in; `auto` takes bfloat16 where the hardware has it, else float16 on a GPU."""
+    """Mixed precision (autocast); `auto`: bfloat16 where the hardware supports it, else float16 on a GPU."""
     activation_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: less memory, about a fifth more time."""
-    keep: PositiveInt = 3
-    """How many epochs' checkpoints stay."""
+    """Recompute activations in the backward pass: less memory, about 20 % more time."""
+    keep_checkpoints: PositiveInt = 3
+    """Number of epoch checkpoints to keep."""
     tensorboard: bool = False
-    """Also log for TensorBoard (the extra `track`)."""
+    """Also log to TensorBoard (needs the extra `track`)."""
 
     @model_validator(mode="after")
     def check_epochs(self) -> Self:
         epochs = self.optimizer.epochs
-        beginnings = {
+        earliest_ends = {
             "optimizer.warmup_epochs": self.optimizer.warmup_epochs,
             "freeze_clip_epochs": self.freeze_clip_epochs,
             "average_from": self.average_from or 0,
         }
-        too_long = [key for key, value in beginnings.items() if value >= epochs]
+        too_long = [key for key, value in earliest_ends.items() if value >= epochs]
         if too_long:
-            values = " and ".join(f"{key}={beginnings[key]:g}" for key in too_long)
+            values = " and ".join(f"{key}={earliest_ends[key]:g}" for key in too_long)
             raise ValueError(
                 f"{values} must be below optimizer.epochs={epochs}; "
                 f"type for example {' '.join(f'{key}={epochs // 2}' for key in too_long)}"
@@ -243,16 +246,16 @@ class TrainRecipe(Recipe):
     def check_together(self) -> Self:
         if self.data.puppets and self.data.manifest.name != "manifest.csv":
             raise ValueError(
-                f"data.manifest of drawn puppets must be FOLDER/manifest.csv, not {self.data.manifest}; "
+                f"data.manifest of generated puppets must be FOLDER/manifest.csv, not {self.data.manifest}; "
                 "for clips of your own add data.puppets=null"
             )
         if self.distillation and self.trained == "vision" and not self.distillation.video:
-            raise ValueError("with trained: vision the text encoder stays as it is: there is nothing to distil into it")
+            raise ValueError("with trained: vision the text encoder is frozen; set distillation.video: true")
         return self
 
 
 def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Keys and values of a recipe and of those that it extends."""
+    """Keys and values of a recipe, merged with the recipes that it extends."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -265,17 +268,17 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         return content
     base = existing_recipe(Path(str(content.pop("extends"))), path.parent)
     if base.resolve() in extended_by:
-        raise FrosterError(f"The recipe {path} extends {base}, which extends it in turn.")
+        raise FrosterError(f"The recipe {path} extends {base}, which in turn extends it.")
     return merged(read_yaml(base, (*extended_by, path.resolve())), content)
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes`, section by section; null takes a section away."""
-    both = {
+    """`base` updated with `changes`, section by section; null removes a section."""
+    updated = {
         key: merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
         for key, value in changes.items()
     }
-    return base | both
+    return base | updated
 
 
 def set_key(content: dict[str, Any], override: str) -> None:
@@ -284,21 +287,21 @@ def set_key(content: dict[str, Any], override: str) -> None:
         raise FrosterError(f"{override!r} is not of the form key=value.")
     *parents, last = key.split(".")
     for parent in parents:
-        if content.get(parent) is None:  # a section that was null begins anew
+        if content.get(parent) is None:  # a section that was null is created
             content[parent] = {}
         content = content[parent]
         if not isinstance(content, dict):
-            raise FrosterError(f"{override!r}: {parent!r} is a value and has no keys below it.")
+            raise FrosterError(f"{override!r}: {parent!r} is a value, not a section.")
     try:
         read = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise FrosterError(f"{override!r}: the value is not valid YAML.") from error
-    # Names and paths are meant as they stand: out=2024, out=a #1, data.manifest=my: clips.csv.
+    # Names and paths are taken literally: out=2024, out=a #1, data.manifest=my: clips.csv.
     content[last] = value if last in PLAIN_TEXT and read is not None else read
 
 
 def explain(recipe: type[BaseModel], error: Any) -> str:
-    """One clause for one of pydantic's errors."""
+    """One validation error of pydantic as a clause."""
     if not error["loc"]:
         return str(error["msg"].removeprefix("Value error, "))
     *parents, last = error["loc"]
@@ -316,7 +319,7 @@ def explain(recipe: type[BaseModel], error: Any) -> str:
 
 
 def section_of(annotation: Any) -> Any:
-    """The section behind `Section | None`."""
+    """The section class in `Section | None`."""
     if isinstance(annotation, types.UnionType):
         return next(part for part in get_args(annotation) if part is not type(None))
     return annotation
