@@ -43,8 +43,8 @@ print(sum(1 for _ in froster.score_timeline(recognizer, "videos/running/0.mp4"))
 """
     result = run_without_cli(code, drawn)
     assert result.returncode == 0, result.stderr
-    label, moments = result.stdout.split("\n")[:2]
-    assert label == "running" and int(moments) >= 1
+    label, windows = result.stdout.split("\n")[:2]
+    assert label == "running" and int(windows) >= 1
 
 
 def test_every_module_of_the_library_imports_or_says_what_it_needs(tmp_path: Path) -> None:

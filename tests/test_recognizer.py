@@ -280,19 +280,19 @@ def test_threshold_from_negatives(videos: list[Path], tmp_path: Path) -> None:
     recognizer = Recognizer("puppets", LABELS[:2])
     negatives = videos[2:]
     best = sorted(max(recognizer.predict(video).similarities.values()) for video in negatives)
-    assert recognizer.calibrate_threshold(negatives, false_alarms=0) == pytest.approx(best[1], abs=1e-6)
-    assert recognizer.calibrate_threshold(negatives, false_alarms=0.5) == pytest.approx(best[0], abs=1e-6)
-    with pytest.warns(FrosterWarning, match=r"give 2 videos; for a share of 0.05 at least 20 are needed"):
+    assert recognizer.calibrate_threshold(negatives, false_positive_rate=0) == pytest.approx(best[1], abs=1e-6)
+    assert recognizer.calibrate_threshold(negatives, false_positive_rate=0.5) == pytest.approx(best[0], abs=1e-6)
+    with pytest.warns(FrosterWarning, match=r"give 2 videos; for a rate of 0.05 at least 20 are needed"):
         threshold = recognizer.calibrate_threshold(negatives)
     results = dict(recognizer.predict_many(videos, threshold=threshold))
     labels = [result.label for result in results.values() if isinstance(result, Prediction)]
     assert labels == [LABELS[0], LABELS[1], None, None]
     with pytest.warns(FrosterWarning, match=r"left out of the negatives"):
-        assert recognizer.calibrate_threshold([*negatives, tmp_path / "none.mp4"], false_alarms=0.5) == best[0]
+        assert recognizer.calibrate_threshold([*negatives, tmp_path / "none.mp4"], false_positive_rate=0.5) == best[0]
     with pytest.warns(FrosterWarning), pytest.raises(FrosterError, match="None of the negatives can be read"):
         recognizer.calibrate_threshold([tmp_path / "none.mp4"])
-    with pytest.raises(FrosterError, match="share of false alarms must be from 0 to below 1, not 2"):
-        recognizer.calibrate_threshold(negatives, false_alarms=2)
+    with pytest.raises(FrosterError, match="false positive rate must be from 0 to below 1, not 2"):
+        recognizer.calibrate_threshold(negatives, false_positive_rate=2)
 
 
 def test_one_label_is_said_once_where_it_is_ranked_without_a_threshold(

@@ -14,7 +14,7 @@ from torch import Tensor
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 from froster.inference import DECODERS, Runtime, run_ahead, too_large
 from froster.provenance import ClipSampling, stored_provenance
-from froster.scoring import TemporalPooling, check_false_alarms, quantile_threshold
+from froster.scoring import TemporalPooling, check_false_positive_rate, quantile_threshold
 from froster.students import VideoFeatures, VideoStudent
 from froster.text.classifier import templates_for
 from froster.text.descriptions import describe_labels
@@ -162,24 +162,24 @@ class Recognizer:
         for video, encoded in self.encode_many(videos):
             yield video, encoded if isinstance(encoded, VideoError) else self.rank(encoded, threshold=threshold)
 
-    def calibrate_threshold(self, negatives: Iterable[str | Path], *, false_alarms: float = 0.05) -> float:
-        """The threshold for `predict` under which at most a share `false_alarms` of the `negatives` would be named.
+    def calibrate_threshold(self, negatives: Iterable[str | Path], *, false_positive_rate: float = 0.05) -> float:
+        """The lowest threshold for `predict` with at most `false_positive_rate` false positives on `negatives`.
 
         `negatives`: videos that show none of the labels, of the kind that the recognizer is for. One that cannot be
-        read is left out, with a warning. Raises `FrosterError` where none can be read, or for a share that is not in
-        [0, 1); warns where they are too few for the share. For timelines: `froster.calibrate_threshold`.
+        read is skipped with a warning. Raises `FrosterError` if none can be read or the rate is outside [0, 1); warns
+        if there are too few for the rate. For timelines: `froster.calibrate_threshold`.
         """
-        check_false_alarms(false_alarms)
+        check_false_positive_rate(false_positive_rate)
         best = list[float]()
         for _, encoded in self.encode_many(negatives):
             if isinstance(encoded, VideoError):
-                left_out = f"{str(encoded).removesuffix('.')}; it is left out of the negatives."
+                left_out = f"{str(encoded).removesuffix('.')}; it is skipped."
                 warnings.warn(left_out, FrosterWarning, stacklevel=2)
             else:
                 best.append(max(self.rank(encoded).similarities.values()))
         if not best:
-            raise FrosterError("None of the negatives can be read; name videos without the actions.")
-        return quantile_threshold(best, false_alarms, "videos")
+            raise FrosterError("None of the negatives can be read; give videos without the actions.")
+        return quantile_threshold(best, false_positive_rate, "videos")
 
     def encode(self, video: str | Path | NDArray[np.uint8]) -> EncodedVideo:
         """Decode and encode one video, once for any number of label sets; takes and raises what `predict` does."""

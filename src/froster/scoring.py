@@ -39,24 +39,24 @@ def check_finite(scores: Tensor) -> None:
         raise WeightsError("The model's scores are not finite numbers: its weights are damaged, or overflow.")
 
 
-def check_false_alarms(false_alarms: float) -> None:
-    """Raises `FrosterError` for a share that is not in [0, 1)."""
-    if not 0 <= false_alarms < 1:
-        raise FrosterError(f"The share of false alarms must be from 0 to below 1, not {false_alarms:g}.")
+def check_false_positive_rate(false_positive_rate: float) -> None:
+    """Raises `FrosterError` for a rate outside [0, 1)."""
+    if not 0 <= false_positive_rate < 1:
+        raise FrosterError(f"The false positive rate must be from 0 to below 1, not {false_positive_rate:g}.")
 
 
-def quantile_threshold(best: Sequence[float], false_alarms: float, of: str = "windows") -> float:
-    """The lowest threshold under which at most a share `false_alarms` of `best` would be named.
+def quantile_threshold(best: Sequence[float], false_positive_rate: float, of: str = "windows") -> float:
+    """The lowest threshold that at most a share `false_positive_rate` of `best` exceeds.
 
-    `best`: the highest similarity of each window, or video, that shows none of the labels. Warns where they are too few
-    for the share; `of` says in words what they are of.
+    `best`: the highest similarity of each negative window or video, which `of` names in the warning that they are too
+    few for the rate.
     """
-    check_false_alarms(false_alarms)
-    if 0 < false_alarms * len(best) < 1:
+    check_false_positive_rate(false_positive_rate)
+    if 0 < false_positive_rate * len(best) < 1:
         warnings.warn(
-            f"The negatives give {len(best)} {of}; for a share of {false_alarms:g} at least "
-            f"{math.ceil(1 / false_alarms)} are needed, so none of them may be named.",
+            f"The negatives give {len(best)} {of}; for a rate of {false_positive_rate:g} at least "
+            f"{math.ceil(1 / false_positive_rate)} are needed, so the threshold allows no false positives.",
             FrosterWarning,
             stacklevel=3,
         )
-    return sorted(best, reverse=True)[int(false_alarms * len(best) + 1e-9)]
+    return sorted(best, reverse=True)[int(false_positive_rate * len(best) + 1e-9)]

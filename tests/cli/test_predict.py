@@ -282,13 +282,13 @@ def test_help_is_quick_and_classes_are_listed() -> None:
 def test_none_of_these(videos: Path) -> None:
     juggling = videos / "juggling-balls" / "5.mp4"
     command = ("predict", juggling, "--model", "puppets", "--views", "1", "--labels")
-    negatives = ("--negatives", videos / "riding-a-bicycle", "--false-alarms", "0")
+    negatives = ("--negatives", videos / "riding-a-bicycle", "--false-positive-rate", "0")
     result = froster(*command, "playing guitar, juggling balls", *negatives)
     assert result.returncode == 0, result.stderr
     content = json.loads(result.stdout)
     assert content["label"] == "juggling balls"
     assert content["predictions"][0]["similarity"] > content["threshold"]
-    assert f"Named above a similarity of {content['threshold']:.3f}." in result.stderr
+    assert f"Similarity threshold {content['threshold']:.3f}." in result.stderr
 
     threshold = content["predictions"][0]["similarity"] + 0.001
     unnamed = froster(*command, "playing guitar, juggling balls", "--threshold", threshold)
@@ -304,7 +304,7 @@ def test_none_of_these(videos: Path) -> None:
         (("--threshold", "0.2", *negatives), "Choose one of --threshold and --negatives"),
         (("--threshold", "nan"), "must be a finite cosine similarity"),
         (("--negatives", "none.mp4"), "none.mp4"),
-        ((*negatives[:2], "--false-alarms", "7"), "must be from 0 to below 1, not 7"),
+        ((*negatives[:2], "--false-positive-rate", "7"), "must be from 0 to below 1, not 7"),
     ):
         wrong = froster(*command, "a, b", *arguments)
         assert wrong.returncode == 2

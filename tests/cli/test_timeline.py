@@ -23,7 +23,7 @@ from froster.cli import app
 from froster.data.puppets import action_index, draw_video
 from froster.data.puppets.files import write_mp4
 from froster.data.puppets.scenes import find_gap
-from froster.timeline import Moment
+from froster.timeline import WindowScores
 
 LABELS = ("--labels", "juggling balls, riding a bicycle, playing guitar", "--model", "puppets")
 FROSTER = Path(sys.executable).with_name("froster")
@@ -68,7 +68,7 @@ def test_plot_table_and_segments(videos: Path, tmp_path: Path) -> None:
     assert content["segments"] == [line]
     assert content["seconds"] == pytest.approx(15)
     assert content["complete"] is True
-    assert content["threshold"] == {"value": 2.0, "of": "contrast"}
+    assert content["threshold"] == {"value": 2.0, "measure": "contrast"}
     rows = list(csv.DictReader((tmp_path / "film-timeline.csv").open()))
     assert [(float(row["start"]), float(row["end"])) for row in rows] == [(second, second + 2) for second in range(14)]
     assert {row["label"] for row in rows} == {"", "riding a bicycle"}
@@ -79,28 +79,28 @@ def test_plot_table_and_segments(videos: Path, tmp_path: Path) -> None:
 
 
 def test_negatives_set_the_threshold(videos: Path, tmp_path: Path) -> None:
-    negatives = ("--negatives", videos / "breaks", "--false-alarms", "0.1", "--out", "found/film.1")
+    negatives = ("--negatives", videos / "breaks", "--false-positive-rate", "0.1", "--out", "found/film.1")
     result = froster(videos / "film.mp4", *LABELS, *negatives, "--stride", "0.5")
     assert result.exit_code == 0, result.output
     (line,) = map(json.loads, result.stdout.splitlines())
     assert line["label"] == "riding a bicycle"
     content = json.loads((tmp_path / "found" / "film.1.json").read_text())
-    assert content["threshold"]["of"] == "similarity"
-    assert f"similarity of {content['threshold']['value']:.3f}, by 3 videos" in result.stderr
+    assert content["threshold"]["measure"] == "similarity"
+    assert f"Similarity threshold {content['threshold']['value']:.3f}, from 3 videos" in result.stderr
     recognizer = Recognizer("puppets", ["juggling balls", "riding a bicycle", "playing guitar"], views=1)
     breaks = [m for video in (videos / "breaks").iterdir() for m in score_timeline(recognizer, video, stride=0.5)]
-    named = [moment for moment in breaks if moment.similarities.max() > content["threshold"]["value"]]
+    named = [window for window in breaks if window.similarities.max() > content["threshold"]["value"]]
     assert len(named) == int(0.1 * len(breaks)) == 3
 
 
 def test_negatives_that_cannot_be_read_are_told(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "breaks").mkdir()
     (tmp_path / "breaks" / "empty.mp4").touch()
-    only = FROSTER, "timeline", videos / "film.mp4", *LABELS, "--false-alarms", "0.2", "--negatives", "breaks"
+    only = FROSTER, "timeline", videos / "film.mp4", *LABELS, "--false-positive-rate", "0.2", "--negatives", "breaks"
     failed = subprocess.run(only, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert failed.returncode == 2
-    warning = "warning: breaks/empty.mp4: the file is empty; it is left out of the negatives."
-    error = "froster: None of the negatives can be read; name videos without the actions."
+    warning = "warning: breaks/empty.mp4: the file is empty; it is skipped."
+    error = "froster: None of the negatives can be read; give videos without the actions."
     assert failed.stderr.splitlines() == [warning, error]
     more = (*only, "--negatives", videos / "breaks" / "7000.mp4")
     result = subprocess.run(more, capture_output=True, text=True, cwd=tmp_path, timeout=60)
@@ -128,7 +128,7 @@ def test_in_a_terminal_a_table(videos: Path, tmp_path: Path) -> None:
         (("missing.mp4", *LABELS), "there is no such file"),
         (("film.mp4", *LABELS, "--stride", "0"), "must be more than 0 s"),
         (("film.mp4", *LABELS, "--negatives", "nothing"), "nothing: there is no such file or folder"),
-        (("film.mp4", *LABELS, "--negatives", "breaks", "--false-alarms", "5"), "from 0 to below 1, not 5"),
+        (("film.mp4", *LABELS, "--negatives", "breaks", "--false-positive-rate", "5"), "from 0 to below 1, not 5"),
         (("film.mp4", *LABELS, "--out", "/proc/film"), "Cannot draw into /proc/film.png"),
         (("99", *LABELS), "/dev/video99: the camera cannot be opened"),
         (("film.mp4",), "--labels"),
@@ -181,14 +181,14 @@ def test_a_stream_is_told_as_it_happens_and_stops_cleanly(videos: Path, tmp_path
 
 
 def test_an_interrupted_file_writes_what_is_done(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: object, **options: float) -> Iterator[Moment]:
+    def interrupted(*arguments: object, **options: float) -> Iterator[WindowScores]:
         yield from islice(score_timeline(*arguments, **options), 9)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("froster.timeline.score_timeline", interrupted)
     result = froster(videos / "film.mp4", *LABELS, "--out", "many")
     assert result.exit_code == 130
-    assert "Stopped after 00:10: what was done is written." in result.stderr
+    assert "Stopped after 00:10: the results so far are saved." in result.stderr
     assert len(list(csv.DictReader((tmp_path / "many.csv").open()))) == 9
     content = json.loads((tmp_path / "many.json").read_text())
     assert content["complete"] is False

@@ -143,7 +143,7 @@ def test_pictures_attention_and_timeline(client: httpx.Client, videos: dict[str,
         assert {picture.shape for picture in pictures + maps} == {(256, 256, 3)}
         assert np.abs(pictures[0].astype(int) - maps[0]).mean() > 5
     timeline = answer["timeline"]
-    assert timeline["moments"][0]["start"] == 0 and len(timeline["moments"][0]["ranked"]) == 2
+    assert timeline["windows"][0]["start"] == 0 and len(timeline["windows"][0]["ranked"]) == 2
     assert timeline["segments"][0]["label"] == ACTIONS[5]
     assert timeline["segments"][0].keys() == {"start", "end", "label", "score"}
 

@@ -68,7 +68,7 @@ def test_labels_of_a_model_are_those_it_was_trained_on(trained: Path, videos: di
         given = ask(video, labels="juggling balls, walking").json()["ranked"]
         described = expected.similarities["juggling balls"]
         assert abs(next(one for one in given if one["label"] == "juggling balls")["similarity"] - described) > 1e-3
-        assert ask(video, timeline="1").json()["timeline"]["moments"][0]["ranked"][0]["label"] in recognizer.labels
+        assert ask(video, timeline="1").json()["timeline"]["windows"][0]["ranked"][0]["label"] in recognizer.labels
         for refused in (ask(video, labels="[]"), ask(video, model="puppets")):
             assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_labels")
 

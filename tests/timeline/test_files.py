@@ -7,24 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from froster.timeline import Moment, Segment, Threshold, find_segments
-from froster.timeline.files import clock, draw_timeline, gaps_in, labels_to_show, thinned, write_timeline
+from froster.timeline import Segment, Threshold, WindowScores, find_segments
+from froster.timeline.files import clock, downsample, draw_timeline, gaps_in, labels_to_show, write_timeline
 
 NAN = np.full(2, np.nan, dtype=np.float32)
 THRESHOLD = Threshold(0.5, "similarity")
 
 
-def moments(tops: str) -> list[Moment]:
+def windows(tops: str) -> list[WindowScores]:
     """A window a digit, the first label's similarity in tenths; `x` for a gap."""
     made = []
     for second, top in enumerate(tops):
         values = NAN if top == "x" else np.array([int(top) / 10, 0.1], dtype=np.float32)
-        made.append(Moment(second, second + 2, values / values.sum(), values, 10 * values))
+        made.append(WindowScores(second, second + 2, values / values.sum(), values, 10 * values))
     return made
 
 
 def test_the_table_has_a_row_a_window_and_empty_cells_in_a_gap(tmp_path: Path) -> None:
-    shown = moments("149x9")
+    shown = windows("149x9")
     segments = find_segments(shown, ["a, b", "$c"], THRESHOLD)
     files = write_timeline(tmp_path / "film.1", "film.1.mp4", shown, ["a, b", "$c"], segments, THRESHOLD)
     assert [file.name for file in files] == ["film.1.png", "film.1.csv", "film.1.json"]
@@ -39,9 +39,9 @@ def test_the_table_has_a_row_a_window_and_empty_cells_in_a_gap(tmp_path: Path) -
 
 
 def test_gaps_that_overlap_are_one() -> None:
-    assert gaps_in(moments("1xx11x")) == [(1, 4), (5, 7)]
-    assert gaps_in(moments("111")) == []
-    assert gaps_in(moments("xxx")) == [(0, 4)]
+    assert gaps_in(windows("1xx11x")) == [(1, 4), (5, 7)]
+    assert gaps_in(windows("111")) == []
+    assert gaps_in(windows("xxx")) == [(0, 4)]
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,17 @@ def test_few_labels_are_drawn_those_seen_longest_first() -> None:
 def test_long_lines_keep_their_peaks_and_gaps() -> None:
     values = np.zeros((5000, 2), dtype=np.float32)
     values[1234, 1], values[3000, 0] = 1, np.nan
-    times, points = thinned(np.arange(5000.0), values)
+    times, points = downsample(np.arange(5000.0), values)
     assert len(times) == len(points) == 385  # of 13 windows each
     assert points[94].tolist() == [0, 1] and times[94] == 94 * 13 + 6
     assert np.isnan(points[230, 0]) and np.isfinite(np.delete(points, 230, axis=0)).all()
 
 
 def test_the_plot_shows_lines_bars_threshold_and_gaps() -> None:
-    shown = moments("1899x19911")
+    shown = windows("1899x19911")
     segments = find_segments(shown, ["a", "b"], THRESHOLD)
     above, below = draw_timeline("film", shown, ["a", "b"], segments, THRESHOLD).axes
-    np.testing.assert_array_equal(above.lines[0].get_ydata(), [moment.similarities[0] for moment in shown])
+    np.testing.assert_array_equal(above.lines[0].get_ydata(), [window.similarities[0] for window in shown])
     strong = above.lines[1].get_ydata()
     assert [number for number, value in enumerate(strong) if np.isnan(value)] == [4, 9]
     bars = [(bar.get_x(), bar.get_width(), bar.get_y() + bar.get_height() / 2) for bar in below.patches[:2]]
@@ -83,5 +83,5 @@ def test_the_plot_shows_lines_bars_threshold_and_gaps() -> None:
 
 @pytest.mark.parametrize("tops", ["5", "x", "xxx"])
 def test_timelines_of_next_to_nothing_are_drawn(tmp_path: Path, tops: str) -> None:
-    write_timeline(tmp_path / "film", "film", moments(tops), ["a", "b"], [], THRESHOLD)
+    write_timeline(tmp_path / "film", "film", windows(tops), ["a", "b"], [], THRESHOLD)
     assert (tmp_path / "film.png").stat().st_size > 1000

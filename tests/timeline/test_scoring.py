@@ -65,21 +65,21 @@ def test_windows_score_as_their_segments_do(
     stitched: Path, student: str, window: float, stride: float, count: int
 ) -> None:
     recognizer = random_recognizer(student)
-    moments = list(score_timeline(recognizer, stitched, window=window, stride=stride))
-    assert len(moments) == count
+    windows = list(score_timeline(recognizer, stitched, window=window, stride=stride))
+    assert len(windows) == count
     others = encode_classes(recognizer.model, {name: "" for name in ACTIONS if name not in LABELS})
-    for moment in moments:
-        assert moment.scores.dtype == moment.similarities.dtype == moment.contrasts.dtype == np.float32
-        clip = load_video(stitched, frames=4, preprocess=Preprocessing(32), start=moment.start, end=moment.end).frames
+    for one in windows:
+        assert one.scores.dtype == one.similarities.dtype == one.contrasts.dtype == np.float32
+        clip = load_video(stitched, frames=4, preprocess=Preprocessing(32), start=one.start, end=one.end).frames
         with torch.no_grad():
             seen = recognizer.model.forward_features(clip)
             (similarities,) = recognizer.model.similarities(seen, recognizer.classes).numpy()
             (background,) = recognizer.model.similarities(seen, others).numpy()
         logits = np.exp(recognizer.model.logit_scale.item()) * similarities
-        np.testing.assert_allclose(moment.similarities, similarities, atol=1e-5)
-        np.testing.assert_allclose(moment.scores, np.exp(logits) / np.exp(logits).sum(), atol=1e-5)
+        np.testing.assert_allclose(one.similarities, similarities, atol=1e-5)
+        np.testing.assert_allclose(one.scores, np.exp(logits) / np.exp(logits).sum(), atol=1e-5)
         expected = (similarities - background.mean()) / background.std(ddof=1)
-        np.testing.assert_allclose(moment.contrasts, expected, atol=1e-3)
+        np.testing.assert_allclose(one.contrasts, expected, atol=1e-3)
 
 
 def test_a_frame_in_several_windows_is_encoded_once(stitched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +94,9 @@ def test_a_frame_in_several_windows_is_encoded_once(stitched: Path, monkeypatch:
 
 def test_two_actions_are_found_when_they_happen(stitched: Path, negatives: list[Path]) -> None:
     recognizer = Recognizer("puppets", LABELS, precision="float32")
-    moments = list(froster.score_timeline(recognizer, stitched))
+    windows = list(froster.score_timeline(recognizer, stitched))
     calibrated = froster.calibrate_threshold(recognizer, negatives)
-    for found in (find_segments(moments, LABELS), froster.find_segments(moments, LABELS, calibrated)):
+    for found in (find_segments(windows, LABELS), froster.find_segments(windows, LABELS, calibrated)):
         assert [segment.label for segment in found] == ["juggling balls", "riding a bicycle"]
         times = [(segment.start, segment.end) for segment in found]
         np.testing.assert_allclose(times, [(6, 12), (18, 25)], atol=1.0)
@@ -105,21 +105,21 @@ def test_two_actions_are_found_when_they_happen(stitched: Path, negatives: list[
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
 def test_the_threshold_names_its_share_of_the_negatives(negatives: list[Path], share: float) -> None:
     recognizer = random_recognizer("frame_clip")
-    threshold = calibrate_threshold(recognizer, negatives, false_alarms=share, stride=0.5)
+    threshold = calibrate_threshold(recognizer, negatives, false_positive_rate=share, stride=0.5)
     windows = [m for video in negatives for m in score_timeline(recognizer, video, stride=0.5)]
-    named = sum(threshold.named(moment) is not None for moment in windows)
+    named = sum(threshold.predict_label(one) is not None for one in windows)
     assert len(windows) == 4 * 17
     assert named == int(share * len(windows))
 
 
 def test_too_few_negatives_are_told(negatives: list[Path]) -> None:
     recognizer = random_recognizer("frame_clip")
-    with pytest.warns(FrosterWarning, match="give 9 windows; for a share of 0.05 at least 20 are needed"):
+    with pytest.warns(FrosterWarning, match="give 9 windows; for a rate of 0.05 at least 20 are needed"):
         calibrate_threshold(recognizer, negatives[:1])
-    with pytest.raises(FrosterError, match="no window"):
+    with pytest.raises(FrosterError, match="No window"):
         calibrate_threshold(recognizer, [])
     with pytest.raises(FrosterError, match="from 0 to below 1, not 1"):
-        calibrate_threshold(recognizer, negatives, false_alarms=1.0)
+        calibrate_threshold(recognizer, negatives, false_positive_rate=1.0)
 
 
 def test_negatives_that_cannot_be_read_are_left_out(negatives: list[Path], tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_negatives_that_cannot_be_read_are_left_out(negatives: list[Path], tmp_p
     assert threshold == calibrate_threshold(recognizer, negatives)
     assert done == negatives
     said = [str(warning.message) for warning in warned]
-    assert said[0] == f"{broken[0]}: the file is empty; it is left out of the negatives."
+    assert said[0] == f"{broken[0]}: the file is empty; it is skipped."
     assert said[1].startswith(str(broken[1]))
     assert len(said) == 2
     with pytest.warns(FrosterWarning), pytest.raises(FrosterError, match="None of the negatives can be read"):
@@ -160,11 +160,11 @@ def test_gaps_have_no_scores(tmp_path: Path) -> None:
     content[first:last] = bytes(last - first)
     path.write_bytes(content)
     with pytest.warns(FrosterWarning, match="damaged"):
-        moments = list(score_timeline(random_recognizer("vclip"), path))
-    gaps = [moment.start for moment in moments if moment.is_gap]
-    assert 3 < len(gaps) < len(moments) - 10
-    assert [moment.start for moment in moments] == list(range(len(moments)))
-    assert all(np.isnan(moment.similarities).all() for moment in moments if moment.start in gaps)
+        windows = list(score_timeline(random_recognizer("vclip"), path))
+    gaps = [one.start for one in windows if one.is_gap]
+    assert 3 < len(gaps) < len(windows) - 10
+    assert [one.start for one in windows] == list(range(len(windows)))
+    assert all(np.isnan(one.similarities).all() for one in windows if one.start in gaps)
 
 
 def unending(pipe: Path, stop: threading.Event) -> None:
@@ -186,12 +186,12 @@ def test_an_unending_source_is_scored_as_it_comes(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     writer = threading.Thread(target=unending, args=(pipe, stop), daemon=True)
     writer.start()
-    moments: Iterator = score_timeline(random_recognizer("frame_clip"), str(pipe))
+    windows: Iterator = score_timeline(random_recognizer("frame_clip"), str(pipe))
     try:
-        starts = [next(moments).start for _ in range(50)]
+        starts = [next(windows).start for _ in range(50)]
     finally:
         stop.set()
-        moments.close()
+        windows.close()
     writer.join(10)
     assert not writer.is_alive()
     assert starts == list(range(50))

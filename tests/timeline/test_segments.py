@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 
 from froster.scoring import quantile_threshold
-from froster.timeline import USUAL_THRESHOLD, Moment, Segment, SegmentFinder, Threshold, find_segments
+from froster.timeline import DEFAULT_THRESHOLD, Segment, SegmentFinder, Threshold, WindowScores, find_segments
 
 LABELS = ["a", "b"]
 THRESHOLD = Threshold(0.5, "similarity")
 HEIGHTS = {"a": (0.9, 0.2), "b": (0.1, 0.8), "_": (0.3, 0.2)}
 
 
-def moments(shown: str, window: float = 2.0, stride: float = 1.0) -> list[Moment]:
+def windows(shown: str, window: float = 2.0, stride: float = 1.0) -> list[WindowScores]:
     """A window a letter: a, b, `_` for neither, `x` for a gap."""
     made = []
     for number, letter in enumerate(shown):
         values = np.array(HEIGHTS.get(letter, (np.nan, np.nan)), dtype=np.float32)
-        made.append(Moment(number * stride, number * stride + window, values / values.sum(), values, values * 10))
+        made.append(WindowScores(number * stride, number * stride + window, values / values.sum(), values, values * 10))
     return made
 
 
 def spans(shown: str, window: float = 2.0, stride: float = 1.0) -> list[tuple[str, float, float]]:
-    return [(s.label, s.start, s.end) for s in find_segments(moments(shown, window, stride), LABELS, THRESHOLD)]
+    return [(s.label, s.start, s.end) for s in find_segments(windows(shown, window, stride), LABELS, THRESHOLD)]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_windows_that_do_not_overlap_say_nothing_about_each_other() -> None:
 
 
 def test_a_segment_has_the_mean_scores_of_its_windows() -> None:
-    (segment,) = find_segments(moments("_aa_aa_"), LABELS, THRESHOLD)
+    (segment,) = find_segments(windows("_aa_aa_"), LABELS, THRESHOLD)
     similarities = [0.9, 0.9, 0.3, 0.9, 0.9]
     scores = [0.9 / 1.1, 0.9 / 1.1, 0.3 / 0.5, 0.9 / 1.1, 0.9 / 1.1]
     assert segment == Segment(1.5, 6.5, "a", pytest.approx(np.mean(scores)), pytest.approx(np.mean(similarities)))
@@ -65,16 +65,16 @@ def test_a_segment_has_the_mean_scores_of_its_windows() -> None:
 
 def test_segments_come_as_they_end() -> None:
     finder = SegmentFinder(LABELS, THRESHOLD)
-    found = [[segment.label for segment in finder.add(moment)] for moment in moments("aa__bbb")]
+    found = [[segment.label for segment in finder.add(window)] for window in windows("aa__bbb")]
     assert found == [[], [], [], ["a"], [], [], []]
     assert [segment.label for segment in finder.finish()] == ["b"]
     assert finder.finish() == []
 
 
 def test_the_usual_threshold_is_on_contrasts() -> None:
-    assert USUAL_THRESHOLD.named(moments("a")[0]) == 0
-    assert USUAL_THRESHOLD.named(moments("b")[0]) == 1
-    assert USUAL_THRESHOLD.named(Moment(0, 1, *np.full((3, 2), 1.9, dtype=np.float32))) is None
+    assert DEFAULT_THRESHOLD.predict_label(windows("a")[0]) == 0
+    assert DEFAULT_THRESHOLD.predict_label(windows("b")[0]) == 1
+    assert DEFAULT_THRESHOLD.predict_label(WindowScores(0, 1, *np.full((3, 2), 1.9, dtype=np.float32))) is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.3, 0.99])
@@ -85,7 +85,10 @@ def test_at_most_the_share_of_negatives_is_named_and_no_lower_threshold_does_it(
     threshold = quantile_threshold(best.tolist(), share)
 
     def named(value: float) -> int:
-        return sum(Threshold(value, "similarity").named(Moment(0, 1, *np.full((3, 1), b))) is not None for b in best)
+        return sum(
+            Threshold(value, "similarity").predict_label(WindowScores(0, 1, *np.full((3, 1), b))) is not None
+            for b in best
+        )
 
     assert named(threshold) <= share * windows + 1e-9
     assert named(threshold - 1e-6) > share * windows

@@ -59,7 +59,7 @@ def predict(
         list[str] | None,
         typer.Option(metavar="VIDEO", help="A video, or folder, that shows none of the actions; repeat for more."),
     ] = None,
-    false_alarms: Annotated[float, typer.Option(help="Share of the negatives that may be named all the same.")] = 0.05,
+    false_positive_rate: Annotated[float, typer.Option(help="Target false positive rate on the negatives.")] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines (the default in a pipe).")] = False,
     as_csv: Annotated[
         bool,
@@ -152,10 +152,10 @@ def predict(
             if negatives:
                 from froster.video import find_videos
 
-                unnamed = find_videos(negatives)
-                with screen.status(f"Looking at {len(unnamed)} negatives"):
-                    threshold = recognizer.calibrate_threshold(unnamed, false_alarms=false_alarms)
-                messages.print(f"Named above a similarity of {threshold:.3f}.")
+                negative_videos = find_videos(negatives)
+                with screen.status(f"Calibrating on {len(negative_videos)} negatives"):
+                    threshold = recognizer.calibrate_threshold(negative_videos, false_positive_rate=false_positive_rate)
+                messages.print(f"Similarity threshold {threshold:.3f}.")
             with progress_bar(screen, hide=len(sources) < 2) as bar:
                 results = recognizer.predict_many(sources, threshold=threshold)
                 for path, result in bar.track(results, len(sources), description="Recognising"):

@@ -1,4 +1,4 @@
-"""`froster timeline`: when which action happens in a long video, a camera or a stream."""
+"""`froster timeline`: localize actions in time in a long video, a camera or a stream."""
 
 import signal
 import sys
@@ -28,7 +28,7 @@ from froster.errors import FrosterError, VideoError
 
 if TYPE_CHECKING:
     from froster.recognizer import Recognizer
-    from froster.timeline import Moment, Segment, Threshold
+    from froster.timeline import Segment, Threshold, WindowScores
 
 
 def timeline(
@@ -42,21 +42,21 @@ def timeline(
     templates: TemplatesOption = None,
     model: ModelOption = "auto",
     student: StudentOption = None,
-    window: Annotated[float, typer.Option(help="Seconds that are looked at together.")] = 2.0,
-    stride: Annotated[float, typer.Option(help="Seconds from window to window.")] = 1.0,
+    window: Annotated[float, typer.Option(help="Window length in seconds.")] = 2.0,
+    stride: Annotated[float, typer.Option(help="Seconds between the starts of consecutive windows.")] = 1.0,
     frames: FramesOption = None,
     negatives: Annotated[
         list[str] | None,
-        typer.Option(metavar="VIDEO", help="A video, or folder, that shows none of the actions; repeat for more."),
+        typer.Option(metavar="VIDEO", help="A video or folder that shows none of the actions; repeat for more."),
     ] = None,
-    false_alarms: Annotated[
-        float, typer.Option(help="Share of the negatives' windows that may be named all the same.")
+    false_positive_rate: Annotated[
+        float, typer.Option(help="Target false positive rate on the windows of the negatives.")
     ] = 0.05,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="NAME",
-            help="Writes NAME.png, NAME.csv, NAME.json; of several videos a folder for them. "
+            help="Write NAME.png, NAME.csv, NAME.json; for several videos, a folder for them. "
             "[default: VIDEO-timeline here]",
         ),
     ] = None,
@@ -64,7 +64,7 @@ def timeline(
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Find out when which action happens: scores over time, and named segments.
+    """Localize actions in time: scores over time, and labeled segments.
 
     Example: froster timeline match.mp4 --labels "serving, running, falling down" --negatives breaks/
     """
@@ -77,7 +77,7 @@ def timeline(
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
     from froster.text.prompts import read_templates
-    from froster.timeline import USUAL_THRESHOLD
+    from froster.timeline import DEFAULT_THRESHOLD
     from froster.video.stream import Sliding, seconds_of
 
     wanted = labels_of(model, labels, labels_file)
@@ -115,9 +115,9 @@ def timeline(
         with messages.status(f"Loading {model} and reading {len(names)} labels"):
             runtime = Runtime(model, student=student, views=1, frames=frames, device=device, precision=precision.value)
             recognizer = Recognizer(runtime, wanted, templates=prompts)
-        threshold = USUAL_THRESHOLD
+        threshold = DEFAULT_THRESHOLD
         if negatives:
-            threshold = calibrate(recognizer, negatives, false_alarms, window, stride, messages)
+            threshold = calibrate(recognizer, negatives, false_positive_rate, window, stride, messages)
         for video, name in zip(sources, outs, strict=True):
             try:
                 score_and_write(recognizer, video, name, window, stride, threshold, messages, several, raw_csv)
@@ -133,7 +133,7 @@ def timeline(
 
 
 def find_sources(names: list[str]) -> tuple[list[str], dict[str, VideoError]]:
-    """All streams and videos that the names stand for, each once, and the names that stand for none."""
+    """The streams and videos of the arguments, without duplicates, and the arguments that match none."""
     from froster.video import find_videos
     from froster.video.stream import is_stream
 
@@ -148,7 +148,7 @@ def find_sources(names: list[str]) -> tuple[list[str], dict[str, VideoError]]:
 
 
 def outputs_of(sources: list[str], out: Path | None, several: bool) -> list[Path]:
-    """The name of each source's files, without their suffixes; numbered where two sources are called the same."""
+    """The path of each source's output files without suffix; numbered if two sources have the same name."""
     from froster.video.stream import is_stream
 
     if out is not None and not several:
@@ -173,29 +173,29 @@ def score_and_write(
     several: bool,
     raw_csv: bool,
 ) -> None:
-    """Score one video, show its segments and write its files, also where it is interrupted or breaks off."""
+    """Score one video, show its segments and write its files, even if it is interrupted or fails midway."""
     from froster.timeline.files import clock, write_timeline
     from froster.video.stream import is_stream, seconds_of
 
-    moments: list[Moment] = []
+    windows: list[WindowScores] = []
     segments: list[Segment] = []
     signal.signal(signal.SIGTERM, stop)
     interrupted, complete = 0, False
     try:
         length = seconds_of(video)
         shown_as = video if several else None
-        watch(recognizer, video, length, window, stride, threshold, messages, moments, segments, shown_as)
+        watch(recognizer, video, length, window, stride, threshold, messages, windows, segments, shown_as)
         complete = True
     except KeyboardInterrupt as interrupt:
         interrupted = interrupt.args[0] if interrupt.args else signal.SIGINT
     finally:
-        if moments:
+        if windows:
             names = list(recognizer.labels)
-            files = write_timeline(out, video, moments, names, segments, threshold, complete, raw_csv)
+            files = write_timeline(out, video, windows, names, segments, threshold, complete, raw_csv)
             if not complete:
-                messages.print(f"Stopped after {clock(moments[-1].end)}: what was done is written.")
+                messages.print(f"Stopped after {clock(windows[-1].end)}: the results so far are saved.")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if moments:
+    if windows:
         if sys.stdout.isatty() and not is_stream(video):
             if several:
                 echo(video)
@@ -208,7 +208,7 @@ def score_and_write(
 def calibrate(
     recognizer: "Recognizer",
     negatives: list[str],
-    false_alarms: float,
+    false_positive_rate: float,
     window: float,
     stride: float,
     messages: "Screen",
@@ -230,13 +230,13 @@ def calibrate(
         threshold = calibrate_threshold(
             recognizer,
             videos,
-            false_alarms=false_alarms,
+            false_positive_rate=false_positive_rate,
             window=window,
             stride=stride,
             done=done,
         )
     count = f"{len(read)} video{'s' * (len(read) > 1)}"
-    messages.print(f"Named above a similarity of {threshold.value:.3f}, by {count} without the actions.")
+    messages.print(f"Similarity threshold {threshold.value:.3f}, from {count} without the actions.")
     return threshold
 
 
@@ -248,13 +248,13 @@ def watch(
     stride: float,
     threshold: "Threshold",
     messages: "Screen",
-    moments: "list[Moment]",
+    windows: "list[WindowScores]",
     segments: "list[Segment]",
     shown_as: str | None,
 ) -> None:
-    """Score the video into `moments` and `segments`, which an interrupt leaves filled; shows segments as they end.
+    """Append to `windows` and `segments` (which survive an interrupt) and show segments as they end.
 
-    `shown_as`: the video's name in the JSON of each segment, None for none.
+    `shown_as`: the video's name in the JSON of each segment, None to leave it out.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -278,17 +278,17 @@ def watch(
     with Progress(
         *columns[:: 2 if live else 1], console=messages, transient=True, disable=not messages.is_terminal
     ) as bar:
-        task = bar.add_task("Looking", total=length, place="00:00")
+        task = bar.add_task("Scoring", total=length, place="00:00")
         try:
-            for moment in score_timeline(recognizer, video, window=window, stride=stride):
-                moments.append(moment)
-                found(finder.add(moment))
-                label = threshold.named(moment)
-                now = "a gap" if moment.is_gap else "none of these" if label is None else names[label]
+            for scores in score_timeline(recognizer, video, window=window, stride=stride):
+                windows.append(scores)
+                found(finder.add(scores))
+                label = threshold.predict_label(scores)
+                now = "a gap" if scores.is_gap else "none of these" if label is None else names[label]
                 bar.update(
                     task,
-                    completed=moment.end,
-                    place=f"{clock(moment.end)}  {now}" if live else clock(moment.end),
+                    completed=scores.end,
+                    place=f"{clock(scores.end)}  {now}" if live else clock(scores.end),
                 )
         finally:
             found(finder.finish())
@@ -301,7 +301,7 @@ def show_table(segments: "list[Segment]") -> None:
     from froster.timeline.files import clock
 
     if not segments:
-        echo("None of these: nothing stands out.")
+        echo("None of these: no label exceeds the threshold.")
         return
     table = Table("start", "end", "label", box=None, pad_edge=False)
     table.add_column("score", justify="right")

@@ -35,7 +35,7 @@ class Picture(BaseModel):
     image: str = Field(description="A JPEG as a `data:` URL.")
 
 
-class Moment(BaseModel):
+class WindowScores(BaseModel):
     start: float
     end: float
     ranked: list[Scored]
@@ -49,7 +49,7 @@ class Segment(BaseModel):
 
 
 class TimelineAnswer(BaseModel):
-    moments: list[Moment]
+    windows: list[WindowScores]
     segments: list[Segment]
 
 

@@ -1,14 +1,14 @@
-"""When what happens in a long video or a stream: scores over time, and segments that are named."""
+"""Temporal localization in a long video or a stream: scores over time, and labeled segments."""
 
 from froster.timeline.scoring import calibrate_threshold, score_timeline
-from froster.timeline.segments import USUAL_THRESHOLD, Moment, Segment, SegmentFinder, Threshold, find_segments
+from froster.timeline.segments import DEFAULT_THRESHOLD, Segment, SegmentFinder, Threshold, WindowScores, find_segments
 
 __all__ = [
-    "USUAL_THRESHOLD",
-    "Moment",
+    "DEFAULT_THRESHOLD",
     "Segment",
     "SegmentFinder",
     "Threshold",
+    "WindowScores",
     "calibrate_threshold",
     "find_segments",
     "score_timeline",

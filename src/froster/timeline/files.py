@@ -1,4 +1,4 @@
-"""A timeline as files: a plot, a table with a row a window, and its segments."""
+"""Write a timeline: a plot (PNG), one row per window (CSV), and the segments (JSON)."""
 
 import csv
 import json
@@ -12,77 +12,77 @@ from numpy.typing import NDArray
 
 from froster.extras import extra
 from froster.files import csv_cell, replace_when_written
-from froster.timeline.segments import Moment, Segment, Threshold
+from froster.timeline.segments import TIME_TOLERANCE, Segment, Threshold, WindowScores
 
 with extra("cli", "Drawing a timeline"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-LINES = 5  # labels drawn
-POINTS = 400  # of a line; of a longer timeline each point is the highest of several windows
-# Okabe and Ito's colours, told apart without seeing red and green.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-INK, GREY, FAINT = "#222222", "#767676", "#e3e3e3"
+MAX_LINES = 5  # labels in the plot
+MAX_POINTS = 400  # per line; in a longer timeline each point is the maximum over several windows
+# Okabe and Ito's palette, safe for color blindness.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+INK, GRAY, LIGHT = "#222222", "#767676", "#e3e3e3"
 
 
 def write_timeline(
     out: Path,
     title: str,
-    moments: Sequence[Moment],
+    windows: Sequence[WindowScores],
     labels: Sequence[str],
     segments: Sequence[Segment],
     threshold: Threshold,
     complete: bool = True,
     raw_csv: bool = False,
 ) -> list[Path]:
-    """Write `out`.png, `out`.csv and `out`.json; returns them.
+    """Write `out`.png, `out`.csv and `out`.json; returns their paths.
 
-    `complete`: whether the video was read to its end, for the JSON. `raw_csv`: keep cells that a spreadsheet would run
-    as they are, rather than with a ' before them.
+    `complete`: whether the video was read to its end (for the JSON). `raw_csv`: do not escape cells that a spreadsheet
+    would run as formulas (otherwise prefixed with ').
 
-    The CSV has a row a window: start and end in seconds, the label it is named after, empty for none of them, the score
-    of every label, and the similarity of every label; scores and similarities are empty in a gap. Its label is that
-    before smoothing, segments are found after it (step 2 of `SegmentFinder`), so the two may differ.
+    The CSV has one row per window: start and end in seconds, its label (empty for none), the score and the similarity
+    of every label (empty in a gap). The label is the one before smoothing (step 2 of `SegmentFinder`), so it may differ
+    from the segment.
     """
     png, table, data = (out.with_name(f"{out.name}.{suffix}") for suffix in ("png", "csv", "json"))
     with replace_when_written(png) as temporary:
-        draw_timeline(title, moments, labels, segments, threshold).savefig(temporary)
+        draw_timeline(title, windows, labels, segments, threshold).savefig(temporary)
     cell = str if raw_csv else csv_cell
     with replace_when_written(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["start", "end", "label", *map(cell, labels), *(f"similarity: {label}" for label in labels)])
-        for moment in moments:
-            named = threshold.named(moment)
-            values = [] if moment.is_gap else [f"{value:.6f}" for value in (*moment.scores, *moment.similarities)]
-            row = [f"{moment.start:.3f}", f"{moment.end:.3f}", "" if named is None else cell(labels[named])]
+        for window in windows:
+            best = threshold.predict_label(window)
+            values = [] if window.is_gap else [f"{value:.6f}" for value in (*window.scores, *window.similarities)]
+            row = [f"{window.start:.3f}", f"{window.end:.3f}", "" if best is None else cell(labels[best])]
             rows.writerow([*row, *(values or [""] * 2 * len(labels))])
     content = {
         "video": title,
         "labels": list(labels),
         "threshold": asdict(threshold),
-        "seconds": moments[-1].end,
+        "seconds": windows[-1].end,
         "complete": complete,
         "segments": [asdict(segment) for segment in segments],
-        "gaps": gaps_in(moments),
+        "gaps": gaps_in(windows),
     }
     with replace_when_written(data) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return [png, table, data]
 
 
-def gaps_in(moments: Sequence[Moment]) -> list[tuple[float, float]]:
-    """(start, end) in seconds of every stretch whose windows cannot be decoded; windows that overlap are merged."""
+def gaps_in(windows: Sequence[WindowScores]) -> list[tuple[float, float]]:
+    """(start, end) in seconds of every part that cannot be decoded; overlapping windows are merged."""
     gaps = list[tuple[float, float]]()
-    for moment in moments:
-        if moment.is_gap:
-            joins = bool(gaps) and moment.start <= gaps[-1][1]
-            gaps[-1:] = [(gaps[-1][0], moment.end)] if joins else [*gaps[-1:], (moment.start, moment.end)]
+    for window in windows:
+        if window.is_gap:
+            joins = bool(gaps) and window.start <= gaps[-1][1]
+            gaps[-1:] = [(gaps[-1][0], window.end)] if joins else [*gaps[-1:], (window.start, window.end)]
     return gaps
 
 
 def clock(seconds: float, tenths: bool = False) -> str:
-    """Minutes and seconds, `02:05`, with hours where there are any, `1:02:05`."""
+    """Minutes and seconds, `02:05`, or `1:02:05` from an hour on."""
     whole = round(10 * seconds) if tenths else 10 * round(seconds)
     minutes, rest = divmod(whole, 600)
     hours, minutes = divmod(minutes, 60)
@@ -91,25 +91,29 @@ def clock(seconds: float, tenths: bool = False) -> str:
 
 
 def draw_timeline(
-    title: str, moments: Sequence[Moment], labels: Sequence[str], segments: Sequence[Segment], threshold: Threshold
+    title: str,
+    windows: Sequence[WindowScores],
+    labels: Sequence[str],
+    segments: Sequence[Segment],
+    threshold: Threshold,
 ) -> Figure:
-    """Lines of the labels that are seen longest, or score highest; below, a bar a segment; gaps are grey."""
-    values = np.stack([threshold.values(moment) for moment in moments])  # (M, K)
+    """Plot the labels with the longest segments or highest peaks as lines, segments as bars below, gaps in gray."""
+    values = np.stack([threshold.values(window) for window in windows])  # (M, K)
     shown = labels_to_show(values, labels, segments)
     figure = Figure(figsize=(11.5, 3.6 + 0.32 * len(shown)), dpi=110, facecolor="white", layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 0.36 * len(shown)])
+    scores_axis, segments_axis = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 0.36 * len(shown)])
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left", parse_math=False)
 
-    times, points = thinned(np.array([(moment.start + moment.end) / 2 for moment in moments]), values)
+    times, points = downsample(np.array([(window.start + window.end) / 2 for window in windows]), values)
     marker = "." if len(times) < 3 else None
-    for number, colour in zip(shown, COLOURS, strict=False):
+    for number, color in zip(shown, COLORS, strict=False):
         line = points[:, number]
-        named = np.convolve(line > threshold.value, [1, 1, 1])[1:-1] > 0  # with the way up and down
-        above.plot(times, line, color=colour, lw=1.2, marker=marker, alpha=0.45)
-        above.plot(times, np.where(named, line, np.nan), color=colour, lw=1.8, solid_capstyle="round")
-    above.axhline(threshold.value, color=INK, lw=1, ls=(0, (4, 3)))
-    above.annotate(
-        "none of these below",
+        above_threshold = np.convolve(line > threshold.value, [1, 1, 1])[1:-1] > 0  # with one point on each side
+        scores_axis.plot(times, line, color=color, lw=1.2, marker=marker, alpha=0.45)
+        scores_axis.plot(times, np.where(above_threshold, line, np.nan), color=color, lw=1.8, solid_capstyle="round")
+    scores_axis.axhline(threshold.value, color=INK, lw=1, ls=(0, (4, 3)))
+    scores_axis.annotate(
+        "threshold: none of these below",
         (1, threshold.value),
         xycoords=("axes fraction", "data"),
         xytext=(-4, 3),
@@ -119,67 +123,74 @@ def draw_timeline(
         color=INK,
         bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
     )
-    above.set_ylabel("cosine similarity" if threshold.of == "similarity" else "contrast to other actions", color=GREY)
-    above.grid(axis="y", color=FAINT, lw=0.8)
+    scores_axis.set_ylabel(
+        "cosine similarity" if threshold.measure == "similarity" else "contrast to other actions", color=GRAY
+    )
+    scores_axis.grid(axis="y", color=LIGHT, lw=0.8)
 
     rows = {name: row for row, name in enumerate(shown.values())}
     for segment in segments:
         if segment.label in rows:
             row = rows[segment.label]
             width = segment.end - segment.start
-            below.barh(row, width, left=segment.start, height=0.62, color=COLOURS[row], linewidth=0)
-    below.set_ylim(len(rows) - 0.4, -0.6)
-    below.set_yticks(range(len(rows)), [shorten(name) for name in rows], fontsize=9, parse_math=False)
-    for tick, colour in zip(below.get_yticklabels(), COLOURS, strict=False):
-        tick.set_color(colour)
+            segments_axis.barh(row, width, left=segment.start, height=0.62, color=COLORS[row], linewidth=0)
+    segments_axis.set_ylim(len(rows) - 0.4, -0.6)
+    segments_axis.set_yticks(range(len(rows)), [shorten(name) for name in rows], fontsize=9, parse_math=False)
+    for tick, color in zip(segments_axis.get_yticklabels(), COLORS, strict=False):
+        tick.set_color(color)
     for row in range(len(rows)):
-        below.axhline(row, color=FAINT, lw=0.8, zorder=0)
+        segments_axis.axhline(row, color=LIGHT, lw=0.8, zorder=0)
 
-    for start, end in gaps_in(moments):
-        above.axvspan(start, end, color=FAINT, lw=0, zorder=0)
-        below.axvspan(start, end, color=FAINT, lw=0, zorder=0)
-        above.text(
-            (start + end) / 2, 0.98, "gap", transform=above.get_xaxis_transform(), ha="center", va="top", fontsize=8
+    for start, end in gaps_in(windows):
+        scores_axis.axvspan(start, end, color=LIGHT, lw=0, zorder=0)
+        segments_axis.axvspan(start, end, color=LIGHT, lw=0, zorder=0)
+        scores_axis.text(
+            (start + end) / 2,
+            0.98,
+            "gap",
+            transform=scores_axis.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            fontsize=8,
         )
-    axis_of_time(below, moments[-1].end)
-    for axis in (above, below):
+    format_time_axis(segments_axis, windows[-1].end)
+    for axis in (scores_axis, segments_axis):
         axis.spines[:].set_visible(False)
-        axis.tick_params(length=0, colors=GREY, labelsize=9)
-    for tick, colour in zip(below.get_yticklabels(), COLOURS, strict=False):
-        tick.set_color(colour)
+        axis.tick_params(length=0, colors=GRAY, labelsize=9)
+    for tick, color in zip(segments_axis.get_yticklabels(), COLORS, strict=False):
+        tick.set_color(color)
     return figure
 
 
 def labels_to_show(values: NDArray[np.float32], labels: Sequence[str], segments: Sequence[Segment]) -> dict[int, str]:
-    """At most `LINES` labels by number, in order: those seen longest, then those with the highest peaks."""
+    """At most `MAX_LINES` labels by index, in order: those with the longest segments, then the highest peaks."""
     seconds = dict.fromkeys(labels, 0.0)
     for segment in segments:
         seconds[segment.label] += segment.end - segment.start
     peaks = np.nanmax(values, axis=0, initial=-math.inf)
     order = sorted(range(len(labels)), key=lambda number: (-seconds[labels[number]], -peaks[number]))
-    return {number: labels[number] for number in sorted(order[:LINES])}
+    return {number: labels[number] for number in sorted(order[:MAX_LINES])}
 
 
-def thinned(times: NDArray[np.float64], values: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """At most `POINTS` points: the highest value of each run of windows. NaN where a run holds a gap."""
-    step = -(-len(times) // POINTS)
+def downsample(
+    times: NDArray[np.float64], values: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """At most `MAX_POINTS` points: the maximum over consecutive windows, NaN where one of them is a gap."""
+    step = -(-len(times) // MAX_POINTS)
     starts = np.arange(0, len(times), step)
     return times[np.minimum(starts + step // 2, len(times) - 1)], np.maximum.reduceat(values, starts, axis=0)
 
 
-def axis_of_time(axis: Axes, end: float) -> None:
+def format_time_axis(axis: Axes, end: float) -> None:
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
     step = next((step for step in steps if end / step <= 10), None)
     if end <= 5 or step is None:
         axis.xaxis.set_major_locator(MaxNLocator(10))
     else:
-        axis.set_xticks(np.arange(0, end + TICK, step))
+        axis.set_xticks(np.arange(0, end + TIME_TOLERANCE, step))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds, tenths=end <= 5)))
     axis.set_xlim(0, end)
 
 
 def shorten(name: str) -> str:
     return name if len(name) <= 28 else f"{name[:27].rstrip()}…"
-
-
-TICK = 0.001

@@ -13,21 +13,21 @@ function drawn(tag, attributes) {
 }
 
 /** The labels worth a line, as they appear: those of the longest segments, then whatever is on top most often. */
-function labelsToPlot({ moments, segments }) {
+function labelsToPlot({ windows, segments }) {
   const weight = new Map();
   for (const { label, start, end } of segments) weight.set(label, (weight.get(label) ?? 0) + 1000 * (end - start));
-  for (const { ranked } of moments) if (ranked[0]) weight.set(ranked[0].label, (weight.get(ranked[0].label) ?? 0) + 1);
-  const scored = new Set(moments.flatMap((moment) => moment.ranked.map(({ label }) => label)));
+  for (const { ranked } of windows) if (ranked[0]) weight.set(ranked[0].label, (weight.get(ranked[0].label) ?? 0) + 1);
+  const scored = new Set(windows.flatMap((scores) => scores.ranked.map(({ label }) => label)));
   const found = [...weight.keys()].filter((label) => scored.has(label));
   const heaviest = found.toSorted((one, other) => weight.get(other) - weight.get(one)).slice(0, COLOURS);
   return found.filter((label) => heaviest.includes(label));
 }
 
-/** The moments without the gaps, in which nothing of the file could be decoded. */
-function runs(moments) {
+/** Consecutive windows between the gaps, which could not be decoded. */
+function runs(windows) {
   const found = [[]];
-  for (const moment of moments) {
-    if (moment.ranked.length) found.at(-1).push(moment);
+  for (const scores of windows) {
+    if (scores.ranked.length) found.at(-1).push(scores);
     else if (found.at(-1).length) found.push([]);
   }
   return found;
@@ -35,12 +35,12 @@ function runs(moments) {
 
 /** `seek(seconds)` moves the player; `video` moves the playhead. */
 export function drawTimeline(place, timeline, { video, seek }) {
-  const { moments, segments } = timeline;
-  if (!moments.length) {
+  const { windows, segments } = timeline;
+  if (!windows.length) {
     place.replaceChildren(element("p", { className: "soft" }, "The video is too short for a timeline."));
     return;
   }
-  const end = Math.max(...moments.map((moment) => moment.end));
+  const end = Math.max(...windows.map(({ end }) => end));
   const labels = labelsToPlot(timeline);
   const colour = (label) => (labels.includes(label) ? labels.indexOf(label) : "none");
 
@@ -50,10 +50,10 @@ export function drawTimeline(place, timeline, { video, seek }) {
     plot.append(drawn("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y }));
   }
   for (const [index, label] of [...labels.entries()].reverse()) {
-    for (const run of runs(moments)) {
-      const points = run.map((moment) => {
-        const score = moment.ranked.find((entry) => entry.label === label)?.score ?? 0;
-        return `${((WIDTH * (moment.start + moment.end)) / 2 / end).toFixed(1)},${(HEIGHT * (1 - score)).toFixed(1)}`;
+    for (const run of runs(windows)) {
+      const points = run.map(({ start, end: stop, ranked }) => {
+        const score = ranked.find((entry) => entry.label === label)?.score ?? 0;
+        return `${((WIDTH * (start + stop)) / 2 / end).toFixed(1)},${(HEIGHT * (1 - score)).toFixed(1)}`;
       });
       plot.append(drawn("polyline", { class: `line line-${index}`, points: points.join(" ") }));
     }
