@@ -287,7 +287,7 @@ def test_threshold_from_negatives(videos: list[Path], tmp_path: Path) -> None:
     results = dict(recognizer.predict_many(videos, threshold=threshold))
     labels = [result.label for result in results.values() if isinstance(result, Prediction)]
     assert labels == [LABELS[0], LABELS[1], None, None]
-    with pytest.warns(FrosterWarning, match=r"left out of the negatives"):
+    with pytest.warns(FrosterWarning, match=r"it is skipped"):
         assert recognizer.calibrate_threshold([*negatives, tmp_path / "none.mp4"], false_positive_rate=0.5) == best[0]
     with pytest.warns(FrosterWarning), pytest.raises(FrosterError, match="None of the negatives can be read"):
         recognizer.calibrate_threshold([tmp_path / "none.mp4"])

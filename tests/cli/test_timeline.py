@@ -106,7 +106,7 @@ def test_negatives_that_cannot_be_read_are_told(videos: Path, tmp_path: Path) ->
     result = subprocess.run(more, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert result.returncode == 0, result.stderr
     assert warning in result.stderr.splitlines()
-    assert "by 1 video without the actions" in result.stderr
+    assert "from 1 video without the actions" in result.stderr
 
 
 def test_in_a_terminal_a_table(videos: Path, tmp_path: Path) -> None:
