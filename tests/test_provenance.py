@@ -1,4 +1,6 @@
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,11 @@ import safetensors.torch
 import torch
 
 from froster.checkpoints.own import FORMAT, save_checkpoint
+from froster.data.manifests import read_manifest
+from froster.data.puppets import write_videos
+from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError, FrosterWarning, WeightsError
+from froster.evaluation import evaluate_model
 from froster.models import load_model
 from froster.provenance import ClipSampling, Provenance, common_provenance, stored_provenance
 from froster.recognizer import Recognizer
@@ -66,6 +72,9 @@ def test_labels_are_read_from_our_files_alone(tmp_path: Path) -> None:
         ("clip_sampling", '{"sampling": "bogus"}'),
         ("clip_sampling", '{"bogus": 1}'),
         ("clip_sampling", "[]"),
+        ("trained_on", "7"),
+        ("trained_on", '{"manifests": [], "files": "AAAA", "segments": {}}'),
+        ("trained_on", '{"manifests": [], "files": "", "segments": {"AAAAAAAA": [[1]]}}'),
     ],
 )
 def test_damaged_metadata_is_named(tmp_path: Path, entry: str, value: str) -> None:
@@ -74,9 +83,32 @@ def test_damaged_metadata_is_named(tmp_path: Path, entry: str, value: str) -> No
         stored_provenance(path)
 
 
+def test_a_checkpoint_knows_its_training_videos_and_says_so_where_they_are_tested(tmp_path: Path) -> None:
+    manifest = write_videos(tmp_path / "clips", ["bowing", "walking"], videos=2, frames=8, size=64)
+    rows = read_manifest(manifest)
+    model = load_model("puppets")
+    model.trained_on = TrainedVideos.of(rows[:3], manifest)
+    save_checkpoint(model, tmp_path / "run" / "model.safetensors")
+    assert load_model(tmp_path / "run").trained_on == model.trained_on
+    moved = [replace(row, path=row.path.rename(tmp_path / f"{number}.mp4")) for number, row in enumerate(rows)]
+    settings = {"views": 1, "frames": 2, "device": "cpu", "precision": "float32"}
+    with pytest.warns(FrosterWarning, match=r"test\.csv: 3 of 4 tested videos \(75 %\) are among those"):
+        report = evaluate_model(tmp_path / "run", moved, None, Path("test.csv"), **settings)
+    assert report.to_json()["trained_videos"] == {"videos": 3, "share": 0.75, "manifests": [str(manifest)]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = evaluate_model(tmp_path / "run", moved[3:], {"all": LABELS}, Path("test.csv"), **settings)
+        assert report.to_json()["trained_videos"]["videos"] == 0
+        untrained = evaluate_model("puppets", moved, None, Path("test.csv"), **settings)
+    assert untrained.to_json()["trained_videos"] is None
+
+
 def test_checkpoints_made_of_others_keep_what_all_agree_on() -> None:
     first, other = Provenance(LABELS, ("a {}",), ClipSampling()), Provenance({"walking": ""}, ("a {}",), ClipSampling())
     assert common_provenance([first, Provenance(None, ("a {}",), ClipSampling())]).labels == LABELS
     assert common_provenance([first, other]).labels is None
     with pytest.warns(FrosterWarning, match="different templates; those of the first are kept"):
         assert common_provenance([first, Provenance(LABELS, ("the {}",), ClipSampling())]).templates == ("a {}",)
+    trained = [TrainedVideos(("a.csv",), frozenset({name})) for name in (b"first.", b"second")]
+    of_both = [replace(first, trained_on=of) for of in (*trained, None)]
+    assert common_provenance(of_both).trained_on == trained[0] | trained[1]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from froster.data.manifests import LabelledVideo, class_indices
+from froster.data.trained import warn_of_trained_videos
 from froster.errors import FrosterError, VideoError
 from froster.inference import Runtime, score_videos
 from froster.provenance import ClipSampling
@@ -226,6 +227,7 @@ def score_model(
         vocabularies = {"all": described_classes(network, videos)}
     if truths is None:
         truths = find_classes(videos, vocabularies, manifest)
+    trained_videos = warn_of_trained_videos(network.trained_on, videos, manifest)
     prompts = templates_for(network, templates)
     classes = [runtime.encode_classes(labels, prompts) for labels in vocabularies.values()]
 
@@ -252,6 +254,7 @@ def score_model(
             "student": network.name,
             "student_options": network.options,
             "manifest": str(manifest),
+            "trained_videos": trained_videos,
             "templates": len(prompts),
             "descriptions": sum(bool(text) for labels in vocabularies.values() for text in labels.values()),
             "views": chosen.views,

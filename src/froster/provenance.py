@@ -1,20 +1,24 @@
 """What a checkpoint says about how it was trained, so that it is used in the same way everywhere.
 
-A trained model carries three attributes besides its weights: `labels`, the classes it was trained on with their
-descriptions; `templates`, the prompt templates themselves; and `clip_sampling`, how clips are taken from a video. They
-are stored in the metadata of our checkpoints, and every use of the model (recognizer, evaluation, report, timeline,
-explanation, server) takes its defaults from them.
+A trained model carries four attributes besides its weights: `labels`, the classes it was trained on with their
+descriptions; `templates`, the prompt templates themselves; `clip_sampling`, how clips are taken from a video; and
+`trained_on`, hashes of the training videos. They are stored in the metadata of our checkpoints. Every use of the model
+(recognizer, evaluation, report, timeline, explanation, server) takes its defaults from the first three; what tests a
+model says where it is tested on training videos.
 """
 
 import json
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import safetensors
 
+from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 from froster.text.labels import Labels, check_pairs
 from froster.text.prompts import check_templates
@@ -63,6 +67,7 @@ class Provenance:
     labels: Labels | None = None
     templates: tuple[str, ...] | None = None
     clip_sampling: ClipSampling | None = None
+    trained_on: TrainedVideos | None = None
     templates_file: str | None = None
 
     def apply_to(self, model: "VideoStudent") -> None:
@@ -71,17 +76,19 @@ class Provenance:
         if self.templates and model.templates:
             model.templates = self.templates
         model.clip_sampling = self.clip_sampling or ClipSampling()
+        model.trained_on = self.trained_on
 
 
 def provenance_of(model: "VideoStudent") -> Provenance:
     """What `save_checkpoint` would store of the model."""
-    return Provenance(model.labels, model.templates, model.clip_sampling)
+    return Provenance(model.labels, model.templates, model.clip_sampling, model.trained_on)
 
 
 def common_provenance(checkpoints: Sequence[Provenance]) -> Provenance:
-    """For a checkpoint made of others: the labels on which all agree that have any, the first one's other settings.
+    """For a checkpoint made of others: the labels on which all agree that have any, the first one's settings, and the
+    videos that any of them was trained on.
 
-    Warns where those differ.
+    Warns where settings differ.
     """
     first, labels = checkpoints[0], [found.labels for found in checkpoints if found.labels is not None]
     for what, key in (("templates", "templates"), ("clip sampling", "clip_sampling")):
@@ -92,20 +99,26 @@ def common_provenance(checkpoints: Sequence[Provenance]) -> Provenance:
                 stacklevel=2,
             )
     agreed = labels[0] if labels and all(of_one == labels[0] for of_one in labels) else None
-    return replace(first, labels=agreed)
+    trained = [found.trained_on for found in checkpoints if found.trained_on is not None]
+    return replace(first, labels=agreed, trained_on=reduce(operator.or_, trained) if trained else None)
 
 
 def provenance_metadata(model: object) -> dict[str, str]:
     """The part of a checkpoint's metadata that `read_provenance` reads; nothing for a plain CLIP."""
     labels: Labels | None = getattr(model, "labels", None)
     sampling: ClipSampling | None = getattr(model, "clip_sampling", None)
+    trained_on: TrainedVideos | None = getattr(model, "trained_on", None)
     if sampling is None:
         return {}
     metadata = {
         "templates": json.dumps(list(model.templates), ensure_ascii=False),  # type: ignore[attr-defined]
         "clip_sampling": json.dumps(asdict(sampling)),
     }
-    return metadata | ({} if labels is None else {"labels": json.dumps(labels, ensure_ascii=False)})
+    if labels is not None:
+        metadata["labels"] = json.dumps(labels, ensure_ascii=False)
+    if trained_on is not None and trained_on.is_storable:
+        metadata["trained_on"] = json.dumps(trained_on.to_json(), ensure_ascii=False)
+    return metadata
 
 
 def read_provenance(metadata: Mapping[str, str], path: str | Path) -> Provenance:
@@ -135,10 +148,14 @@ def read_provenance(metadata: Mapping[str, str], path: str | Path) -> Provenance
             sampling = ClipSampling(**sampling)
             if sampling.frames * sampling.views > MOST_FRAMES:
                 raise ValueError("too many frames")
+        what = "trained_on"
+        trained_on = entry("trained_on")
+        if trained_on is not None:
+            trained_on = TrainedVideos.from_json(trained_on)
     except (ValueError, AttributeError, TypeError, RecursionError, FrosterError) as error:
         raise WeightsError(f"{path} is a damaged froster checkpoint: its {what} cannot be read.") from error
     file = None if templates is not None else templates_file(metadata)
-    return Provenance(labels, templates, sampling, file)
+    return Provenance(labels, templates, sampling, trained_on, file)
 
 
 def templates_file(metadata: Mapping[str, str]) -> str | None:

@@ -8,10 +8,12 @@ from froster import load_model
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
 from froster.cli.patch import patch
+from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError
 from froster.models import puppets_weights
 from froster.provenance import stored_provenance
 
+TRAINED = TrainedVideos(("clips.csv",), frozenset({b"a hash"}))
 LABELS = {"walking": "", "bowing": "a bend from the hips"}
 
 
@@ -20,16 +22,17 @@ def run(tmp_path: Path) -> Path:
     """A run's folder with weights that differ from CLIP's in one tensor."""
     model = load_model("puppets", "vclip")
     model.logit_scale.data += 1
+    model.trained_on = TRAINED
     save_checkpoint(model, tmp_path / "run" / "model.safetensors", labels=json.dumps(LABELS))
     return tmp_path / "run"
 
 
-def test_labels_of_the_run_are_kept(run: Path, tmp_path: Path) -> None:
+def test_labels_and_training_videos_of_the_run_are_kept(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "patched.safetensors"
     patch("puppets", run, 0.25, out)
     own = load_model("puppets").logit_scale.item()
     assert load_model(out).logit_scale.item() == pytest.approx(own + 0.75)
-    assert stored_provenance(out).labels == LABELS
+    assert (stored_provenance(out).labels, stored_provenance(out).trained_on) == (LABELS, TRAINED)
 
 
 def test_inputs_are_not_overwritten(run: Path, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from froster.data.manifests import read_manifest, write_manifest
+from froster.data.trained import TrainedVideos
 from froster.data.vocabularies import read_vocabulary
-from froster.errors import FrosterError
+from froster.errors import FrosterError, FrosterWarning
 from froster.evaluation import evaluate_model
 from froster.models import load_model
 from froster.protocols.cross_dataset import classes_of, load_test_data, measure, parts_of, read_half
@@ -94,3 +95,15 @@ def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) ->
     assert [number.evaluation.classes for number in halves] == [3] * 10
     # Fewer classes are easier: on average over the draws, each class is right at least as often as among all.
     assert measured.scores["mine EP1"]["mean"].mean >= measured.scores["mine*"]["mean"].mean
+
+
+def test_tested_training_videos_are_noted_and_testing_nothing_else_is_refused(manifests: Path, tmp_path: Path) -> None:
+    data = load_data("mine", manifests)
+    model = load_model("puppets")
+    model.trained_on = TrainedVideos.of(data.split("train"), data.manifest)
+    with pytest.warns(FrosterWarning, match=r"mine: 30 of 42 tested videos \(71 %\).*test the split 'test' instead"):
+        measured = measure(data, model, {}, tmp_path, SETTINGS)
+    assert ["30 of 42 tested videos" in note for note in measured.notes] == [True]
+    trained_alone = replace(data, videos=data.split("train"))
+    with pytest.raises(FrosterError, match=r"every tested video \(30\) is among those that the model was trained on"):
+        measure(trained_alone, model, {}, tmp_path, SETTINGS)

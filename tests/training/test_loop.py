@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from torch.amp import GradScaler
 
 from froster import Recognizer, load_model
-from froster.data.manifests import read_manifest
+from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
 from froster.data.puppets import files, write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.interpolation import average_states, patch_states
@@ -194,6 +195,26 @@ def test_the_run_folder_is_a_model(manifest: Path, tmp_path: Path) -> None:
     assert (model.name, model.options) == ("vclip", {"window": 1, "boundary": "zero"})
     prediction = Recognizer(recipe.out, ACTIONS).predict(read_manifest(manifest)[0].path)
     assert prediction.label in ACTIONS
+    assert model.trained_on is not None
+    assert model.trained_on.among([*read_manifest(manifest), LabelledVideo(RECIPE, "a")]) == [True] * 12 + [False]
+
+
+def test_training_goes_on_from_a_run_and_remembers_what_it_was_trained_on(manifest: Path, tmp_path: Path) -> None:
+    rows = read_manifest(manifest)
+    first, other = tmp_path / "first.csv", tmp_path / "other.csv"
+    write_manifest(first, [replace(row, splits=("train" if place % 4 else "test",)) for place, row in enumerate(rows)])
+    write_manifest(other, rows[::4])
+    once = ("optimizer.epochs=1", "optimizer.warmup_epochs=0")
+    loop.train(short_recipe(first, tmp_path / "a", *once, "data.split=train"))
+    a = load_model(tmp_path / "a").trained_on
+    assert a is not None and a.among(rows) == [place % 4 > 0 for place in range(12)]
+    changes = (f"model={tmp_path / 'a'}", "teacher=puppets", *once)
+    b = load_model(loop.train(short_recipe(other, tmp_path / "b", *changes))).trained_on
+    assert b is not None and b.among(rows) == [True] * 12 and b.manifests == (str(first), str(other))
+    with pytest.warns(
+        FrosterWarning, match=r"first\.csv has several splits \(9 train, 3 test\) and data\.split names none"
+    ):
+        loop.train(short_recipe(first, tmp_path / "all", *once))
 
 
 def test_a_seed_gives_the_same_weights_twice_and_another_seed_others(manifest: Path, tmp_path: Path) -> None:

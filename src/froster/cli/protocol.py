@@ -193,6 +193,7 @@ def cross_dataset(
 
     Example: froster protocol cross-dataset --train kinetics-400 --test ucf-101,hmdb-51,kinetics-600
     """
+    from froster.data.trained import TrainedVideos, refuse_trained_videos
     from froster.protocols.cross_dataset import classes_of, load_test_data, measure, read_half
     from froster.protocols.data import load_data
     from froster.protocols.models import Given
@@ -218,6 +219,9 @@ def cross_dataset(
         else:
             [data] = trained_on
             videos = data.split(data.train_split)
+            trained = TrainedVideos.of(videos, data.manifest)
+            for of in tested:
+                refuse_trained_videos(trained, of.videos, of.title)  # before a training that takes hours
             measured.notes.append(f"Trained on {len(videos)} clips of {data.manifest}.")
             network = with_descriptions(source, texts, data.name).model(out, videos)
         for of in tested:

@@ -65,6 +65,15 @@ def names_or_file(text: str, option: str) -> "Labels":
     return parse_labels(text)
 
 
+def tell_of_splits(videos: Sequence["LabelledVideo"], split: str | None, manifest: Path) -> None:
+    """Say that all rows of a manifest are used where it has several splits and none is chosen."""
+    from froster.data.manifests import describe_splits
+
+    splits = describe_splits(videos) if split is None else None
+    if splits:
+        warn(f"Testing all {len(videos)} rows of {manifest}, whatever their split ({splits}); --split takes one alone.")
+
+
 def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Labels":
     """The labels that are asked for; without any, those the model was trained on.
 

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -201,6 +201,17 @@ def videos_of_split(videos: Sequence[LabelledVideo], split: str, source: str) ->
         there = f"its splits are {', '.join(splits)}" if splits else "it has none in a column `split`"
         raise FrosterError(f"{source} has no videos of the split {split!r}; {there}.")
     return chosen
+
+
+def describe_splits(videos: Sequence[LabelledVideo]) -> str | None:
+    """How many rows have each split, such as "52 train, 13 test"; None where all rows have one in common, or none has.
+
+    In such a manifest it matters which rows are used.
+    """
+    counts = Counter(split for video in videos for split in dict.fromkeys(video.splits))
+    if not counts or max(counts.values()) == len(videos):
+        return None
+    return listed(f"{count} {split}" for split, count in counts.most_common())
 
 
 def write_manifest(path: Path, videos: Iterable[LabelledVideo]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from froster.data.manifests import LabelledVideo, hint, listed
+from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import canonical_names, read_vocabulary
 from froster.errors import FrosterError
 from froster.evaluation import harmonic_mean
@@ -119,6 +120,7 @@ def base_to_novel(
     for draw, training in enumerate(lists.draws if isinstance(source, Trained) else [[]], start=1):
         folder = out / data.name / f"draw-{draw}"
         model = source.model(folder, training, draw - 1) if isinstance(source, Trained) else source.network
+        measured.notes += note_trained_videos(model.trained_on, test, data.title)
         with watch(f"{data.title}, draw {draw}" if isinstance(source, Trained) else data.title) as seen:
             [scores] = score_data_set([model], halves.base | halves.novel, test, folder / "scores", settings, seen)
         measured.unreadable += [video for video in scores.unreadable if video not in measured.unreadable]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from froster.data.manifests import LabelledVideo, listed
+from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import DRAWS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
 from froster.protocols.data import ProtocolData, incomplete, load_data
@@ -91,9 +92,10 @@ def measure(
     videos = of_parts(data.videos, parts)
     if not videos:
         raise FrosterError(f"{data.manifest} has no video of the classes and splits to test on.")
+    trained = note_trained_videos(model.trained_on, videos, data.title)
     with watch(data.title) as seen:
         [scores] = score_data_set([model], labels, videos, out / data.name / "scores", settings, seen)
-    measured = Measured(unreadable=scores.unreadable, notes=[*filter(None, [incomplete(data)])])
+    measured = Measured(unreadable=scores.unreadable, notes=[*filter(None, [incomplete(data)]), *trained])
     for column, of_column in columns.items():
         tested = [part for part in of_column if any(part.holds(video) for video in scores.videos)]
         if len(tested) < len(of_column):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.backbones.clip import Clip
+from froster.data.trained import note_trained_videos
 from froster.errors import FrosterError
 from froster.extras import extra
 from froster.files import replace_when_written
@@ -76,6 +77,7 @@ def measure_trade_off(
         part = Part(data.title, classes_of(data), data.test_split)
         labels = {name: descriptions.get(data.name, {}).get(name, "") for name in part.classes}
         videos = of_parts(data.split(data.test_split), [part])
+        trade_off.notes += note_trained_videos(models[0].trained_on, videos, data.title)
         with watch(data.title) as seen:
             scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, seen)
         found = [evaluate_part(of_model, part) for of_model in scores]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.checkpoint import ClipSource, StateDict
+from froster.data.trained import TrainedVideos
 from froster.provenance import ClipSampling
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, Step
@@ -71,6 +72,7 @@ class VideoStudent(nn.Module):
         self.random_start: str | None = None  # digest of randomly initialized modules that its predictions depend on
         self.labels: Labels | None = None  # name -> description of the classes it was trained on, if known
         self.clip_sampling = ClipSampling()  # how clips are taken from a video where nobody says otherwise
+        self.trained_on: TrainedVideos | None = None  # the training videos, if known
         self.visual = clip.visual
         self.text = clip.text
         self.logit_scale = clip.logit_scale

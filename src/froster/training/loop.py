@@ -23,8 +23,9 @@ from froster.backbones.build import clip_names
 from froster.backbones.clip import Clip
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
-from froster.data.manifests import LabelledVideo, class_indices, read_manifest
+from froster.data.manifests import LabelledVideo, class_indices, describe_splits, read_manifest
 from froster.data.puppets import write_videos
+from froster.data.trained import TrainedVideos
 from froster.device import has_bfloat16
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 from froster.interpolation import WeightAverage, patch_states
@@ -164,6 +165,9 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
             if saved := folder.load_state(recipe, run.fingerprint):
                 run.restore(saved)
             run.unreadable |= missing
+            if processes.is_main_process:
+                known = run.student.trained_on or TrainedVideos()
+                run.student.trained_on = known | TrainedVideos.of(data.videos, recipe.data.manifest)
             take_steps(run, clips, processes, show)
             if processes.is_main_process:
                 save(run, tested_student(run), folder.model)
@@ -200,6 +204,13 @@ def read_data(recipe: TrainRecipe, warn: bool) -> TrainingData:
     """Read the recipe's files; `warn` of labels without a description. Raises `FrosterError` when one is of no use."""
     files = recipe.data
     videos = read_manifest(files.manifest, files.split)
+    if warn and files.split is None and (splits := describe_splits(videos)):
+        warnings.warn(
+            f"{files.manifest} has several splits ({splits}) and data.split names none: all rows are trained on, also "
+            "those to test with.",
+            FrosterWarning,
+            stacklevel=2,
+        )
     named = check_labels(sorted({video.label for video in videos}), files.manifest)
     labels = read_labels(files.labels) if files.labels else named
     if files.descriptions:
