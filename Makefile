@@ -1,4 +1,4 @@
-# make demo: recognise actions in videos; make test: all tests. Each sets up all it needs in .venv first.
+# make demo: recognize actions in videos; make test: all tests. Each sets up all it needs in .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
+from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.puppets import ACTIONS, write_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.files import replace_when_written
@@ -80,7 +80,7 @@ def draw_manifest(work: Path, draws: int) -> None:
     manifest = work / "manifests" / "puppets.csv"
     if manifest.exists():
         return
-    rows: list[LabelledVideo] = []
+    rows: list[LabeledVideo] = []
     base = read_vocabulary("puppets-base")
     for split, actions, videos, seed in (
         ("train", base, SHOTS * draws, 1_000_000),

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.puppets import ACTIONS, GAPS, draw_video
 from froster.data.puppets.files import write_mp4
 from froster.inference import load_clips
@@ -70,7 +70,7 @@ def main() -> None:
             print(f"| {kind} | {what} | {workers} | {speeds} | {ratios[0]:.2f}, {ratios[1]:.2f} |", flush=True)
 
 
-def write_files(folder: Path, kind: str) -> list[LabelledVideo]:
+def write_files(folder: Path, kind: str) -> list[LabeledVideo]:
     """Videos without noise, which would make the files many times larger; each is listed several times."""
     gap = replace(GAPS["default"], noise=(0.0, 0.0))
     videos = []
@@ -81,11 +81,11 @@ def write_files(folder: Path, kind: str) -> list[LabelledVideo]:
         else:
             frames, fps = draw_video(number, number, 300, 340, gap)[:, 42:298], 30
         write_mp4(path, np.ascontiguousarray(frames), fps)
-        videos.append(LabelledVideo(path, ACTIONS[number]))
+        videos.append(LabeledVideo(path, ACTIONS[number]))
     return videos * REPEATS[kind]
 
 
-def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> dict[str, Run]:
+def testing_runs(videos: Sequence[LabeledVideo], what: str, workers: int) -> dict[str, Run]:
     views = 3 if what == "testing, 3 views" else 1
 
     def ours() -> Iterator[Tensor]:
@@ -94,7 +94,7 @@ def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> di
             yield clips.frames
 
     def plain(how: str) -> Iterator[Tensor]:
-        def load(video: LabelledVideo) -> Tensor:
+        def load(video: LabeledVideo) -> Tensor:
             def choose(count: int) -> NDArray[np.int64]:
                 segments = views * FRAMES
                 return ((2 * np.arange(segments) + 1) * count // (2 * segments)).reshape(FRAMES, views).T
@@ -108,7 +108,7 @@ def testing_runs(videos: Sequence[LabelledVideo], what: str, workers: int) -> di
     return {OURS: ours} | {how: partial(plain, how) for how in PLAIN}
 
 
-def training_runs(videos: Sequence[LabelledVideo], workers: int) -> dict[str, Run]:
+def training_runs(videos: Sequence[LabeledVideo], workers: int) -> dict[str, Run]:
     data = DataSettings(manifest=Path("train.csv"), frames=FRAMES, resize_short_side=SHORT_SIDE, workers=workers)
     clips = TrainingClips(videos, [0] * len(videos), data, SIZE, seed=0)
     keys = BatchKeys(len(videos), BATCH, gradient_accumulation_steps=1, epochs=1, seed=0)
@@ -126,7 +126,7 @@ def training_runs(videos: Sequence[LabelledVideo], workers: int) -> dict[str, Ru
 
 
 class PlainClips(Dataset[Tensor]):
-    def __init__(self, videos: Sequence[LabelledVideo], how: str) -> None:
+    def __init__(self, videos: Sequence[LabeledVideo], how: str) -> None:
         self.videos, self.how = videos, how
 
     def __len__(self) -> int:

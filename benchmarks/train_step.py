@@ -158,18 +158,18 @@ class PlainStep(Step):
 
 
 def plain_features(visual: VisionTransformer, frames: Tensor, window: int) -> Tensor:
-    """`(B, T, 3, H, W)` -> `(B, T, D)`, normalised; tokens attend to `window` frames to either side (0: their own)."""
+    """`(B, T, 3, H, W)` -> `(B, T, D)`, normalized; tokens attend to `window` frames to either side (0: their own)."""
     patches = F.conv2d(frames.flatten(0, 1), visual.conv1.weight, stride=visual.patch_size)
     patches = rearrange(patches, "(b t) c h w -> b t (h w) c", b=len(frames))
     cls = visual.class_embedding.expand(*patches.shape[:2], 1, -1)
     x = visual.ln_pre(torch.cat([cls, patches], dim=2) + visual.positional_embedding)
     for block in visual.blocks:
-        x = plain_block(block, x, partial(with_neighbours, window=window))
+        x = plain_block(block, x, partial(with_neighbors, window=window))
     return F.normalize((visual.ln_post(x[:, :, 0]) @ visual.proj).float(), dim=-1)
 
 
 def plain_classes(text: TextTransformer, tokens: Tensor) -> Tensor:
-    """`(2, K, 77)` -> `(K, D)`, normalised."""
+    """`(2, K, 77)` -> `(K, D)`, normalized."""
     x = text.token_embedding(tokens) + text.positional_embedding
     causal = torch.full((x.shape[-2], x.shape[-2]), float("-inf"), device=x.device).triu(1)
     for block in text.blocks:
@@ -193,7 +193,7 @@ def plain_block(
     return x + contract(hidden * torch.sigmoid(1.702 * hidden))
 
 
-def with_neighbours(x: Tensor, window: int) -> Tensor:
+def with_neighbors(x: Tensor, window: int) -> Tensor:
     """`(B, T, N, C)` -> `(B, T, (2 window + 1) N, C)`; where there is no frame, zeros."""
     padded = F.pad(x, (0, 0, 0, 0, window, window))
     return torch.cat([padded[:, i : i + x.shape[1]] for i in range(2 * window + 1)], dim=2)

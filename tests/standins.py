@@ -1,4 +1,4 @@
-"""Small stand-ins of the field's data sets: puppet videos in every layout that people keep, with lists as published."""
+"""Small stand-ins of the field's datasets: puppet videos in every layout that people keep, with lists as published."""
 
 import csv
 import json
@@ -24,14 +24,14 @@ SSV2_TEMPLATES = ("Holding [something] next to [something]", "Moving [something]
 
 @dataclass(frozen=True)
 class Standin:
-    """A data set on the disk: `root` is what `froster data check` is given.
+    """A dataset on the disk: `root` is what `froster data check` is given.
 
     `labels`: the class of every video by its path under the root. `splits`: how many videos the lists, or the folders,
     put into each split.
     """
 
     root: Path
-    data_set: str
+    dataset: str
     labels: dict[str, str]
     splits: dict[str, int]
 

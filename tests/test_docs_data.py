@@ -81,7 +81,7 @@ def test_own_clips(tmp_path: Path, small_release: None) -> None:
 def test_data_sets(tmp_path: Path, small_release: None, section: str, layout: str, place: str) -> None:
     standin = STANDINS[layout](tmp_path / place)
     run(section, tmp_path)
-    rows = read_manifest(tmp_path / "manifests" / f"{standin.data_set}.csv")
+    rows = read_manifest(tmp_path / "manifests" / f"{standin.dataset}.csv")
     assert len(rows) == len(standin.labels)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from froster import FrosterError, Recognizer, VideoError, inference
 from froster.backbones.clip import Clip, ClipConfig
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.puppets import write_videos
 from froster.errors import FrosterWarning
 from froster.evaluation import evaluate, evaluate_model, harmonic_mean
@@ -25,10 +25,10 @@ CLASSES = [torch.eye(32)[:9]]  # a vocabulary of nine classes
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledVideo]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabeledVideo]:
     folder = tmp_path_factory.mktemp("videos")
     write_videos(folder, LABELS, videos=1, frames=14, size=64, seed=900)
-    return [LabelledVideo(folder / name.replace(" ", "-") / "900.mp4", name) for name in LABELS]
+    return [LabeledVideo(folder / name.replace(" ", "-") / "900.mp4", name) for name in LABELS]
 
 
 @pytest.fixture(params=["frame_clip", "vclip"])
@@ -93,7 +93,7 @@ def test_harmonic_mean_gives_the_published_numbers() -> None:
     assert harmonic_mean(0.5, 0.0) == 0
 
 
-def test_scores_are_those_of_the_recognizer(videos: list[LabelledVideo], random_student: VideoStudent) -> None:
+def test_scores_are_those_of_the_recognizer(videos: list[LabeledVideo], random_student: VideoStudent) -> None:
     recognizer = Recognizer(random_student, LABELS, views=2, frames=5, device="cpu", precision="float32")
     loaded = load_clips(videos, frames=5, views=2, preprocess=Preprocessing(32))
     models = [(random_student, [recognizer.classes, recognizer.classes[:2]])]
@@ -107,7 +107,7 @@ def test_scores_are_those_of_the_recognizer(videos: list[LabelledVideo], random_
         assert dict(zip(LABELS, row.tolist(), strict=True)) == pytest.approx(expected, abs=1e-5)
 
 
-def test_several_models_see_the_same_clips_decoded_once(videos: list[LabelledVideo]) -> None:
+def test_several_models_see_the_same_clips_decoded_once(videos: list[LabeledVideo]) -> None:
     models = [(student("vclip", seed), CLASSES) for seed in (1, 2)]
     both = score_videos(models, load_clips(videos, preprocess=Preprocessing(32)))
     for model, (scores,) in zip(models, both.scores, strict=True):
@@ -116,7 +116,7 @@ def test_several_models_see_the_same_clips_decoded_once(videos: list[LabelledVid
     assert not torch.allclose(both.scores[0][0], both.scores[1][0])
 
 
-def test_raw_frames_are_normalised(videos: list[LabelledVideo], random_student: VideoStudent) -> None:
+def test_raw_frames_are_normalized(videos: list[LabeledVideo], random_student: VideoStudent) -> None:
     clips = load_video(videos[0].path, frames=4, views=2, preprocess=Preprocessing(32)).frames[None]
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -125,7 +125,7 @@ def test_raw_frames_are_normalised(videos: list[LabelledVideo], random_student: 
     torch.testing.assert_close(scores, expected, atol=1e-6, rtol=0)
 
 
-def test_batches_shrink_to_the_memory(monkeypatch: pytest.MonkeyPatch, videos: list[LabelledVideo]) -> None:
+def test_batches_shrink_to_the_memory(monkeypatch: pytest.MonkeyPatch, videos: list[LabeledVideo]) -> None:
     model = student("vclip")
     clips = torch.stack(
         [load_video(video.path, frames=4, views=2, preprocess=Preprocessing(32)).frames for video in videos]
@@ -157,7 +157,7 @@ def test_other_faults_of_a_model_are_not_taken_for_memory(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_clips_come_in_order_and_few_are_decoded_ahead(
-    videos: list[LabelledVideo], monkeypatch: pytest.MonkeyPatch, workers: int
+    videos: list[LabeledVideo], monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     started = []
 
@@ -166,7 +166,7 @@ def test_clips_come_in_order_and_few_are_decoded_ahead(
         return load_video(path, **settings)
 
     monkeypatch.setattr(inference, "load_video", counted)
-    missing = LabelledVideo(Path("missing.mp4"), "walking")
+    missing = LabeledVideo(Path("missing.mp4"), "walking")
     wanted = [*videos[:2], missing, *videos[2:]]
     loaded: Iterator[tuple[int, VideoClips | VideoError]] = load_clips(
         wanted, frames=4, preprocess=Preprocessing(32), workers=workers
@@ -183,12 +183,12 @@ def test_clips_come_in_order_and_few_are_decoded_ahead(
         assert torch.equal(clips.frames, load_video(video.path, frames=4, views=3, preprocess=Preprocessing(32)).frames)
 
 
-def test_segments_are_loaded_as_segments(videos: list[LabelledVideo]) -> None:
+def test_segments_are_loaded_as_segments(videos: list[LabeledVideo]) -> None:
     path = videos[0].path  # 14 frames, 16 a second
     wanted = [
-        LabelledVideo(path, "a", end=0.25),
-        LabelledVideo(path, "b", start=0.25),
-        LabelledVideo(path, "c", start=9),
+        LabeledVideo(path, "a", end=0.25),
+        LabeledVideo(path, "b", start=0.25),
+        LabeledVideo(path, "c", start=9),
     ]
     (_, first), (_, second), (_, outside) = load_clips(wanted, frames=2, views=1, preprocess=Preprocessing(32))
     assert isinstance(first, VideoClips) and isinstance(second, VideoClips)
@@ -197,7 +197,7 @@ def test_segments_are_loaded_as_segments(videos: list[LabelledVideo]) -> None:
     assert isinstance(outside, VideoError) and "the video is 0.88 s long" in str(outside)
 
 
-def test_too_little_memory_costs_one_video(videos: list[LabelledVideo], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_costs_one_video(videos: list[LabeledVideo], monkeypatch: pytest.MonkeyPatch) -> None:
     def load_or_fail(path: Path, **settings: object) -> VideoClips:
         if path == videos[0].path:
             raise MemoryError
@@ -210,13 +210,13 @@ def test_too_little_memory_costs_one_video(videos: list[LabelledVideo], monkeypa
 
 
 def test_base_clips_are_compared_with_base_classes_and_novel_with_novel(
-    videos: list[LabelledVideo], tmp_path: Path
+    videos: list[LabeledVideo], tmp_path: Path
 ) -> None:
     base, novel = LABELS[:3], [*LABELS[3:], "fishing"]
     vocabularies = {"base": dict.fromkeys(base, ""), "novel": dict.fromkeys(novel, "")}
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(b"not a video")
-    wanted = [videos[5], videos[0], LabelledVideo(damaged, "walking"), *videos[1:5]]
+    wanted = [videos[5], videos[0], LabeledVideo(damaged, "walking"), *videos[1:5]]
     steps: list[int] = []
     report = evaluate_model("puppets", wanted, vocabularies, Path("clips.csv"), precision="float32", seen=steps.append)
 
@@ -238,7 +238,7 @@ def test_base_clips_are_compared_with_base_classes_and_novel_with_novel(
 
 
 def test_partly_damaged_videos_are_counted_and_named(shared: Path) -> None:
-    damaged = LabelledVideo(shared / "videos" / "corrupted.mp4", "walking")
+    damaged = LabeledVideo(shared / "videos" / "corrupted.mp4", "walking")
     with pytest.warns(FrosterWarning, match=r"1 of the 2 labels \(arm wrestling\)"):
         report = evaluate_model("puppets", [damaged], {"all": {"walking": "", "arm wrestling": ""}}, Path("clips.csv"))
     assert report.parts["all"].clips == 1
@@ -258,18 +258,18 @@ def test_partly_damaged_videos_are_counted_and_named(shared: Path) -> None:
     ],
 )
 def test_vocabularies_that_do_not_fit(
-    videos: list[LabelledVideo], base: list[str], novel: list[str], message: str
+    videos: list[LabeledVideo], base: list[str], novel: list[str], message: str
 ) -> None:
     vocabularies = {"base": dict.fromkeys(base, ""), "novel": dict.fromkeys(novel, "")}
     with pytest.raises(FrosterError, match=message):
         evaluate_model("puppets", videos, vocabularies, Path("clips.csv"))
 
 
-def test_counts_below_one_and_nothing_readable(videos: list[LabelledVideo]) -> None:
+def test_counts_below_one_and_nothing_readable(videos: list[LabeledVideo]) -> None:
     labels = {"all": dict.fromkeys(LABELS, "")}
     with pytest.raises(FrosterError, match="views and frames must be at least 1, not 0"):
         evaluate_model("puppets", videos, labels, Path("clips.csv"), views=0)
-    missing = [LabelledVideo(Path("missing.mp4"), "walking")]
+    missing = [LabeledVideo(Path("missing.mp4"), "walking")]
     with pytest.raises(FrosterError, match=r"clips.csv: no video can be read; the first of them: missing.mp4"):
         evaluate_model("puppets", missing, labels, Path("clips.csv"))
     base_and_novel = {"base": dict.fromkeys(LABELS[:5], ""), "novel": {"walking": ""}}
@@ -277,7 +277,7 @@ def test_counts_below_one_and_nothing_readable(videos: list[LabelledVideo]) -> N
         evaluate_model("puppets", [*videos[:5], *missing], base_and_novel, Path("clips.csv"))
 
 
-def test_models_keep_their_precision_and_scores_stay_float32(videos: list[LabelledVideo]) -> None:
+def test_models_keep_their_precision_and_scores_stay_float32(videos: list[LabeledVideo]) -> None:
     model = load_model("puppets").to(torch.bfloat16)
     classes = [torch.nn.functional.normalize(torch.randn(5, model.config.embed_dim), dim=1)]
     ((scores,),) = score_videos([(model, classes)], load_clips(videos[:2], preprocess=Preprocessing(64))).scores

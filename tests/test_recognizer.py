@@ -12,7 +12,7 @@ from torch import Tensor
 
 from froster import FrosterError, Prediction, Recognizer, VideoError, WeightsError, load_model, score_timeline
 from froster.backbones.clip import Clip, ClipConfig
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.puppets import ACTIONS, write_videos
 from froster.errors import FrosterWarning
 from froster.evaluation import evaluate_model
@@ -40,7 +40,7 @@ def random_student() -> VideoStudent:
     return build_student("vclip", Clip(ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32))).eval()
 
 
-def test_small_model_recognises_puppets(videos: list[Path]) -> None:
+def test_small_model_recognizes_puppets(videos: list[Path]) -> None:
     recognizer = Recognizer("puppets", LABELS)
     for video, label in zip(videos, LABELS, strict=True):
         prediction = recognizer.predict(video)
@@ -241,7 +241,7 @@ def test_finite_weights_that_overflow_are_refused_with_one_sentence(
     labels = dict.fromkeys(LABELS, "")
     assert all(value.isfinite().all() for value in random_student.state_dict().values())
     refused = pytest.raises(WeightsError, match=r"^The model's scores are not finite numbers: its weights are damaged")
-    manifest = [LabelledVideo(videos[0], LABELS[0])]
+    manifest = [LabeledVideo(videos[0], LABELS[0])]
 
     def recognizer() -> Recognizer:
         return Recognizer(random_student, LABELS, precision="float32", device="cpu")

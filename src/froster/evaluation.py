@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from froster.data.manifests import LabelledVideo, class_indices
+from froster.data.manifests import LabeledVideo, class_indices
 from froster.data.trained import warn_of_trained_videos
 from froster.errors import FrosterError, VideoError
 from froster.inference import Runtime, score_videos
@@ -23,7 +23,7 @@ from froster.video import Sampling, VideoClips
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How often a vocabulary's classes were recognised; accuracies are shares, 0 to 1.
+    """How often a vocabulary's classes were recognized; accuracies are shares, 0 to 1.
 
     `top5`: None for 5 classes or fewer. `per_class`: accuracy of each class that has clips, worst first, then in class
     order; `clips_per_class` in the same order. `confusions`: (truth, predicted, count), most frequent first.
@@ -156,7 +156,7 @@ def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Eva
 
 def evaluate_model(
     model: str | Path,
-    videos: Sequence[LabelledVideo],
+    videos: Sequence[LabeledVideo],
     vocabularies: Mapping[str, Labels] | None,
     manifest: Path,
     *,
@@ -200,7 +200,7 @@ def evaluate_model(
 
 def score_model(
     model: str | Path,
-    videos: Sequence[LabelledVideo],
+    videos: Sequence[LabeledVideo],
     vocabularies: Mapping[str, Labels] | None,
     manifest: Path,
     *,
@@ -271,14 +271,14 @@ def score_model(
     return ScoredModel(network, runtime.temperature, scored_parts, names, report)
 
 
-def described_classes(model: VideoStudent, videos: Sequence[LabelledVideo]) -> Labels:
+def described_classes(model: VideoStudent, videos: Sequence[LabeledVideo]) -> Labels:
     """The classes of the videos, in alphabetical order, with the descriptions that the model was trained with."""
     known = model.labels or {}
     return {name: known.get(name, "") for name in sorted({video.label for video in videos})}
 
 
 def find_classes(
-    videos: Sequence[LabelledVideo], vocabularies: Mapping[str, Labels], manifest: Path
+    videos: Sequence[LabeledVideo], vocabularies: Mapping[str, Labels], manifest: Path
 ) -> list[tuple[str, int]]:
     """For every video, the vocabulary that holds its class, and the class's place there."""
     places: dict[str, tuple[str, int]] = {}

@@ -47,7 +47,7 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 class FlopCounter(TorchDispatchMode):
     """Counts multiplications and additions of matrix products, convolutions and attention on the CPU while entered.
 
-    What touches each element a few times (activations, normalisations, softmax, biases) is not counted.
+    What touches each element a few times (activations, normalizations, softmax, biases) is not counted.
     """
 
     def __init__(self) -> None:

@@ -79,7 +79,7 @@ def list_models() -> list[str]:
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
     """The student with the weights of `checkpoint`; `options` go before those of `spec`, and these before its own."""
-    spec = spec or checkpoint.student or recognised_student(checkpoint) or "frame_clip"
+    spec = spec or checkpoint.student or recognized_student(checkpoint) or "frame_clip"
     name, from_spec = parse_student(spec)
     own = name == checkpoint.student
     if own:
@@ -144,7 +144,7 @@ def added_digest(model: VideoStudent) -> str:
     return tensors_digest(state, state.keys() - clip_names(model.config))
 
 
-def recognised_student(checkpoint: Checkpoint) -> str | None:
+def recognized_student(checkpoint: Checkpoint) -> str | None:
     """The student that has just the tensors which a released checkpoint holds beside CLIP's."""
     of_clip = clip_names(checkpoint.config)
     if checkpoint.state.keys() <= of_clip:

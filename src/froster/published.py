@@ -8,7 +8,7 @@ import csv
 from dataclasses import dataclass
 from importlib.resources import files
 
-Scores = dict[str, dict[str, float]]  # by data set
+Scores = dict[str, dict[str, float]]  # by dataset
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def class_similarities(
         if temporal_pooling == "features":
             pooled = F.normalize(features.mean(dim=1), dim=-1)
         else:
-            # The mean of the cosines is the cosine of the mean unit vector, unnormalised: one product instead of T.
+            # The mean of the cosines is the cosine of the mean unit vector, unnormalized: one product instead of T.
             pooled = F.normalize(features, dim=-1).mean(dim=1)
         return torch.einsum("bd,bkd->bk", pooled, classes) if classes.ndim == 3 else pooled @ classes.T
 

@@ -151,7 +151,7 @@ def test_ablations_compare_with_froster(results: list[Result], report: Path) -> 
     expected: dict[str, list[tuple[str, str, dict[str, float]]]] = {
         "Alpha of the residual projector": [(f"{a:g}", "residual", {"alpha": a}) for a in (0.05, 0.1, 0.5, 1.0)],
         "Beta, the weight of distillation": [(f"{b:g}", "residual", {"beta": b}) for b in (1.0, 2.0, 3.0)],
-        "Zero initialisation of the residual projector": [
+        "Zero initialization of the residual projector": [
             ("no", "residual", {"zero_init": False}),
             ("yes", "residual", {"zero_init": True}),
         ],

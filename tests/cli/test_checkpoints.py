@@ -14,14 +14,14 @@ from froster.errors import FrosterError, WeightsError
 from froster.models import puppets_weights
 
 
-def labelled(path: Path, labels: str | None, form: str = FORMAT) -> Path:
+def labeled(path: Path, labels: str | None, form: str = FORMAT) -> Path:
     metadata = {"format": form} | ({"labels": labels} if labels is not None else {})
     safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata)
     return path
 
 
 def test_weights_file_of_names_folders_and_files(tmp_path: Path) -> None:
-    model = labelled(tmp_path / "model.safetensors", None)
+    model = labeled(tmp_path / "model.safetensors", None)
     assert weights_file("puppets") == puppets_weights()
     assert weights_file(tmp_path) == weights_file(model) == model
     with pytest.raises(WeightsError, match=r"none\.safetensors"):
@@ -29,14 +29,14 @@ def test_weights_file_of_names_folders_and_files(tmp_path: Path) -> None:
 
 
 def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
-    model = labelled(tmp_path / "model.safetensors", None)
+    model = labeled(tmp_path / "model.safetensors", None)
     link = tmp_path / "link.safetensors"
     link.symlink_to(model)
     for out in (model, link, tmp_path / ".." / tmp_path.name / "model.safetensors"):
         with pytest.raises(FrosterError, match="is one of the checkpoints to read"):
             check_not_among(out, [puppets_weights(), model])
     check_not_among(tmp_path / "new.safetensors", [model])
-    check_not_among(labelled(tmp_path / "old.safetensors", None), [model])
+    check_not_among(labeled(tmp_path / "old.safetensors", None), [model])
 
     (tmp_path / "folder.safetensors").mkdir()
     for folder in (tmp_path, tmp_path / "folder.safetensors"):

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from froster.cli.convert import convert
-from froster.data.manifests import LabelledVideo, read_manifest
+from froster.data.manifests import LabeledVideo, read_manifest
 from froster.data.puppets import draw_video
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError, FrosterWarning
@@ -44,9 +44,9 @@ def test_a_published_list_becomes_a_manifest(
     out = tmp_path / "manifests" / "fs.csv"
     convert(vifi[0], root, out, vifi[1], split="train")
     assert read_manifest(out, "train") == [
-        LabelledVideo(root / "YoYo" / "v_YoYo_g02_c01.avi", "yo yo", ("train",)),
-        LabelledVideo(root / "ApplyEyeMakeup" / "v_ApplyEyeMakeup_g01_c01.avi", "apply eye makeup", ("train",)),
-        LabelledVideo(root / "YoYo" / "v_YoYo_g01_c01.avi", "yo yo", ("train",)),
+        LabeledVideo(root / "YoYo" / "v_YoYo_g02_c01.avi", "yo yo", ("train",)),
+        LabeledVideo(root / "ApplyEyeMakeup" / "v_ApplyEyeMakeup_g01_c01.avi", "apply eye makeup", ("train",)),
+        LabeledVideo(root / "YoYo" / "v_YoYo_g01_c01.avi", "yo yo", ("train",)),
     ]
     assert capsys.readouterr().out == f"3 of 3 videos found, of 2 classes: {out}\n"
     again = tmp_path / "again.csv"
@@ -93,8 +93,8 @@ def test_kinetics_keeps_segments_of_whole_films(tmp_path: Path) -> None:
     lines += ["abseiling,-3B32lodo2M,59,69,train", "abseiling,_dbcJuKJQNs,2,12,val"]
     convert(write(tmp_path / "kinetics.csv", lines), root, tmp_path / "k400.csv")
     assert read_manifest(tmp_path / "k400.csv") == [
-        LabelledVideo(root / "abseiling" / "-3B32lodo2M_000059_000069.mp4", "abseiling", ("train",)),
-        LabelledVideo(root / "abseiling" / "_dbcJuKJQNs.mp4", "abseiling", ("val",), 2, 12),
+        LabeledVideo(root / "abseiling" / "-3B32lodo2M_000059_000069.mp4", "abseiling", ("train",)),
+        LabeledVideo(root / "abseiling" / "_dbcJuKJQNs.mp4", "abseiling", ("val",), 2, 12),
     ]
 
 
@@ -106,8 +106,8 @@ def test_segments_of_own_manifests_stay(root: Path, tmp_path: Path) -> None:
     convert(write(tmp_path / "own.csv", ["path,label,start,end", *rows]), root, tmp_path / "out.csv")
     video = root / "YoYo" / "v_YoYo_g01_c01.avi"
     assert read_manifest(tmp_path / "out.csv") == [
-        LabelledVideo(video, "up", (), 0, 1.5),
-        LabelledVideo(video, "down", (), 1.5, 3),
+        LabeledVideo(video, "up", (), 0, 1.5),
+        LabeledVideo(video, "down", (), 1.5, 3),
     ]
 
 
@@ -119,7 +119,7 @@ def test_one_file_stands_for_one_name(tmp_path: Path) -> None:
     lines = ["path,label", "kept/0.mp4,a", "lost/0.mp4,b", "x/7.mp4,a", "y/7.mp4,b"]
     with pytest.raises(typer.Exit):
         convert(write(tmp_path / "list.csv", lines), root, tmp_path / "out.csv")
-    assert read_manifest(tmp_path / "out.csv") == [LabelledVideo(root / "kept" / "0.mp4", "a")]
+    assert read_manifest(tmp_path / "out.csv") == [LabeledVideo(root / "kept" / "0.mp4", "a")]
 
 
 def test_videos_without_a_class_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,8 +129,8 @@ def test_videos_without_a_class_are_left_out(tmp_path: Path, capsys: pytest.Capt
         (root / f"{number}.webm").touch()
     lines = ["id,label,split", "1,Holding [something],train", "2,,test"]
     convert(write(tmp_path / "list.csv", lines), root, tmp_path / "out.csv")
-    assert read_manifest(tmp_path / "out.csv") == [LabelledVideo(root / "1.webm", "holding something", ("train",))]
-    assert "Left out: 1 to which the list gives no class." in capsys.readouterr().out
+    assert read_manifest(tmp_path / "out.csv") == [LabeledVideo(root / "1.webm", "holding something", ("train",))]
+    assert "Skipped: 1 without a class in the list." in capsys.readouterr().out
     tests = tmp_path / "test.json"
     tests.write_text(json.dumps([{"id": "1"}]))
     with pytest.raises(FrosterError, match=r"test\.json has no classes, which a manifest needs"):
@@ -163,9 +163,9 @@ def test_mistakes_are_told_and_nothing_is_written(root: Path, vifi: tuple[Path, 
         ((vifi[0], elsewhere, out, vifi[1]), "None of the 3 videos .* is among the 1 under .*, for example v_YoYo_g02"),
         ((vifi[0], tmp_path / "none", out, vifi[1]), "There is no folder --videos .*none"),
         ((vifi[0], root, out), "labels are numbers, so give the class names with `classes=`"),
-        ((vifi[0], root, tmp_path, vifi[1]), "--out .* is a folder; name a file in it"),
-        ((vifi[0], root, vifi[0], vifi[1]), r"--out .*fs\.txt is one of the files to read"),
-        ((vifi[0], root, vifi[1], vifi[1]), r"--out .*classes\.csv is one of the files to read"),
+        ((vifi[0], root, tmp_path, vifi[1]), "--out .* is a folder; give a file in it"),
+        ((vifi[0], root, vifi[0], vifi[1]), r"--out .*fs\.txt is one of the input files"),
+        ((vifi[0], root, vifi[1], vifi[1]), r"--out .*classes\.csv is one of the input files"),
     ):
         with pytest.raises(FrosterError, match=message):
             convert(*arguments)

@@ -37,7 +37,7 @@ def test_a_data_set_with_faults(tmp_path: Path) -> None:
     assert table["all"] == ["all", "13,320", "18", "17", "1", "1"]
     assert "1 video is missing, listed in manifests/ucf-101.missing.txt:" in lines
     assert "  YoYo/v_YoYo_g01_c01.avi" in lines
-    assert "1 video is not readable and left out, listed in manifests/ucf-101.unreadable.csv:" in lines
+    assert "1 video is not readable and skipped, listed in manifests/ucf-101.unreadable.csv:" in lines
     assert any(line.startswith("  YoYo/v_YoYo_g02_c01.avi: not a video") for line in lines)
     assert "1 video is in no list:" in lines
     assert "  YoYo/[red]holiday.avi" in lines
@@ -52,7 +52,7 @@ def test_json_of_a_whole_data_set(tmp_path: Path) -> None:
     result = froster("data", "check", "k400", "--dataset", "k400", "--json", "--out", "m/k.csv", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     content = json.loads(result.stdout)
-    assert (content["data_set"], content["videos"], content["classes"]) == ("kinetics-400", 12, 3)
+    assert (content["dataset"], content["videos"], content["classes"]) == ("kinetics-400", 12, 3)
     assert content["lists"] == ["k400/annotations/kinetics_train.csv", "k400/annotations/kinetics_val.csv"]
     assert content["splits"]["val"] == {"published": None, "listed": 3, "found": 3, "unreadable": 0}
     assert content["complete"] is True
@@ -67,12 +67,12 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
     command = ("data", "check", "20bn-something-something-v2", "--dataset", "ssv2")
     result = froster(*command, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
-    assert "There is no list of the split val: lay it beside the others" in result.stdout
+    assert "There is no list of the split val: put it next to the others" in result.stdout
     assert cells(result.stdout)["val"] == ["val", "24,777", "0", "0"]
     lists = [part for name in ("train", "test") for part in ("--lists", f"labels/{name}.json")]
     named = froster(*command, *lists, cwd=tmp_path)
     assert named.returncode == 0, named.stderr
-    assert "There is no list of the split val: left out." in named.stdout
+    assert "There is no list of the split val: skipped." in named.stdout
 
 
 def test_classes_without_a_split_are_named(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_own_clips_have_the_name_of_their_folder(tmp_path: Path) -> None:
     result = froster("data", "check", "my clips/", "--dataset", "folder", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert cells(result.stdout)["push"] == ["push", "ups", "3"]
-    assert "--test-share 0.2 keeps a fifth" in result.stdout
+    assert "--test-share 0.2 holds out a fifth" in result.stdout
     assert result.stdout.splitlines()[-1] == (
         "Next: froster train few-clips out='runs/my clips' data.manifest='manifests/my clips.csv'"
     )
@@ -100,7 +100,7 @@ def test_own_clips_have_the_name_of_their_folder(tmp_path: Path) -> None:
     assert len(read_manifest(tmp_path / "my clips" / "manifests" / "my clips.csv", split="test")) == 3
 
 
-def test_misspelt_class_folders_are_corrected_by_people(tmp_path: Path) -> None:
+def test_misspelled_class_folders_are_corrected_by_people(tmp_path: Path) -> None:
     standin = STANDINS["kinetics_spaces"](tmp_path)
     (standin.root / "train" / "abseiling").rename(standin.root / "train" / "abseling")
     result = froster("data", "check", ".", "--dataset", "kinetics-400", cwd=tmp_path)
@@ -136,7 +136,7 @@ def test_user_errors_are_one_line(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line == "froster: There is no data set 'ucf-11'; did you mean 'ucf-101'?"
+    assert line == "froster: There is no dataset 'ucf-11'; did you mean 'ucf-101'?"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_user_errors_are_one_line(tmp_path: Path) -> None:
     [
         ("nowhere", "folder", {}, "There is no folder nowhere."),
         ("clips", "folder", {"out": Path("clips")}, "--out clips is a folder"),
-        ("clips", "folder", {"test_share": 1.0}, "--test-share 1 is no share between 0 and 1"),
+        ("clips", "folder", {"test_share": 1.0}, "--test-share 1 must be between 0 and 1"),
         ("clips", "ucf-101", {"test_share": 0.2}, "UCF-101 has splits of its own"),
         ("clips", "folder", {"lists": [Path("none.txt")]}, "none.txt cannot be read"),
         ("clips", "ssv2", {}, "is a class of Something-Something V2 ('"),

@@ -12,7 +12,7 @@ from froster.models import load_model
 
 
 @pytest.mark.slow
-def test_demo_trains_compares_and_recognises(tmp_path: Path) -> None:
+def test_demo_trains_compares_and_recognizes(tmp_path: Path) -> None:
     if made := os.environ.get("FROSTER_DEMO_OUTPUT"):  # CI has run it
         output, folder = Path(made).read_text(encoding="utf-8"), Path(made).parent / "demo"
     else:

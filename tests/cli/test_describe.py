@@ -359,7 +359,7 @@ def test_a_name_given_twice_is_asked_for_once(server: ChatServer) -> None:
     assert len(seen) == 2
 
 
-def test_pauses_grow_and_retry_after_is_honoured(server: ChatServer) -> None:
+def test_pauses_grow_and_retry_after_is_honored(server: ChatServer) -> None:
     headers = [{}, {}, {"Retry-After": "1"}, {}]
     server.answer = lambda name, number: Sent("{}", 429, headers[number]) if number < 4 else completion(good(name))
     ask(server, ["action a"], tries=5)
@@ -586,8 +586,8 @@ def test_words_of_the_user_decide_the_result(froster: Callable[..., Result], fol
         assert (wrong.code, wrong.out) == (2, "")
         assert "none.json: no descriptions of these labels" in wrong.err
         assert "templates.txt, line 1" in froster(*command, "--templates", bad_templates(folder)).err
-    learnt = froster(*evaluate, "--student", "vpt", "--templates", "templates.txt")
-    told = learnt.err.splitlines()
+    learned = froster(*evaluate, "--student", "vpt", "--templates", "templates.txt")
+    told = learned.err.splitlines()
     assert "warning: VPT learns the words around the names: the templates are not used." in told
     assert [line.partition(":")[0] for line in told] == ["warning", "warning"]  # the other: VPT is not trained
 

@@ -104,15 +104,15 @@ def test_json_holds_every_class(distance: Callable[..., Result]) -> None:
 
 def test_prompts_use_the_descriptions(distance: Callable[..., Result]) -> None:
     Path("two.json").write_text('{"running": "going fast", "walking": ""}')
-    bare, as_recognised = (
+    bare, as_recognized = (
         json.loads(distance("bowing, walking", "two.json", "--json", *how).stdout)["b"][0]["hausdorff"]
         for how in ([], ["--prompts"])
     )
     model = load_model("puppets")
     a = read_by_model(model, "", {"bowing": "", "walking": ""}, prompts=True)
     found = compare(a, read_by_model(model, "", {"running": "going fast", "walking": ""}, prompts=True))
-    assert as_recognised == pytest.approx(found.hausdorff, abs=1e-5)
-    assert as_recognised != pytest.approx(bare, abs=1e-3)
+    assert as_recognized == pytest.approx(found.hausdorff, abs=1e-5)
+    assert as_recognized != pytest.approx(bare, abs=1e-3)
 
 
 def test_picture_of_several_vocabularies(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_redirected_output_is_whole_while_the_bar_is_on_the_terminal(videos: Pat
         assert process.wait(timeout=60) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["predictions"][0]["label"] for line in lines] == ["juggling balls", "riding a bicycle"]
-    assert b"Recognising" in shown
+    assert b"Recognizing" in shown
 
 
 @pytest.mark.parametrize("output", ["json", "csv"])

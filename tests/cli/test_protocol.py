@@ -121,14 +121,14 @@ def test_cross_dataset_trains_on_one_and_tests_on_another(place: Path) -> None:
         (["base-to-novel", "--dataset", "mine", "--model", "puppets", "--compare", "FROSTR"], "did you mean 'FROSTER'"),
         (
             ["base-to-novel", "--dataset", "mine", "--descriptions", "your=texts.json"],
-            "'your' is none of the data sets",
+            "'your' is none of the datasets",
         ),
         (["base-to-novel", "--dataset", "mine", "--descriptions", "mine=none.json"], "there is no file none.json"),
         (["base-to-novel", "--dataset", "mine", "--model", "puppets", "--shots", "3"], "no meaning with --model"),
         (["base-to-novel", "--dataset", "mine", "--base", "runing,", "--novel", "kicking,"], "did you mean 'running'"),
         (["cross-dataset", "--test", "hmdb-51", "--model", "puppets", "--half", "x.json"], "not of the form NAME=FILE"),
         (["cross-dataset", "--test", "hmdb-51", "--model", "puppets", "--train", "mine"], "--train is to train"),
-        (["cross-dataset", "--test", ","], "Name at least one data set"),
+        (["cross-dataset", "--test", ","], "Name at least one dataset"),
         (["base-to-novel", "--dataset", "mine", "--recipe", "nothing"], "There is no recipe nothing, neither"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`check_data` on stand-ins of every data set and layout: counts, what is missing or broken, manifests, resumption."""
+"""`check_data` on stand-ins of every dataset and layout: counts, what is missing or broken, manifests, resumption."""
 
 import csv
 import json
@@ -13,16 +13,15 @@ import av
 import numpy as np
 import pytest
 
-from froster.data import check
-from froster.data.check import DataReport, check_data
+from froster.data.check import DataReport, check_data, decoding
 from froster.data.datasets import DATASETS
-from froster.data.manifests import LabelledVideo, read_manifest
+from froster.data.manifests import LabeledVideo, read_manifest
 from froster.errors import FrosterError, FrosterWarning
 from standins import STANDINS, KineticsClip, Standin, kinetics_list, put_text, put_video, video_bytes
 
 
 def checked(standin: Standin, folder: Path, lists: Sequence[Path] = (), **settings: Any) -> DataReport:
-    return check_data(DATASETS[standin.data_set], standin.root, lists, folder / "manifests" / "m.csv", **settings)
+    return check_data(DATASETS[standin.dataset], standin.root, lists, folder / "manifests" / "m.csv", **settings)
 
 
 def manifest_labels(report: DataReport) -> dict[str, str]:
@@ -37,13 +36,13 @@ def files(folder: Path) -> set[str]:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded."""
-    paths, real = list[Path](), check.decode.read
+    paths, real = list[Path](), decoding.decode.read
 
     def read(path: Path, *arguments: Any) -> Any:
         paths.append(path)
         return real(path, *arguments)
 
-    monkeypatch.setattr(check.decode, "read", read)
+    monkeypatch.setattr(decoding.decode, "read", read)
     return paths
 
 
@@ -52,7 +51,13 @@ def test_every_layout_is_complete(tmp_path: Path, layout: str) -> None:
     standin = STANDINS[layout](tmp_path)
     report = checked(standin, tmp_path, decode_all=True)
     assert report.complete
-    assert (report.missing, report.unlisted, report.unreadable, report.partial, report.foreign) == ([], [], [], [], {})
+    assert (report.missing, report.unlisted, report.unreadable, report.partial, report.unknown_labels) == (
+        [],
+        [],
+        [],
+        [],
+        {},
+    )
     assert manifest_labels(report) == standin.labels
     rows = read_manifest(report.manifest)
     assert Counter(word for video in rows for word in video.splits) == standin.splits
@@ -62,7 +67,7 @@ def test_every_layout_is_complete(tmp_path: Path, layout: str) -> None:
         "all": (len(standin.labels), len(standin.labels))
     }
     assert files(tmp_path) == {"m.csv", "m.decoded.jsonl"}
-    assert (report.data_set.classes == ()) or {video.label for video in rows} <= set(report.data_set.classes)
+    assert (report.dataset.classes == ()) or {video.label for video in rows} <= set(report.dataset.classes)
 
 
 def test_official_splits_are_all_in_a_row(tmp_path: Path) -> None:
@@ -71,7 +76,7 @@ def test_official_splits_are_all_in_a_row(tmp_path: Path) -> None:
     assert set(splits["v_YoYo_g01_c01.avi"]) == {"test1", "train2", "train3"}
     assert set(splits["v_YoYo_g06_c01.avi"]) == {"train1", "train2", "test3"}
     assert report.splits["test1"].published == 3783
-    assert report.absent == 13_320 - 18
+    assert report.published_not_listed == 13_320 - 18
     assert report.complete  # of the real set only the lists say what is missing
 
 
@@ -123,7 +128,7 @@ def test_unlisted_videos_and_second_copies(tmp_path: Path) -> None:
         "YoYo/holiday.mp4",
         "backup/YoYo/holiday.mp4",
     }
-    assert report.copies == 6
+    assert report.duplicates == 6
 
 
 def test_broken_files_are_left_out_with_the_reason(tmp_path: Path) -> None:
@@ -230,20 +235,20 @@ def test_a_run_without_decoding_remembers_what_was_unreadable(tmp_path: Path, op
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, opened: list[Path]) -> None:
     standin = STANDINS["split_folders"](tmp_path / "clips")
-    journal = tmp_path / "manifests" / "m.decoded.jsonl"
+    cache = tmp_path / "manifests" / "m.decoded.jsonl"
 
     def stop_at_5(done: int, total: int) -> None:
         assert total == 12
-        assert len(journal.read_text().splitlines()) == done  # on the disk, whatever happens next
+        assert len(cache.read_text().splitlines()) == done  # on the disk, whatever happens next
         if done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checked(standin, tmp_path, decode_all=True, workers=1, seen=stop_at_5)
+        checked(standin, tmp_path, decode_all=True, workers=1, on_progress=stop_at_5)
     assert files(tmp_path) == {"m.decoded.jsonl"}
-    known = [json.loads(line)[0] for line in journal.read_text().splitlines()]
+    known = [json.loads(line)[0] for line in cache.read_text().splitlines()]
     assert len(known) == 5
-    with journal.open("a") as file:
+    with cache.open("a") as file:
         file.write('["/half/a/li')  # as a kill leaves it
     opened.clear()
     assert checked(standin, tmp_path, decode_all=True).complete
@@ -311,7 +316,7 @@ def test_lists_may_be_named_and_labels_of_something_else_are_not_silent(tmp_path
     kinetics_list(other, [KineticsClip("arm wresling", "01234567890", "train")])
     report = checked(standin, tmp_path, [train, other])
     assert report.lists == [train, other]
-    assert report.foreign == {"arm wresling": 1}
+    assert report.unknown_labels == {"arm wresling": 1}
     assert not report.complete
     assert report.splits.keys() == {"train", "all"}
     assert len(report.unlisted) == 3  # those of val
@@ -384,7 +389,7 @@ def test_without_its_answers_the_test_list_has_no_classes(tmp_path: Path) -> Non
     standin = STANDINS["ssv2"](tmp_path)
     (tmp_path / "labels" / "test-answers.csv").unlink()
     report = checked(standin, tmp_path)
-    assert (report.unlabelled, report.splits["test"].found) == (2, 2)
+    assert (report.unlabeled, report.splits["test"].found) == (2, 2)
     assert manifest_labels(report) == {name: label for name, label in standin.labels.items() if name < "108"}
     assert report.complete
 
@@ -394,7 +399,7 @@ def test_published_videos_are_missed_without_lists(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "ucfTrainTestlist")
     report = checked(standin, tmp_path)
     assert manifest_labels(report) == standin.labels
-    assert (report.absent, report.complete) == (13_320 - 18, False)
+    assert (report.published_not_listed, report.complete) == (13_320 - 18, False)
     assert (report.splits["all"].published, report.splits["all"].found) == (13_320, 18)
 
 
@@ -402,7 +407,7 @@ def test_folders_that_are_no_class_are_left_out(tmp_path: Path) -> None:
     standin = STANDINS["kinetics_spaces"](tmp_path)
     (standin.root / "train" / "abseiling").rename(standin.root / "train" / "abseling")
     report = checked(standin, tmp_path)
-    assert report.foreign == {"abseling": 3}
+    assert report.unknown_labels == {"abseling": 3}
     assert not report.complete
     assert "train/abseling" not in " ".join(manifest_labels(report))
     assert report.unlisted == []
@@ -457,7 +462,7 @@ def test_broken_clips_take_no_place_in_a_split(tmp_path: Path) -> None:
         for clip in range(number):
             put_video(standin.root / name / f"{clip}.mp4")
     drawn = checked(standin, tmp_path, test_share=0.5)
-    assert drawn.lacking == {"test": ["none"]}
+    assert drawn.missing_classes == {"test": ["none"]}
     # Broken is what would have been drawn, the same files whether they are opened now or were before.
     broken = [video.path for video in drawn.videos if video.splits == ("test",)]
     for path in [*broken, standin.root / "none" / "0.mp4"]:
@@ -466,7 +471,7 @@ def test_broken_clips_take_no_place_in_a_split(tmp_path: Path) -> None:
         report = checked(standin, tmp_path, test_share=0.5, **settings)
         rows = Counter((video.label, *video.splits) for video in read_manifest(report.manifest))
         assert rows == {("four", "train"): 1, ("four", "test"): 1, ("two", "train"): 1}
-        assert report.lacking == {"train": ["none"], "test": ["none", "two"]}
+        assert report.missing_classes == {"train": ["none"], "test": ["none", "two"]}
         assert len(report.unreadable) == 4
         assert {name: count.found for name, count in report.splits.items()} == {"train": 2, "test": 1, "all": 7}
 
@@ -475,14 +480,14 @@ def test_classes_that_own_splits_lack_are_named(tmp_path: Path) -> None:
     for name in ("train/car/1.mp4", "train/bus/1.mp4", "test/car/2.mp4"):
         put_video(tmp_path / "clips" / name)
     report = checked(Standin(tmp_path / "clips", "folder", {}, {}), tmp_path)
-    assert (report.lacking, report.complete) == ({"test": ["bus"]}, True)
+    assert (report.missing_classes, report.complete) == ({"test": ["bus"]}, True)
 
 
 def test_links_to_nothing_are_missing(tmp_path: Path) -> None:
     standin = STANDINS["ucf_official"](tmp_path)
     (standin.root / "YoYo" / "v_YoYo_g99_c01.avi").symlink_to(tmp_path / "gone.avi")
     (tmp_path / "ucfTrainTestlist").rename(tmp_path / "away")
-    with pytest.warns(FrosterWarning, match=r"v_YoYo_g99_c01\.avi is a link to a file that is not there"):
+    with pytest.warns(FrosterWarning, match=r"v_YoYo_g99_c01\.avi is a link to a missing file"):
         report = checked(Standin(standin.root, "folder", {}, {}), tmp_path)
     assert (report.missing, report.complete) == (["YoYo/v_YoYo_g99_c01.avi"], False)
 
@@ -498,9 +503,9 @@ def test_a_folder_without_permission_is_named_and_the_others_checked(
         return real(path)
 
     monkeypatch.setattr("froster.data.datasets.os.scandir", scandir)
-    with pytest.warns(FrosterWarning, match=r"no permission to look into .*UCF-101/YoYo; what it holds is left out"):
+    with pytest.warns(FrosterWarning, match=r"No permission to read .*UCF-101/YoYo; its videos are skipped"):
         report = checked(standin, tmp_path)
-    assert (report.closed, report.complete) == (["YoYo"], False)
+    assert (report.unreadable_folders, report.complete) == (["YoYo"], False)
     assert sorted(report.missing) == [f"YoYo/v_YoYo_g{group:02}_c01.avi" for group in range(1, 7)]
     assert len(report.videos) == 12
     (tmp_path / "ucfTrainTestlist").rename(tmp_path / "away")
@@ -510,13 +515,13 @@ def test_a_folder_without_permission_is_named_and_the_others_checked(
         shutil.rmtree(standin.root / name)
     with (
         pytest.warns(FrosterWarning),
-        pytest.raises(FrosterError, match=r"no video file under .* that there is permission to look into"),
+        pytest.raises(FrosterError, match=r"no video file under .* that can be read"),
     ):
         checked(standin, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("layout", "list_file", "listless"),
+    ("layout", "list_file", "without_list"),
     [
         ("ssv2", "labels/validation.json", ["val"]),
         ("ucf_official", "ucfTrainTestlist/trainlist03.txt", ["train3"]),
@@ -524,12 +529,14 @@ def test_a_folder_without_permission_is_named_and_the_others_checked(
         ("kinetics_cvdf", "annotations/val.csv", ["val"]),
     ],
 )
-def test_a_split_without_a_list_is_not_silent(tmp_path: Path, layout: str, list_file: str, listless: list[str]) -> None:
+def test_a_split_without_a_list_is_not_silent(
+    tmp_path: Path, layout: str, list_file: str, without_list: list[str]
+) -> None:
     standin = STANDINS[layout](tmp_path)
     (tmp_path / list_file).unlink()
     report = checked(standin, tmp_path)
-    assert (report.listless, report.complete) == (listless, False)
-    assert (report.to_json()["listless"], report.to_json()["complete"]) == (listless, False)
+    assert (report.splits_without_list, report.complete) == (without_list, False)
+    assert (report.to_json()["splits_without_list"], report.to_json()["complete"]) == (without_list, False)
 
 
 def test_all_splits_of_hmdb_are_missed(tmp_path: Path) -> None:
@@ -537,18 +544,18 @@ def test_all_splits_of_hmdb_are_missed(tmp_path: Path) -> None:
     for path in (tmp_path / "testTrainMulti_7030_splits").glob("*_test_split3.txt"):
         path.unlink()
     report = checked(standin, tmp_path)
-    assert (report.listless, report.complete) == (["train3", "test3"], False)
+    assert (report.splits_without_list, report.complete) == (["train3", "test3"], False)
 
 
 def test_a_split_may_be_left_out_on_purpose(tmp_path: Path) -> None:
     standin = STANDINS["kinetics_cvdf"](tmp_path)
     lists = standin.root / "annotations"
     named = checked(standin, tmp_path, [lists / "val.csv"])
-    assert (named.listless, named.complete, len(named.unlisted)) == (["train"], True, 9)
+    assert (named.splits_without_list, named.complete, len(named.unlisted)) == (["train"], True, 9)
     (lists / "train.csv").unlink()
     shutil.rmtree(standin.root / "train")
     report = checked(standin, tmp_path)
-    assert (report.listless, report.complete, len(report.videos)) == (["train"], True, 3)
+    assert (report.splits_without_list, report.complete, len(report.videos)) == (["train"], True, 3)
     put_video(standin.root / "val" / "holiday.mp4")
     assert checked(standin, tmp_path).complete
     put_video(standin.root / "more" / "holiday2.mp4")  # in no folder of a split: it may be of any
@@ -568,37 +575,37 @@ def test_a_manifest_inside_the_folder_can_be_moved_with_it(tmp_path: Path) -> No
     check_data(DATASETS["folder"], standin.root, [], standin.root / "all.csv")
     (tmp_path / "clips").rename(tmp_path / "moved")
     rows = read_manifest(tmp_path / "moved" / "all.csv")
-    assert rows[0] == LabelledVideo(tmp_path / "moved" / "brush_hair" / "0.mp4", "brush hair")
+    assert rows[0] == LabeledVideo(tmp_path / "moved" / "brush_hair" / "0.mp4", "brush hair")
     assert all(video.path.is_file() for video in rows)
 
 
 @pytest.mark.parametrize(
-    ("data_set", "files", "message"),
+    ("dataset", "files", "message"),
     [
-        ("folder", ["1.mp4", "2.mp4"], "no folders of classes: lay the videos out as .*/CLASS/VIDEO.mp4 or .*`lists=`"),
-        ("folder", ["train/1.mp4", "test/2.mp4"], "no folders of classes"),
+        ("folder", ["1.mp4", "2.mp4"], "no class folders: arrange the videos as .*/CLASS/VIDEO.mp4 or .*`lists=`"),
+        ("folder", ["train/1.mp4", "test/2.mp4"], "no class folders"),
         (
             "ssv2",
             ["videos/1.webm"],
             r"is a class of Something-Something V2 \('videos'\), .*no list such as labels/train",
         ),
-        ("kinetics-400", ["train/1.mp4"], "no folders of classes, and there is no list such as annotations/train.csv"),
-        ("ucf-101", ["walking dogs/1.mp4"], "No folder .* is a class of UCF-101 .*take `dataset='folder'`"),
+        ("kinetics-400", ["train/1.mp4"], "no class folders, and there is no list such as annotations/train.csv"),
+        ("ucf-101", ["walking dogs/1.mp4"], "No folder .* is a class of UCF-101 .*use `dataset='folder'`"),
         ("ucf-101", ["notes.txt"], "no video file under"),
     ],
 )
-def test_folders_without_classes(tmp_path: Path, data_set: str, files: list[str], message: str) -> None:
+def test_folders_without_classes(tmp_path: Path, dataset: str, files: list[str], message: str) -> None:
     for name in files:
         put_text(tmp_path / "data" / name, [])
     with pytest.raises(FrosterError, match=message):
-        checked(Standin(tmp_path / "data", data_set, {}, {}), tmp_path)
+        checked(Standin(tmp_path / "data", dataset, {}, {}), tmp_path)
     assert not (tmp_path / "manifests").exists()
 
 
 def test_wrong_folders_and_lists(tmp_path: Path) -> None:
     standin = STANDINS["ucf_official"](tmp_path)
     put_video(tmp_path / "else" / "clip.mp4")
-    with pytest.raises(FrosterError, match=r"None of the 18 videos .* is among the 1 under .*else, for example"):
+    with pytest.raises(FrosterError, match=r"None of the 18 videos .* is among the 1 files under .*else, for example"):
         checked(Standin(tmp_path / "else", "ucf-101", {}, {}), tmp_path)
     with pytest.raises(FrosterError, match=r"no folder .*nowhere"):
         checked(Standin(tmp_path / "nowhere", "ucf-101", {}, {}), tmp_path)

@@ -1,4 +1,4 @@
-"""Facts about the field's data sets, and the index that finds the videos of their lists on a disk."""
+"""Facts about the field's datasets, and the index that finds the videos of their lists on a disk."""
 
 from pathlib import Path
 
@@ -57,9 +57,9 @@ def test_data_sets_are_found_in_any_spelling(spelling: str, name: str) -> None:
 
 
 def test_unknown_data_set_names_the_nearest() -> None:
-    with pytest.raises(FrosterError, match="no data set 'ufc-101'; did you mean 'ucf-101'"):
+    with pytest.raises(FrosterError, match="no dataset 'ufc-101'; did you mean 'ucf-101'"):
         find_dataset("ufc-101")
-    with pytest.raises(FrosterError, match="no data set 'puppets'"):  # a vocabulary, but no data set
+    with pytest.raises(FrosterError, match="no dataset 'puppets'"):  # a vocabulary, but not a dataset
         find_dataset("puppets")
 
 
@@ -68,7 +68,7 @@ def test_index_sees_videos_through_links_but_nothing_hidden(tmp_path: Path) -> N
     (tmp_path / "films" / "a" / "again").symlink_to(tmp_path / "films")
     (tmp_path / "films" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     (tmp_path / "root").symlink_to(tmp_path / "films")
-    with pytest.warns(FrosterWarning, match="gone.mp4 is a link to a file that is not there"):
+    with pytest.warns(FrosterWarning, match="gone.mp4 is a link to a missing file"):
         index = VideoIndex(tmp_path / "root")
     assert index.paths == ["a/1.mp4", "a/2.WEBM", "b.avi"]
     assert len(index) == 3

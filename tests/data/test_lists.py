@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from froster.data.lists import ListedVideo, read_classes, read_list
-from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
+from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.vocabularies import canonical_names, read_vocabulary
 from froster.errors import FrosterError
 from froster.text.names import name_key
@@ -355,15 +355,15 @@ def test_metadata(tmp_path: Path, classes: Path) -> None:
 
 def test_our_manifest_is_a_list_too(tmp_path: Path, classes: Path) -> None:
     videos = [
-        LabelledVideo(tmp_path / "train" / "a.mp4", "Open_Door", ("train1", "validation"), 1.5, 3),
-        LabelledVideo(Path("/elsewhere/b.mp4"), "跳舞"),
-        LabelledVideo(tmp_path / "train" / "a.mp4", "Ballett, im Freien", (), 3, 4),
+        LabeledVideo(tmp_path / "train" / "a.mp4", "Open_Door", ("train1", "validation"), 1.5, 3),
+        LabeledVideo(Path("/elsewhere/b.mp4"), "跳舞"),
+        LabeledVideo(tmp_path / "train" / "a.mp4", "Ballett, im Freien", (), 3, 4),
     ]
     path = tmp_path / "train.csv"
     write_manifest(path, videos)
     listed = read_list(path)
     assert [video.line for video in listed] == [2, 3, 4]
-    again = [LabelledVideo(tmp_path / v.name, v.label, v.splits, v.start, v.end) for v in listed]
+    again = [LabeledVideo(tmp_path / v.name, v.label, v.splits, v.start, v.end) for v in listed]
     assert again == videos == read_manifest(path)
     write(path, ["path,label", "a.mp4,1", "b.mp4,brush HAIR, now"])
     assert "more values than columns" in message(path, classes)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from froster.data.lists import read_list
-from froster.data.manifests import LabelledVideo, class_indices, read_manifest, write_manifest
+from froster.data.manifests import LabeledVideo, class_indices, read_manifest, write_manifest
 from froster.data.puppets.files import write_videos
 from froster.errors import FrosterError, FrosterWarning
 
@@ -29,12 +29,12 @@ def write(path: Path, content: str | bytes) -> Path:
 def test_bytes_of_a_written_manifest(manifest: Path) -> None:
     folder = manifest.parent
     write_manifest(
-        manifest, [LabelledVideo(folder / "a/0.mp4", "kicking"), LabelledVideo(folder / "b/1.mp4", 'a "high", kick')]
+        manifest, [LabeledVideo(folder / "a/0.mp4", "kicking"), LabeledVideo(folder / "b/1.mp4", 'a "high", kick')]
     )
     assert manifest.read_bytes() == b'path,label\na/0.mp4,kicking\nb/1.mp4,"a ""high"", kick"\n'
-    write_manifest(manifest, [LabelledVideo(folder / "a.mp4", "kicking", ("train1", "test2"), 0.0, 7.25)])
+    write_manifest(manifest, [LabeledVideo(folder / "a.mp4", "kicking", ("train1", "test2"), 0.0, 7.25)])
     assert manifest.read_bytes() == b"path,label,split,start,end\na.mp4,kicking,train1 test2,0,7.25\n"
-    write_manifest(manifest, [LabelledVideo(folder / "a.mp4", "kicking", end=10)])
+    write_manifest(manifest, [LabeledVideo(folder / "a.mp4", "kicking", end=10)])
     assert manifest.read_bytes() == b"path,label,end\na.mp4,kicking,10\n"
 
 
@@ -42,11 +42,11 @@ def test_a_written_manifest_is_read_back(manifest: Path, tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     starts, lengths = rng.uniform(0, 1e4, 50), rng.exponential(1, 50)
     videos = [
-        LabelledVideo(manifest.parent / "a" / "0.mp4", "fencing"),
-        LabelledVideo(tmp_path / "elsewhere.mp4", "Ballett, im Freien", ("test",)),
-        LabelledVideo(manifest.parent / "ü b.mp4", "跳舞", ("train1", "test2", "train3"), None, 1e-7),
+        LabeledVideo(manifest.parent / "a" / "0.mp4", "fencing"),
+        LabeledVideo(tmp_path / "elsewhere.mp4", "Ballett, im Freien", ("test",)),
+        LabeledVideo(manifest.parent / "ü b.mp4", "跳舞", ("train1", "test2", "train3"), None, 1e-7),
         *(
-            LabelledVideo(tmp_path / f"{row}.mp4", "long", (), float(start), float(start + length))
+            LabeledVideo(tmp_path / f"{row}.mp4", "long", (), float(start), float(start + length))
             for row, (start, length) in enumerate(zip(starts, lengths, strict=True))
         ),
     ]
@@ -59,8 +59,8 @@ def test_paths_lead_to_the_same_files_from_another_folder(tmp_path: Path, monkey
     for name in ("videos/a.mp4", "b.mp4"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    write_manifest(Path("lists/m.csv"), [LabelledVideo(Path("videos/a.mp4"), "a")])
-    write_manifest(Path("videos/m.csv"), [LabelledVideo(Path("videos/a.mp4"), "a"), LabelledVideo(Path("b.mp4"), "b")])
+    write_manifest(Path("lists/m.csv"), [LabeledVideo(Path("videos/a.mp4"), "a")])
+    write_manifest(Path("videos/m.csv"), [LabeledVideo(Path("videos/a.mp4"), "a"), LabeledVideo(Path("b.mp4"), "b")])
     assert (tmp_path / "videos/m.csv").read_text() == f"path,label\na.mp4,a\n{tmp_path.as_posix()}/b.mp4,b\n"
     monkeypatch.chdir("/")
     for manifest, files in (("lists/m.csv", ["videos/a.mp4"]), ("videos/m.csv", ["videos/a.mp4", "b.mp4"])):
@@ -69,11 +69,11 @@ def test_paths_lead_to_the_same_files_from_another_folder(tmp_path: Path, monkey
 
 
 def test_an_interrupted_manifest_leaves_the_old_one(manifest: Path) -> None:
-    def breaks_off() -> Iterator[LabelledVideo]:
-        yield LabelledVideo(Path("new.mp4"), "bowing")
+    def breaks_off() -> Iterator[LabeledVideo]:
+        yield LabeledVideo(Path("new.mp4"), "bowing")
         raise KeyboardInterrupt
 
-    write_manifest(manifest, [LabelledVideo(manifest.parent / "old.mp4", "bowing")])
+    write_manifest(manifest, [LabeledVideo(manifest.parent / "old.mp4", "bowing")])
     with pytest.raises(KeyboardInterrupt):
         write_manifest(manifest, breaks_off())
     assert manifest.read_bytes() == b"path,label\nold.mp4,bowing\n"
@@ -114,7 +114,7 @@ def test_puppets_write_a_manifest_that_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_forms_of_a_manifest(manifest: Path, content: bytes) -> None:
-    assert read_manifest(write(manifest, content)) == [LabelledVideo(manifest.parent / "a.mp4", "kicking")]
+    assert read_manifest(write(manifest, content)) == [LabeledVideo(manifest.parent / "a.mp4", "kicking")]
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_split_and_segment(manifest: Path) -> None:
     rows = ["label,split,start,end,path", "kicking,test1  train2,1.5,3,a.mp4", "bowing,,,,b.mp4", "bowing,val,,4,c.mp4"]
     first, second, third = read_manifest(write(manifest, "\n".join(rows)))
     folder = manifest.parent
-    assert first == LabelledVideo(folder / "a.mp4", "kicking", ("test1", "train2"), 1.5, 3)
-    assert second == LabelledVideo(folder / "b.mp4", "bowing")
-    assert third == LabelledVideo(folder / "c.mp4", "bowing", ("val",), None, 4)
+    assert first == LabeledVideo(folder / "a.mp4", "kicking", ("test1", "train2"), 1.5, 3)
+    assert second == LabeledVideo(folder / "b.mp4", "bowing")
+    assert third == LabeledVideo(folder / "c.mp4", "bowing", ("val",), None, 4)
     assert read_manifest(manifest, "test1") == read_manifest(manifest, split="train2") == [first]
     with pytest.raises(FrosterError, match="no videos of the split 'train'; its splits are test1, train2, val"):
         read_manifest(manifest, "train")
@@ -185,13 +185,13 @@ def test_all_bad_segments_are_named_by_their_line(manifest: Path) -> None:
 
 
 def test_class_indices() -> None:
-    videos = [LabelledVideo(Path("a.mp4"), label) for label in ("waving", "bowing", "waving")]
+    videos = [LabeledVideo(Path("a.mp4"), label) for label in ("waving", "bowing", "waving")]
     assert class_indices(videos, ["bowing", "kicking", "waving"], Path("m.csv")) == [2, 0, 2]
     with pytest.raises(FrosterError, match=r"m\.csv: 2 rows have labels .* among the 1 classes, 'waving'; add"):
         class_indices(videos, ["bowing"], Path("m.csv"))
     with pytest.raises(FrosterError, match=r"m\.csv: 1 row has a label .* among the 2 classes, 'bowing'; add"):
         class_indices(videos, ["waving", "pushing"], Path("m.csv"))
-    many = [LabelledVideo(Path("a.mp4"), str(number)) for number in range(8)]
+    many = [LabeledVideo(Path("a.mp4"), str(number)) for number in range(8)]
     with pytest.raises(FrosterError, match=r"8 rows .*, '0', '1', '2', '3', '4' and 3 more; add"):
         class_indices(many, ["bowing"], Path("m.csv"))
 
@@ -210,13 +210,13 @@ def test_a_label_that_is_no_class_is_shown_the_one_that_is_near(label: str, mean
     names = ["playing the guitar", "Brushing Teeth", "kicking", "Übungen", "跑步"]
     hint = f" (did you mean {meant!r}?)" if meant else ""
     with pytest.raises(FrosterError, match=re.escape(f"among the 5 classes, {label!r}{hint}; add them")):
-        class_indices([LabelledVideo(Path("a.mp4"), label)], names, Path("m.csv"))
+        class_indices([LabeledVideo(Path("a.mp4"), label)], names, Path("m.csv"))
 
 
 def test_labels_that_differ_from_a_class_only_in_spelling() -> None:
     names = ["apply eye makeup", "Brushing Teeth", "kicking", "Übungen", "跑步"]
     labels = ["ApplyEyeMakeup", "kicking", "brushing_teeth", "KICK-ING", "ÜBUNGEN", "ApplyEyeMakeup", "跑步"]
-    videos = [LabelledVideo(Path("a.mp4"), label) for label in labels]
+    videos = [LabeledVideo(Path("a.mp4"), label) for label in labels]
     with pytest.warns(FrosterWarning) as caught:
         assert class_indices(videos, names, Path("m.csv")) == [0, 2, 1, 2, 3, 0, 4]
     assert [str(warning.message) for warning in caught] == [
@@ -228,14 +228,14 @@ def test_labels_that_differ_from_a_class_only_in_spelling() -> None:
 
 
 def test_a_spelling_that_several_classes_share_is_refused() -> None:
-    videos = [LabelledVideo(Path("a.mp4"), "PushUp")]
+    videos = [LabeledVideo(Path("a.mp4"), "PushUp")]
     with pytest.raises(FrosterError, match="1 row has a label that is not among the 2 classes, 'PushUp'"):
         class_indices(videos, ["push up", "push-up"], Path("m.csv"))
 
 
 def test_cells_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
     names = ["=1+1", "+a", "-b", "@c", "'=d", "''-e", "'quoted'", "plain"]
-    videos = [LabelledVideo(tmp_path / f"{name}.mp4", name, (name,)) for name in names]
+    videos = [LabeledVideo(tmp_path / f"{name}.mp4", name, (name,)) for name in names]
     write_manifest(tmp_path / "m.csv", videos)
     cells = [cell for row in csv.reader((tmp_path / "m.csv").open(encoding="utf-8")) for cell in row]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]

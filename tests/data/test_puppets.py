@@ -26,8 +26,8 @@ PAIRS = [
 
 
 def posed(name: str, t: float) -> Stage:
-    grey = (128, 128, 128)
-    stage = Stage(Body(), Look(grey, grey, grey, grey, grey))
+    gray = (128, 128, 128)
+    stage = Stage(Body(), Look(gray, gray, gray, gray, gray))
     TABLE[action_index(name)].pose(stage, t)
     return stage
 
@@ -183,7 +183,7 @@ def test_captions_name_the_action_in_many_short_wordings() -> None:
     assert "juggling balls" in texts
 
 
-def test_captions_cover_the_recognisers_prompts() -> None:
+def test_captions_cover_the_recognizers_prompts() -> None:
     rng = np.random.default_rng(0)
     photo = draw_photo(1, 0, size=8)
     texts = {caption(photo, rng) for _ in range(4000)}

@@ -41,7 +41,7 @@ def test_command_writes_videos_manifest_and_sheet(tmp_path: Path) -> None:
     video = decoded(tmp_path / "kicking" / "3.mp4")
     drawn = draw_video(3, action_index("kicking"), frames=7, size=64, gap="easy")
     assert video.shape == drawn.shape
-    assert np.abs(video.astype(int) - drawn).mean() < 6  # 4:2:0 colour and crf 18 on a 64-pixel picture
+    assert np.abs(video.astype(int) - drawn).mean() < 6  # 4:2:0 color and crf 18 on a 64-pixel picture
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.width > 1000 and np.asarray(sheet).std() > 10
     assert not list(tmp_path.rglob("*.partial"))

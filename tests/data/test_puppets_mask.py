@@ -22,12 +22,12 @@ def test_the_video_is_the_same_pixel_for_pixel(gap: str) -> None:
 
 @pytest.mark.parametrize("name", ["waving hello", "crawling", "juggling balls", "hammering a nail", "playing drums"])
 def test_the_mask_is_all_that_differs_from_the_backdrop(name: str) -> None:
-    """Every row of the backdrop, wall or ground, has one colour; all else in it is the figure and its things."""
+    """Every row of the backdrop, wall or ground, has one color; all else in it is the figure and its things."""
     video, mask = draw_video_and_mask(11, action_index(name), 3, 64, still())
     assert not mask[:, :, 0].any()  # the first column is backdrop alone
     differs = np.abs(video.astype(int) - video[:, :, :1]).max(-1) > 6
     assert (mask[differs] > 0).all()
-    assert differs[mask == 1].mean() > 0.97  # clothes may have the colour of what is behind them
+    assert differs[mask == 1].mean() > 0.97  # clothes may have the color of what is behind them
 
 
 def test_clutter_before_the_figure_hides_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.trained import TrainedVideos, file_digest, note_trained_videos, warn_of_trained_videos
 from froster.errors import FrosterError, FrosterWarning
 
@@ -26,13 +26,13 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_copies_and_renamed_files_are_the_same_video(files: list[Path], tmp_path: Path) -> None:
-    trained = TrainedVideos.of([LabelledVideo(path, "a") for path in files[:2]], "train.csv")
+    trained = TrainedVideos.of([LabeledVideo(path, "a") for path in files[:2]], "train.csv")
     copied = tmp_path / "elsewhere" / "other name.avi"
     copied.parent.mkdir()
     shutil.copy(files[1], copied)
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(files[0].read_bytes()[:-1])
-    tested = [LabelledVideo(path, "b") for path in (files[0], copied, files[2], cut, tmp_path / "missing.mp4")]
+    tested = [LabeledVideo(path, "b") for path in (files[0], copied, files[2], cut, tmp_path / "missing.mp4")]
     assert trained.among(tested) == [True, True, False, False, False]
 
 
@@ -49,9 +49,9 @@ def test_folders_of_pictures_are_videos_too(tmp_path: Path) -> None:
         for number, seed in enumerate(seeds):
             write(tmp_path / folder / f"{number:03d}.jpg", seed)
     (tmp_path / "empty").mkdir()
-    trained = TrainedVideos.of([LabelledVideo(tmp_path / "a", "a")], "train.csv")
+    trained = TrainedVideos.of([LabeledVideo(tmp_path / "a", "a")], "train.csv")
     names = ("a", "same", "longer", "other", "empty")
-    assert trained.among([LabelledVideo(tmp_path / name, "a") for name in names]) == [True, True, False, False, False]
+    assert trained.among([LabeledVideo(tmp_path / name, "a") for name in names]) == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,21 @@ def test_folders_of_pictures_are_videos_too(tmp_path: Path) -> None:
 def test_segments_are_trained_on_where_they_share_frames(
     files: list[Path], trained: tuple[float, float], tested: tuple[float, float], expected: bool
 ) -> None:
-    known = TrainedVideos.of([LabelledVideo(files[0], "a", (), *trained)], "train.csv")
-    assert known.among([LabelledVideo(files[0], "a", (), *tested), LabelledVideo(files[1], "a", (), *tested)]) == [
+    known = TrainedVideos.of([LabeledVideo(files[0], "a", (), *trained)], "train.csv")
+    assert known.among([LabeledVideo(files[0], "a", (), *tested), LabeledVideo(files[1], "a", (), *tested)]) == [
         expected,
         False,
     ]
 
 
 def test_what_is_stored_is_read_again_and_names_no_video(files: list[Path]) -> None:
-    rows = [LabelledVideo(files[0], "a"), LabelledVideo(files[1], "a"), LabelledVideo(files[2], "a", (), 1.5)]
-    trained = TrainedVideos.of([*rows, LabelledVideo(files[2], "a", (), 0.0, 1.0)], "train.csv")
+    rows = [LabeledVideo(files[0], "a"), LabeledVideo(files[1], "a"), LabeledVideo(files[2], "a", (), 1.5)]
+    trained = TrainedVideos.of([*rows, LabeledVideo(files[2], "a", (), 0.0, 1.0)], "train.csv")
     text = json.dumps(trained.to_json(), allow_nan=False)
     assert TrainedVideos.from_json(json.loads(text)) == trained
     assert "mp4" not in text and len(trained.to_json()["files"]) == 2 * 8
     assert list(trained.segments.values()) == [((0.0, 1.0), (1.5, math.inf))]
-    other = TrainedVideos.of([LabelledVideo(files[2], "a", (), 3.0, 4.0), rows[0]], "other.csv")
+    other = TrainedVideos.of([LabeledVideo(files[2], "a", (), 3.0, 4.0), rows[0]], "other.csv")
     both = trained | other
     assert both.manifests == ("train.csv", "other.csv") and both.files == trained.files
     assert list(both.segments.values()) == [((0.0, 1.0), (1.5, math.inf), (3.0, 4.0))]
@@ -117,7 +117,7 @@ def test_what_is_not_of_this_form_is_refused(content: Any) -> None:
 
 
 def test_tests_say_how_much_was_trained_on(files: list[Path]) -> None:
-    rows = [LabelledVideo(path, "a", (split,)) for path, split in zip(files, ("train",) * 3 + ("test",), strict=True)]
+    rows = [LabeledVideo(path, "a", (split,)) for path, split in zip(files, ("train",) * 3 + ("test",), strict=True)]
     trained = TrainedVideos.of(rows[:3], "clips.csv")
     said = r"all\.csv: 3 of 4 tested videos \(75 %\) are among those .* \(clips\.csv\).*test the split 'test' instead"
     with pytest.warns(FrosterWarning, match=said):
@@ -136,7 +136,7 @@ def test_tests_say_how_much_was_trained_on(files: list[Path]) -> None:
 
 
 def test_a_protocol_notes_trained_videos_and_refuses_nothing_else(files: list[Path]) -> None:
-    rows = [LabelledVideo(path, "a") for path in files]
+    rows = [LabeledVideo(path, "a") for path in files]
     trained = TrainedVideos.of(rows[:1], "clips.csv")
     with pytest.warns(FrosterWarning, match="UCF-101: 1 of 4 tested videos"):
         [note] = note_trained_videos(trained, rows, "UCF-101")

@@ -12,7 +12,7 @@ from froster.training.recipe import TrainRecipe
 SIZES = {"ucf-101": 101, "hmdb-51": 51, "kinetics-400": 400, "kinetics-600": 600, "ssv2": 174}
 
 
-def normalised(name: str) -> str:
+def normalized(name: str) -> str:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if " " not in name else name
     return words.lower()
 
@@ -37,7 +37,7 @@ def test_size_order_and_form(name: str, size: int) -> None:
 )
 def test_names_are_the_official_ones(shared: Path, name: str, file: str) -> None:
     with (shared / "splits" / "vifi" / "labels" / file).open(newline="") as rows:
-        official = {normalised(row["name"]) for row in csv.DictReader(rows)}
+        official = {normalized(row["name"]) for row in csv.DictReader(rows)}
     assert {entry.lower() for entry in read_vocabulary(name)} == official
 
 
@@ -68,7 +68,7 @@ def test_halves_are_disjoint_and_whole(name: str) -> None:
 )
 def test_parts_are_the_official_ones(shared: Path, name: str, file: str) -> None:
     with (shared / "splits" / "vifi" / "labels" / file).open(newline="") as rows:
-        official = [normalised(row["name"]) for row in csv.DictReader(rows)]
+        official = [normalized(row["name"]) for row in csv.DictReader(rows)]
     assert sorted(entry.lower() for entry in read_vocabulary(name)) == sorted(official)
 
 

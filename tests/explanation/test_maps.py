@@ -104,7 +104,7 @@ def diagonal(weights: list[Tensor]) -> Tensor:
 
 
 def rollout_by_hand(matrices: list[Tensor]) -> Tensor:
-    """Product of (A + I) / 2 with normalised rows; the matrices come from the first layer to the last."""
+    """Product of (A + I) / 2 with normalized rows; the matrices come from the first layer to the last."""
     product = torch.eye(T * N)
     for matrix in matrices:
         mixed = 0.5 * matrix + 0.5 * torch.eye(T * N)

@@ -42,14 +42,14 @@ def recognizers() -> dict[str, Recognizer]:
     settings = {"views": 1, "frames": 4, "precision": "float32"}
     return {
         "frozen": Recognizer("puppets", LABELS, **settings),
-        "neighbours": Recognizer(load_model("puppets", "vclip"), LABELS, **settings),
+        "neighbors": Recognizer(load_model("puppets", "vclip"), LABELS, **settings),
     }
 
 
 @pytest.mark.parametrize("kind", ["attention", "rollout", "gradient"])
 def test_scores_and_maps_are_those_of_the_models(video: Path, recognizers: dict[str, Recognizer], kind: str) -> None:
     explanation = explain_video(video, "playing guitar", recognizers, kind)
-    assert [look.model for look in explanation.looks] == ["frozen", "neighbours"]
+    assert [look.model for look in explanation.looks] == ["frozen", "neighbors"]
     for look, recognizer in zip(explanation.looks, recognizers.values(), strict=True):
         score = dict(recognizer.predict(video).ranked)["playing guitar"]
         assert look.score == f"{100 * score:.1f} %"
@@ -58,7 +58,7 @@ def test_scores_and_maps_are_those_of_the_models(video: Path, recognizers: dict[
     assert explanation.warning is None
 
 
-def test_pictures_are_the_centre_of_the_frames_at_their_times(video: Path, recognizers: dict[str, Recognizer]) -> None:
+def test_pictures_are_the_center_of_the_frames_at_their_times(video: Path, recognizers: dict[str, Recognizer]) -> None:
     explanation = explain_video(video, "juggling balls", recognizers)
     clips = load_video(video, frames=4, preprocess=Preprocessing(64))
     assert explanation.clip.times.tolist() == clips.times[0].tolist()
@@ -123,7 +123,7 @@ def test_what_cannot_be_explained_is_named(video: Path, tmp_path: Path, recogniz
 
 @pytest.fixture
 def explanation() -> Explanation:
-    """Grey frames, and two models: one looks at the upper left corner, at first, one at the lower right, at last."""
+    """Gray frames, and two models: one looks at the upper left corner, at first, one at the lower right, at last."""
     frames = np.full((10, 160, 160, 3), 128, np.uint8)
     maps = np.zeros((2, 3, 4, 4), np.float32)
     maps[0, 0, 0, 0] = maps[1, 2, 3, 3] = 1

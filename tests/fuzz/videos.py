@@ -51,7 +51,7 @@ GOOD = ("refused", "warned", "same", "fewer frames", "other frames")
 
 
 def pictures() -> list[NDArray[np.uint8]]:
-    """`FRAMES` pictures (SIZE, SIZE, 3), a bright square on its way over a grey slope."""
+    """`FRAMES` pictures (SIZE, SIZE, 3), a bright square on its way over a gray slope."""
     slope = np.add.outer(np.arange(SIZE), np.arange(SIZE)).astype(np.uint8) + 40
     drawn = []
     for number in range(FRAMES):

@@ -26,7 +26,7 @@ FILES = (
     *(
         f"more/{name}.safetensors"
         for name in (
-            *("action_clip_loss", "froster_e2e", "hausdorff", "interpolated_weight_regularisation", "patching"),
+            *("action_clip_loss", "froster_e2e", "hausdorff", "interpolated_weight_regularization", "patching"),
             *("preprocess_test", "st_adapter_original", "text_classifier", "weight_average"),
         )
     ),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
+from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
 from froster.evaluation import evaluate_model, harmonic_mean
@@ -206,7 +206,7 @@ def test_an_unreadable_video_is_counted_once(manifests: Path, tmp_path: Path) ->
     broken = tmp_path / "broken.mp4"
     broken.touch()
     data = load_data("mine", manifests)
-    data = replace(data, videos=[*data.videos, LabelledVideo(broken, "running", ("test",))])
+    data = replace(data, videos=[*data.videos, LabeledVideo(broken, "running", ("test",))])
     halves = halves_of(data)
     lists = draw_training_lists(data, list(halves.base), shots=1, draws=2)
     measured = base_to_novel(data, halves, RECIPE, lists, tmp_path, SETTINGS)

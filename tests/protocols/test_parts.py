@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
 from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, half_of, of_parts, spread
 from froster.protocols.scores import Scores
 
 
-def video(number: int, label: str, *splits: str) -> LabelledVideo:
-    return LabelledVideo(Path(f"{number}.mp4"), label, splits)
+def video(number: int, label: str, *splits: str) -> LabeledVideo:
+    return LabeledVideo(Path(f"{number}.mp4"), label, splits)
 
 
 def test_a_part_counts_its_videos_among_its_classes() -> None:

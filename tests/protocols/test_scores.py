@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from froster.data.manifests import LabelledVideo, read_manifest
+from froster.data.manifests import LabeledVideo, read_manifest
 from froster.errors import FrosterError
 from froster.inference import load_clips, video_scores
 from froster.models import load_model
@@ -18,12 +18,12 @@ LABELS = {"kicking": "", "running": ""}
 
 
 @pytest.fixture
-def videos(manifests: Path) -> list[LabelledVideo]:
+def videos(manifests: Path) -> list[LabeledVideo]:
     return read_manifest(manifests / "mine.csv", "test")[:5]
 
 
 def test_scores_are_those_of_the_model_whatever_the_chunks(
-    videos: list[LabelledVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    videos: list[LabeledVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = [load_model("puppets"), load_model("puppets", "vclip")]
     monkeypatch.setattr(module, "CHUNK", 2)
@@ -40,7 +40,7 @@ def test_scores_are_those_of_the_model_whatever_the_chunks(
 
 
 def test_what_is_scored_is_not_decoded_again(
-    videos: list[LabelledVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    videos: list[LabeledVideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 2)
     model, decoded = load_model("puppets"), list[str]()
@@ -86,10 +86,10 @@ def test_what_is_scored_is_not_decoded_again(
     assert len(decoded) == 5
 
 
-def test_unreadable_videos_have_no_row(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_unreadable_videos_have_no_row(videos: list[LabeledVideo], tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
-    rows = [videos[0], LabelledVideo(broken, "running"), videos[1]]
+    rows = [videos[0], LabeledVideo(broken, "running"), videos[1]]
     [scores] = score_data_set([load_model("puppets")], LABELS, rows, tmp_path, SETTINGS)
     assert scores.videos == [videos[0], videos[1]]
     assert [path for path, _ in scores.unreadable] == [str(broken)]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError
 from froster.explanation import explain, overlay
@@ -38,12 +38,12 @@ def brightness(film: list[np.ndarray]) -> list[float]:
     return [float(frame[:, 60:].mean()) for frame in film]
 
 
-def made(video: LabelledVideo, network: VideoStudent | None = None) -> Film:
+def made(video: LabeledVideo, network: VideoStudent | None = None) -> Film:
     return film_of(video, network, views=3, frames=4, sampling="uniform")
 
 
 def test_the_film_spans_the_video_and_the_still_is_its_middle(fading: Path) -> None:
-    film = made(LabelledVideo(fading, "fading"))
+    film = made(LabeledVideo(fading, "fading"))
     assert film.moving is not None
     moving = pictures(film.moving)
     assert len(moving) == FILM_FRAMES
@@ -55,7 +55,7 @@ def test_the_film_spans_the_video_and_the_still_is_its_middle(fading: Path) -> N
 
 
 def test_a_segment_shows_only_itself(fading: Path) -> None:
-    film = made(LabelledVideo(fading, "fading", start=2.0, end=3.0), load_model("puppets"))
+    film = made(LabeledVideo(fading, "fading", start=2.0, end=3.0), load_model("puppets"))
     assert film.moving is not None
     shown = brightness(pictures(film.moving))  # frames that are nearly alike become one that lasts longer
     assert sorted(shown) == shown
@@ -66,7 +66,7 @@ def test_a_segment_shows_only_itself(fading: Path) -> None:
 
 def test_the_strip_is_what_the_model_saw_and_where_it_looked(fading: Path) -> None:
     network = load_model("puppets")
-    film = made(LabelledVideo(fading, "fading"), network)
+    film = made(LabeledVideo(fading, "fading"), network)
     assert film.strip is not None
     clip = load_video(fading, frames=4, views=3, preprocess=network.preprocess)
     assert film.times == pytest.approx(clip.times[1].tolist())
@@ -83,7 +83,7 @@ def test_the_strip_is_what_the_model_saw_and_where_it_looked(fading: Path) -> No
 
 def test_single_pictures_do_not_move_and_large_videos_shrink(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 400), (200, 0, 0)).save(tmp_path / "red.png")
-    film = made(LabelledVideo(tmp_path / "red.png", "red"), load_model("puppets"))
+    film = made(LabeledVideo(tmp_path / "red.png", "red"), load_model("puppets"))
     assert film.moving is None
     (still,) = pictures(film.still)
     assert still.shape == (115, 288, 3)
@@ -98,4 +98,4 @@ def test_a_student_without_maps_is_an_error(fading: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(network, "attention_graph", refuse)
     with pytest.raises(FrosterError, match="attention=False"):
-        made(LabelledVideo(fading, "fading"), network)
+        made(LabeledVideo(fading, "fading"), network)

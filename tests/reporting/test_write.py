@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from froster import FrosterError, Recognizer
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.puppets import write_videos
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterWarning
@@ -71,13 +71,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledVideo]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabeledVideo]:
     folder = tmp_path_factory.mktemp("videos")
     write_videos(folder, LABELS, videos=3, frames=14, size=64, seed=900)
     names = [(name, folder / name.replace(" ", "-") / f"{seed}.mp4") for name in LABELS for seed in (900, 901, 902)]
     # Wrong labels make mistakes that are sure.
     return [
-        LabelledVideo(path, LABELS[(place // 3 + 1) % 7] if place % 4 == 0 else name)
+        LabeledVideo(path, LABELS[(place // 3 + 1) % 7] if place % 4 == 0 else name)
         for place, (name, path) in enumerate(names)
     ]
 
@@ -90,7 +90,7 @@ def labels(names: list[str]) -> dict[str, dict[str, str]]:
     return {"all": dict.fromkeys(names, "")}
 
 
-def test_numbers_are_those_of_evaluate_model(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_numbers_are_those_of_evaluate_model(videos: list[LabeledVideo], tmp_path: Path) -> None:
     out = tmp_path / "made" / "report.html"
     asked = (videos, labels(LABELS), MANIFEST)
     steps: list[tuple[str, int, int]] = []
@@ -119,7 +119,7 @@ def test_numbers_are_those_of_evaluate_model(videos: list[LabelledVideo], tmp_pa
     assert "training" not in page.source.split("<main>")[0].split("<nav")[1]
 
 
-def test_base_and_novel_and_their_harmonic_mean(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_base_and_novel_and_their_harmonic_mean(videos: list[LabeledVideo], tmp_path: Path) -> None:
     vocabularies = {"base": dict.fromkeys(LABELS[:4], ""), "novel": dict.fromkeys(LABELS[4:], "")}
     asked = (videos, vocabularies, MANIFEST)
     page = Page(write_report("puppets", *asked, tmp_path / "report.html", mistakes=0))
@@ -135,7 +135,7 @@ def test_base_and_novel_and_their_harmonic_mean(videos: list[LabelledVideo], tmp
     assert not page.cards()
 
 
-def test_mistakes_are_the_surest_by_the_recognizer(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_mistakes_are_the_surest_by_the_recognizer(videos: list[LabeledVideo], tmp_path: Path) -> None:
     options = {"views": 2, "frames": 4, "precision": "float32"}
     out = write_report("puppets", videos, labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=3, **options)
     page = Page(out)
@@ -165,11 +165,11 @@ def test_mistakes_are_the_surest_by_the_recognizer(videos: list[LabelledVideo], 
     assert all(attributes["alt"] for attributes in films)
 
 
-def test_nothing_is_loaded_and_what_users_name_is_text(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_nothing_is_loaded_and_what_users_name_is_text(videos: list[LabeledVideo], tmp_path: Path) -> None:
     strange = tmp_path / "<s>&.mp4"
     shutil.copy(videos[0].path, strange)
-    wanted = [LabelledVideo(strange, EVIL), *(LabelledVideo(video.path, LABELS[0]) for video in videos[:2])]
-    missing = LabelledVideo(tmp_path / "<u>.mp4", EVIL)
+    wanted = [LabeledVideo(strange, EVIL), *(LabeledVideo(video.path, LABELS[0]) for video in videos[:2])]
+    missing = LabeledVideo(tmp_path / "<u>.mp4", EVIL)
     out = tmp_path / "report.html"
     with pytest.warns(FrosterWarning, match="1 of the 2 labels"), pytest.warns(FrosterWarning, match="1 of 4 videos"):
         write_report("puppets", [*wanted, missing], labels([LABELS[0], EVIL]), tmp_path / "<s>.csv", out, split="<s>")
@@ -187,7 +187,7 @@ def test_nothing_is_loaded_and_what_users_name_is_text(videos: list[LabelledVide
         assert not any(name.startswith("on") for name in attributes)
 
 
-def test_run_shows_its_recipe_and_its_curves(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_run_shows_its_recipe_and_its_curves(videos: list[LabeledVideo], tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(puppets_weights(), run / "model.safetensors")
@@ -231,7 +231,7 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabelledVideo], tmp_pa
         write_report(run, videos[:3], labels(LABELS), MANIFEST, tmp_path / "report.html")
 
 
-def test_two_classes_and_no_mistake(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_two_classes_and_no_mistake(videos: list[LabeledVideo], tmp_path: Path) -> None:
     sure = [video for video in videos if video.label.replace(" ", "-") == video.path.parent.name]
     wanted = [video for video in sure if video.label in ("sitting down", "juggling balls")]
     page = Page(
@@ -248,7 +248,7 @@ def test_two_classes_and_no_mistake(videos: list[LabelledVideo], tmp_path: Path)
     assert report.parts["all"].top1 == 1
     assert page.after("top-1") == percent(1)
     assert "top-5" not in page.terms
-    assert "None: every video was recognised." in page.source
+    assert "None: every video was recognized." in page.source
     assert "None: nothing was taken for anything else." in page.source
 
 
@@ -256,7 +256,7 @@ def test_the_page_stays_small_and_is_the_same_every_time(tmp_path: Path) -> None
     """Noise is the worst that can be compressed."""
     frames = np.random.default_rng(5).integers(0, 256, (24, 160, 284, 3), np.uint8)
     write_mp4(tmp_path / "noise.mp4", frames, 12)
-    wanted = [LabelledVideo(tmp_path / "noise.mp4", label) for label in LABELS[:2]]
+    wanted = [LabeledVideo(tmp_path / "noise.mp4", label) for label in LABELS[:2]]
     out = write_report("puppets", wanted, labels(LABELS[:2]), MANIFEST, tmp_path / "report.html", views=1)
     first = out.read_bytes()
     assert first.count(b'<li class="mistake">') == 1
@@ -272,16 +272,16 @@ def test_the_page_stays_small_and_is_the_same_every_time(tmp_path: Path) -> None
 )
 def test_pages_that_cannot_be_written_are_errors_before_the_work(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").touch()
-    missing = [LabelledVideo(Path("missing.mp4"), "walking")]
+    missing = [LabeledVideo(Path("missing.mp4"), "walking")]
     with pytest.raises(FrosterError, match=message):
         write_report("no such model", missing, labels(["walking"]), MANIFEST, tmp_path / name)
 
 
-def test_a_failed_report_leaves_the_old_one(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_a_failed_report_leaves_the_old_one(videos: list[LabeledVideo], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     out.write_text("old")
     with pytest.raises(FrosterError, match="no video can be read"):
-        write_report("puppets", [LabelledVideo(Path("missing.mp4"), "walking")], labels(["walking"]), MANIFEST, out)
+        write_report("puppets", [LabeledVideo(Path("missing.mp4"), "walking")], labels(["walking"]), MANIFEST, out)
     with pytest.raises(FrosterError, match="mistakes"):
         write_report("puppets", videos, labels(LABELS), MANIFEST, out, mistakes=-1)
     assert out.read_text() == "old"

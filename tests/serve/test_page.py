@@ -94,14 +94,14 @@ def best(page: Page) -> str:
     return page.locator("#best").inner_text()
 
 
-def test_uploaded_video_is_recognised(new_page: NewPage, juggling: Path) -> None:
+def test_uploaded_video_is_recognized(new_page: NewPage, juggling: Path) -> None:
     page = new_page()
     expect(page.locator("#empty")).to_be_visible()
     page.locator("#file").set_input_files(juggling)
     expect(page.locator("#chosen-name")).to_have_text("my video.mp4")
     expect(page.locator("#stage-note")).to_contain_text("not this file")
     add(page, SAMPLE_LABELS)
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     assert best(page) == "juggling balls"
     ranked = page.locator(".ranked-label").all_inner_texts()
     assert ranked[0] == "juggling balls"
@@ -122,7 +122,7 @@ def test_sample_and_its_maps(new_page: NewPage) -> None:
     page = new_page()
     page.locator(".sample", has_text="Juggling balls").click()
     assert "juggling balls" in labels_of(page)
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     assert best(page) == "juggling balls"
     expect(page.locator("#looked img")).to_have_count(8)
     maps = {}
@@ -135,7 +135,7 @@ def test_sample_and_its_maps(new_page: NewPage) -> None:
     assert len({tuple(pictures) for pictures in maps.values()}) == 3
     page.locator(".sample", has_text="Crawling").click()
     expect(page.locator("#stale")).to_be_visible()
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     expect(page.locator("#best")).to_have_text("crawling")
     expect(page.locator("#stale")).to_be_hidden()
 
@@ -192,7 +192,7 @@ def test_everything_by_keyboard(new_page: NewPage) -> None:
     page.keyboard.type(" down")
     for _ in range(10):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.id") == "recognise":
+        if page.evaluate("document.activeElement.id") == "recognize":
             break
     assert labels_of(page) == ["juggling balls", "bowing down"]
     page.keyboard.press("Enter")
@@ -248,7 +248,7 @@ def test_labels_that_differ_in_case_are_one(new_page: NewPage) -> None:
     page.locator("#vocabulary").select_option("puppets")
     expect(page.locator("#count")).to_have_text("46")
     page.locator(".sample", has_text="Crawling").click()
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     assert best(page) == "Crawling"
     page.get_by_role("button", name="Open puppets").click()
     assert len(labels_of(page)) == 46
@@ -273,7 +273,7 @@ def test_broken_file_is_explained_and_the_next_one_works(new_page: NewPage, jugg
     broken.write_bytes(b"this is no video" * 100)
     page.locator("#file").set_input_files(broken)
     add(page, SAMPLE_LABELS)
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     alert = page.get_by_role("alert")
     expect(alert).to_be_visible()
     expect(page.locator("#error-message")).to_contain_text("not a video")
@@ -281,17 +281,17 @@ def test_broken_file_is_explained_and_the_next_one_works(new_page: NewPage, jugg
     expect(page.locator("#result")).to_be_hidden()
     page.get_by_role("button", name="Remove", exact=True).click()
     page.locator("#file").set_input_files(juggling)
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     assert best(page) == "juggling balls"
     expect(alert).to_be_hidden()
 
 
 def test_what_is_missing_is_said(new_page: NewPage, juggling: Path) -> None:
     page = new_page()
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     expect(page.locator("#hint")).to_have_text("Choose a video or a sample first.")
     page.locator("#file").set_input_files(juggling)
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     expect(page.locator("#hint")).to_have_text("Add at least one label first.")
     expect(page.locator("#label")).to_be_focused()
 
@@ -304,7 +304,7 @@ def test_cancel_aborts_the_request(new_page: NewPage, juggling: Path, way: str) 
     network = page.context.new_cdp_session(page)
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2000}
     network.send("Network.emulateNetworkConditions", slow)
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     expect(page.locator("#doing")).to_have_text("Sending my video.mp4")
     expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
     with page.expect_event("requestfailed") as failed:
@@ -316,7 +316,7 @@ def test_cancel_aborts_the_request(new_page: NewPage, juggling: Path, way: str) 
     assert urlsplit(failed.value.url).path == "/v1/recognize"
     assert "ABORTED" in (failed.value.failure or "")
     network.send("Network.emulateNetworkConditions", slow | {"uploadThroughput": -1})
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     assert best(page) == "juggling balls"
 
 
@@ -324,7 +324,7 @@ def test_link_restores_what_was_asked(new_page: NewPage) -> None:
     first = new_page()
     first.locator(".sample", has_text="Riding a bicycle").click()
     add(first, ["sleeping"])
-    first.get_by_role("button", name="Recognise").click()
+    first.get_by_role("button", name="Recognize").click()
     assert best(first) == "riding a bicycle"
     first.locator(".switch").get_by_text("Gradient").click()
     second = new_page("?" + urlsplit(first.url).query)
@@ -345,7 +345,7 @@ def test_long_video_has_a_timeline_that_moves_the_player(new_page: NewPage, tmp_
     page = new_page()
     page.locator("#file").set_input_files(draw(tmp_path / "long.mp4", "juggling balls", "crawling", frames=80))
     add(page, SAMPLE_LABELS)
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     expect(page.locator(".segment").first).to_be_visible()
     names = page.locator(".segment-label").all_inner_texts()
     assert names[0] == "juggling balls"
@@ -361,7 +361,7 @@ def test_labels_are_never_markup(new_page: NewPage) -> None:
     evil = "<img src=x onerror=alert(1)>"
     page.locator(".sample", has_text="Bowing").click()
     add(page, [evil])
-    page.get_by_role("button", name="Recognise").click()
+    page.get_by_role("button", name="Recognize").click()
     assert best(page)
     page.get_by_role("button", name=re.compile("^Show")).click()
     assert evil in page.locator(".ranked-label").all_inner_texts()
@@ -388,7 +388,7 @@ def test_phone(new_page: NewPage, scheme: str) -> None:
     check()
     page.locator(".sample", has_text="Climbing a ladder").tap()
     add(page, ["a label with many words that is all the longer because it has " + "x" * 60])
-    page.get_by_role("button", name="Recognise").tap()
+    page.get_by_role("button", name="Recognize").tap()
     assert best(page) == "climbing a ladder"
     check()
     expect(page.locator("#best")).to_be_in_viewport()
@@ -403,7 +403,7 @@ def test_an_error_leaves_with_what_it_was_about(new_page: NewPage, juggling: Pat
         if otherwise == "nothing":
             page.locator("#remove-video").click()
         page.locator("#file").set_input_files(broken)
-        page.get_by_role("button", name="Recognise").click()
+        page.get_by_role("button", name="Recognize").click()
         expect(page.locator("#error")).to_be_visible()
         page.get_by_role("button", name="Try again").click()
         expect(page.locator("#error")).to_be_visible()
@@ -425,7 +425,7 @@ def test_labels_that_a_model_was_trained_on(new_page: NewPage, trained: Path, ju
         page = new_page(at=running.url)
         expect(page.locator(".chip-name")).to_have_text("Labels of my-run 3 labels")
         page.locator("#file").set_input_files(juggling)
-        page.get_by_role("button", name="Recognise").click()
+        page.get_by_role("button", name="Recognize").click()
         assert best(page) == "juggling balls"
         assert sorted(page.locator(".ranked-label").all_inner_texts()) == ["bowing", "crawling", "juggling balls"]
         assert parse_qs(urlsplit(page.url).query) == {}
@@ -459,7 +459,7 @@ def test_token_is_asked_for_and_kept_for_the_tab(new_page: NewPage, server_folde
         assert page.evaluate("localStorage.length") == 0
 
 
-def test_colours_have_contrast() -> None:
+def test_colors_have_contrast() -> None:
     """WCAG AA: 4.5 for text, 3 for the edges of fields."""
     style = (FILES / "page.css").read_text(encoding="utf-8")
     schemes = [
@@ -467,26 +467,26 @@ def test_colours_have_contrast() -> None:
     ]
     assert len(schemes) == 2
     light, dark = schemes
-    for colours in (light, light | dark):
+    for colors in (light, light | dark):
         for ground in ("paper", "panel", "field", "tint", "note-tint"):
-            assert contrast(colours["ink"], colours[ground]) >= 4.5, ground
+            assert contrast(colors["ink"], colors[ground]) >= 4.5, ground
         for ground in ("paper", "panel", "field", "tint"):
-            assert contrast(colours["soft"], colours[ground]) >= 4.5, ground
+            assert contrast(colors["soft"], colors[ground]) >= 4.5, ground
         for ground in ("paper", "field"):
-            assert contrast(colours["green"], colours[ground]) >= 4.5, ground
+            assert contrast(colors["green"], colors[ground]) >= 4.5, ground
         for ground in ("green", "green-hover"):
-            assert contrast(colours["on-green"], colours[ground]) >= 4.5
-        assert contrast(colours["edge"], colours["paper"]) >= 3
-        assert contrast(colours["focus"], colours["paper"]) >= 3
+            assert contrast(colors["on-green"], colors[ground]) >= 4.5
+        assert contrast(colors["edge"], colors["paper"]) >= 3
+        assert contrast(colors["focus"], colors["paper"]) >= 3
         for line in range(5):
-            assert contrast(colours[f"line-{line}"], colours["paper"]) >= 3
+            assert contrast(colors[f"line-{line}"], colors["paper"]) >= 3
 
 
 def contrast(one: str, other: str) -> float:
     """https://www.w3.org/TR/WCAG21/#dfn-contrast-ratio"""
 
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 

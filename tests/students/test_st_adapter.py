@@ -73,7 +73,7 @@ def test_starts_as_clip(kernel: str, before: str) -> None:
 
 
 def adapter_by_hand(adapter: StAdapter, x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """One tap of the kernel after another; neighbours beyond the edges are zeros."""
+    """One tap of the kernel after another; neighbors beyond the edges are zeros."""
     hidden = x[:, :, 1:] @ adapter.down.weight.T + adapter.down.bias
     hidden = hidden.unflatten(2, (rows, columns))
     mixed = torch.zeros_like(hidden) + adapter.conv.bias

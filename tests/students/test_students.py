@@ -44,12 +44,12 @@ def test_released_student(golden_file: GoldenFile, golden: str, spec: str) -> No
 
 
 @pytest.mark.parametrize("name", ["vclip", "adaptformer", "aim", "st_adapter", "x_clip"])
-def test_released_files_are_recognised(golden_file: GoldenFile, name: str) -> None:
+def test_released_files_are_recognized(golden_file: GoldenFile, name: str) -> None:
     assert load_model(golden_file(f"student_{name}.pyth")).name == name
 
 
-def neighbour_attention_by_hand(student: VClip, x: torch.Tensor, layer: int) -> torch.Tensor:
-    """The same attention, one frame after another, with missing neighbours left out or as zeros."""
+def neighbor_attention_by_hand(student: VClip, x: torch.Tensor, layer: int) -> torch.Tensor:
+    """The same attention, one frame after another, with missing neighbors left out or as zeros."""
     attention = student.visual.blocks[layer].attn
     q, k, v = attention.in_proj(x).chunk(3, dim=-1)
     outputs = []
@@ -68,11 +68,11 @@ def neighbour_attention_by_hand(student: VClip, x: torch.Tensor, layer: int) -> 
 
 @pytest.mark.parametrize("boundary", ["zero", "masked"])
 @pytest.mark.parametrize("window", [1, 2])
-def test_neighbour_attention_agrees_with_a_loop_over_frames(window: int, boundary: str) -> None:
+def test_neighbor_attention_agrees_with_a_loop_over_frames(window: int, boundary: str) -> None:
     student = build_student("vclip", small_clip(), window=window, boundary=boundary)
     x = torch.randn(2, 4, 17, 64)
     ours = student.visual.blocks[0].attn(x)
-    assert (ours - neighbour_attention_by_hand(student, x, 0)).abs().max() < 1e-5
+    assert (ours - neighbor_attention_by_hand(student, x, 0)).abs().max() < 1e-5
 
 
 def test_masked_vclip_on_one_frame_is_clip() -> None:
@@ -125,7 +125,7 @@ def test_a_new_file_without_a_name_of_its_own_is_named(
 
 
 def test_vclip_does_not_know_before_from_after() -> None:
-    """Its neighbours have no positions: a clip played backwards has the same features, backwards."""
+    """Its neighbors have no positions: a clip played backwards has the same features, backwards."""
     torch.manual_seed(0)
     student = build_student("vclip", Clip(ClipConfig(16, 8, 64, 2, 1, 64, 1, 1, 32))).eval()
     frames = torch.randn(2, 5, 3, 16, 16)

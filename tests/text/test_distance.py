@@ -113,7 +113,7 @@ def test_the_same_classes_are_at_one_in_any_order_and_length() -> None:
     assert equal.shared == {f"x {row}" for row in range(30)}
 
 
-def test_shared_names_are_recognised_in_other_spellings() -> None:
+def test_shared_names_are_recognized_in_other_spellings() -> None:
     names = ["Sky Diving", "brush_hair", "pull-ups", "跑步", "walking"]
     assert shared_names(names, ["skydiving", "brush hair", "pull ups", "走路", "walk"]) == set(names[:3])
     b = Vocabulary("B", tuple(names), features(5, 0))
@@ -133,8 +133,8 @@ def test_classes_are_bare_names_unless_prompts_are_wanted() -> None:
     with pytest.warns(FrosterWarning, match="1 of the 2 classes of two"):
         unknown = read_by_model(model, "two", {"walking": "", "apply lipstick": ""})
     assert (unknown.features[0] - bare.features[0]).abs().max() < 1e-6
-    as_recognised = read_by_model(model, "two", labels, prompts=True)
-    assert torch.equal(as_recognised.features, encode_classes(model, labels))
+    as_recognized = read_by_model(model, "two", labels, prompts=True)
+    assert torch.equal(as_recognized.features, encode_classes(model, labels))
 
 
 def test_networks_whose_class_matrix_is_no_matrix_of_features_can_be_compared() -> None:

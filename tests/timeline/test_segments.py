@@ -36,7 +36,7 @@ def spans(shown: str, window: float = 2.0, stride: float = 1.0) -> list[tuple[st
         ("aa_aa", [("a", 0, 6)]),  # a hole
         ("aabaa", [("a", 0, 6)]),
         ("__a__", []),  # a blip
-        ("aa_bb", [("a", 0, 2.5), ("b", 3.5, 6)]),  # neighbours that disagree
+        ("aa_bb", [("a", 0, 2.5), ("b", 3.5, 6)]),  # neighbors that disagree
         ("bba__", [("b", 0, 2.5)]),
         ("aa__aa", [("a", 0, 2.5), ("a", 4.5, 7)]),  # too long for a hole
         ("aaxxaa", [("a", 0, 3), ("a", 4, 7)]),  # never across a gap

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError
 from froster.training.clips import Batch, BatchKeys, Key, Sample, TrainingClips, check_videos, collate, training_loader
@@ -26,13 +26,13 @@ def settings(**values: object) -> DataSettings:
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledVideo]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[LabeledVideo]:
     """Six wide videos of 13 frames of noise: no frame and no crop looks like another."""
     folder, listed = tmp_path_factory.mktemp("videos"), []
     for number in range(6):
         path = folder / f"{number}.mp4"
         write_mp4(path, np.random.default_rng(number).integers(0, 256, (13, 44, 52, 3), dtype=np.uint8), fps=25)
-        listed.append(LabelledVideo(path, f"action {number % 3}"))
+        listed.append(LabeledVideo(path, f"action {number % 3}"))
     return listed
 
 
@@ -48,7 +48,7 @@ def explain(clip: torch.Tensor, path: Path, size: int, sides: range) -> tuple[in
         scaled = [Image.fromarray(frame).resize((long_side, short), Image.Resampling.BICUBIC) for frame in frames]
         crops = sliding_window_view(np.stack(scaled), (size, size), axis=(1, 2))  # (N, tops, lefts, 3, S, S)
         for flip in (False, True):
-            # Few pixels tell most crops from the clip; Pillow's bicubic is at most two grey levels off ours.
+            # Few pixels tell most crops from the clip; Pillow's bicubic is at most two gray levels off ours.
             seen = crops[..., ::-1] if flip else crops
             near = np.stack(
                 [(np.abs(seen[..., ::7, ::7].astype(int) - c[:, ::7, ::7]) <= 2).all((3, 4, 5)) for c in clip.numpy()]
@@ -62,7 +62,7 @@ def explain(clip: torch.Tensor, path: Path, size: int, sides: range) -> tuple[in
     return found[0]
 
 
-def test_all_frames_of_a_clip_share_side_corner_and_mirroring(videos: list[LabelledVideo]) -> None:
+def test_all_frames_of_a_clip_share_side_corner_and_mirroring(videos: list[LabeledVideo]) -> None:
     clips = TrainingClips(videos, TARGETS, settings(), size=32, seed=5)
     drawn = []
     for epoch in range(12):
@@ -79,7 +79,7 @@ def test_all_frames_of_a_clip_share_side_corner_and_mirroring(videos: list[Label
     assert abs(np.corrcoef(tops, lefts)[0, 1]) < 0.9
 
 
-def test_no_mirroring_and_no_choice_of_size(videos: list[LabelledVideo]) -> None:
+def test_no_mirroring_and_no_choice_of_size(videos: list[LabeledVideo]) -> None:
     clips = TrainingClips(videos, TARGETS, settings(flip=False, resize_short_side=(44, 44)), size=44, seed=0)
     everything = decode_frames(videos[0].path).frames.transpose(0, 3, 1, 2)
     for epoch in range(8):
@@ -91,10 +91,10 @@ def test_no_mirroring_and_no_choice_of_size(videos: list[LabelledVideo]) -> None
 
 
 def test_release_sampling_takes_the_windows_frames(tmp_path: Path) -> None:
-    grey = np.broadcast_to(np.arange(0, 250, 2, dtype=np.uint8)[:, None, None, None], (125, 32, 32, 3))
-    write_mp4(tmp_path / "ramp.mp4", np.ascontiguousarray(grey), fps=30)
+    gray = np.broadcast_to(np.arange(0, 250, 2, dtype=np.uint8)[:, None, None, None], (125, 32, 32, 3))
+    write_mp4(tmp_path / "ramp.mp4", np.ascontiguousarray(gray), fps=30)
     clips = TrainingClips(
-        [LabelledVideo(tmp_path / "ramp.mp4", "a")],
+        [LabeledVideo(tmp_path / "ramp.mp4", "a")],
         [0],
         settings(sampling="release", resize_short_side=(32, 32)),
         32,
@@ -111,7 +111,7 @@ def test_release_sampling_takes_the_windows_frames(tmp_path: Path) -> None:
 
 
 def test_a_clip_depends_on_seed_epoch_and_index_alone(
-    videos: list[LabelledVideo], monkeypatch: pytest.MonkeyPatch
+    videos: list[LabeledVideo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def frames(seed: int, key: Key) -> torch.Tensor:
         taken = TrainingClips(videos, TARGETS, settings(), size=32, seed=seed)[key].frames
@@ -131,7 +131,7 @@ def test_a_clip_depends_on_seed_epoch_and_index_alone(
 
 @pytest.mark.parametrize("sampling", ["uniform", "release"])
 def test_videos_in_memory_give_the_same_clips_and_are_decoded_once(
-    videos: list[LabelledVideo], sampling: str, monkeypatch: pytest.MonkeyPatch
+    videos: list[LabeledVideo], sampling: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from_files = TrainingClips(videos, TARGETS, settings(sampling=sampling), 36, seed=0)
     in_memory = TrainingClips(videos, TARGETS, settings(sampling=sampling, in_memory=True), 36, seed=0)
@@ -141,15 +141,15 @@ def test_videos_in_memory_give_the_same_clips_and_are_decoded_once(
     assert in_memory[3, 1].frames is not None
 
 
-def test_pictures_smaller_than_the_model_are_refused(videos: list[LabelledVideo]) -> None:
+def test_pictures_smaller_than_the_model_are_refused(videos: list[LabeledVideo]) -> None:
     with pytest.raises(FrosterError, match=r"begins at 36, below the model's picture size 64: give .* \[64, 64\]"):
         TrainingClips(videos, TARGETS, settings(), size=64, seed=0)
 
 
-def test_what_cannot_be_read_is_reported_and_left_out(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_reported_and_left_out(videos: list[LabeledVideo], tmp_path: Path) -> None:
     garbage, absent = tmp_path / "garbage.mp4", tmp_path / "absent.mp4"
     garbage.write_bytes(np.random.default_rng(0).bytes(5000))
-    listed = [videos[0], LabelledVideo(garbage, "a"), videos[1], LabelledVideo(absent, "b")]
+    listed = [videos[0], LabeledVideo(garbage, "a"), videos[1], LabeledVideo(absent, "b")]
     clips = TrainingClips(listed, [0, 7, 1, 8], settings(), size=32, seed=0)
     samples = [clips[0, index] for index in range(4)]
     assert [sample.frames is None for sample in samples] == [False, True, False, True]
@@ -164,22 +164,22 @@ def test_what_cannot_be_read_is_reported_and_left_out(videos: list[LabelledVideo
         assert len(nothing.frames) == len(nothing.targets) == 0
 
 
-def test_a_clip_that_breaks_off_is_taken_and_named(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_a_clip_that_breaks_off_is_taken_and_named(videos: list[LabeledVideo], tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number in range(4):
         Image.new("RGB", (52, 44)).save(pictures / f"{number}.png")
     (pictures / "4.png").write_bytes(b"no picture")
     for in_memory in (False, True):
-        clips = TrainingClips([videos[0], LabelledVideo(pictures, "a")], [0, 1], settings(in_memory=in_memory), 32, 0)
+        clips = TrainingClips([videos[0], LabeledVideo(pictures, "a")], [0, 1], settings(in_memory=in_memory), 32, 0)
         batch = collate([clips[0, 0], clips[0, 1]])
         assert batch.targets.tolist() == [0, 1] and not batch.unreadable
         assert list(batch.partial) == [str(pictures)]
         assert "1 of 5 pictures cannot be read" in batch.partial[str(pictures)]
 
 
-def test_missing_videos_are_counted_at_once(videos: list[LabelledVideo], tmp_path: Path) -> None:
-    gone = [LabelledVideo(tmp_path / f"{number}.mp4", "a") for number in range(4)]
+def test_missing_videos_are_counted_at_once(videos: list[LabeledVideo], tmp_path: Path) -> None:
+    gone = [LabeledVideo(tmp_path / f"{number}.mp4", "a") for number in range(4)]
     named = f"{gone[0].path}, {gone[1].path}, {gone[2].path}, …; relative"
     with pytest.raises(FrosterError, match=re.escape("4 of the 10 training clips of train.csv do not exist")) as error:
         check_videos(videos + gone, settings())
@@ -191,17 +191,17 @@ def test_missing_videos_are_counted_at_once(videos: list[LabelledVideo], tmp_pat
     assert check_videos(videos, settings(max_unreadable=0)) == {}
 
 
-def test_labels_that_teach_nothing_or_contradict_each_other_are_refused(videos: list[LabelledVideo]) -> None:
+def test_labels_that_teach_nothing_or_contradict_each_other_are_refused(videos: list[LabeledVideo]) -> None:
     with pytest.raises(FrosterError, match=r"All clips of train\.csv have the label 'action 0'"):
         check_videos([videos[0], videos[3]], settings())
-    twice = [*videos, LabelledVideo(videos[2].path, "other")]
+    twice = [*videos, LabeledVideo(videos[2].path, "other")]
     with pytest.raises(FrosterError, match=r"lists \S*2\.mp4 as 'action 2' and as 'other'; a clip has one label"):
         check_videos(twice, settings())
     assert check_videos([*videos, videos[0]], settings()) == {}
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "release"])
-def test_clips_come_from_their_segments(videos: list[LabelledVideo], sampling: str) -> None:
+def test_clips_come_from_their_segments(videos: list[LabeledVideo], sampling: str) -> None:
     everything = decode_frames(videos[0].path).frames.transpose(0, 3, 1, 2)
     listed = [replace(videos[0], start=start, end=end) for start, end in ((None, 0.2), (0.2, 0.4), (0.4, None))]
     inside = [range(5), range(5, 10), range(10, 13)]  # at 25 frames a second
@@ -222,14 +222,14 @@ def test_clips_come_from_their_segments(videos: list[LabelledVideo], sampling: s
         assert list(in_memory.decoded[listed[index]].kept) == list(numbers)
 
 
-def test_a_file_may_be_listed_with_several_segments(videos: list[LabelledVideo], tmp_path: Path) -> None:
+def test_a_file_may_be_listed_with_several_segments(videos: list[LabeledVideo], tmp_path: Path) -> None:
     path = videos[0].path
-    listed = [LabelledVideo(path, "a", start=0, end=0.2), LabelledVideo(path, "b", start=0.2), LabelledVideo(path, "c")]
+    listed = [LabeledVideo(path, "a", start=0, end=0.2), LabeledVideo(path, "b", start=0.2), LabeledVideo(path, "c")]
     assert check_videos(listed, settings()) == {}
-    for other in (replace(listed[1], label="c"), replace(listed[0], label="b", start=None), LabelledVideo(path, "d")):
+    for other in (replace(listed[1], label="c"), replace(listed[0], label="b", start=None), LabeledVideo(path, "d")):
         with pytest.raises(FrosterError, match=r"0\.mp4.* as '.' and as '.'; a clip has one label"):
             check_videos([*listed, other], settings())
-    gone = [LabelledVideo(tmp_path / "x.mp4", "a", start=float(n)) for n in range(3)]
+    gone = [LabeledVideo(tmp_path / "x.mp4", "a", start=float(n)) for n in range(3)]
     assert list(check_videos(listed + gone, settings(max_unreadable=0.5))) == [
         f"{tmp_path / 'x.mp4'}{segment}" for segment in ("", " from 1 s on", " from 2 s on")
     ]
@@ -237,7 +237,7 @@ def test_a_file_may_be_listed_with_several_segments(videos: list[LabelledVideo],
         check_videos(listed + gone, settings(max_unreadable=0.4))
 
 
-def test_segments_outside_of_a_video_are_told_apart(videos: list[LabelledVideo]) -> None:
+def test_segments_outside_of_a_video_are_told_apart(videos: list[LabeledVideo]) -> None:
     path = videos[0].path
     listed = [replace(videos[0], start=7.0, end=9.5), replace(videos[0], start=8.0), replace(videos[0], end=1.2)]
     for in_memory in (False, True):
@@ -249,7 +249,7 @@ def test_segments_outside_of_a_video_are_told_apart(videos: list[LabelledVideo])
         assert list(batch.partial) == [f"{path} from 0 s to 1.2 s"]
 
 
-def test_workers_change_nothing(videos: list[LabelledVideo]) -> None:
+def test_workers_change_nothing(videos: list[LabeledVideo]) -> None:
     runs: list[list[Batch]] = []
     before = torch.random.get_rng_state()
     for workers in (0, 2):
@@ -265,7 +265,7 @@ def test_workers_change_nothing(videos: list[LabelledVideo]) -> None:
         assert len(alone.frames) == 2 and not alone.unreadable
 
 
-def test_a_worker_has_one_thread(videos: list[LabelledVideo]) -> None:
+def test_a_worker_has_one_thread(videos: list[LabeledVideo]) -> None:
     class Threads(TrainingClips):
         def __getitem__(self, key: Key) -> Sample:
             return Sample(self.videos[key[1]], 0, None, str(torch.get_num_threads()))
@@ -278,7 +278,7 @@ def test_a_worker_has_one_thread(videos: list[LabelledVideo]) -> None:
 FORK = """
 import gc, signal, sys, threading
 import av
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.training.clips import BatchKeys, Sample, TrainingClips, training_loader
 from froster.training.recipe import DataSettings
 
@@ -297,13 +297,13 @@ with av.open(sys.argv[1]) as container:
         frame.side_data  # refers back to the frame: only the garbage collector frees the two
 del frame
 data = DataSettings(manifest="train.csv", resize_short_side=(32, 32), workers=1)
-clips = CollectingClips([LabelledVideo(sys.argv[1], "a")], [0], data, size=32, seed=0)
+clips = CollectingClips([LabeledVideo(sys.argv[1], "a")], [0], data, size=32, seed=0)
 print([batch.unreadable[sys.argv[1]] for batch in training_loader(clips, BatchKeys(1, 1, 1, 1, 0), False)])
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
-def test_workers_do_not_wait_for_threads_of_the_main_process(videos: list[LabelledVideo]) -> None:
+def test_workers_do_not_wait_for_threads_of_the_main_process(videos: list[LabeledVideo]) -> None:
     command = [sys.executable, "-c", FORK, str(videos[0].path)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (0, "['collected']\n"), run.stderr

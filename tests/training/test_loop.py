@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch.amp import GradScaler
 
 from froster import Recognizer, load_model
-from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
+from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.puppets import files, write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.interpolation import average_states, patch_states
@@ -196,7 +196,7 @@ def test_the_run_folder_is_a_model(manifest: Path, tmp_path: Path) -> None:
     prediction = Recognizer(recipe.out, ACTIONS).predict(read_manifest(manifest)[0].path)
     assert prediction.label in ACTIONS
     assert model.trained_on is not None
-    assert model.trained_on.among([*read_manifest(manifest), LabelledVideo(RECIPE, "a")]) == [True] * 12 + [False]
+    assert model.trained_on.among([*read_manifest(manifest), LabeledVideo(RECIPE, "a")]) == [True] * 12 + [False]
 
 
 def test_training_goes_on_from_a_run_and_remembers_what_it_was_trained_on(manifest: Path, tmp_path: Path) -> None:

@@ -9,19 +9,19 @@ import pytest
 
 
 def numbered(number, size=(64, 64)):
-    """`(H, W, 3)` uint8: the 16 bits of `number` as black and white blocks, 4 by 4, on a grey that moves."""
+    """`(H, W, 3)` uint8: the 16 bits of `number` as black and white blocks, 4 by 4, on a gray that moves."""
     width, height = size
     bits = (number >> np.arange(16).reshape(4, 4)) & 1
     rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
-    grey = 40 + 170 * bits[rows][:, columns]
-    return np.repeat((grey + (number * 7) % 13).astype(np.uint8)[:, :, None], 3, axis=2)
+    gray = 40 + 170 * bits[rows][:, columns]
+    return np.repeat((gray + (number * 7) % 13).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def read_number(picture):
     """The number that `numbered` drew, from `(H, W, 3)` values in 0..255."""
     height, width = picture.shape[:2]
-    centres = picture[height // 8 :: height // 4, width // 8 :: width // 4][:4, :4].mean(-1)
-    return int(((centres > 128).ravel() << np.arange(16)).sum())
+    centers = picture[height // 8 :: height // 4, width // 8 :: width // 4][:4, :4].mean(-1)
+    return int(((centers > 128).ravel() << np.arange(16)).sum())
 
 
 def write_video(

@@ -192,8 +192,8 @@ def test_a_mirroring_display_matrix():
 @pytest.mark.parametrize(
     "name, how",
     [
-        ("grey.mkv", {"codec": "ffv1", "pix_fmt": "gray"}),
-        ("grey.mp4", {"pix_fmt": "gray"}),
+        ("gray.mkv", {"codec": "ffv1", "pix_fmt": "gray"}),
+        ("gray.mp4", {"pix_fmt": "gray"}),
         ("ten_bit.mp4", {"pix_fmt": "yuv420p10le"}),
         ("alpha.mov", {"codec": "qtrle", "pix_fmt": "argb"}),
         ("full_range.avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
@@ -212,7 +212,7 @@ def test_pixel_formats_and_names(video, number_of, name, how):
     assert load_video(path, preprocess=Preprocessing(32)).frames.shape == (1, 8, 3, 32, 32)
 
 
-def test_colours_survive(tmp_path):
+def test_colors_survive(tmp_path):
     """A tagged full-range and a limited-range file show the same red, green and blue, within coding loss."""
     bars = np.zeros((64, 96, 3), np.uint8)
     for channel in range(3):

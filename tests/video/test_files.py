@@ -36,11 +36,11 @@ def test_a_picture_is_turned_by_its_exif_tag(tmp_path, picture, number_of):
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "I;16"])
 def test_picture_modes(tmp_path, picture, number_of, mode):
-    grey = Image.fromarray(picture(77)).convert("L")
+    gray = Image.fromarray(picture(77)).convert("L")
     if mode == "I;16":
-        image = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
+        image = Image.fromarray(np.asarray(gray).astype(np.uint16) << 8)
     else:
-        image = grey.convert("RGB").convert(mode) if mode != "1" else grey.point(lambda v: 255 * (v > 128), "1")
+        image = gray.convert("RGB").convert(mode) if mode != "1" else gray.point(lambda v: 255 * (v > 128), "1")
     image.save(tmp_path / "mode.png")
     assert number_of(decode_frames(tmp_path / "mode.png").frames[0]) == 77
 

@@ -44,7 +44,7 @@ FILES = {
 
 
 def number_in(picture):
-    """The number that a normalised frame of the tests shows: `(3, 64, 64)`."""
+    """The number that a normalized frame of the tests shows: `(3, 64, 64)`."""
     blocks = picture.mean(0).numpy()[8::16, 8::16]
     return int(((blocks > 0).ravel() << np.arange(16)).sum())
 

@@ -50,8 +50,8 @@ def test_clip_resize_has_pillows_geometry(height, width):
 
 
 def test_clip_preprocess_normalises_with_clips_numbers():
-    grey = torch.full((2, 40, 60, 3), 100, dtype=torch.uint8)
-    prepared = Preprocessing(32)(grey)
+    gray = torch.full((2, 40, 60, 3), 100, dtype=torch.uint8)
+    prepared = Preprocessing(32)(gray)
     assert prepared.shape == (2, 3, 32, 32) and prepared.dtype == torch.float32
     expected = (100 / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
     torch.testing.assert_close(prepared[1, :, 5, 5], expected)

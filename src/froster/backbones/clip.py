@@ -135,7 +135,7 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Feature of every frame, not normalised: `(B, T, 3, H, W)` float -> `(B, T, D)`."""
+        """Feature of every frame, not normalized: `(B, T, 3, H, W)` float -> `(B, T, D)`."""
         return self.project(self.encode_tokens(frames))
 
     def encode_tokens(self, frames: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class VisionTransformer(nn.Module):
         return torch.cat([cls, rearrange(patches, "1 c h w -> (h w) c").to(cls.dtype)])
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Class token of `(B, T, N, C)` to the joint space: `(B, T, D)`, not normalised."""
+        """Class token of `(B, T, N, C)` to the joint space: `(B, T, D)`, not normalized."""
         return self.ln_post(tokens[:, :, 0]) @ self.proj
 
 
@@ -196,7 +196,7 @@ class TextTransformer(nn.Module):
         return len(self.positional_embedding)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalised.
+        """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalized.
 
         Attention is causal, so cutting the padding off (`L` = longest text) changes nothing.
         """
@@ -223,13 +223,13 @@ class Clip(nn.Module):
                     module.eps = epsilon
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """`(B, 3, H, W)` float, CLIP-normalised -> `(B, D)`, not normalised."""
+        """`(B, 3, H, W)` float, CLIP-normalized -> `(B, D)`, not normalized."""
         return self.visual(images[:, None])[:, 0]
 
     def encode_video(self, frames: Tensor) -> Tensor:
-        """Every frame by itself: `(B, T, 3, H, W)` float, CLIP-normalised -> `(B, T, D)`, not normalised."""
+        """Every frame by itself: `(B, T, 3, H, W)` float, CLIP-normalized -> `(B, T, D)`, not normalized."""
         return self.visual(frames)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """`(K, L)` int64, zero-padded -> `(K, D)`, not normalised."""
+        """`(K, L)` int64, zero-padded -> `(K, D)`, not normalized."""
         return self.text(tokens)

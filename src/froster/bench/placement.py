@@ -28,7 +28,7 @@ class Label:
     x: float
     y: float
     text: str
-    colour: str
+    color: str
     size: float
     bold: bool = False
     reach: float = 90
@@ -71,7 +71,7 @@ def place_labels(axis: Axes, labels: Sequence[Label], lines: Sequence[NDArray[np
             label.text,
             fontsize=label.size,
             fontweight="bold" if label.bold else "normal",
-            color=darker(label.colour),
+            color=darker(label.color),
             ha="center",
             va="center_baseline",
             zorder=5,
@@ -98,7 +98,7 @@ def place_labels(axis: Axes, labels: Sequence[Label], lines: Sequence[NDArray[np
         text.set_position((x, y))
         leader = places[index].leaders[place][[0, -1]]
         if np.linalg.norm(leader[1] - leader[0]) > LEADER_FROM * pixels:
-            axis.plot(*to_data.transform(leader).T, color=label.colour, linewidth=0.7, alpha=0.7, zorder=2)
+            axis.plot(*to_data.transform(leader).T, color=label.color, linewidth=0.7, alpha=0.7, zorder=2)
 
 
 def possible_places(
@@ -122,8 +122,8 @@ def possible_places(
     distances = np.array([distance for distance in DISTANCES if distance <= reach]) * pixels
     angles = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    centres = point + (distances[:, None, None] * directions + half * directions).reshape(-1, 2)
-    boxes = np.concatenate([centres - half, centres + half], axis=-1)
+    centers = point + (distances[:, None, None] * directions + half * directions).reshape(-1, 2)
+    boxes = np.concatenate([centers - half, centers + half], axis=-1)
     nearest = np.clip(point, boxes[:, :2], boxes[:, 2:])
     leaders = point + np.linspace(0, 1, 12)[:, None] * (nearest - point)[:, None]
     outside = np.maximum(frame.min - boxes[:, :2], 0) + np.maximum(boxes[:, 2:] - frame.max, 0)
@@ -190,6 +190,6 @@ def sampled(line: NDArray[np.float64], step: float = 6.0) -> NDArray[np.float64]
     return np.concatenate(parts)
 
 
-def darker(colour: str) -> tuple[float, ...]:
-    """For text: thin strokes in a light colour cannot be read."""
-    return tuple(0.78 * channel for channel in to_rgb(colour))
+def darker(color: str) -> tuple[float, ...]:
+    """For text: thin strokes in a light color cannot be read."""
+    return tuple(0.78 * channel for channel in to_rgb(color))

@@ -34,7 +34,7 @@ LEGEND = (
     "and novel. Differences are paired, draw by draw: mean ± standard error."
 )
 
-# Okabe and Ito's colours and Tol's, told apart without seeing red and green; the markers tell them apart in grey too.
+# Okabe and Ito's colors and Tol's, told apart without seeing red and green; the markers tell them apart in gray too.
 STYLES = {
     "frozen": ("#4d4d4d", "s"),
     "fine_tuned": ("#d55e00", "o"),
@@ -54,7 +54,7 @@ PLOTTED = tuple(STYLES)  # against each other; the averaged epochs of the compar
 STYLES |= {f"{method}_averaged": STYLES[method] for method in ("fine_tuned", "no_projector", "plain")}
 PLOT_NAMES = METHODS | {"residual": "FROSTER"}
 SCORE_STYLES = {"base": ("#555555", "^", 1.4), "hm": (STYLES["residual"][0], "o", 2.4), "novel": ("#888888", "v", 1.4)}
-INK, GREY, FAINT = "#222222", "#767676", "#e3e3e3"
+INK, GRAY, FAINT = "#222222", "#767676", "#e3e3e3"
 
 
 def write_report(results: Sequence[Result], out: Path, notes: str = "") -> list[Path]:
@@ -80,7 +80,7 @@ def write_report(results: Sequence[Result], out: Path, notes: str = "") -> list[
 
 
 def summary_table(results: Sequence[Result], regime: str) -> Table:
-    """The methods of one regime for the terminal, the best harmonic mean emphasised."""
+    """The methods of one regime for the terminal, the best harmonic mean emphasized."""
     table = Table(title=REGIMES[regime], title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("top-1 (%)")
     for name in ("base", "novel", "HM", "draws"):
@@ -117,7 +117,7 @@ def markdown_report(results: Sequence[Result], plots: Sequence[str], notes: str)
     ablations = [
         ("Alpha of the residual projector", "alpha", of_setting("alpha")),
         ("Beta, the weight of distillation", "beta", of_setting("beta")),
-        ("Zero initialisation of the residual projector", "zero initialisation", of_setting("zero_init")),
+        ("Zero initialization of the residual projector", "zero initialization", of_setting("zero_init")),
         ("Projector", "projector", of_methods(projectors)),
         ("What is distilled", "distilled", of_methods(distilled)),
     ]
@@ -173,7 +173,7 @@ def main_table(results: Sequence[Result], regime: str) -> str:
     rows = [
         [
             name,
-            *emphasised(score_texts(chosen), shown_mean(chosen) == best),
+            *emphasized(score_texts(chosen), shown_mean(chosen) == best),
             difference_text(chosen, frozen),
             difference_text(chosen, tuned),
             str(len(chosen)),
@@ -198,7 +198,7 @@ def ablation_table(
             [
                 name,
                 regime,
-                *emphasised(score_texts(chosen), shown_mean(chosen) == best),
+                *emphasized(score_texts(chosen), shown_mean(chosen) == best),
                 difference_text(chosen, froster),
                 str(len(chosen)),
             ]
@@ -285,7 +285,7 @@ def best_mean(choices: Sequence[Choice]) -> str:
     return max((shown_mean(chosen) for _, chosen in choices), key=float, default="")
 
 
-def emphasised(texts: Sequence[str], is_best: bool) -> list[str]:
+def emphasized(texts: Sequence[str], is_best: bool) -> list[str]:
     return [*texts[:-1], f"**{texts[-1]}**" if is_best else texts[-1]]
 
 
@@ -384,22 +384,22 @@ def draw_base_novel(results: Sequence[Result]) -> Figure | None:
                 axis.plot(*line.T, color=STYLES["frozen"][0], linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
                 lines[-1].append(line)
         for method, (base, novel) in points.items():
-            colour, marker = STYLES[method]
+            color, marker = STYLES[method]
             ours = method == "residual"
             across, up = spread(base), spread(novel)
             bars = np.array([[base.mean - across, novel.mean], [base.mean + across, novel.mean]])
             lines[-1] += [bars, np.array([[base.mean, novel.mean - up], [base.mean, novel.mean + up]])]
             axis.errorbar(
-                base.mean, novel.mean, up, across, color=colour, elinewidth=1.1, alpha=0.55, fmt="none", zorder=2
+                base.mean, novel.mean, up, across, color=color, elinewidth=1.1, alpha=0.55, fmt="none", zorder=2
             )
             size = 10 if ours else 7.5
-            face, edge = ("white", colour) if method in HOLLOW else (colour, "white")
+            face, edge = ("white", color) if method in HOLLOW else (color, "white")
             axis.plot(base.mean, novel.mean, marker, color=face, markersize=size, markeredgecolor=edge, zorder=3)
-            labels[-1].append(Label(base.mean, novel.mean, PLOT_NAMES[method], colour, 9.5, bold=ours))
+            labels[-1].append(Label(base.mean, novel.mean, PLOT_NAMES[method], color, 9.5, bold=ours))
     footnote(
         figure,
         "Hollow: averaged and patched. Bars: standard deviation over the draws of training clips.\n"
-        "Grey curves: equal harmonic mean, HM. Averaged epochs of the compared methods: see the table.",
+        "Gray curves: equal harmonic mean, HM. Averaged epochs of the compared methods: see the table.",
     )
     freeze_layout(figure)
     for axis, names, avoided in zip(axes, labels, lines, strict=True):
@@ -440,13 +440,13 @@ def draw_alpha_beta(results: Sequence[Result]) -> Figure | None:
 
 def draw_sweep(axis: Axes, setting: str, choices: Sequence[Choice]) -> None:
     values = [float(name) for name, _ in choices]
-    for score, (colour, marker, width) in SCORE_STYLES.items():
+    for score, (color, marker, width) in SCORE_STYLES.items():
         cells = [aggregate(chosen, score) for _, chosen in choices]
         axis.errorbar(
             values,
             [cell.mean for cell in cells],
             [spread(cell) for cell in cells],
-            color=colour,
+            color=color,
             marker=marker,
             linewidth=width,
             elinewidth=1,
@@ -494,24 +494,24 @@ def draw_ratios(results: Sequence[Result]) -> Figure | None:
         lines.append([])
         shown: list[tuple[Cell, Cell]] = []
         for method, curve in curves.items():
-            colour, marker = STYLES[method]
+            color, marker = STYLES[method]
             ours = method == "residual"
             cells = [(aggregate(chosen, "base"), aggregate(chosen, "novel")) for chosen in curve.values()]
             means = np.array([[base.mean, novel.mean] for base, novel in cells])
             shown += cells
-            axis.plot(*means.T, color=colour, linewidth=2.2 if ours else 1.5, zorder=2)
+            axis.plot(*means.T, color=color, linewidth=2.2 if ours else 1.5, zorder=2)
             lines[-1].append(means)
             for ratio, (x, y) in zip(curve, means, strict=True):
                 if ratio == 1:
                     continue
-                axis.plot(x, y, marker, color=colour, markersize=7 if ours else 6, markeredgecolor="white", zorder=3)
-                labels[-1].append(Label(x, y, f"{ratio:g}", colour, 8, reach=9))
-            labels[-1].insert(0, Label(means[0, 0], means[0, 1], PLOT_NAMES[method], colour, 10, bold=ours))
+                axis.plot(x, y, marker, color=color, markersize=7 if ours else 6, markeredgecolor="white", zorder=3)
+                labels[-1].append(Label(x, y, f"{ratio:g}", color, 8, reach=9))
+            labels[-1].insert(0, Label(means[0, 0], means[0, 1], PLOT_NAMES[method], color, 10, bold=ours))
         if frozen := select(results, regime, "frozen"):
             x, y = (aggregate(frozen, score).mean for score in ("base", "novel"))
-            colour, marker = STYLES["frozen"]
-            axis.plot(x, y, marker, color=colour, markersize=8, markeredgecolor="white", zorder=4)
-            labels[-1].insert(0, Label(x, y, f"{METHODS['frozen']} (1)", colour, 10))
+            color, marker = STYLES["frozen"]
+            axis.plot(x, y, marker, color=color, markersize=8, markeredgecolor="white", zorder=4)
+            labels[-1].insert(0, Label(x, y, f"{METHODS['frozen']} (1)", color, 10))
         set_limits(axis, *zip(*shown, strict=True))
     footnote(figure, "Numbers at the points: the share of CLIP in the tested weights, 0 is the trained network itself.")
     freeze_layout(figure)
@@ -541,7 +541,7 @@ def tidy(axis: Axes) -> None:
 
 
 def footnote(figure: Figure, text: str) -> None:
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5, color=GREY)
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5, color=GRAY)
 
 
 def spread(cell: Cell) -> float:
@@ -584,5 +584,5 @@ def draw_harmonic_means(axis: Axes) -> bool:
             continue
         axis.plot(base[inside], novel[inside], color=FAINT, linewidth=1, zorder=1)
         horizontal, vertical = alignment
-        axis.text(*place, f"HM {mean:g}", transform=transform, ha=horizontal, va=vertical, fontsize=8, color=GREY)
+        axis.text(*place, f"HM {mean:g}", transform=transform, ha=horizontal, va=vertical, fontsize=8, color=GRAY)
     return named_above

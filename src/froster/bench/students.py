@@ -167,8 +167,8 @@ def draw_gains(results: Sequence[Result]) -> Figure:
     values, errors, titles = zip(*gains, strict=True)
     figure = Figure(figsize=(7.5, 1.1 + 0.36 * len(gains)), dpi=150, facecolor="white", layout="constrained")
     axis = figure.add_subplot()
-    colours = ["#0b7a5b" if value > 0 else "#a3472e" for value in values]
-    axis.barh(titles, values, xerr=[0 if math.isnan(error) else error for error in errors], color=colours, height=0.6)
+    colors = ["#0b7a5b" if value > 0 else "#a3472e" for value in values]
+    axis.barh(titles, values, xerr=[0 if math.isnan(error) else error for error in errors], color=colors, height=0.6)
     axis.axvline(0, color="#555555", linewidth=0.8)
     axis.set_xlabel("harmonic mean gained with FROSTER, % (lines: standard error over the draws)")
     axis.tick_params(axis="y", length=0)

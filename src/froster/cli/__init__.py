@@ -83,7 +83,7 @@ def froster(
         ),
     ] = None,
 ) -> None:
-    """Recognise any action in any video."""
+    """Recognize any action in any video."""
     if max_pixels is not None:
         from froster.video.limits import set_max_pixels
 

@@ -33,7 +33,7 @@ def puppets(
     draws: Annotated[
         int | None, typer.Option(min=1, help="Draws of the training clips (5; of the networks 3).", show_default=False)
     ] = None,
-    sweep_draws: Annotated[int, typer.Option(min=0, help="Draws for alpha, beta and zero initialisation.")] = 3,
+    sweep_draws: Annotated[int, typer.Option(min=0, help="Draws for alpha, beta and zero initialization.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Training runs side by side.")] = os.cpu_count() or 1,
 ) -> None:
     """Base-to-novel on drawn puppets: frozen CLIP, fine-tuning, Open-VCLIP, FROSTER and its variants, or all networks.

@@ -14,7 +14,7 @@ from froster.errors import FrosterError, FrosterWarning
 if TYPE_CHECKING:
     from froster.data.datasets import VideoIndex
     from froster.data.lists import ListedVideo
-    from froster.data.manifests import LabelledVideo
+    from froster.data.manifests import LabeledVideo
 
 
 def convert(
@@ -22,7 +22,7 @@ def convert(
         Path,
         typer.Argument(
             metavar="LIST",
-            help="A list of a data set or of a paper's code; of UCF-101 and HMDB-51, the folder of lists.",
+            help="A list of a dataset or of a paper's code; for UCF-101 and HMDB-51, the folder of lists.",
         ),
     ],
     videos: Annotated[Path, typer.Option(metavar="ROOT", help="The folder that holds the videos, at any depth.")],
@@ -32,21 +32,20 @@ def convert(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Only this split of the list; where the list has no splits, all its videos get this one."),
+        typer.Option(help="Only this split of the list; if the list has no splits, all its videos get this one."),
     ] = None,
 ) -> None:
     """Turn a published list of videos into a manifest, with the files that are on the disk.
 
-    Files are found by the list's paths or else by their bare names, whatever the suffix; missing ones are named.
-
-    Where there are any, the exit status is 1.
+    Files are matched by path or else by file name, ignoring the suffix. Missing ones are listed, and the exit status
+    is then 1.
 
     Example: froster data convert fs_base_s1_train.txt --classes ucf_101_base_labels.csv --videos UCF-101 --out s1.csv
     """
     if out.is_dir():
-        raise FrosterError(f"--out {out} is a folder; name a file in it.")
+        raise FrosterError(f"--out {out} is a folder; give a file in it.")
     if out.resolve() in {path.resolve() for path in (list_file, classes) if path is not None}:
-        raise FrosterError(f"--out {out} is one of the files to read; name another.")
+        raise FrosterError(f"--out {out} is one of the input files; choose another.")
 
     from froster.cli.data import show_some
     from froster.data.datasets import VideoIndex
@@ -56,33 +55,33 @@ def convert(
     if not videos.is_dir():
         raise FrosterError(f"There is no folder --videos {videos}.")
     listed = of_split(read_list(list_file, classes), split, list_file)
-    labelled = [video for video in listed if video.label]
-    if not labelled:
+    labeled = [video for video in listed if video.label]
+    if not labeled:
         raise FrosterError(f"The list {list_file} has no classes, which a manifest needs.")
     index = VideoIndex(videos)
-    rows, missing = find_files(labelled, index)
+    rows, missing = find_files(labeled, index)
     if not rows:
         raise FrosterError(
-            f"None of the {len(labelled):,} videos of {list_file} is among the {len(index):,} under {videos}, for "
-            f"example {labelled[0].name}; give the folder that holds them with --videos."
+            f"None of the {len(labeled):,} videos of {list_file} is among the {len(index):,} under {videos}, for "
+            f"example {labeled[0].name}; give their folder with --videos."
         )
     check_folders(rows, list_file)
     write_manifest(out, rows)
     screen = Screen()
     number = len({row.label for row in rows})
     screen.print(
-        f"{len(rows):,} of {len(labelled):,} videos found, of {number} class{'es' * (number > 1)}: {out}",
+        f"{len(rows):,} of {len(labeled):,} videos found, of {number} class{'es' * (number > 1)}: {out}",
         soft_wrap=True,
     )
-    if len(labelled) < len(listed):
-        screen.print(f"Left out: {len(listed) - len(labelled):,} to which the list gives no class.")
+    if len(labeled) < len(listed):
+        screen.print(f"Skipped: {len(listed) - len(labeled):,} without a class in the list.")
     if missing:
         show_some(f"{len(missing):,} missing:", missing, screen)
         raise typer.Exit(1)
 
 
 def of_split(videos: "list[ListedVideo]", split: str | None, source: Path) -> "list[ListedVideo]":
-    """The videos of one split; all of them, with that split, where there are none."""
+    """The videos of one split; if the list has no splits, all videos, assigned to this split."""
     if split is None:
         return videos
     words = dict.fromkeys(word for video in videos for word in video.splits)
@@ -95,34 +94,32 @@ def of_split(videos: "list[ListedVideo]", split: str | None, source: Path) -> "l
     return [video for video in videos if split in video.splits]
 
 
-def find_files(videos: "list[ListedVideo]", index: "VideoIndex") -> "tuple[list[LabelledVideo], list[str]]":
-    """The manifest's rows, and the names that no file has, or only one that as well belongs to another name."""
-    from froster.data.check import Row, without_needless_segments
+def find_files(videos: "list[ListedVideo]", index: "VideoIndex") -> "tuple[list[LabeledVideo], list[str]]":
+    """The manifest's rows, and the names without a file, or whose only file also matches another name."""
+    from froster.data.check.entries import VideoEntry, labeled_videos
+    from froster.data.check.from_lists import drop_redundant_segments
     from froster.data.datasets import TIMED
-    from froster.data.manifests import LabelledVideo
 
-    rows = []
+    entries = []
     for video in videos:
-        # A list may be wrong about a class, then the video is in no folder of that name.
+        # If the list is wrong about the class, the video is not in a folder of that name.
         path = index.find(video.name, video.label) or index.find(video.name)
-        rows.append(Row(video.name, video.label, video.splits, video.start, video.end, path))
-    if all(row.end is None or TIMED.fullmatch(row.name) for row in rows):  # clips of Kinetics
-        rows = without_needless_segments(rows)
-    claims = Counter((row.path, row.start, row.end) for row in rows)
-    found, missing = list[LabelledVideo](), list[str]()
-    for row in rows:
-        sure = claims[row.path, row.start, row.end] == 1 or row.path == index.root / row.name
-        if row.path and sure:
-            found.append(LabelledVideo(row.path, row.label, row.splits, row.start, row.end))
-        else:
-            missing.append(row.name)
-    return found, missing
+        entries.append(VideoEntry(video.name, video.label, video.splits, video.start, video.end, path))
+    if all(entry.end is None or TIMED.fullmatch(entry.name) for entry in entries):  # Kinetics clips
+        entries = drop_redundant_segments(entries)
+    matches = Counter((entry.path, entry.start, entry.end) for entry in entries)
+
+    def is_certain(entry: VideoEntry) -> bool:
+        return matches[entry.path, entry.start, entry.end] == 1 or entry.path == index.root / entry.name
+
+    found = labeled_videos(entry for entry in entries if is_certain(entry))
+    return found, [entry.name for entry in entries if not entry.path or not is_certain(entry)]
 
 
-def check_folders(rows: "list[LabelledVideo]", source: Path) -> None:
-    """Class names of another list give themselves away by the folders of the videos.
+def check_folders(rows: "list[LabeledVideo]", source: Path) -> None:
+    """Detect class names that belong to another list, by the videos' folders.
 
-    Warns of videos in the folder of another class of the list; raises `FrosterError` where most of them are.
+    Warns of videos in the folder of another class of the list; raises `FrosterError` if this is most of them.
     """
     from froster.data.manifests import listed
     from froster.text.names import name_key
@@ -131,8 +128,8 @@ def check_folders(rows: "list[LabelledVideo]", source: Path) -> None:
     other = [row for row in rows if name_key(row.path.parent.name) in known - {name_key(row.label)}]
     pairs = Counter((row.path.parent.name, row.label) for row in other)
     which = listed(f"of {folder} as {label!r} ({number})" for (folder, label), number in pairs.items())
-    found = f"{len(other):,} of {len(rows):,} videos of {source} lie in the folder of another class, {which}"
+    found = f"{len(other):,} of {len(rows):,} videos of {source} are in the folder of another class, {which}"
     if len(other) > len(rows) / 2:
         raise FrosterError(f"{found}; give the class names of this list with --classes.")
     if other:
-        warnings.warn(f"{found}; the list or its class names are wrong there.", FrosterWarning, stacklevel=2)
+        warnings.warn(f"{found}; the list or its class names are wrong.", FrosterWarning, stacklevel=2)

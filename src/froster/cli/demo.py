@@ -27,7 +27,7 @@ SEED = 7_000_000  # of the videos shown: not among those trained or tested on
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for students, videos, the picture and the page.")] = Path("demo"),
 ) -> None:
-    """Fine-tune a small CLIP with and without FROSTER, compare, recognise; minutes, offline."""
+    """Fine-tune a small CLIP with and without FROSTER, compare, recognize; minutes, offline."""
     from rich.table import Table
 
     from froster.bench import puppets as bench

@@ -1,4 +1,4 @@
-"""`froster evaluate`: how often a model is right on labelled videos."""
+"""`froster evaluate`: how often a model is right on labeled videos."""
 
 import json
 from pathlib import Path

@@ -62,7 +62,7 @@ ViewsOption = Annotated[int | None, Option(min=1, help=f"{VIEWS} [default: the m
 FramesOption = Annotated[int | None, Option(min=1, help=f"{FRAMES} [default: the model's, or 8]")]
 SamplingOption = Annotated[SamplingName | None, Option(help=f"{SAMPLING} [default: the model's, or uniform]")]
 
-# Labelled videos.
+# Labeled videos.
 ManifestOption = Annotated[Path, Option(metavar="MANIFEST", help="CSV with the columns path and label.")]
 SplitOption = Annotated[str | None, Option(help="Only the rows with this word in the column split, such as test.")]
 BaseOption = Annotated[

@@ -73,7 +73,7 @@ def predict(
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Recognise the actions in videos, among any labels you give.
+    """Recognize the actions in videos, among any labels you give.
 
     Example: froster predict clip.mp4 --labels "juggling, brushing teeth, fencing"
     """
@@ -158,7 +158,7 @@ def predict(
                 messages.print(f"Similarity threshold {threshold:.3f}.")
             with progress_bar(screen, hide=len(sources) < 2) as bar:
                 results = recognizer.predict_many(sources, threshold=threshold)
-                for path, result in bar.track(results, len(sources), description="Recognising"):
+                for path, result in bar.track(results, len(sources), description="Recognizing"):
                     video = sources[Path(path)]
                     if isinstance(result, VideoError):
                         fail(video, VideoError(str(result).replace(path, video)))

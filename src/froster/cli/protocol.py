@@ -49,7 +49,7 @@ Compare = Annotated[
 ]
 Descriptions = Annotated[
     list[str] | None,
-    typer.Option(metavar="[NAME=]FILE", help="Descriptions of the classes, of all data sets or of NAME alone."),
+    typer.Option(metavar="[NAME=]FILE", help="Descriptions of the classes, of all datasets or of NAME alone."),
 ]
 Views = Annotated[int, typer.Option(min=1, help=VIEWS)]
 Frames = Annotated[int, typer.Option(min=1, help=FRAMES)]
@@ -83,7 +83,7 @@ def base_to_novel(
         list[Path] | None, typer.Option(help="A published list to train on instead, one a draw (repeat the option).")
     ] = None,
     classes: Annotated[Path | None, typer.Option(help="The class names of --train-list, where it has numbers.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base classes of a data set of your own: names or a file.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base classes of a dataset of your own: names or a file.")] = None,
     novel: Annotated[str | None, typer.Option(help="Its novel classes.")] = None,
     descriptions: Descriptions = None,
     templates: TemplatesOption = None,
@@ -98,7 +98,7 @@ def base_to_novel(
 ) -> None:
     """FROSTER's Table 1: train on a few clips of each base class, test on base and on novel classes.
 
-    The classes of the known data sets are halved as published; of your own, the frequent half is base. Stopped, the
+    The classes of the known datasets are halved as published; of your own, the frequent half is base. Stopped, the
     same command goes on.
 
     Example: froster protocol base-to-novel --dataset ucf-101 --shots 16 --draws 3
@@ -123,7 +123,7 @@ def base_to_novel(
     if (base is None) != (novel is None):
         raise FrosterError("--base and --novel go together.")
     if len(names) > 1 and (base is not None or train_list):
-        raise FrosterError("--base, --novel and --train-list are of one data set; name only one with --dataset.")
+        raise FrosterError("--base, --novel and --train-list are of one dataset; name only one with --dataset.")
     if (model or train_list) and (shots or draws):
         raise FrosterError(f"--shots and --draws have no meaning with --{'model' if model else 'train-list'}.")
     if model and train_list:
@@ -166,7 +166,7 @@ def cross_dataset(
     test: Annotated[str, typer.Option(help="ucf-101, hmdb-51, kinetics-600, or manifests' names; with commas.")],
     changes: Changes = None,
     train: Annotated[
-        str | None, typer.Option(help="The data set to train on (kinetics-400).", show_default=False)
+        str | None, typer.Option(help="The dataset to train on (kinetics-400).", show_default=False)
     ] = None,
     recipe: RecipeOption = None,
     model: ModelToTest = None,
@@ -187,7 +187,7 @@ def cross_dataset(
     compare: Compare = None,
     out: Annotated[Path, typer.Option(help="Folder for the run, scores and the report.")] = Path("runs/cross-dataset"),
 ) -> None:
-    """FROSTER's Table 2: train on one data set, test on the classes of others (EP1, EP2, EP3; draws of Kinetics-600).
+    """FROSTER's Table 2: train on one dataset, test on the classes of others (EP1, EP2, EP3; draws of Kinetics-600).
 
     Stopped, the same command goes on.
 
@@ -237,8 +237,8 @@ def cross_dataset(
 def trade_off(
     model: Annotated[str, typer.Argument(help="A fine-tuned student: a checkpoint or a run's folder.")],
     clip: Annotated[str, typer.Argument(help="The CLIP that it started from.")],
-    test: Annotated[str, typer.Option(help="Data sets that it was not trained on; with commas.")],
-    closed: Annotated[str, typer.Option(help="The data set that it was trained on.")] = "kinetics-400",
+    test: Annotated[str, typer.Option(help="Datasets that it was not trained on; with commas.")],
+    closed: Annotated[str, typer.Option(help="The dataset that it was trained on.")] = "kinetics-400",
     ratio: Annotated[list[float] | None, typer.Option(min=0, max=1, help="Shares of CLIP (repeat the option).")] = None,
     manifests: Manifests = Path("manifests"),
     descriptions: Descriptions = None,
@@ -288,7 +288,7 @@ def names_of(text: str) -> list[str]:
     """Names with commas, each once."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise FrosterError("Name at least one data set.")
+        raise FrosterError("Name at least one dataset.")
     return names
 
 
@@ -325,7 +325,7 @@ def pick_settings(
 
 
 class FilesByName:
-    """Files that options name: `NAME=FILE` for one data set, `FILE` for all.
+    """Files that options name: `NAME=FILE` for one dataset, `FILE` for all.
 
     Raises `FrosterError` for a name that is none of `names`, a file that does not exist, and, where `for_all` is False,
     for one without a name.
@@ -350,7 +350,7 @@ class FilesByName:
             if not name:
                 self.of_all.append(file)
             elif of is None:
-                raise FrosterError(f"{option} {entry!r}: {name!r} is none of the data sets here, {', '.join(names)}.")
+                raise FrosterError(f"{option} {entry!r}: {name!r} is none of the datasets here, {', '.join(names)}.")
             else:
                 self.of_one.setdefault(of, []).append(file)
 
@@ -370,7 +370,7 @@ def described(labels: "Labels", files: FilesByName, name: str) -> "Labels":
 
 
 def with_descriptions(source: "Trained", files: FilesByName, name: str) -> "Trained":
-    """The recipe trains with the descriptions that the data set is tested with."""
+    """The recipe trains with the descriptions that the dataset is tested with."""
     from dataclasses import replace
 
     changes = [f"data.descriptions={file}" for file in files.of(name)[-1:]]

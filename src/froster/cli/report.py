@@ -1,4 +1,4 @@
-"""`froster report`: a model on labelled videos as one HTML page."""
+"""`froster report`: a model on labeled videos as one HTML page."""
 
 from pathlib import Path
 from typing import Annotated

@@ -39,7 +39,7 @@ def serve(
     precision: PrecisionOption = Precision.auto,
     access_log: Annotated[bool, typer.Option(help="Write each request on standard error.")] = True,
 ) -> None:
-    """Serve a web page and a REST API that recognise actions; only to this machine unless told otherwise.
+    """Serve a web page and a REST API that recognize actions; only to this machine unless told otherwise.
 
     Example: froster serve --model vit-b-16
     """

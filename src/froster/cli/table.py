@@ -16,7 +16,7 @@ NARROWEST = 6  # a narrower one says nothing
 
 
 def ranked_table(prediction: "Prediction", top: int, width: int) -> Table:
-    """The best `top` labels of one video with percentages and bars, the prediction's own emphasised.
+    """The best `top` labels of one video with percentages and bars, the prediction's own emphasized.
 
     Labels come first: in a narrow terminal bars shrink, and go where there is no room.
     """

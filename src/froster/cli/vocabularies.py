@@ -8,7 +8,7 @@ from froster.cli.terminal import warn
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
-    from froster.data.manifests import LabelledVideo
+    from froster.data.manifests import LabeledVideo
     from froster.text.labels import Labels
 
 WHICH_ACTIONS = 'Say which actions to look for: either --labels "a, b, c" or --labels-file FILE.'
@@ -25,7 +25,7 @@ def check_one_way(labels: str | None, labels_file: str | None, base: str | None,
 
 
 def read_vocabularies(
-    videos: Sequence["LabelledVideo"],
+    videos: Sequence["LabeledVideo"],
     labels: str | None,
     labels_file: str | None,
     base: str | None,
@@ -65,7 +65,7 @@ def names_or_file(text: str, option: str) -> "Labels":
     return parse_labels(text)
 
 
-def tell_of_splits(videos: Sequence["LabelledVideo"], split: str | None, manifest: Path) -> None:
+def tell_of_splits(videos: Sequence["LabeledVideo"], split: str | None, manifest: Path) -> None:
     """Say that all rows of a manifest are used where it has several splits and none is chosen."""
     from froster.data.manifests import describe_splits
 

@@ -1,4 +1,4 @@
-"""The field's data sets, what was published of them, and the videos of one on a disk."""
+"""Facts about the common datasets, and an index that finds the videos of one on disk."""
 
 import os
 import re
@@ -16,16 +16,16 @@ from froster.files import is_dead_link
 from froster.text.names import name_key
 from froster.video.files import VIDEO_SUFFIXES
 
-TIMED = re.compile(r"(?P<id>.{11})_\d{6}_\d{6}")  # a Kinetics clip: YouTube's id, first and last second
+TIMED = re.compile(r"(?P<id>.{11})_\d{6}_\d{6}")  # a Kinetics clip: YouTube id, start and end second
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """What is known of a data set before looking at a disk.
+class Dataset:
+    """What is published about a dataset.
 
-    `title` is its name in the papers' tables; `train_split` and `test_split` are words of a manifest's column split.
-    `videos` and `split_videos` are the numbers published, where there are fixed ones. `list_files` matches the names of
-    its list files; `lists_are_a_folder`: they are read together. `example`: where such a list lies.
+    `title`: its name in the papers' tables; `train_split`, `test_split`: values of a manifest's column split;
+    `videos`, `split_videos`: published numbers, if fixed; `list_files`: pattern of the names of its list files;
+    `lists_are_a_folder`: they are read together; `example`: the usual path of a list.
     """
 
     name: str
@@ -40,15 +40,15 @@ class DataSet:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Its vocabulary; () where class names are whatever the folders say."""
+        """Its vocabulary; () if class names are those of the folders."""
         return read_vocabulary(self.name) if self.name in VOCABULARIES else ()
 
 
 KINETICS_LISTS = r"(?:.*[-_])?(?:train|val|validate|validation|test)\.csv"
-DATASETS: dict[str, DataSet] = {
-    of.name: of
-    for of in (
-        DataSet(
+DATASETS: dict[str, Dataset] = {
+    one.name: one
+    for one in (
+        Dataset(
             "ucf-101",
             "UCF-101",
             "train1",
@@ -59,18 +59,18 @@ DATASETS: dict[str, DataSet] = {
             True,
             "ucfTrainTestlist/trainlist01.txt",
         ),
-        DataSet(
+        Dataset(
             "hmdb-51",
             "HMDB-51",
             "train1",
             "test1",
-            6766,  # the paper names 6,849; the release that has the three splits holds fewer
+            6766,  # the paper says 6,849; the release with the three splits has fewer
             {f"{part}{number}": videos for number in (1, 2, 3) for part, videos in (("train", 3570), ("test", 1530))},
             r".+_test_split[123]\.txt",
             True,
             "testTrainMulti_7030_splits/brush_hair_test_split1.txt",
         ),
-        DataSet(
+        Dataset(
             "kinetics-400",
             "Kinetics-400",
             "train",
@@ -78,7 +78,7 @@ DATASETS: dict[str, DataSet] = {
             list_files=KINETICS_LISTS,
             example="annotations/train.csv",
         ),
-        DataSet(
+        Dataset(
             "kinetics-600",
             "Kinetics-600",
             "train",
@@ -86,7 +86,7 @@ DATASETS: dict[str, DataSet] = {
             list_files=KINETICS_LISTS,
             example="annotations/train.csv",
         ),
-        DataSet(
+        Dataset(
             "ssv2",
             "Something-Something V2",
             "train",
@@ -96,93 +96,94 @@ DATASETS: dict[str, DataSet] = {
             r"(?:.*[-_])?(?:(?:train|val|validation|test)\.json|test-answers\.csv)",
             example="labels/train.json",
         ),
-        DataSet("folder", "Folder", "train", "test"),
+        Dataset("folder", "Folder", "train", "test"),
     )
 }
 
 
-def find_dataset(name: str) -> DataSet:
-    """A data set by its name, spelled as people do: UCF101, k400, something-something-v2.
+def find_dataset(name: str) -> Dataset:
+    """A dataset by name, in any common spelling: UCF101, k400, something-something-v2.
 
-    Raises `FrosterError` for an unknown name; it names the nearest.
+    Raises `FrosterError` for an unknown name, with the closest known one.
     """
     spellings = {name_key(known): known for known in DATASETS} | VOCABULARY_SPELLINGS
     spellings |= {"somethingsomethingv2": "ssv2", "sthv2": "ssv2"}
     known = spellings.get(name_key(name), name)
     if known not in DATASETS:
-        raise FrosterError(f"There is no data set {name!r}; {did_you_mean(name, DATASETS)}")
+        raise FrosterError(f"There is no dataset {name!r}; {did_you_mean(name, DATASETS)}")
     return DATASETS[known]
 
 
 class VideoIndex:
-    """The video files under a folder, found by what a list calls them.
+    """The video files under a folder, found by their names in a list.
 
-    The folder is walked once; links are followed, hidden files and folders are not seen. `paths`: the files' paths
-    relative to the root, with slashes, in alphabetical order. `closed`: likewise, what one has no permission to look
-    into, with a warning for each; `dead_links`: links, named as videos, to files that are not there, likewise.
+    The folder is walked once; links are followed, hidden files and folders are ignored. `paths`: the files' paths
+    relative to the root, with slashes, sorted. `unreadable_folders` (no permission) and `dead_links` (links to missing
+    videos) are relative paths too; there is a warning for each.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self.closed = list[str]()
+        self.unreadable_folders = list[str]()
         self.dead_links = list[str]()
-        self.paths = sorted(video_files(self.root, self.closed.append, self.dead_links.append))
+        self.paths = sorted(video_files(self.root, self.unreadable_folders.append, self.dead_links.append))
         for link in self.dead_links:
             warnings.warn(
-                f"{self.root / link} is a link to a file that is not there; it is left out.",
+                f"{self.root / link} is a link to a missing file; it is skipped.",
                 FrosterWarning,
                 stacklevel=2,
             )
-        for folder in self.closed:
+        for folder in self.unreadable_folders:
             warnings.warn(
-                f"There is no permission to look into {self.root / folder}; what it holds is left out.",
+                f"No permission to read {self.root / folder}; its videos are skipped.",
                 FrosterWarning,
                 stacklevel=2,
             )
-        self.places = defaultdict[str, list[str]](list)  # by the file's name without suffix
+        self.by_stem = defaultdict[str, list[str]](list)
         for path in self.paths:
-            self.places[without_suffix(path.rpartition("/")[2])].append(path)
-        self.folders = {part for path in self.paths for part in squeezed_folders(path.rpartition("/")[0])}
+            self.by_stem[stem_of(path)].append(path)
+        self.folders = {part for path in self.paths for part in folder_keys(path.rpartition("/")[0])}
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def find(self, name: str, label: str = "") -> Path | None:
-        """The file that a list calls `name`, its class `label`; None where there is none, or nothing says which.
+        """The file with the name `name` and class `label` in a list; None if there is none or the match is ambiguous.
 
-        By relative path, else by as many of its last parts as agree, else by the bare name, whatever the suffix. Case
-        and separators of folders do not count. A Kinetics clip `ID_000055_000065` may be `ID`, the whole film.
+        Matched by relative path, else by the longest common end of the paths, else by file name, ignoring the suffix
+        and the case and separators of folders. A Kinetics clip `ID_000055_000065` also matches `ID`, the full video.
         """
         folder, _, file = name.replace("\\", "/").rpartition("/")
-        stem = without_suffix(file)
+        stem = stem_of(file)
         timed = TIMED.fullmatch(stem)
-        places = self.places.get(stem) or (self.places.get(timed["id"]) if timed else None)
-        if not places:
+        candidates = self.by_stem.get(stem) or (self.by_stem.get(timed["id"]) if timed else None)
+        if not candidates:
             return None
-        wanted, home = squeezed_folders(folder), name_key(label)
+        wanted, class_key = folder_keys(folder), name_key(label)
 
-        def nearness(place: str) -> tuple[bool, bool, int, int, bool]:
-            above, _, here = place.rpartition("/")
-            folders = squeezed_folders(above)
-            last_parts = sum(1 for _ in takewhile(eq_pair, zip(reversed(wanted), reversed(folders), strict=False)))
-            # CVDF hands out mended copies of broken Kinetics clips in a folder `replacement`.
-            mended = any(part.startswith("replacement") for part in folders)
-            return place == name, mended, last_parts, len({home, *wanted} & set(folders)), here == file
+        def closeness(path: str) -> tuple[bool, bool, int, int, bool]:
+            parent, _, file_name = path.rpartition("/")
+            folders = folder_keys(parent)
+            pairs = zip(reversed(wanted), reversed(folders), strict=False)
+            common_end = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            # CVDF publishes replacements for corrupted Kinetics clips in a folder `replacement`.
+            replaced = any(part.startswith("replacement") for part in folders)
+            return path == name, replaced, common_end, len({class_key, *wanted} & set(folders)), file_name == file
 
-        best = max(places, key=nearness)
-        _, mended, _, related, _ = nearness(best)
-        if not (related or mended or timed):
-            # Short names (`7.mp4`) are in every class folder: a stranger's must not stand in for a missing one.
-            has_home = not self.folders.isdisjoint({home, *wanted[-1:]})
-            if has_home or len({(self.root / place).stat().st_size for place in places}) > 1:
+        best = max(candidates, key=closeness)
+        _, replaced, _, common_folders, _ = closeness(best)
+        if not (common_folders or replaced or timed):
+            # Short names (`7.mp4`) exist in every class folder: one of another class must not replace a missing file.
+            class_folder_exists = not self.folders.isdisjoint({class_key, *wanted[-1:]})
+            if class_folder_exists or len({(self.root / path).stat().st_size for path in candidates}) > 1:
                 return None
         return self.root / best
 
 
-def video_files(root: Path, closed: Callable[[str], None], dead_link: Callable[[str], None]) -> Iterator[str]:
-    """Paths of the video files under a folder, relative to it; a folder reached twice, by links, is walked once.
+def video_files(root: Path, on_unreadable: Callable[[str], None], on_dead_link: Callable[[str], None]) -> Iterator[str]:
+    """Relative paths of the video files under a folder; a folder that links reach twice is walked once.
 
-    `closed` is told, likewise, what there is no permission for, `dead_link` which links lead nowhere.
+    `on_unreadable` is called with paths without read permission, `on_dead_link` with links to missing files.
     """
     folders, walked = [""], {folder_identity(root.stat())}
     while folders:
@@ -191,7 +192,7 @@ def video_files(root: Path, closed: Callable[[str], None], dead_link: Callable[[
             with os.scandir(root / folder) as entries:
                 inner = sorted(entries, key=lambda entry: entry.name, reverse=True)
         except PermissionError:
-            closed(folder.rstrip("/"))
+            on_unreadable(folder.rstrip("/"))
             continue
         for entry in inner:
             if entry.name.startswith("."):
@@ -205,28 +206,26 @@ def video_files(root: Path, closed: Callable[[str], None], dead_link: Callable[[
                 elif has_video_suffix(entry.name) and entry.is_file():
                     yield f"{folder}{entry.name}"
                 elif has_video_suffix(entry.name) and is_dead_link(entry):
-                    dead_link(f"{folder}{entry.name}")
-            except PermissionError:  # a folder that can be listed only, or a link into one that is closed
-                closed(f"{folder}{entry.name}")
+                    on_dead_link(f"{folder}{entry.name}")
+            except PermissionError:  # a folder without search permission, or a link into one
+                on_unreadable(f"{folder}{entry.name}")
 
 
 def folder_identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def eq_pair(pair: tuple[str, str]) -> bool:
-    return pair[0] == pair[1]
-
-
 def has_video_suffix(name: str) -> bool:
     return f".{name.rpartition('.')[2].lower()}" in VIDEO_SUFFIXES
 
 
-def without_suffix(name: str) -> str:
+def stem_of(path: str) -> str:
+    """The file name without a video suffix; other dots are part of the name."""
+    name = path.rpartition("/")[2]
     return name.rpartition(".")[0] if has_video_suffix(name) else name
 
 
 @cache
-def squeezed_folders(folder: str) -> Sequence[str]:
-    """The parts of a path of folders, without case and separators."""
+def folder_keys(folder: str) -> Sequence[str]:
+    """The `name_key` of each folder in a path."""
     return tuple(name_key(part) for part in folder.split("/") if part not in ("", ".", ".."))

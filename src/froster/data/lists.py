@@ -67,7 +67,7 @@ class ListedVideo:
 
 
 def read_list(path: str | Path, classes: str | Path | None = None) -> list[ListedVideo]:
-    """Read a list of videos; its format is recognised.
+    """Read a list of videos; its format is recognized.
 
     Text `path label` (ViFi-CLIP, MMAction2, SlowFast), `path frames label` (MMAction2's folders of frames) or
     `path,label` (FROSTER), whose labels are numbers of the file `classes`, see `read_classes`; CSV of Kinetics; JSON of
@@ -329,7 +329,7 @@ def read_records(
     name_column, label_column = column_of((*NAME_COLUMNS, *ID_COLUMNS)), column_of(LABEL_COLUMNS)
     start_column, end_column = column_of(START_COLUMNS), column_of(END_COLUMNS)
     cut = name_column in ID_COLUMNS and bool(start_column and end_column)
-    unlabelled = not any(record.get(label_column) for _, record in records)
+    unlabeled = not any(record.get(label_column) for _, record in records)
     videos = []
     for line, record in records:
         name, label = record.get(name_column, ""), record.get(label_column, "")
@@ -345,7 +345,7 @@ def read_records(
             splits = split_of_path(path, name)
         if not name:
             problems["no name"].append(str(line))
-        if not label and (own or not (unlabelled or "test" in splits)):
+        if not label and (own or not (unlabeled or "test" in splits)):
             problems["no label"].append(str(line))
         if cut and (start is None or end is None):
             problems["no start and end"].append(str(line))

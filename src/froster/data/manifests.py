@@ -37,7 +37,7 @@ Problems = defaultdict[str, list[str]]  # what is wrong -> the lines where it is
 
 
 @dataclass(frozen=True)
-class LabelledVideo:
+class LabeledVideo:
     """One row of a manifest: a video, or the part of it from `start` to `end` seconds, and its class.
 
     `splits`: the words of the column split, such as `("train1", "test2", "train3")`. Without `start` the part begins
@@ -51,7 +51,7 @@ class LabelledVideo:
     end: float | None = None
 
 
-def read_manifest(path: str | Path, split: str | None = None) -> list[LabelledVideo]:
+def read_manifest(path: str | Path, split: str | None = None) -> list[LabeledVideo]:
     """Read a CSV file whose header has the columns path and label, and may have split, start and end (seconds).
 
     UTF-8, or UTF-16 with a byte order mark; columns separated by commas, semicolons or tabs. Spaces around a value do
@@ -77,7 +77,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabelledVi
         note_excess(row, line, problems)
         segment = read_segment(row.get("start", ""), row.get("end", ""), str(line), problems)
         videos.append(
-            LabelledVideo(
+            LabeledVideo(
                 path.parent / read_cell(row["path"]),
                 read_cell(row["label"]),
                 tuple(read_cell(row.get("split", "")).split()),
@@ -194,7 +194,7 @@ def raise_problems(problems: Problems, source: str, units: tuple[str, str] = LIN
         raise FrosterError(f"{source} has invalid rows: {'; '.join(described)}.")
 
 
-def videos_of_split(videos: Sequence[LabelledVideo], split: str, source: str) -> list[LabelledVideo]:
+def videos_of_split(videos: Sequence[LabeledVideo], split: str, source: str) -> list[LabeledVideo]:
     chosen = [video for video in videos if split in video.splits]
     if not chosen:
         splits = dict.fromkeys(word for video in videos for word in video.splits)
@@ -203,7 +203,7 @@ def videos_of_split(videos: Sequence[LabelledVideo], split: str, source: str) ->
     return chosen
 
 
-def describe_splits(videos: Sequence[LabelledVideo]) -> str | None:
+def describe_splits(videos: Sequence[LabeledVideo]) -> str | None:
     """How many rows have each split, such as "52 train, 13 test"; None where all rows have one in common, or none has.
 
     In such a manifest it matters which rows are used.
@@ -214,7 +214,7 @@ def describe_splits(videos: Sequence[LabelledVideo]) -> str | None:
     return listed(f"{count} {split}" for split, count in counts.most_common())
 
 
-def write_manifest(path: Path, videos: Iterable[LabelledVideo]) -> None:
+def write_manifest(path: Path, videos: Iterable[LabeledVideo]) -> None:
     """Write a manifest, whole or not at all; a column that may be missing is written where some row has a value.
 
     Paths under the manifest's folder are written relative to it, others in full; `read_manifest` finds both.
@@ -230,7 +230,7 @@ def write_manifest(path: Path, videos: Iterable[LabelledVideo]) -> None:
         temporary.write_text(table.getvalue(), encoding="utf-8", newline="\n")
 
 
-def cells(video: LabelledVideo, folder: Path) -> dict[str, str]:
+def cells(video: LabeledVideo, folder: Path) -> dict[str, str]:
     path = video.path.absolute()
     start, end = ("" if second is None else repr(second).removesuffix(".0") for second in (video.start, video.end))
     return {
@@ -242,7 +242,7 @@ def cells(video: LabelledVideo, folder: Path) -> dict[str, str]:
     }
 
 
-def class_indices(videos: Sequence[LabelledVideo], names: Sequence[str], manifest: Path) -> list[int]:
+def class_indices(videos: Sequence[LabeledVideo], names: Sequence[str], manifest: Path) -> list[int]:
     """The place of each video's label among the class names.
 
     A label that is no class is read as the only one that differs from it in case, spaces or punctuation alone, with a

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from froster.data.manifests import LabelledVideo, listed
+from froster.data.manifests import LabeledVideo, listed
 from froster.errors import FrosterError, FrosterWarning
 
 HEAD = 1 << 16  # bytes of a file that are hashed
@@ -37,7 +37,7 @@ class TrainedVideos:
     segments: dict[bytes, tuple[Segment, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, videos: Sequence[LabelledVideo], manifest: str | Path) -> "TrainedVideos":
+    def of(cls, videos: Sequence[LabeledVideo], manifest: str | Path) -> "TrainedVideos":
         """Reads the first bytes of each video; one that cannot be read is left out, as training leaves it out."""
         files, segments = set[bytes](), defaultdict[bytes, set[Segment]](set)
         for video, digest in zip(videos, file_digests(videos), strict=True):
@@ -60,7 +60,7 @@ class TrainedVideos:
             },
         )
 
-    def among(self, videos: Sequence[LabelledVideo]) -> list[bool]:
+    def among(self, videos: Sequence[LabeledVideo]) -> list[bool]:
         """For each video, whether it, or some of its frames, was trained on."""
         return [
             digest is not None and self.holds(digest, segment_of(video))
@@ -108,11 +108,11 @@ class TrainedVideos:
         return len(self.files) + sum(map(len, self.segments.values())) <= MOST_FILES
 
 
-def is_whole(video: LabelledVideo) -> bool:
+def is_whole(video: LabeledVideo) -> bool:
     return not video.start and video.end is None
 
 
-def segment_of(video: LabelledVideo) -> Segment:
+def segment_of(video: LabeledVideo) -> Segment:
     return video.start or 0.0, math.inf if video.end is None else video.end
 
 
@@ -134,7 +134,7 @@ def read_segment(pair: Any) -> Segment:
     return float(start), float(end)
 
 
-def file_digests(videos: Sequence[LabelledVideo]) -> list[bytes | None]:
+def file_digests(videos: Sequence[LabeledVideo]) -> list[bytes | None]:
     """`file_digest` of each video, None where it cannot be read; several files are read at a time, each only once."""
     paths = list(dict.fromkeys(video.path for video in videos))
     with ThreadPoolExecutor(READERS) as pool:
@@ -161,7 +161,7 @@ def file_digest(path: Path) -> bytes | None:
 
 
 def warn_of_trained_videos(
-    trained: TrainedVideos | None, videos: Sequence[LabelledVideo], manifest: str | Path
+    trained: TrainedVideos | None, videos: Sequence[LabeledVideo], manifest: str | Path
 ) -> dict[str, Any] | None:
     """Warn where some of the tested videos were trained on; says how many, for a report.
 
@@ -175,7 +175,7 @@ def warn_of_trained_videos(
     return {"videos": sum(found), "share": sum(found) / len(found), "manifests": list(trained.manifests)}
 
 
-def note_trained_videos(trained: TrainedVideos | None, videos: Sequence[LabelledVideo], title: str) -> list[str]:
+def note_trained_videos(trained: TrainedVideos | None, videos: Sequence[LabeledVideo], title: str) -> list[str]:
     """`warn_of_trained_videos` as a note of a protocol's report, none where no video was trained on.
 
     Raises `FrosterError` where all were: such a number is none of the papers' tables.
@@ -187,7 +187,7 @@ def note_trained_videos(trained: TrainedVideos | None, videos: Sequence[Labelled
     return [note]
 
 
-def refuse_trained_videos(trained: TrainedVideos, videos: Sequence[LabelledVideo], title: str) -> list[bool]:
+def refuse_trained_videos(trained: TrainedVideos, videos: Sequence[LabeledVideo], title: str) -> list[bool]:
     """`TrainedVideos.among`; raises `FrosterError` where all videos were trained on."""
     found = trained.among(videos)
     if all(found):
@@ -195,7 +195,7 @@ def refuse_trained_videos(trained: TrainedVideos, videos: Sequence[LabelledVideo
     return found
 
 
-def describe(found: Sequence[bool], trained: TrainedVideos, videos: Sequence[LabelledVideo], where: str) -> str:
+def describe(found: Sequence[bool], trained: TrainedVideos, videos: Sequence[LabeledVideo], where: str) -> str:
     """How many of the tested videos were trained on, what that means, and what to test instead."""
     count, every = sum(found), all(found)
     unseen = dict.fromkeys(split for video in videos for split in video.splits)

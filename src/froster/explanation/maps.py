@@ -6,7 +6,7 @@ attends to which; nothing here knows any student. With A the attention weights o
 I the residual path, relevance r goes through it as
 
     attention   r A, in the last layer alone in which class tokens attend to patches
-    rollout     r (A + I) / 2, its rows normalised                            (Abnar and Zuidema, ACL 2020)
+    rollout     r (A + I) / 2, its rows normalized                            (Abnar and Zuidema, ACL 2020)
     gradient    r + r Ā, Ā the mean over the heads of the positive part of gradient * A    (Chefer et al., ICCV 2021)
 """
 
@@ -34,7 +34,7 @@ def explain(
     classes: Tensor | None = None,
     target: int | None = None,
 ) -> NDArray[np.float32]:
-    """Where the model looks in a clip: frames `(T, 3, H, W)`, CLIP-normalised -> maps `(T, h, w)`, one value a patch.
+    """Where the model looks in a clip: frames `(T, 3, H, W)`, CLIP-normalized -> maps `(T, h, w)`, one value a patch.
 
     The largest value of the clip is 1, unless all are 0. `kind`: `"attention"` of the last layer's class tokens,
     attention `"rollout"` through all layers, or relevance by `"gradient"` for one label: `classes` is the class matrix
@@ -120,8 +120,8 @@ def rollout(steps: Sequence[Step], relevance: Tensor) -> Tensor:
         row_sums = torch.einsum("bnm,bm->bn", weights, (step.keys != PAD_TOKEN).to(weights.dtype))
         queried = step.queries[step.queries != PAD_TOKEN]
         # Half the residual path, half the attention, both over their sum, which is 1 where no weight falls on nothing.
-        normaliser = torch.ones_like(state).index_put((queried,), 1 + row_sums[step.queries != PAD_TOKEN])
-        state = state / normaliser
+        normalizer = torch.ones_like(state).index_put((queried,), 1 + row_sums[step.queries != PAD_TOKEN])
+        state = state / normalizer
         state = state + propagate_relevance(step, weights, state)
     return state[: len(relevance)]
 

@@ -13,12 +13,12 @@ from froster.extras import extra
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
-LEAST, MOST = 0.5, 0.8  # opacity of the colours, where the map is 0 and where it is 1
+LEAST, MOST = 0.5, 0.8  # opacity of the colors, where the map is 0 and where it is 1
 
 
 @cache
 def color_map() -> "Colormap":
-    """Even steps to the eye, also in grey and without seeing red and green."""
+    """Even steps to the eye, also in gray and without seeing red and green."""
     with extra("cli", "Drawing heat maps"):
         from matplotlib import colormaps
 
@@ -28,7 +28,7 @@ def color_map() -> "Colormap":
 def overlay(pictures: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Heat maps `(T, h, w)` over pictures `(T, H, W, 3)` uint8 RGB: as many pictures again.
 
-    The colours go from the clip's smallest value, dark, to its largest, bright; between the patches they are smooth.
+    The colors go from the clip's smallest value, dark, to its largest, bright; between the patches they are smooth.
     """
     height, width = pictures.shape[1:3]
     low, high = float(maps.min()), float(maps.max())
@@ -39,7 +39,7 @@ def overlay(pictures: NDArray[np.uint8], maps: NDArray[np.float32]) -> NDArray[n
     out = np.empty_like(pictures)
     for frame, value, picture in zip(out, values, pictures, strict=True):  # one at a time: videos may be large
         opacity = (LEAST + (MOST - LEAST) * value)[..., None]
-        # The picture in grey, so that every colour is the map's.
-        grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)
-        frame[:] = np.rint((1 - opacity) * grey[..., None] + opacity * 255 * colors(value)[..., :3])
+        # The picture in gray, so that every color is the map's.
+        gray = picture @ np.array([0.299, 0.587, 0.114], np.float32)
+        frame[:] = np.rint((1 - opacity) * gray[..., None] + opacity * 255 * colors(value)[..., :3])
     return out

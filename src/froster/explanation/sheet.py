@@ -25,7 +25,7 @@ KINDS = {
     "rollout": "attention followed through all layers",
     "gradient": "what speaks for the label: attention weighted by gradient",
 }
-INK, GREY, PAPER = (34, 34, 34), (118, 118, 118), (255, 255, 255)
+INK, GRAY, PAPER = (34, 34, 34), (118, 118, 118), (255, 255, 255)
 GIF_WIDTH = 960  # pixels at most
 
 
@@ -58,19 +58,19 @@ def draw_sheet(explanation: Explanation) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     legend = draw_legend(sheet, width - margin, round(14 * unit), unit)
     put_text(draw, (margin, round(12 * unit)), explanation.label, 15 * unit, True, legend - 2 * margin)
-    put_text(draw, (margin, round(33 * unit)), KINDS[explanation.kind], 9 * unit, False, names + side * 4, GREY)
+    put_text(draw, (margin, round(33 * unit)), KINDS[explanation.kind], 9 * unit, False, names + side * 4, GRAY)
     rows = [("video", "", clip.frames)]
     rows += [(look.model, look.score, overlay(clip.frames, look.maps)) for look in looks]
     for row, (name, score, pictures) in enumerate(rows):
         top = head + row * (side + gap)
         put_text(draw, (margin, top + round(62 * unit)), name, 11 * unit, True, names - margin // 2)
-        put_text(draw, (margin, top + round(79 * unit)), score, 11 * unit, False, names - margin // 2, GREY)
+        put_text(draw, (margin, top + round(79 * unit)), score, 11 * unit, False, names - margin // 2, GRAY)
         for column, picture in enumerate(pictures):
             left = margin + names + column * (side + gap)
             sheet.paste(Image.fromarray(picture), (left, top))
             if row == 0:
                 time = f"{clip.times[column]:.1f} s"
-                put_text(draw, (left, top - round(13 * unit)), time, 8 * unit, False, side, GREY)
+                put_text(draw, (left, top - round(13 * unit)), time, 8 * unit, False, side, GRAY)
     return sheet
 
 
@@ -89,7 +89,7 @@ def draw_film(explanation: Explanation) -> Iterator[Image.Image]:
     for place, (name, score) in enumerate([("video", ""), *((look.model, look.score) for look in explanation.looks)]):
         left = margin + place * (side + gap)
         put_text(draw, (left, round(29 * unit)), name, 9.5 * unit, True, side)
-        put_text(draw, (left, round(43 * unit)), score, 9.5 * unit, False, side, GREY)
+        put_text(draw, (left, round(43 * unit)), score, 9.5 * unit, False, side, GRAY)
     for pictures in zip(*panels, strict=True):
         frame = ground.copy()
         for place, picture in enumerate(pictures):
@@ -112,16 +112,16 @@ def write_gif(path: Path, film: NDArray[np.uint8], rate: int) -> None:
 
 
 def draw_legend(sheet: Image.Image, right: int, top: int, unit: float) -> int:
-    """The colours from little to much, ending at `right`; returns where the legend begins."""
+    """The colors from little to much, ending at `right`; returns where the legend begins."""
     draw = ImageDraw.Draw(sheet)
     width, height = round(90 * unit), round(8 * unit)
     much, little = (text_length(word, font_files(word, False), 8 * unit) for word in ("much", "little"))
     bar = right - round(much + 5 * unit) - width
-    colours = np.rint(255 * color_map()(np.linspace(0, 1, width))[:, :3]).astype(np.uint8)
-    sheet.paste(Image.fromarray(np.repeat(colours[None], height, axis=0)), (bar, top))
+    colors = np.rint(255 * color_map()(np.linspace(0, 1, width))[:, :3]).astype(np.uint8)
+    sheet.paste(Image.fromarray(np.repeat(colors[None], height, axis=0)), (bar, top))
     begin = bar - round(little + 5 * unit)
-    put_text(draw, (begin, top - round(unit)), "little", 8 * unit, False, right, GREY)
-    put_text(draw, (bar + width + round(5 * unit), top - round(unit)), "much", 8 * unit, False, right, GREY)
+    put_text(draw, (begin, top - round(unit)), "little", 8 * unit, False, right, GRAY)
+    put_text(draw, (bar + width + round(5 * unit), top - round(unit)), "much", 8 * unit, False, right, GRAY)
     return begin
 
 
@@ -132,7 +132,7 @@ def put_text(
     size: float,
     bold: bool,
     room: float,
-    colour: tuple[int, int, int] = INK,
+    color: tuple[int, int, int] = INK,
 ) -> None:
     """Write one line from its upper left corner, shortened to the room in pixels."""
     files = font_files(text, bold)
@@ -142,7 +142,7 @@ def put_text(
         text = f"{text.rstrip()}…"
     left, baseline = float(place[0]), place[1] + font(files[0], size).getmetrics()[0]
     for stretch, file in stretches(text, files):
-        draw.text((left, baseline), stretch, fill=colour, font=font(file, size), anchor="ls")
+        draw.text((left, baseline), stretch, fill=color, font=font(file, size), anchor="ls")
         left += font(file, size).getlength(stretch)
 
 

@@ -31,7 +31,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Frames as the models see them, the centre, at the video's own resolution within limits."""
+    """Frames as the models see them, the center, at the video's own resolution within limits."""
 
     frames: NDArray[np.uint8]  # (N, S, S, 3) RGB
     times: NDArray[np.float64]  # (N,) seconds
@@ -98,7 +98,7 @@ def chosen_frames(timeline: Timeline, frames: int) -> NDArray[np.int64]:
 
 
 def crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The centre of `(H, W, 3)`, a square of the short side, which is where the models look."""
+    """The center of `(H, W, 3)`, a square of the short side, which is where the models look."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = round((height - side) / 2), round((width - side) / 2)

@@ -11,7 +11,7 @@ from froster.students import VideoStudent
 
 @dataclass
 class ClipBatch:
-    """Labelled clips that go through the networks together.
+    """Labeled clips that go through the networks together.
 
     `frames`: `(B, T, 3, S, S)` uint8. `targets`: class indices `(B,)` int64. `teacher_embeddings`: the teacher's frame
     embeddings of them, `(B, T, D)` float32, L2-normalized, cached when a loss first needs them.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from froster.data.manifests import LabelledVideo, hint, listed
+from froster.data.manifests import LabeledVideo, hint, listed
 from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import canonical_names, read_vocabulary
 from froster.errors import FrosterError
@@ -19,7 +19,7 @@ from froster.text.labels import Labels
 
 @dataclass(frozen=True)
 class Halves:
-    """The classes of a data set that are trained, and those that are not; with descriptions ("" for none)."""
+    """The classes of a dataset that are trained, and those that are not; with descriptions ("" for none)."""
 
     base: Labels
     novel: Labels
@@ -33,12 +33,12 @@ class Halves:
 class TrainingLists:
     """What each draw is trained on, and what there is to say about it."""
 
-    draws: list[list[LabelledVideo]]
+    draws: list[list[LabeledVideo]]
     notes: list[str] = field(default_factory=list)
 
 
 def halves_of(data: ProtocolData) -> Halves:
-    """The published halves; of a data set of one's own the classes with more training clips are base."""
+    """The published halves; of a dataset of one's own the classes with more training clips are base."""
     if has_halves(data.name):
         base, novel = read_vocabulary(f"{data.name}-base"), read_vocabulary(f"{data.name}-novel")
     else:
@@ -89,8 +89,8 @@ def published_lists(
         lists.notes.append(f"Trained on {len(published.videos)} clips of {path}.")
         if missing := published.missing:
             lists.notes.append(f"{len(missing)} clips of {path} are missing: {listed(missing)}.")
-        if relabelled := published.relabelled:
-            lists.notes.append(f"{len(relabelled)} clips of {path} have their own class, not the list's.")
+        if relabeled := published.relabeled:
+            lists.notes.append(f"{len(relabeled)} clips of {path} have their own class, not the list's.")
     return lists
 
 
@@ -136,7 +136,7 @@ def base_to_novel(
 
 
 def named_halves(base: Labels, novel: Labels, data: ProtocolData) -> Halves:
-    """Halves of one's own, in the spelling of the data set."""
+    """Halves of one's own, in the spelling of the dataset."""
     there = sorted({video.label for video in data.videos})
     base, novel = (dict(zip(canonical_names(labels, there), labels.values(), strict=True)) for labels in (base, novel))
     for name in (*base, *novel):

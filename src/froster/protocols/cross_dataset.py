@@ -1,4 +1,4 @@
-"""Cross-dataset (FROSTER Table 2): trained on one data set, tested on the classes of others.
+"""Cross-dataset (FROSTER Table 2): trained on one dataset, tested on the classes of others.
 
 EP1: half of the classes, ten draws; EP2: all classes, all videos; EP3: all classes, each official test split. Of
 Kinetics-600: three draws of 160 classes that Kinetics-400 lacks.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from froster.data.manifests import LabelledVideo, listed
+from froster.data.manifests import LabeledVideo, listed
 from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import DRAWS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
@@ -31,7 +31,7 @@ def load_test_data(name: str, manifests: Path) -> ProtocolData:
     lists = [manifests / f"kinetics-600-draw-{draw}.csv" for draw in range(1, DRAWS + 1)]
     if name != "kinetics-600" or not any(path.exists() for path in lists):
         return load_data(name, manifests)
-    videos: dict[tuple[Path, float | None], LabelledVideo] = {}
+    videos: dict[tuple[Path, float | None], LabeledVideo] = {}
     for draw, path in enumerate(lists, start=1):
         for video in load_data("kinetics-600", manifests, path).videos:
             before = videos[key].splits if (key := (video.path, video.start)) in videos else ()
@@ -60,7 +60,7 @@ def parts_of(data: ProtocolData, halves: Sequence[tuple[str, ...]] = ()) -> dict
 
 
 def read_half(path: Path, data: ProtocolData) -> tuple[str, ...]:
-    """A published draw of EP1 from a labels file. Raises `FrosterError` for a class that the data set lacks."""
+    """A published draw of EP1 from a labels file. Raises `FrosterError` for a class that the dataset lacks."""
     names = classes_of(data)
     half = canonical_names(read_labels(path), names)
     if unknown := [name for name in half if name not in names]:
@@ -69,7 +69,7 @@ def read_half(path: Path, data: ProtocolData) -> tuple[str, ...]:
 
 
 def classes_of(data: ProtocolData) -> tuple[str, ...]:
-    """The vocabulary of the data set, or the labels of its videos."""
+    """The vocabulary of the dataset, or the labels of its videos."""
     if data.name in VOCABULARIES:
         return read_vocabulary(data.name)
     return tuple(sorted({video.label for video in data.videos}))
@@ -84,7 +84,7 @@ def measure(
     watch: Watch = unwatched,
     halves: Sequence[tuple[str, ...]] = (),
 ) -> Measured:
-    """All numbers of one data set; every video is scored once. Raises `FrosterError` where it has no video to test."""
+    """All numbers of one dataset; every video is scored once. Raises `FrosterError` where it has no video to test."""
     columns = parts_of(data, halves)
     parts = [part for of_column in columns.values() for part in of_column]
     names = {name: None for part in parts for name in part.classes}

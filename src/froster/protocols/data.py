@@ -1,4 +1,4 @@
-"""The data sets of a protocol, as `froster data check` lists them."""
+"""The datasets of a protocol, as `froster data check` lists them."""
 
 import itertools
 from collections import defaultdict
@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from froster.data.datasets import DATASETS, find_dataset
 from froster.data.lists import read_list
-from froster.data.manifests import LabelledVideo, class_indices, listed, read_manifest
+from froster.data.manifests import LabeledVideo, class_indices, listed, read_manifest
 from froster.data.vocabularies import PARTS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
 from froster.text.names import name_key
@@ -18,16 +18,16 @@ FAULTS = 0.1  # of a list's labels
 
 @dataclass(frozen=True)
 class ProtocolData:
-    """A data set: its name here and in tables, its videos, and the splits to train and test on."""
+    """A dataset: its name here and in tables, its videos, and the splits to train and test on."""
 
     name: str
     title: str
-    videos: list[LabelledVideo]
+    videos: list[LabeledVideo]
     train_split: str
     test_split: str
     manifest: Path
 
-    def split(self, name: str) -> list[LabelledVideo]:
+    def split(self, name: str) -> list[LabeledVideo]:
         """The videos of a split. Raises `FrosterError` that names the splits there are."""
         chosen = [video for video in self.videos if name in video.splits]
         if not chosen:
@@ -40,7 +40,7 @@ class ProtocolData:
 
 
 def load_data(name: str, manifests: Path, manifest: Path | None = None) -> ProtocolData:
-    """The data set `name` from `manifests/NAME.csv`, or another file; labels in the spelling of its vocabulary.
+    """The dataset `name` from `manifests/NAME.csv`, or another file; labels in the spelling of its vocabulary.
 
     Raises `FrosterError` when there is no manifest, or a video has a class that the vocabulary lacks.
     """
@@ -74,21 +74,21 @@ def has_halves(name: str) -> bool:
 
 @dataclass(frozen=True)
 class PublishedList:
-    """The videos of a list that are there, with the data set's labels; `missing` names, and those `relabelled`."""
+    """The videos of a list that are there, with the dataset's labels; `missing` names, and those `relabeled`."""
 
-    videos: list[LabelledVideo]
+    videos: list[LabeledVideo]
     missing: list[str]
-    relabelled: list[str]
+    relabeled: list[str]
 
 
 def read_training_list(path: Path, classes: Path | None, data: ProtocolData) -> PublishedList:
-    """The data set's videos that a published list names, matched by file name whatever the suffix.
+    """The dataset's videos that a published list names, matched by file name whatever the suffix.
 
     ViFi-CLIP's and FROSTER's lists of HMDB-51 exchange two pairs of classes (sword and sword exercise, kick and kick
-    ball): the data set's own label counts. Raises `FrosterError` where more labels disagree than a fault of the list
+    ball): the dataset's own label counts. Raises `FrosterError` where more labels disagree than a fault of the list
     explains, or no video is there.
     """
-    named = defaultdict[str, list[LabelledVideo]](list)
+    named = defaultdict[str, list[LabeledVideo]](list)
     for video in data.videos:
         named[video.path.stem].append(video)
     rows = read_list(path, classes)
@@ -106,7 +106,7 @@ def read_training_list(path: Path, classes: Path | None, data: ProtocolData) -> 
             continue
         published.videos.append(video)
         if video.label != label:
-            published.relabelled.append(f"{row.name} ({label!r}, not {video.label!r})")
+            published.relabeled.append(f"{row.name} ({label!r}, not {video.label!r})")
     if ambiguous:
         raise FrosterError(
             f"{data.manifest} has several videos that the list {path} may mean by {listed(ambiguous)}; "
@@ -116,10 +116,10 @@ def read_training_list(path: Path, classes: Path | None, data: ProtocolData) -> 
         raise FrosterError(
             f"None of the {len(rows)} videos of {path} is in {data.manifest}: {listed(published.missing)}."
         )
-    if len(published.relabelled) > FAULTS * len(published.videos):
+    if len(published.relabeled) > FAULTS * len(published.videos):
         raise FrosterError(
-            f"The list {path} gives {len(published.relabelled)} videos other classes than {data.manifest}: "
-            f"{listed(published.relabelled)}; are the class names those of this list?"
+            f"The list {path} gives {len(published.relabeled)} videos other classes than {data.manifest}: "
+            f"{listed(published.relabeled)}; are the class names those of this list?"
         )
     return published
 
@@ -131,7 +131,7 @@ def agreeing_parts(name: str, path: Path) -> int:
 
 
 def incomplete(data: ProtocolData) -> str | None:
-    """A sentence where a known data set is not all there: published numbers are of all of it."""
+    """A sentence where a known dataset is not all there: published numbers are of all of it."""
     of = DATASETS.get(data.name)
     if of is None or not of.classes:
         return None

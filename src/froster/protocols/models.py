@@ -10,7 +10,7 @@ from typing import Any
 from froster.backbones.clip import ClipConfig
 from froster.checkpoints.hub import find_weights_file
 from froster.checkpoints.read import read_checkpoint
-from froster.data.manifests import LabelledVideo, read_manifest, write_manifest
+from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.errors import FrosterError
 from froster.models import load_model, resolve, warn_of_random_start
 from froster.protocols.results import FROZEN
@@ -42,7 +42,7 @@ class Trained:
     def read(self, *more: str) -> TrainRecipe:
         return TrainRecipe.read(self.recipe, [*self.changes, *more])
 
-    def model(self, folder: Path, videos: list[LabelledVideo], number: int = 0, *more: str) -> VideoStudent:
+    def model(self, folder: Path, videos: list[LabeledVideo], number: int = 0, *more: str) -> VideoStudent:
         """The student trained on `videos`, the `number`-th of several; a run in `folder` is gone on with.
 
         Its seed is the recipe's, plus `number`. Raises `FrosterError` as `train` does, and where the run in `folder` is
@@ -62,7 +62,7 @@ class Trained:
         )
         return load_model(train(recipe, resume=True))
 
-    def write_clips(self, manifest: Path, videos: list[LabelledVideo]) -> None:
+    def write_clips(self, manifest: Path, videos: list[LabeledVideo]) -> None:
         """List what is trained on; a list that a run has begun with stays."""
         if not manifest.exists() or not any((manifest.parent / "run").glob("*")):
             write_manifest(manifest, videos)

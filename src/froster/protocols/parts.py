@@ -9,7 +9,7 @@ from math import isnan, nan
 import numpy as np
 import torch
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError
 from froster.evaluation import Evaluation, evaluate
 from froster.protocols.scores import Scores
@@ -25,7 +25,7 @@ class Part:
     classes: tuple[str, ...]
     split: str | None = None
 
-    def holds(self, video: LabelledVideo) -> bool:
+    def holds(self, video: LabeledVideo) -> bool:
         return video.label in self.classes and (self.split is None or self.split in video.splits)
 
 
@@ -60,7 +60,7 @@ def evaluate_part(scores: Scores, part: Part) -> Evaluation:
     return evaluate(scores.values[rows][:, columns], targets, part.classes)
 
 
-def of_parts(videos: Iterable[LabelledVideo], parts: Sequence[Part]) -> list[LabelledVideo]:
+def of_parts(videos: Iterable[LabeledVideo], parts: Sequence[Part]) -> list[LabeledVideo]:
     """The videos that some part needs."""
     return [video for video in videos if any(part.holds(video) for part in parts)]
 
@@ -72,13 +72,13 @@ def half_of(classes: Sequence[str], draw: int) -> tuple[str, ...]:
 
 
 def draw_shots(
-    videos: Sequence[LabelledVideo], classes: Sequence[str], shots: int, draw: int
-) -> tuple[list[LabelledVideo], dict[str, int]]:
+    videos: Sequence[LabeledVideo], classes: Sequence[str], shots: int, draw: int
+) -> tuple[list[LabeledVideo], dict[str, int]]:
     """`shots` videos of each class at random, the same in every run whatever the order of `videos`.
 
     Also returns the classes that have fewer, with how many they have; all of those are taken.
     """
-    chosen, short = list[LabelledVideo](), dict[str, int]()
+    chosen, short = list[LabeledVideo](), dict[str, int]()
     for place, name in enumerate(classes):
         own = sorted((video for video in videos if video.label == name), key=lambda v: (str(v.path), v.start or 0.0))
         if len(own) < shots:
@@ -89,9 +89,9 @@ def draw_shots(
 
 
 def frequent_half(
-    training: Iterable[LabelledVideo], test: Iterable[LabelledVideo]
+    training: Iterable[LabeledVideo], test: Iterable[LabeledVideo]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Base and novel classes of a data set of one's own: those with more training videos, and the rest.
+    """Base and novel classes of a dataset of one's own: those with more training videos, and the rest.
 
     Classes of test videos alone are novel. Each half is in alphabetical order.
     """

@@ -37,7 +37,7 @@ class Number:
 
 @dataclass
 class Measured:
-    """Per cent by data set and key, as `published` has them (`scores["UCF-101"]["base"]`), and all numbers behind."""
+    """Per cent by dataset and key, as `published` has them (`scores["UCF-101"]["base"]`), and all numbers behind."""
 
     scores: dict[str, dict[str, Spread]] = field(default_factory=dict)
     numbers: list[Number] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Measured:
 class Report:
     """A protocol's outcome: `about` says what was tested and how; `published` are the rows of the papers' table.
 
-    `keys`: the columns of a data set, such as base, novel and hm. `reference`: the row to compare with, if any.
+    `keys`: the columns of a dataset, such as base, novel and hm. `reference`: the row to compare with, if any.
     """
 
     protocol: str

@@ -1,4 +1,4 @@
-"""Scores of a data set's videos, kept on disk as they come: an interrupted test goes on where it stopped."""
+"""Scores of a dataset's videos, kept on disk as they come: an interrupted test goes on where it stopped."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from froster.checkpoints.own import hash_exactly
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
 from froster.files import replace_when_written
@@ -52,7 +52,7 @@ class Scores:
     """
 
     values: Tensor
-    videos: list[LabelledVideo]
+    videos: list[LabeledVideo]
     labels: list[str]
     unreadable: list[tuple[str, str]]
     partial: list[tuple[str, str]]
@@ -61,7 +61,7 @@ class Scores:
 def score_data_set(
     models: Sequence[VideoStudent],
     labels: Labels,
-    videos: Sequence[LabelledVideo],
+    videos: Sequence[LabeledVideo],
     folder: Path,
     settings: TestSettings,
     seen: Callable[[int, int], None] | None = None,
@@ -119,7 +119,7 @@ def counted(clips: Loaded, start: int, total: int, seen: Callable[[int, int], No
 
 
 def scores_key(
-    networks: Sequence[VideoStudent], labels: Labels, videos: Sequence[LabelledVideo], settings: TestSettings
+    networks: Sequence[VideoStudent], labels: Labels, videos: Sequence[LabeledVideo], settings: TestSettings
 ) -> str:
     """Hash of all that the scores depend on."""
     what = {
@@ -144,7 +144,7 @@ def version_of(path: Path) -> tuple[int, int]:
 
 
 def read_scores(
-    chunks: Sequence[Path], models: int, labels: Mapping[str, str], videos: Sequence[LabelledVideo]
+    chunks: Sequence[Path], models: int, labels: Mapping[str, str], videos: Sequence[LabeledVideo]
 ) -> list[Scores]:
     values: list[list[Tensor]] = [[] for _ in range(models)]
     indices, unreadable, partial = list[int](), dict[str, str](), dict[str, str]()

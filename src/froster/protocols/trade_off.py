@@ -31,9 +31,9 @@ RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # those of the figure
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Top-1 in per cent of each data set at each ratio, the share of CLIP in the weights.
+    """Top-1 in per cent of each dataset at each ratio, the share of CLIP in the weights.
 
-    `clips`, `classes`: how many of each data set were tested.
+    `clips`, `classes`: how many of each dataset were tested.
     """
 
     closed: str
@@ -66,12 +66,12 @@ def measure_trade_off(
     settings: TestSettings,
     watch: Watch = unwatched,
 ) -> TradeOff:
-    """Test all models on the test split of every data set; each video is decoded once for all of them.
+    """Test all models on the test split of every dataset; each video is decoded once for all of them.
 
-    Raises `FrosterError` where there is no other data set than `closed`, or one has no video to test.
+    Raises `FrosterError` where there is no other dataset than `closed`, or one has no video to test.
     """
     if not [data for data in others if data.name != closed.name]:
-        raise FrosterError(f"There is nothing to set against {closed.title}: name other data sets to test.")
+        raise FrosterError(f"There is nothing to set against {closed.title}: name other datasets to test.")
     trade_off = TradeOff(closed.title, list(ratios), {})
     for data in (closed, *others):
         part = Part(data.title, classes_of(data), data.test_split)
@@ -89,7 +89,7 @@ def measure_trade_off(
 
 
 def draw_trade_off(trade_off: TradeOff) -> Figure:
-    """A line for each data set that was not trained on: its accuracy against that of the trained one."""
+    """A line for each dataset that was not trained on: its accuracy against that of the trained one."""
     figure = Figure(figsize=(7.0, 5.0), dpi=150, facecolor="white", layout="constrained")
     axis = figure.add_subplot()
     closed = trade_off.top1[trade_off.closed]

@@ -1,4 +1,4 @@
-"""A model on labelled videos as one HTML page that needs nothing else."""
+"""A model on labeled videos as one HTML page that needs nothing else."""
 
 from froster.reporting.write import write_report
 

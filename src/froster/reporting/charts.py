@@ -1,4 +1,4 @@
-"""Confusion matrices and training curves as SVG within a page: colours are the page's, so they go light and dark."""
+"""Confusion matrices and training curves as SVG within a page: colors are the page's, so they go light and dark."""
 
 import math
 import unicodedata
@@ -151,7 +151,7 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float | None]) -> st
 
 
 def averaged(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """At most `POINTS` points, each the mean of as many neighbours."""
+    """At most `POINTS` points, each the mean of as many neighbors."""
     if len(x) <= POINTS:
         return x, y
     groups = np.array_split(np.arange(len(x)), POINTS)

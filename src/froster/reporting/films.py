@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError
 from froster.explanation import explain, overlay
 from froster.students import VideoStudent
@@ -43,7 +43,7 @@ class Film:
 
 
 def film_of(
-    video: LabelledVideo,
+    video: LabeledVideo,
     network: VideoStudent | None,
     *,
     views: int,
@@ -132,7 +132,7 @@ def shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The centre of `(H, W, 3)`, a square of the short side, which is where the models look."""
+    """The center of `(H, W, 3)`, a square of the short side, which is where the models look."""
     height, width = image.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from froster import __version__
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.evaluation import Evaluation, ModelReport
 from froster.reporting.charts import Counts, classes_shown, confusion_matrix, curve
 from froster.reporting.films import Film
@@ -54,7 +54,7 @@ class Content:
     split: str | None
     names: Mapping[str, Sequence[str]]
     counts: Mapping[str, Counts]
-    pictured: Sequence[tuple[Mistake, LabelledVideo, Film | None]]
+    pictured: Sequence[tuple[Mistake, LabeledVideo, Film | None]]
     asked: int
     run: Run | None
 
@@ -159,7 +159,7 @@ def mistakes_section(content: Content) -> str:
     clips = sum(part.clips for part in content.report.parts.values())
     wrong = clips - right_count(content)
     if not wrong:
-        return "<p>None: every video was recognised.</p>"
+        return "<p>None: every video was recognized.</p>"
     if not content.asked:
         return ""
     every = len(content.pictured) == wrong
@@ -181,7 +181,7 @@ def mistakes_section(content: Content) -> str:
     )
 
 
-def mistake_card(content: Content, mistake: Mistake, video: LabelledVideo, film: Film | None) -> str:
+def mistake_card(content: Content, mistake: Mistake, video: LabeledVideo, film: Film | None) -> str:
     path = relative_path(video.path, Path(content.report.settings["manifest"]))
     part = "" if video.start is None and video.end is None else f", {segment(video)}"
     length = f" · {film.seconds:.1f}{SPACE}s" if film and film.moving else ""
@@ -248,7 +248,7 @@ def relative_path(path: Path, manifest: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def segment(video: LabelledVideo) -> str:
+def segment(video: LabeledVideo) -> str:
     end = "its end" if video.end is None else f"{video.end:g}{SPACE}s"
     return f"{video.start or 0:g}{SPACE}s to {end}"
 
@@ -315,7 +315,7 @@ def confusions_section(content: Content) -> str:
         parts.append(
             f"{part_title(content, name)}<p>{which}</p>\n"
             '<p class="key"><span>right</span><span class="wrong">wrong</span>'
-            "the fuller the colour, the larger the share of the row</p>\n"
+            "the fuller the color, the larger the share of the row</p>\n"
             f"{scroll(confusion_matrix(counts, shown, names), 'Confusion matrix')}\n{confusion_table(part)}"
         )
     return "\n".join(parts)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.evaluation import score_model
 from froster.files import replace_when_written
@@ -23,7 +23,7 @@ SUFFIXES = (".html", ".htm")
 
 def write_report(
     model: str | Path,
-    videos: Sequence[LabelledVideo],
+    videos: Sequence[LabeledVideo],
     vocabularies: Mapping[str, Labels] | None,
     manifest: Path,
     out: Path,
@@ -77,7 +77,7 @@ def write_report(
     )
     chosen = scored.network.clip_sampling.override(frames, views, sampling)
     network = scored.network.float() if attention else None  # attention in bfloat16 would be coarse
-    pictured: list[tuple[Mistake, LabelledVideo, Film | None]] = []
+    pictured: list[tuple[Mistake, LabeledVideo, Film | None]] = []
     worst = find_mistakes(scored, scored.classes, mistakes)
     for number, mistake in enumerate(worst, start=1):
         video = videos[mistake.index]

@@ -71,13 +71,13 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @app.post("/v1/embed/video", **documents.EMBED_VIDEO, **secured)
     async def embed_video(request: Request) -> Response:
-        """The normalised feature of one video, the mean of its frames' features."""
+        """The normalized feature of one video, the mean of its frames' features."""
         async with service.form(request, documents.VIDEO_FIELDS) as form:
             return JSONResponse(await while_connected(request, service.embed_video(form)))
 
     @app.post("/v1/embed/text", **documents.EMBED_TEXT, **secured)
     async def embed_text(request: Request) -> Response:
-        """The normalised feature of each text, as it stands, without templates."""
+        """The normalized feature of each text, as it stands, without templates."""
         body = await service.body(request, JSON_BYTES)
         wanted = read_text_request(await body.whole(service.arrivals))
         with service.place_in_queue():

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from froster.serve.options import LONGEST_TEXT
 from froster.serve.samples import named_actions
 
-DESCRIPTION = """Recognises any action in any video: send a video and names, get the names ranked.
+DESCRIPTION = """Recognizes any action in any video: send a video and names, get the names ranked.
 
 Errors are JSON, `{"error": {"code": "file_too_large", "message": "one sentence for people"}}`.
 A server with a token wants `Authorization: Bearer TOKEN` with every request below `/v1` and for `/metrics`."""
@@ -57,7 +57,7 @@ class Recognition(BaseModel):
     model: str
     label: str = Field(description="The best label.")
     ranked: list[Ranked] = Field(description="The best `top` labels, best first.")
-    warning: str | None = Field(description="What could not be used or recognised, if anything.")
+    warning: str | None = Field(description="What could not be used or recognized, if anything.")
     seconds: float = Field(description="How long the server took.")
     frames: list[Picture] | None = Field(None, description="Only with `frames=1`.")
     attention: list[Picture] | None = Field(None, description="Only with `explain`.")

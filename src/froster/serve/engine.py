@@ -256,7 +256,7 @@ def count_cut_prompts(model: VideoStudent, label: Label) -> int:
 
 
 def text_steps(runtime: Runtime, texts: Sequence[str]) -> Generator[None, None, list[list[float]]]:
-    """Normalised features of texts as they are, without templates: N texts -> N lists of D."""
+    """Normalized features of texts as they are, without templates: N texts -> N lists of D."""
     features: list[list[float]] = []
     model = runtime.model
     for start in range(0, len(texts), PROMPTS_PER_STEP):

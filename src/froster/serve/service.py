@@ -239,7 +239,7 @@ def warning(scores: Scores, of_video: str | None) -> str | None:
         some = ", ".join(scores.unknown[:3]) + (", …" if len(scores.unknown) > 3 else "")
         sentences.append(
             f"This model was never shown words of {len(scores.unknown)} of the {len(scores.scores)} labels ({some}): "
-            "it cannot recognise them."
+            "it cannot recognize them."
         )
     if scores.cut:
         sentences.append(f"{scores.cut} prompts are longer than what the text encoder reads; their ends are cut off.")

@@ -27,13 +27,13 @@ class TemporalTransformer(nn.Module):
         super().__init__()
         self.positional_embedding = nn.Parameter(0.02 * torch.randn(frames, width))
         self.blocks = nn.Sequential(*(Block(width, heads, "quick_gelu") for _ in range(layers)))
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.blocks(x + frame_rows(self.positional_embedding, x.shape[1]))
 
 
-def initialise(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """As the authors do it: normal weights, zero biases; their LayerNorm has an epsilon of its own."""
     if isinstance(module, nn.LayerNorm):
         module.eps = 1e-12

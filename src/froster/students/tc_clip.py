@@ -8,8 +8,8 @@ the next layer beside its own tokens z_t:
 
 with CLIP's own weights, and a trained bias for each head on the logits of s. The last layer's context also conditions
 the text (video-conditional prompting). CLIP's last norm and projection take it into the joint space, y = project(s),
-without gradient from the text. Before the last text layer the learnt vectors p in "start p_1 … p_P class name end" read
-it:
+without gradient from the text. Before the last text layer the learned vectors p of "start p_1 … p_P class name end"
+read it:
 
     p' = p + CrossAttention(queries LN(p), keys and values LN(y)),   p'' = p' + MLP(LN(p'))
 
@@ -142,10 +142,10 @@ class ContextBlock(Recorder):
         """`(B, T, N, C)` and `(B, M, C)`, None before the first layer -> the same behind this layer."""
         gathered, attended = self.attn(self.ln_1(x), None if context is None else self.ln_1(context))
         x = x + gathered
-        context = self.summarise(x, attended)
+        context = self.summarize(x, attended)
         return x + self.mlp(self.ln_2(x)), context + self.mlp(self.ln_2(context))
 
-    def summarise(self, x: Tensor, attended: Tensor) -> Tensor:
+    def summarize(self, x: Tensor, attended: Tensor) -> Tensor:
         """Context of the tokens `(B, T, N, C)`, the patches among which are `attended` `(B, T, N-1)`: `(B, M, C)`.
 
         M is `context_tokens`, or T times the seeds of a frame where these are fewer.
@@ -198,7 +198,7 @@ class ContextVision(VisionTransformer):
 
 
 class ConditionalText(WrappedText):
-    """CLIP's text encoder with P learnt vectors before the class's words, its last layer apart from the others.
+    """CLIP's text encoder with P learned vectors before the class's words, its last layer apart from the others.
 
     A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
     """
@@ -214,7 +214,7 @@ class ConditionalText(WrappedText):
         self.prompts = nn.Parameter(torch.cat([table[words], rest]))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Feature at the end-of-text token without a video: `(K, L)` int64 -> `(K, D)`, not normalised."""
+        """Feature at the end-of-text token without a video: `(K, L)` int64 -> `(K, D)`, not normalized."""
         return self.finish(self.encode_rows(tokens), self.unread_prompts()[None])[0]
 
     def unread_prompts(self) -> Tensor:

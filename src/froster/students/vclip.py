@@ -1,4 +1,4 @@
-"""VCLIP (Open-VCLIP Eq. 3, ICML 2023): tokens also attend to the neighbouring frames, with CLIP's own weights."""
+"""VCLIP (Open-VCLIP Eq. 3, ICML 2023): tokens also attend to the neighboring frames, with CLIP's own weights."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -17,10 +17,10 @@ Boundary = Literal["zero", "masked"]
 MAX_WINDOW = 64  # memory grows with it
 
 
-class NeighbourAttention(Attention):
+class NeighborAttention(Attention):
     """Attention of `(B, T, N, C)` in which frame t sees the keys and values of frames t-window to t+window.
 
-    At the first and last frames some neighbours are missing. `boundary="zero"`: their keys and values are zero
+    At the first and last frames some neighbors are missing. `boundary="zero"`: their keys and values are zero
     vectors, which take part in the softmax with logit 0 and dilute it; the released checkpoints were trained so.
     `boundary="masked"`: they are left out.
     """
@@ -33,10 +33,10 @@ class NeighbourAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.in_proj(x).chunk(3, dim=-1)
         mask = self.present(x) if self.boundary == "masked" else None
-        return self.out_proj(self.attend(q, self.neighbours(k), self.neighbours(v), mask))
+        return self.out_proj(self.attend(q, self.neighbors(k), self.neighbors(v), mask))
 
-    def neighbours(self, x: Tensor) -> Tensor:
-        """Tokens of every frame and its neighbours: `(B, T, N, C)` -> `(B, T, (2 window + 1) N, C)`."""
+    def neighbors(self, x: Tensor) -> Tensor:
+        """Tokens of every frame and its neighbors: `(B, T, N, C)` -> `(B, T, (2 window + 1) N, C)`."""
         padded = F.pad(x, (0, 0, 0, 0, self.window, self.window))
         if torch.is_grad_enabled():  # overlapping windows have a slow backward pass
             return torch.cat([padded[:, i : i + x.shape[1]] for i in range(2 * self.window + 1)], dim=2)
@@ -44,13 +44,13 @@ class NeighbourAttention(Attention):
         return rearrange(padded.unfold(1, 2 * self.window + 1, 1), "b t n c w -> b t (w n) c")
 
     def present(self, x: Tensor) -> Tensor:
-        """Which neighbours exist: `(B T, 1, 1, (2 window + 1) N)` bool."""
-        real = self.neighbours(torch.ones_like(x[..., :1])) > 0
+        """Which neighbors exist: `(B T, 1, 1, (2 window + 1) N)` bool."""
+        real = self.neighbors(torch.ones_like(x[..., :1])) > 0
         return real.flatten(0, 1)[:, None, None, :, 0]
 
 
 class VClip(VideoStudent):
-    """CLIP with neighbour attention in every vision layer; no new parameters.
+    """CLIP with neighbor attention in every vision layer; no new parameters.
 
     `window` is the number of frames seen to either side (the released variants are 1, 2 and 3). Raises
     `FrosterError` when it is out of range or `boundary` is neither `"zero"` nor `"masked"`.
@@ -70,7 +70,7 @@ class VClip(VideoStudent):
         self.options = {"window": window, "boundary": boundary}
         for block in self.visual.blocks:
             assert isinstance(block, Block)
-            block.attn = NeighbourAttention(block.attn, window, boundary)
+            block.attn = NeighborAttention(block.attn, window, boundary)
 
     def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
         window = self.options["window"]

@@ -7,7 +7,7 @@ attend, and which are dropped behind the attention:
     S = p + SummaryAttention(LN(p))
 
 G are global prompts, the same for every frame; L local ones, one for each frame of the clip; S_t is the summary token,
-from an attention over the class tokens of all frames. On the text side, learnt vectors stand before the class name.
+from an attention over the class tokens of all frames. On the text side, learned vectors stand before the class name.
 """
 
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ class FrameNorm(nn.LayerNorm):
 
 
 class VitaClip(VideoStudent):
-    """Frozen CLIP with prompts in every vision layer, and `context` learnt vectors before the class name.
+    """Frozen CLIP with prompts in every vision layer, and `context` learned vectors before the class name.
 
     `global_prompts`: their number; `local_prompts` and `summary`: whether there are any (true or false). Raises
     `FrosterError` when a number is out of range.

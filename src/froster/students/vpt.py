@@ -23,7 +23,7 @@ MAX_LAYERS = 12
 
 
 class PromptedText(WrappedText):
-    """CLIP's text encoder with learnt vectors between the start token and the text, and between text and end token.
+    """CLIP's text encoder with learned vectors between the start token and the text, and between text and end token.
 
     A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
     """
@@ -34,7 +34,7 @@ class PromptedText(WrappedText):
         self.context = nn.Parameter(std * torch.randn(before + after, text.positional_embedding.shape[1]))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalised."""
+        """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalized."""
         tokens = self.truncate(tokens)
         x = self.insert_context(tokens)
         x = run_blocks(self.blocks, x + self.positional_embedding[: x.shape[1]], self.checkpointing)
@@ -72,7 +72,7 @@ class TemporalResidual(nn.Module):
 
 
 class Vpt(VideoStudent):
-    """Frozen CLIP with `context` learnt vectors on each side of the class name and `layers` of temporal transformer.
+    """Frozen CLIP with `context` learned vectors on each side of the class name and `layers` of temporal transformer.
 
     A text keeps `context_length - 2 context` tokens, 45 with the default, and is cut behind them. Raises
     `FrosterError` when `context` leaves no room for a word, or `layers` is out of range.

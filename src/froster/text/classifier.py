@@ -146,12 +146,12 @@ def unknown_labels(model: VideoStudent, labels: Iterable[str]) -> list[str]:
 
 
 def warn_of_unknown_labels(model: VideoStudent, names: Sequence[str]) -> None:
-    """Say how many of the labels the model cannot recognise, because it never saw their words."""
+    """Say how many of the labels the model cannot recognize, because it never saw their words."""
     if unknown := unknown_labels(model, names):
         some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
         warnings.warn(
             f"This model was never shown words of {len(unknown)} of the {len(names)} labels ({some}): "
-            "it cannot recognise them.",
+            "it cannot recognize them.",
             FrosterWarning,
             stacklevel=3,
         )

@@ -61,7 +61,7 @@ def is_file(text: str) -> bool:
 def read_labels(path: str | Path) -> Labels:
     """Labels from a file, in any form that `read_class_file` reads; numbered classes in the order of their numbers.
 
-    Names that are no words, as data sets spell them (ApplyEyeMakeup, brush_hair, Holding [something]), are read as
+    Names that are no words, as datasets spell them (ApplyEyeMakeup, brush_hair, Holding [something]), are read as
     words in small letters, with a warning. Raises `FrosterError` when the file is missing, of another form, empty, or
     names an action twice.
     """
@@ -81,7 +81,7 @@ def class_number(one: ListedClass, path: str | Path) -> int:
 
 
 def in_words(classes: Sequence[ListedClass], path: str | Path) -> list[str]:
-    """The names, all in small letters and words where they are spelled as data sets do; then a warning says so."""
+    """The names, all in small letters and words where they are spelled as datasets do; then a warning says so."""
     names = [one.name.strip() for one in classes]
     placeholders = any(re.search(r"\[(some|part|number)\w*", name, re.IGNORECASE) for name in names)
     identifiers = not any(re.search(r"\s", name) for name in names) and any(

@@ -1,4 +1,4 @@
-"""When two names are the same: of classes, folders, data sets and vocabularies."""
+"""When two names are the same: of classes, folders, datasets and vocabularies."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Training clips: random frames and crops of labelled videos, in an order that depends on the seed alone."""
+"""Training clips: random frames and crops of labeled videos, in an order that depends on the seed alone."""
 
 import gc
 import math
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from froster.data.manifests import LabelledVideo
+from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError, VideoError
 from froster.training.recipe import DataSettings
 from froster.video import decode
@@ -31,7 +31,7 @@ ORDERS, CLIPS = 0, 1  # streams of random numbers: a generator is seeded with (s
 class Sample:
     """One training clip, or why there is none."""
 
-    video: LabelledVideo
+    video: LabeledVideo
     target: int
     frames: Tensor | None  # (T, 3, S, S) uint8
     error: str | None
@@ -51,7 +51,7 @@ class Batch:
         return replace(self, frames=self.frames.pin_memory(), targets=self.targets.pin_memory())
 
 
-def clip_name(video: LabelledVideo) -> str:
+def clip_name(video: LabeledVideo) -> str:
     """What a clip is listed by: its path, and the segment where it is not the whole file."""
     if not video.start and video.end is None:
         return str(video.path)
@@ -59,7 +59,7 @@ def clip_name(video: LabelledVideo) -> str:
     return f"{video.path} from {video.start or 0:.10g} s {until}"
 
 
-def check_videos(videos: Sequence[LabelledVideo], data: DataSettings) -> dict[str, str]:
+def check_videos(videos: Sequence[LabeledVideo], data: DataSettings) -> dict[str, str]:
     """The videos that do not exist, as `Batch.unreadable` names them.
 
     Raises `FrosterError` where they are more than `data.max_unreadable` allows, where all videos have one label, and
@@ -95,7 +95,7 @@ class TrainingClips(Dataset[Sample]):
     """
 
     def __init__(
-        self, videos: Sequence[LabelledVideo], targets: Sequence[int], data: DataSettings, size: int, seed: int
+        self, videos: Sequence[LabeledVideo], targets: Sequence[int], data: DataSettings, size: int, seed: int
     ) -> None:
         if data.resize_short_side[0] < size:
             raise FrosterError(
@@ -103,7 +103,7 @@ class TrainingClips(Dataset[Sample]):
                 f"give at least [{size}, {max(size, data.resize_short_side[1])}]."
             )
         self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
-        self.decoded: dict[LabelledVideo, Reading[NDArray[np.uint8]]] = {}
+        self.decoded: dict[LabeledVideo, Reading[NDArray[np.uint8]]] = {}
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -136,7 +136,7 @@ class TrainingClips(Dataset[Sample]):
         frames = torch.stack([reading.kept[number] for number in reading.indices.tolist()])
         return Sample(video, target, frames, None, reading.warning)
 
-    def from_memory(self, video: LabelledVideo, choose: Choose, keep: Keep[Tensor]) -> Reading[Tensor]:
+    def from_memory(self, video: LabeledVideo, choose: Choose, keep: Keep[Tensor]) -> Reading[Tensor]:
         """What `decode.read` gives, from all frames of the video, which are decoded only once."""
         path, start, end = video.path, video.start, video.end
         if video not in self.decoded:

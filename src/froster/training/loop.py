@@ -23,7 +23,7 @@ from froster.backbones.build import clip_names
 from froster.backbones.clip import Clip
 from froster.checkpoints.checkpoint import ClipSource
 from froster.checkpoints.own import clip_digest, save_checkpoint
-from froster.data.manifests import LabelledVideo, class_indices, describe_splits, read_manifest
+from froster.data.manifests import LabeledVideo, class_indices, describe_splits, read_manifest
 from froster.data.puppets import write_videos
 from froster.data.trained import TrainedVideos
 from froster.device import has_bfloat16
@@ -180,7 +180,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
 class TrainingData:
     """What the recipe's files hold: the clips' rows, the classes, and templates where it names some of its own."""
 
-    videos: list[LabelledVideo]
+    videos: list[LabeledVideo]
     labels: Labels
     templates: tuple[str, ...] | None
 

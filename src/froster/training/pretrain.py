@@ -104,7 +104,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     torch.manual_seed(recipe.seed)
     device = pick_device("auto")
     clip = Clip(recipe.model).to(device)
-    initialise(clip)
+    initialize(clip)
     optimizer = torch.optim.AdamW(parameter_groups(clip, recipe.weight_decay), betas=recipe.betas)
     state_file = StateFile(recipe.out / "state.pt")
     own_recipe = recipe.model_dump_json(exclude={"out"})
@@ -217,8 +217,8 @@ def parameter_groups(clip: Clip, weight_decay: float) -> list[dict[str, object]]
     ]
 
 
-def initialise(clip: Clip) -> None:
-    """CLIP's own initialisation of its linear layers, scaled to width and depth."""
+def initialize(clip: Clip) -> None:
+    """CLIP's own initialization of its linear layers, scaled to width and depth."""
     for tower in (clip.visual, clip.text):
         for block in tower.blocks:
             assert isinstance(block, Block)

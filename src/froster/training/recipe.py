@@ -104,7 +104,7 @@ class DataSettings(Section):
     workers: NonNegativeInt = 2
     """Data loader workers per training process."""
     in_memory: bool = False
-    """Cache all decoded videos in each worker: only for small data sets."""
+    """Cache all decoded videos in each worker: only for small datasets."""
     max_unreadable: Share = 0.05
     """Maximum fraction of clips that may be missing or undecodable; they are skipped, above it training stops."""
 
@@ -155,7 +155,7 @@ class OptimizerSettings(Section):
     epochs: PositiveInt
     """Number of epochs: passes over the clips, or more per epoch where `min_steps` needs them."""
     min_steps: NonNegativeInt = 0
-    """Minimum optimizer steps of the run; on small data sets each epoch then repeats the clips."""
+    """Minimum optimizer steps of the run; on small datasets each epoch then repeats the clips."""
     warmup_epochs: NonNegativeFloat = 0
     """Length of the linear warm-up in epochs."""
     learning_rate: PositiveFloat

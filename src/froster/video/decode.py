@@ -9,7 +9,7 @@
    had, and the choice is made again among those.
 
 Frames are turned as the file's display matrix says. Pixels are taken as stored: a non-square pixel shape is
-ignored, as in the code that the released models were trained and tested with. Colours are swscale's
+ignored, as in the code that the released models were trained and tested with. Colors are swscale's
 conversion to RGB.
 """
 

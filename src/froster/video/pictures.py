@@ -242,6 +242,6 @@ def _decoded_durations(file: Path, image: ImageFile.ImageFile) -> list[float]:
 
 
 def _upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit grey at 255
+    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit gray at 255
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))

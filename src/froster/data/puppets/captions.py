@@ -42,7 +42,7 @@ def caption(photo: Photo, rng: np.random.Generator) -> str:
     """A random wording for a photo, at most 40 words; it always contains the action's name."""
     action = ACTIONS[photo.action]
     kind, wording, person, look = rng.random(4).tolist()
-    if kind < 0.35:  # what a recogniser will ask with
+    if kind < 0.35:  # what a recognizer will ask with
         return _choose(class_prompts(action), wording)
     # Half of the time only the shirt is told.
     clothing = photo.clothing if look < 0.5 else photo.clothing.split(" and ")[0]

@@ -7,7 +7,7 @@ from PIL import ImageDraw
 
 from froster.data.puppets.geometry import Point, aim, along, two_bones
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Limb = tuple[Point, Point, Point]
 
 SUPERSAMPLING = 2
@@ -37,13 +37,13 @@ class Body:
 
 @dataclass(frozen=True)
 class Look:
-    """Colours (RGB, 0 to 255) of a person and of the thing the person uses."""
+    """Colors (RGB, 0 to 255) of a person and of the thing the person uses."""
 
-    skin: Colour
-    hair: Colour
-    shirt: Colour
-    trousers: Colour
-    thing: Colour
+    skin: Color
+    hair: Color
+    shirt: Color
+    trousers: Color
+    thing: Color
 
 
 @dataclass(frozen=True)
@@ -64,29 +64,29 @@ class View:
 class Sketch:
     """A list of shapes in unit coordinates, painted later in the order in which they were added."""
 
-    shapes: list[tuple[str, list[Point], float, Colour]] = field(default_factory=list)
+    shapes: list[tuple[str, list[Point], float, Color]] = field(default_factory=list)
 
-    def line(self, *points: Point, width: float, colour: Colour) -> None:
-        self.shapes.append(("line", list(points), width, colour))
+    def line(self, *points: Point, width: float, color: Color) -> None:
+        self.shapes.append(("line", list(points), width, color))
 
-    def disc(self, centre: Point, radius: float, colour: Colour) -> None:
-        self.shapes.append(("disc", [centre], radius, colour))
+    def disc(self, center: Point, radius: float, color: Color) -> None:
+        self.shapes.append(("disc", [center], radius, color))
 
-    def polygon(self, *corners: Point, colour: Colour) -> None:
-        self.shapes.append(("polygon", list(corners), 0.0, colour))
+    def polygon(self, *corners: Point, color: Color) -> None:
+        self.shapes.append(("polygon", list(corners), 0.0, color))
 
-    def box(self, left: float, bottom: float, right: float, top: float, colour: Colour) -> None:
-        self.polygon((left, bottom), (right, bottom), (right, top), (left, top), colour=colour)
+    def box(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:
+        self.polygon((left, bottom), (right, bottom), (right, top), (left, top), color=color)
 
     def arc(
         self,
-        centre: Point,
+        center: Point,
         rx: float,
         ry: float,
         start: float,
         end: float,
         width: float,
-        colour: Colour,
+        color: Color,
         tilt: float = 0,
     ) -> None:
         """Part of an ellipse from angle `start` to `end` (degrees, 0 is down), turned by `tilt`."""
@@ -96,40 +96,40 @@ class Sketch:
         for i in range(steps + 1):
             a = radians(start + (end - start) * i / steps)
             x, y = rx * sin(a), -ry * cos(a)
-            points.append((centre[0] + ct * x - st * y, centre[1] + st * x + ct * y))
-        self.line(*points, width=width, colour=colour)
+            points.append((center[0] + ct * x - st * y, center[1] + st * x + ct * y))
+        self.line(*points, width=width, color=color)
 
-    def ring(self, centre: Point, radius: float, width: float, colour: Colour) -> None:
-        self.shapes.append(("ring", [centre, (radius, 0.0)], width, colour))
+    def ring(self, center: Point, radius: float, width: float, color: Color) -> None:
+        self.shapes.append(("ring", [center, (radius, 0.0)], width, color))
 
-    def limb(self, joints: Limb, width: float, upper: Colour, lower: Colour) -> None:
+    def limb(self, joints: Limb, width: float, upper: Color, lower: Color) -> None:
         """Two bones with round ends; the second one is a little thinner."""
         start, middle, end = joints
-        self.line(middle, end, width=0.85 * width, colour=lower)
+        self.line(middle, end, width=0.85 * width, color=lower)
         self.disc(end, 0.425 * width, lower)
-        self.line(start, middle, width=width, colour=upper)
+        self.line(start, middle, width=width, color=upper)
         self.disc(middle, 0.5 * width, upper)
         self.disc(start, 0.5 * width, upper)
 
     def paint(self, draw: ImageDraw.ImageDraw, view: View, mask: bool = False) -> None:
         """Draw every shape on a picture, or in white on a mask; nothing gets thinner than one supersampled pixel."""
         scale = view.scale
-        for kind, points, extent, colour_of_shape in self.shapes:
-            colour: Colour | int = 255 if mask else colour_of_shape
+        for kind, points, extent, color_of_shape in self.shapes:
+            color: Color | int = 255 if mask else color_of_shape
             if kind == "ring":
                 ((x, y),) = view.pixels(points[:1])
                 r = points[1][0] * scale
-                draw.ellipse((x - r, y - r, x + r, y + r), outline=colour, width=max(1, round(extent * scale)))
+                draw.ellipse((x - r, y - r, x + r, y + r), outline=color, width=max(1, round(extent * scale)))
                 continue
             pixels = view.pixels(points)
             if kind == "line":
-                draw.line(pixels, fill=colour, width=max(1, round(extent * scale)), joint=_joint(pixels))
+                draw.line(pixels, fill=color, width=max(1, round(extent * scale)), joint=_joint(pixels))
             elif kind == "disc":
                 x, y = pixels[0]
                 r = extent * scale
-                draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+                draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
             else:
-                draw.polygon(pixels, fill=colour)
+                draw.polygon(pixels, fill=color)
 
 
 def _joint(pixels: list[Point]) -> str | None:
@@ -280,14 +280,14 @@ class Stage:
         return sketch
 
     def _leg(self, sketch: Sketch, leg: Limb, light: float) -> None:
-        colour = shade(self.look.trousers, light)
-        sketch.limb(leg, self.body.limb, colour, colour)
+        color = shade(self.look.trousers, light)
+        sketch.limb(leg, self.body.limb, color, color)
         _, knee, ankle = leg
         if self.frontal:
             sketch.disc(ankle, 0.55 * self.body.limb, shade(DARK, light))
             return
         toes = along(ankle, aim(knee, ankle) + 90, 0.075)
-        sketch.line(ankle, toes, width=0.65 * self.body.limb, colour=shade(DARK, light))
+        sketch.line(ankle, toes, width=0.65 * self.body.limb, color=shade(DARK, light))
 
     def _trunk(self, sketch: Sketch) -> None:
         assert self.hip is not None
@@ -301,16 +301,16 @@ class Stage:
                 along(top, side, wide),
                 along(low, side, slim),
                 along(low, side, -slim),
-                colour=shirt,
+                color=shirt,
             )
         else:
-            sketch.line(self.hip, self.neck, width=b.girth, colour=shirt)
+            sketch.line(self.hip, self.neck, width=b.girth, color=shirt)
             sketch.disc(self.hip, 0.5 * b.girth, self.look.trousers)
-            sketch.line(along(self.hip, 180 - self.lean, 0.03), self.neck, width=b.girth, colour=shirt)
+            sketch.line(along(self.hip, 180 - self.lean, 0.03), self.neck, width=b.girth, color=shirt)
 
     def _head(self, sketch: Sketch) -> None:
         look, r, head = self.look, self.body.head, self.head
-        sketch.line(self.neck, head, width=0.6 * r, colour=look.skin)
+        sketch.line(self.neck, head, width=0.6 * r, color=look.skin)
         sketch.disc(head, r, look.hair)
         up = 180 - self.lean + self.gaze
         if self.frontal:
@@ -329,6 +329,6 @@ def _moved(limb: Limb, up: float) -> Limb:
     return (x0, y0 + up), (x1, y1 + up), (x2, y2 + up)
 
 
-def shade(colour: Colour, light: float) -> Colour:
-    """A colour times a brightness."""
-    return int(colour[0] * light), int(colour[1] * light), int(colour[2] * light)
+def shade(color: Color, light: float) -> Color:
+    """A color times a brightness."""
+    return int(color[0] * light), int(color[1] * light), int(color[2] * light)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from froster.data.manifests import LabelledVideo, write_manifest
+from froster.data.manifests import LabeledVideo, write_manifest
 from froster.data.puppets.actions import ACTIONS, action_index
 from froster.data.puppets.render import draw_photo, draw_video
 from froster.data.puppets.scenes import DomainGap, find_gap
@@ -48,7 +48,7 @@ def write_videos(
         for number in range(seed, seed + videos):
             path = folder / f"{number}.mp4"
             write_mp4(path, draw_video(number, index, frames, size, gap), fps)
-            rows.append(LabelledVideo(path, name))
+            rows.append(LabeledVideo(path, name))
             if written is not None:
                 written(path)
     manifest = out / "manifest.csv"

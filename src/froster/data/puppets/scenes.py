@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from froster.data.puppets.figure import Body, Colour, Look, shade
+from froster.data.puppets.figure import Body, Color, Look, shade
 from froster.errors import FrosterError
 
 _Option = TypeVar("_Option")
@@ -18,9 +18,9 @@ class DomainGap:
     """How far the video domain lies from the photo domain; ranges are drawn once per video."""
 
     scale: tuple[float, float]  # size of the figure relative to a photo's
-    noise: tuple[float, float]  # standard deviation of the pixel noise in grey levels
+    noise: tuple[float, float]  # standard deviation of the pixel noise in gray levels
     brightness: tuple[float, float]  # factor on every pixel
-    clutter_boxes: int  # at most so many coloured boxes before or behind the figure
+    clutter_boxes: int  # at most so many colored boxes before or behind the figure
     shake: float  # standard deviation of the camera's shift per frame, in pixels of a 64-pixel frame
     posture: float  # what posture tells of a pair that differs in time: 1 as much as in a photo, 0 nothing
     motion_blur: float  # how long the shutter is open, as a share of the time between frames
@@ -43,7 +43,7 @@ def find_gap(gap: str | DomainGap) -> DomainGap:
     raise FrosterError(f"There is no domain gap '{gap}' (levels: {', '.join(GAPS)}); did you mean '{nearest}'?")
 
 
-PLACES: tuple[tuple[str, Colour, Colour], ...] = (  # words, sky or wall, ground
+PLACES: tuple[tuple[str, Color, Color], ...] = (  # words, sky or wall, ground
     ("on the beach", (150, 205, 244), (224, 204, 148)),
     ("in the park", (146, 200, 240), (104, 172, 80)),
     ("in the snow", (204, 220, 238), (240, 243, 248)),
@@ -53,18 +53,18 @@ PLACES: tuple[tuple[str, Colour, Colour], ...] = (  # words, sky or wall, ground
     ("in a room", (224, 212, 196), (134, 96, 70)),
     ("on a lawn at dusk", (178, 150, 190), (72, 112, 76)),
 )
-SHIRTS: tuple[tuple[str, Colour], ...] = (
+SHIRTS: tuple[tuple[str, Color], ...] = (
     ("red", (212, 42, 42)), ("blue", (40, 76, 204)), ("green", (34, 142, 66)), ("yellow", (240, 212, 44)),
     ("orange", (244, 132, 26)), ("purple", (134, 52, 164)), ("white", (250, 250, 250)),
     ("black", (30, 30, 36)), ("pink", (240, 122, 172)),
 )  # fmt: skip
-TROUSERS: tuple[tuple[str, Colour], ...] = (
-    ("black", (32, 32, 38)), ("navy", (34, 44, 104)), ("brown", (104, 66, 38)), ("grey", (112, 114, 122)),
+TROUSERS: tuple[tuple[str, Color], ...] = (
+    ("black", (32, 32, 38)), ("navy", (34, 44, 104)), ("brown", (104, 66, 38)), ("gray", (112, 114, 122)),
     ("green", (44, 92, 58)),
 )  # fmt: skip
-SKINS: tuple[Colour, ...] = ((250, 214, 184), (234, 186, 146), (206, 150, 106), (150, 98, 64), (98, 62, 44))
-HAIRS: tuple[Colour, ...] = ((30, 24, 22), (74, 46, 28), (140, 92, 44), (214, 176, 92), (160, 160, 164))
-THINGS: tuple[Colour, ...] = (
+SKINS: tuple[Color, ...] = ((250, 214, 184), (234, 186, 146), (206, 150, 106), (150, 98, 64), (98, 62, 44))
+HAIRS: tuple[Color, ...] = ((30, 24, 22), (74, 46, 28), (140, 92, 44), (214, 176, 92), (160, 160, 164))
+THINGS: tuple[Color, ...] = (
     (236, 84, 32), (210, 30, 60), (36, 96, 214), (20, 138, 110), (150, 40, 170), (232, 176, 20),
     (120, 72, 34),
 )  # fmt: skip
@@ -78,8 +78,8 @@ class Scene:
     look: Look
     clothing: str
     place: str
-    sky: Colour
-    ground: Colour
+    sky: Color
+    ground: Color
     horizon: float  # height of the horizon over the feet, in units of the person's height
 
 
@@ -110,24 +110,24 @@ def article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def bright(colour: Colour, light: float) -> Colour:
-    r, g, b = shade(colour, light)
+def bright(color: Color, light: float) -> Color:
+    r, g, b = shade(color, light)
     return min(r, 255), min(g, 255), min(b, 255)
 
 
 @dataclass(frozen=True)
 class Clutter:
-    """A coloured box in the picture; corners as shares of the picture's side."""
+    """A colored box in the picture; corners as shares of the picture's side."""
 
     corners: tuple[float, float, float, float]
-    colour: Colour
+    color: Color
     before_figure: bool
 
     def paint(self, draw: ImageDraw.ImageDraw, side: int, shift: tuple[float, float], mask: bool = False) -> None:
         """Draw the box on a picture of `side` pixels, or in black on a mask."""
         x0, y0, x1, y1 = (share * side for share in self.corners)
         dx, dy = shift
-        draw.rectangle((x0 + dx, y0 + dy, x1 + dx, y1 + dy), fill=0 if mask else self.colour)
+        draw.rectangle((x0 + dx, y0 + dy, x1 + dx, y1 + dy), fill=0 if mask else self.color)
 
 
 def draw_clutter(rng: np.random.Generator, most: int) -> list[Clutter]:
@@ -137,8 +137,8 @@ def draw_clutter(rng: np.random.Generator, most: int) -> list[Clutter]:
         x, y, w, h, r, g, b, side = rng.random(8).tolist()
         width, height = 0.08 + 0.14 * w, 0.08 + 0.14 * h
         x, y = x * (1 - width), y * (1 - height)
-        colour = int(30 + 210 * r), int(30 + 210 * g), int(30 + 210 * b)
-        boxes.append(Clutter((x, y, x + width, y + height), colour, side < 0.5))
+        color = int(30 + 210 * r), int(30 + 210 * g), int(30 + 210 * b)
+        boxes.append(Clutter((x, y, x + width, y + height), color, side < 0.5))
     return boxes
 
 

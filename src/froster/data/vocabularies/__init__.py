@@ -1,4 +1,4 @@
-"""Class names of the field's data sets, in readable words, and the parts of them that the papers' protocols use."""
+"""Class names of the field's datasets, in readable words, and the parts of them that the papers' protocols use."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ VOCABULARY_SPELLINGS = {name_key(name): name for name in (*VOCABULARIES, *PARTS)
 
 @cache
 def read_vocabulary(name: str) -> tuple[str, ...]:
-    """Class names of a data set or of a part of one (`"ucf-101-base"`), in the order of the alphabet.
+    """Class names of a dataset or of a part of one (`"ucf-101-base"`), in the order of the alphabet.
 
     Raises `FrosterError` for an unknown name; it names the nearest.
     """

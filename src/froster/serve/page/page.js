@@ -19,7 +19,7 @@ const page = { video: null, model: "", kind: "attention", run: null, answer: nul
 let known = { samples: [], vocabularies: [], models: [] };
 let suggested = "";
 let ready = false;
-let retry = recognise;
+let retry = recognize;
 
 const say = (words) => {
   find("live").textContent = words;
@@ -160,7 +160,7 @@ function changed() {
   history.replaceState(null, "", words ? `?${words}` : location.pathname);
   note();
   if (page.answer) find("stale").hidden = page.answer.asked.key === asked().key;
-  if (!find("error").hidden && page.failed !== asked().key) showEmpty("Nothing recognised yet."); // the error was of another question
+  if (!find("error").hidden && page.failed !== asked().key) showEmpty("Nothing recognized yet."); // the error was of another question
 }
 
 /** What must be said about the chosen video: what a link leaves out, and what the small model cannot know. */
@@ -207,7 +207,7 @@ function restoreNames() {
   ready = true;
   changed();
   if (lost.length) hint(`This server has no ${lost.join(", no ")}: the rest of the link is restored.`);
-  else if (sample && asIs) recognise();
+  else if (sample && asIs) recognize();
 }
 
 find("share").addEventListener("click", async () => {
@@ -244,7 +244,7 @@ function ask({ video: from, labels, count, model }, wanted, signal, onUpload) {
 
 function show(state) {
   for (const name of ["empty", "loading", "error", "result"]) find(name).hidden = name !== state;
-  find("recognise").setAttribute("aria-disabled", String(state === "loading"));
+  find("recognize").setAttribute("aria-disabled", String(state === "loading"));
   find("answer").setAttribute("aria-busy", String(state === "loading"));
   if (state !== "result") find("seen").hidden = find("timeline").hidden = true;
 }
@@ -260,7 +260,7 @@ function doing(words, progress) {
   else find("progress").value = progress;
 }
 
-async function recognise() {
+async function recognize() {
   chips.commit();
   if (!page.video) {
     hint("Choose a video or a sample first.");
@@ -278,7 +278,7 @@ async function recognise() {
   page.run = run;
   page.answer = null;
   const question = asked();
-  const words = `Recognising among ${plural(question.count, "label")}`;
+  const words = `Recognizing among ${plural(question.count, "label")}`;
   show("loading");
   doing(words, null);
   say(words);
@@ -334,12 +334,12 @@ function showError(error) {
 
 find("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (find("recognise").getAttribute("aria-disabled") !== "true") recognise();
+  if (find("recognize").getAttribute("aria-disabled") !== "true") recognize();
 });
 find("again").addEventListener("click", () => retry());
 find("cancel").addEventListener("click", () => {
   cancel();
-  find("recognise").focus({ preventScroll: true });
+  find("recognize").focus({ preventScroll: true });
 });
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !find("token-dialog").open) cancel();

@@ -42,7 +42,7 @@ export function drawTimeline(place, timeline, { video, seek }) {
   }
   const end = Math.max(...windows.map(({ end }) => end));
   const labels = labelsToPlot(timeline);
-  const colour = (label) => (labels.includes(label) ? labels.indexOf(label) : "none");
+  const color = (label) => (labels.includes(label) ? labels.indexOf(label) : "none");
 
   const plot = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   for (const share of [0, 0.5, 1]) {
@@ -61,7 +61,7 @@ export function drawTimeline(place, timeline, { video, seek }) {
   const head = element("div", { className: "playhead" });
   const band = element("div", { className: "band", ariaHidden: "true" });
   for (const segment of segments) {
-    const part = element("span", { className: `fill-${colour(segment.label)}`, title: segment.label });
+    const part = element("span", { className: `fill-${color(segment.label)}`, title: segment.label });
     part.style.left = `${(100 * segment.start) / end}%`;
     part.style.width = `${(100 * (segment.end - segment.start)) / end}%`;
     band.append(part);
@@ -91,7 +91,7 @@ export function drawTimeline(place, timeline, { video, seek }) {
         {},
         element(
           "button",
-          { type: "button", className: `segment key key-${colour(segment.label)}`, onclick: () => seek(segment.start) },
+          { type: "button", className: `segment key key-${color(segment.label)}`, onclick: () => seek(segment.start) },
           element("span", { className: "segment-time" }, clockRange(segment.start, segment.end)),
           element("span", { className: "segment-label" }, segment.label),
           element("span", { className: "segment-score" }, percent(segment.score)),

@@ -105,9 +105,9 @@ def crawling(s: Stage, t: float) -> None:
 def climbing(s: Stage, t: float) -> None:
     left, right, gap = 0.1, 0.3, 0.13
     for x in (left, right):
-        s.behind.line((x, 0), (x, 1.32), width=0.035, colour=WOOD)
+        s.behind.line((x, 0), (x, 1.32), width=0.035, color=WOOD)
     for rung in range(10):
-        s.behind.line((left, 0.08 + gap * rung), (right, 0.08 + gap * rung), width=0.028, colour=WOOD)
+        s.behind.line((left, 0.08 + gap * rung), (right, 0.08 + gap * rung), width=0.028, color=WOOD)
     up = swing(t)
     s.hips(-0.1, 0.58)
     s.feet((0.14, 0.21 + gap * up), (0.18, 0.21 + gap * (1 - up)))
@@ -141,8 +141,8 @@ def pull_ups(s: Stage, t: float) -> None:
     s.face_viewer()
     top, up = 1.22, swing(t)
     for x in (-0.36, 0.36):
-        s.behind.line((x, 0), (x, top), width=0.03, colour=METAL)
-    s.behind.line((-0.38, top), (0.38, top), width=0.035, colour=METAL)
+        s.behind.line((x, 0), (x, top), width=0.03, color=METAL)
+    s.behind.line((-0.38, top), (0.38, top), width=0.035, color=METAL)
     s.hips(0, top - s.body.torso - mix(0.33, 0.06, up))
     s.legs((4, 0))
     s.torso()

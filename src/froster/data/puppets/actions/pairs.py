@@ -37,9 +37,9 @@ def catching(s: Stage, t: float) -> None:
 
 def _seat(s: Stage, up: float, rising: bool) -> None:
     """On the chair at `up` 0, upright before it at 1."""
-    s.behind.line((-0.36, 0), (-0.36, 0.62), width=0.035, colour=DARK_WOOD)
-    s.behind.line((-0.36, 0.26), (-0.06, 0.26), width=0.05, colour=DARK_WOOD)
-    s.behind.line((-0.08, 0), (-0.08, 0.26), width=0.035, colour=DARK_WOOD)
+    s.behind.line((-0.36, 0), (-0.36, 0.62), width=0.035, color=DARK_WOOD)
+    s.behind.line((-0.36, 0.26), (-0.06, 0.26), width=0.05, color=DARK_WOOD)
+    s.behind.line((-0.08, 0), (-0.08, 0.26), width=0.035, color=DARK_WOOD)
     bent = 4 * up * (1 - up)
     tall = s.body.thigh + s.body.shin + SOLE
     s.hips(mix(-0.18, 0.06, up), mix(0.32, tall - 0.005, up))
@@ -75,8 +75,8 @@ def _crate(s: Stage, way: float, pushing: bool) -> None:
     edge = x + 0.3
     s.hands((edge, 0.42), (edge, 0.37))
     s.front.box(edge, 0, edge + 0.4, 0.46, s.look.thing)
-    s.front.line((edge, 0), (edge + 0.4, 0.46), width=0.025, colour=DARK_WOOD)
-    s.front.line((edge, 0.46), (edge + 0.4, 0), width=0.025, colour=DARK_WOOD)
+    s.front.line((edge, 0), (edge + 0.4, 0.46), width=0.025, color=DARK_WOOD)
+    s.front.line((edge, 0.46), (edge + 0.4, 0), width=0.025, color=DARK_WOOD)
 
 
 @one_way("pushing a box", reverse="pulling a box")
@@ -101,7 +101,7 @@ def _parcel(s: Stage, up: float, lifting: bool) -> None:
     bottom = mix(0.0, 0.5, up)
     s.hands((0.13, bottom + 0.1), (0.15, bottom + 0.1))
     s.front.box(0.1, bottom, 0.36, bottom + 0.23, WOOD)
-    s.front.line((0.23, bottom), (0.23, bottom + 0.23), width=0.04, colour=(214, 186, 130))
+    s.front.line((0.23, bottom), (0.23, bottom + 0.23), width=0.04, color=(214, 186, 130))
     x, y = s.hand
     s.front.disc((x, y), 0.034, s.look.skin)
 

@@ -54,7 +54,7 @@ def tennis(s: Stage, t: float) -> None:
     s.torso(mix(-4, 14, stroke))
     s.arms((mix(-70, 105, stroke), 15), (mix(60, -20, stroke), 30))
     angle = aim(s.near_arm[1], s.hand) + mix(-20, 25, stroke)
-    s.front.line(s.hand, along(s.hand, angle, 0.14), width=0.03, colour=DARK)
+    s.front.line(s.hand, along(s.hand, angle, 0.14), width=0.03, color=DARK)
     s.front.ring(along(s.hand, angle, 0.24), 0.105, 0.026, s.look.thing)
     s.front.disc((mix(0.75, 0.5, swing(t)), mix(0.55, 0.8, swing(t))), 0.035, (214, 232, 60))
 
@@ -68,11 +68,11 @@ def golf(s: Stage, t: float) -> None:
     grip = along(between(s.neck, s.hip or s.neck, 0.2), 12 + 105 * hit, 0.27)
     s.hands(grip, grip)
     head = along(grip, 14 + 165 * hit, mix(0.52, 0.44, abs(hit)))
-    s.front.line(grip, head, width=0.022, colour=DARK)
-    s.front.line(head, along(head, 104 + 165 * hit, 0.07), width=0.045, colour=METAL)
+    s.front.line(grip, head, width=0.022, color=DARK)
+    s.front.line(head, along(head, 104 + 165 * hit, 0.07), width=0.045, color=METAL)
     s.front.disc((0.22 + 0.6 * ramp(t, 0.3, 0.5) * (t < 0.6), 0.03), 0.03, WHITE)
-    s.behind.line((0.6, 0), (0.6, 0.5), width=0.02, colour=DARK)
-    s.behind.polygon((0.6, 0.5), (0.6, 0.36), (0.76, 0.43), colour=s.look.thing)
+    s.behind.line((0.6, 0), (0.6, 0.5), width=0.02, color=DARK)
+    s.behind.polygon((0.6, 0.5), (0.6, 0.36), (0.76, 0.43), color=s.look.thing)
 
 
 @cyclic("shooting arrows with a bow")
@@ -86,9 +86,9 @@ def archery(s: Stage, t: float) -> None:
     s.hands(near=nock)
     tips = [(grip[0] - 0.09, grip[1] + side * 0.36) for side in (1, -1)]
     s.front.arc((grip[0] - 0.11, grip[1]), 0.13, 0.36, 10, 170, 0.03, WOOD)
-    s.front.line(tips[0], nock, tips[1], width=0.012, colour=STRING)
+    s.front.line(tips[0], nock, tips[1], width=0.012, color=STRING)
     shot = 1.2 * ramp(t, 0.8, 1.0)
-    s.front.line((nock[0] + shot, nock[1]), (nock[0] + shot + 0.36, nock[1]), width=0.018, colour=DARK)
+    s.front.line((nock[0] + shot, nock[1]), (nock[0] + shot + 0.36, nock[1]), width=0.018, color=DARK)
 
 
 @cyclic("lifting a barbell")
@@ -100,10 +100,10 @@ def barbell(s: Stage, t: float) -> None:
     s.torso()
     bar = mix(s.neck[1] - 0.33, s.neck[1] + 0.34, up)
     s.hands((0.2, bar), (-0.2, bar), bend=-1 if up < 0.4 else 1)
-    s.front.line((-0.5, bar), (0.5, bar), width=0.028, colour=METAL)
+    s.front.line((-0.5, bar), (0.5, bar), width=0.028, color=METAL)
     for side in (-1, 1):
-        s.front.line((side * 0.42, bar - 0.14), (side * 0.42, bar + 0.14), width=0.07, colour=DARK)
-        s.front.line((side * 0.48, bar - 0.09), (side * 0.48, bar + 0.09), width=0.05, colour=DARK)
+        s.front.line((side * 0.42, bar - 0.14), (side * 0.42, bar + 0.14), width=0.07, color=DARK)
+        s.front.line((side * 0.48, bar - 0.09), (side * 0.48, bar + 0.09), width=0.05, color=DARK)
 
 
 @cyclic("rowing a boat")
@@ -115,11 +115,11 @@ def rowing(s: Stage, t: float) -> None:
     s.torso(mix(28, -24, pull))
     grip = (mix(0.3, 0.1, pull), 0.42 - 0.04 * dip)
     s.hands(grip, grip)
-    s.front.polygon((-0.6, 0.22), (0.58, 0.22), (0.44, 0.02), (-0.46, 0.02), colour=s.look.thing)
-    s.front.line((-0.62, 0.22), (0.6, 0.22), width=0.03, colour=WOOD)
+    s.front.polygon((-0.6, 0.22), (0.58, 0.22), (0.44, 0.02), (-0.46, 0.02), color=s.look.thing)
+    s.front.line((-0.62, 0.22), (0.6, 0.22), width=0.03, color=WOOD)
     blade = (mix(-0.34, 0.56, pull), 0.06 + 0.09 * max(dip, -0.4))
-    s.front.line(grip, blade, width=0.03, colour=DARK_WOOD)
-    s.front.line(between(grip, blade, 0.8), blade, width=0.07, colour=DARK_WOOD)
+    s.front.line(grip, blade, width=0.03, color=DARK_WOOD)
+    s.front.line(between(grip, blade, 0.8), blade, width=0.07, color=DARK_WOOD)
 
 
 @cyclic("riding a bicycle", travel=0.4)
@@ -130,10 +130,10 @@ def bicycle(s: Stage, t: float) -> None:
         s.behind.ring(hub, 0.2, 0.028, DARK)
         for spoke in (0, 60, 120):
             rim = along(hub, spoke - 360 * t, 0.19)
-            s.behind.line(rim, (2 * hub[0] - rim[0], 2 * hub[1] - rim[1]), width=0.008, colour=METAL)
-    s.behind.line(rear, crank, saddle, rear, width=0.03, colour=s.look.thing)
-    s.behind.line(crank, head, saddle, width=0.03, colour=s.look.thing)
-    s.behind.line(front, head, (0.3, 0.7), width=0.03, colour=s.look.thing)
+            s.behind.line(rim, (2 * hub[0] - rim[0], 2 * hub[1] - rim[1]), width=0.008, color=METAL)
+    s.behind.line(rear, crank, saddle, rear, width=0.03, color=s.look.thing)
+    s.behind.line(crank, head, saddle, width=0.03, color=s.look.thing)
+    s.behind.line(front, head, (0.3, 0.7), width=0.03, color=s.look.thing)
     s.hips(-0.15, 0.62)
     pedals = along(crank, -360 * t, 0.1), along(crank, 180 - 360 * t, 0.1)
     s.feet(*((x - 0.03, y + SOLE) for x, y in pedals))
@@ -148,9 +148,9 @@ def hula_hoop(s: Stage, t: float) -> None:
     s.legs((9, 0), x=0.04 * out)
     s.torso(-3 * out)
     s.arms(both=(100, 28))
-    centre = (0.09 * out, 0.52)
-    s.behind.arc(centre, 0.31, 0.085, 90, 270, 0.032, s.look.thing, tilt)
-    s.front.arc(centre, 0.31, 0.085, -90, 90, 0.032, s.look.thing, tilt)
+    center = (0.09 * out, 0.52)
+    s.behind.arc(center, 0.31, 0.085, 90, 270, 0.032, s.look.thing, tilt)
+    s.front.arc(center, 0.31, 0.085, -90, 90, 0.032, s.look.thing, tilt)
 
 
 @cyclic("flying a kite")
@@ -159,10 +159,10 @@ def kite(s: Stage, t: float) -> None:
     s.torso(-8, gaze=32)
     s.arms((122 + 8 * sway(t), 16), (105, 40))
     x, y = 0.42 + 0.06 * sway(t), 1.08 + 0.05 * sway(2 * t)
-    s.behind.line(s.hand, (x, y), width=0.01, colour=WHITE)
-    s.front.polygon((x, y - 0.19), (x + 0.13, y + 0.03), (x, y + 0.15), (x - 0.13, y + 0.03), colour=s.look.thing)
+    s.behind.line(s.hand, (x, y), width=0.01, color=WHITE)
+    s.front.polygon((x, y - 0.19), (x + 0.13, y + 0.03), (x, y + 0.15), (x - 0.13, y + 0.03), color=s.look.thing)
     tail = [(x + 0.03 * sway(t + i / 3), y - 0.19 - 0.05 * i) for i in range(5)]
-    s.front.line(*tail, width=0.02, colour=s.look.thing)
+    s.front.line(*tail, width=0.02, color=s.look.thing)
 
 
 @cyclic("fishing")
@@ -174,6 +174,6 @@ def fishing(s: Stage, t: float) -> None:
     s.torso(4)
     s.arms((42, 42), (34, 52))
     tip = along(s.hand, 122 + 9 * sway(t), 0.5)
-    s.front.line(s.hand, tip, width=0.024, colour=DARK)
-    s.front.line(tip, (tip[0] + 0.04, 0.06 + 0.03 * swing(t)), width=0.01, colour=WHITE)
+    s.front.line(s.hand, tip, width=0.024, color=DARK)
+    s.front.line(tip, (tip[0] + 0.04, 0.06 + 0.03 * swing(t)), width=0.01, color=WHITE)
     s.front.disc((tip[0] + 0.04, 0.06 + 0.03 * swing(t)), 0.035, s.look.thing)
