@@ -84,7 +84,7 @@ def test_published_scores_of_froster(shared: Path) -> None:
         assert f"{data} {scores['base']} / {scores['novel']} / {scores['hm']}" in facts
     rows = {row.method: row.scores for row in cross_dataset()}
     for data in ("UCF", "HMDB", "K-600"):
-        assert f"{data} {rows['FROSTER'][data]['mean']} +- {rows['FROSTER'][data]['deviation']}" in facts
+        assert f"{data} {rows['FROSTER'][data]['mean']} +- {rows['FROSTER'][data]['std']}" in facts
     for method in ("FROSTER", "Frozen CLIP", "Open-VCLIP"):
         for data in ("UCF*", "HMDB*"):
             assert f"{data} {rows[method][data]['mean']}" in facts

@@ -28,7 +28,7 @@ def base_to_novel() -> list[Published]:
 
 
 def cross_dataset() -> list[Published]:
-    """Trained on K-400: `mean`, and `deviation` over splits, on UCF-101, HMDB-51 and Kinetics-600.
+    """Trained on K-400: `mean`, and `std` over splits, on UCF-101, HMDB-51 and Kinetics-600.
 
     UCF* and HMDB* are all videos; UCF and HMDB the three official test splits; K-600 three draws of 160 classes.
     """

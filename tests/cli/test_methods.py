@@ -66,7 +66,7 @@ def test_json(tmp_path: Path) -> None:
     assert (content["model"], content["frames"], content["size"], content["puppets"]) == ("puppets", 2, 64, [])
     assert [network["name"] for network in content["networks"]] == [*STUDENTS]
     (froster,) = (row for row in content["published"]["cross_dataset"] if row["method"] == "FROSTER")
-    assert froster["scores"]["K-600"] == {"mean": 74.8, "deviation": 0.9}
+    assert froster["scores"]["K-600"] == {"mean": 74.8, "std": 0.9}
 
 
 @pytest.mark.parametrize(

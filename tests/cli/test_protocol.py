@@ -45,8 +45,8 @@ def test_base_to_novel_trains_tests_and_compares(place: Path) -> None:
     first = froster_process(*command, cwd=place)
     assert first.returncode == 0, first.stderr
     report = json.loads((place / "b2n" / "report.json").read_text(encoding="utf-8"))
-    assert report["scores"]["mine"]["base"]["numbers"] == 2
-    assert [n["clips"] for n in report["numbers"]] == [2, 2, 2, 2]
+    assert report["scores"]["mine"]["base"]["n"] == 2
+    assert [n["clips"] for n in report["results"]] == [2, 2, 2, 2]
     assert "this run" in first.stdout
     assert "epoch 1/1" in first.stderr
     again = froster_process(*command, cwd=place)
@@ -72,7 +72,7 @@ def test_published_numbers_beside_those_of_frozen_clip(place: Path) -> None:
     assert report["settings"]["sampling"] == "release"
     lines = result.stdout.splitlines()
     assert any(line.split() == ["Frozen", "CLIP", "53.3", "46.8", "49.8"] for line in lines)
-    assert any(line.startswith("less Frozen CLIP") for line in lines)
+    assert any(line.startswith("minus Frozen CLIP") for line in lines)
     assert "never shown words" in result.stderr
     other = ("--compare", "froster")
     result = froster("protocol", "cross-dataset", "--test", "hmdb-51,mine", *out, *other, "--out", "cross", cwd=place)
@@ -85,7 +85,7 @@ def test_published_numbers_beside_those_of_frozen_clip(place: Path) -> None:
     assert any(re.fullmatch(r"HMDB EP1: \d of 10 parts have no video\.", note) for note in report["notes"])
     assert report["reference"]["method"] == "FROSTER"
     assert report["differences"]["HMDB*"]["mean"] == pytest.approx(report["scores"]["HMDB*"]["mean"]["mean"] - 54.5)
-    assert [n["part"] for n in report["numbers"] if n["data"] == "HMDB"] == ["test1", "test2", "test3"]
+    assert [n["part"] for n in report["results"] if n["data"] == "HMDB"] == ["test1", "test2", "test3"]
 
 
 def test_cross_dataset_trains_on_one_and_tests_on_another(place: Path) -> None:

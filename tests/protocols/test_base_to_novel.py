@@ -11,13 +11,13 @@ from froster.evaluation import evaluate_model, harmonic_mean
 from froster.protocols.base_to_novel import (
     TrainingLists,
     base_to_novel,
+    custom_halves,
     draw_training_lists,
     halves_of,
-    named_halves,
     published_lists,
 )
 from froster.protocols.data import load_data
-from froster.protocols.models import Given, Trained
+from froster.protocols.models import Pretrained, TrainFromRecipe
 from froster.protocols.scores import TestSettings
 from froster.shipped import find_recipe
 
@@ -30,7 +30,7 @@ CHANGES = (
     "data.frames=4",
     "precision=float32",
 )
-RECIPE = Trained(find_recipe("froster-puppets"), CHANGES)
+RECIPE = TrainFromRecipe(find_recipe("froster-puppets"), CHANGES)
 
 
 def test_every_draw_is_trained_and_tested_once(manifests: Path, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_every_draw_is_trained_and_tested_once(manifests: Path, tmp_path: Path) 
     ]
     for part in ("base", "novel"):
         expected = [100 * report.parts[part].top1 for report in reports]
-        assert [100 * n.evaluation.top1 for n in measured.numbers if n.part == part] == expected
+        assert [100 * n.evaluation.top1 for n in measured.part_results if n.part == part] == expected
         assert measured.scores["mine"][part].mean == pytest.approx(sum(expected) / 2)
     base, novel, hm = (measured.scores["mine"][key].mean for key in ("base", "novel", "hm"))
     assert hm == pytest.approx(harmonic_mean(base, novel))
@@ -76,9 +76,9 @@ def test_every_draw_is_trained_and_tested_once(manifests: Path, tmp_path: Path) 
 
 def test_a_model_as_it_is_has_one_draw(manifests: Path, tmp_path: Path) -> None:
     data = load_data("mine", manifests)
-    measured = base_to_novel(data, halves_of(data), Given("puppets"), TrainingLists([]), tmp_path, SETTINGS)
-    assert [number.part for number in measured.numbers] == ["base", "novel"]
-    assert measured.scores["mine"]["hm"].numbers == 1
+    measured = base_to_novel(data, halves_of(data), Pretrained("puppets"), TrainingLists([]), tmp_path, SETTINGS)
+    assert [number.part for number in measured.part_results] == ["base", "novel"]
+    assert measured.scores["mine"]["hm"].n == 1
     assert not list(tmp_path.rglob("run"))
 
 
@@ -101,12 +101,12 @@ def test_known_data_sets_have_the_published_halves(manifests: Path, tmp_path: Pa
 
 def test_halves_of_ones_own(manifests: Path) -> None:
     data = load_data("mine", manifests)
-    halves = named_halves({"Waving_Hello": "a hand"}, {"running": ""}, data)
+    halves = custom_halves({"Waving_Hello": "a hand"}, {"running": ""}, data)
     assert (halves.base, halves.novel) == ({"waving hello": "a hand"}, {"running": ""})
     with pytest.raises(FrosterError, match="'running' is both a base and a novel class"):
-        named_halves({"running": ""}, {"Running": ""}, data)
+        custom_halves({"running": ""}, {"Running": ""}, data)
     with pytest.raises(FrosterError, match=r"no video of the class 'runing' \(did you mean 'running'\?\)"):
-        named_halves({"runing": ""}, {"kicking": ""}, data)
+        custom_halves({"runing": ""}, {"kicking": ""}, data)
 
 
 def test_published_lists(manifests: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError, FrosterWarning
 from froster.evaluation import evaluate_model
 from froster.models import load_model
-from froster.protocols.cross_dataset import classes_of, load_test_data, measure, parts_of, read_half
+from froster.protocols.cross_dataset import classes_of, load_test_data, measure, parts_of, read_half_classes
 from froster.protocols.data import load_data
-from froster.protocols.parts import half_of
+from froster.protocols.parts import random_half
 from froster.protocols.scores import TestSettings
 
 SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
@@ -32,7 +32,7 @@ def test_ucf_has_ten_halves_all_videos_and_three_splits(manifests: Path, tmp_pat
     columns = parts_of(load_test_data("ucf-101", tmp_path))
     assert {column: len(parts) for column, parts in columns.items()} == {"UCF EP1": 10, "UCF*": 1, "UCF": 3}
     assert [part.classes for part in columns["UCF EP1"]] == [
-        half_of(read_vocabulary("ucf-101"), draw) for draw in range(1, 11)
+        random_half(read_vocabulary("ucf-101"), draw) for draw in range(1, 11)
     ]
     assert [(part.split, len(part.classes)) for part in columns["UCF"]] == [
         ("test1", 101),
@@ -46,13 +46,13 @@ def test_published_halves(manifests: Path, tmp_path: Path, shared: Path) -> None
     with_labels(manifests, tmp_path / "ucf-101.csv", ["YoYo", "Archery", "TaiChi"], [()])
     data = load_test_data("ucf-101", tmp_path)
     folder = shared / "splits" / "froster_csv" / "ucf101_half"
-    halves = [read_half(folder / f"{draw}_ucf101-index2cls.json", data) for draw in (1, 2)]
+    halves = [read_half_classes(folder / f"{draw}_ucf101-index2cls.json", data) for draw in (1, 2)]
     assert [part.classes for part in parts_of(data, halves)["UCF EP1"]] == halves
     assert [len(half) for half in halves] == [50, 50]
     assert all(set(half) <= set(read_vocabulary("ucf-101")) for half in halves)
     (tmp_path / "half.txt").write_text("archery\nswimming\n", encoding="utf-8")
     with pytest.raises(FrosterError, match=r"half\.txt: swimming are no classes of UCF-101"):
-        read_half(tmp_path / "half.txt", data)
+        read_half_classes(tmp_path / "half.txt", data)
 
 
 def test_kinetics_600_has_three_draws_of_its_own_lists_if_there_are_any(manifests: Path, tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_kinetics_600_has_three_draws_of_its_own_lists_if_there_are_any(manifest
     parts = parts_of(data)["Kinetics-600"]
     assert [part.split for part in parts] == ["draw-1", "draw-2", "draw-3"]
     measured = measure(data, load_model("puppets"), {}, tmp_path, SETTINGS)
-    assert [number.evaluation.clips for number in measured.numbers] == [8, 8, 8]
-    assert measured.scores["Kinetics-600"]["mean"].numbers == 3
+    assert [number.evaluation.clips for number in measured.part_results] == [8, 8, 8]
+    assert measured.scores["Kinetics-600"]["mean"].n == 3
     assert measured.scores["Kinetics-600"]["top-5"].mean >= measured.scores["Kinetics-600"]["mean"].mean
 
 
@@ -91,7 +91,7 @@ def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) ->
             precision="float32",
         )
         assert measured.scores[column]["mean"].mean == pytest.approx(100 * report.parts["all"].top1)
-    halves = [number for number in measured.numbers if number.data == "mine EP1"]
+    halves = [number for number in measured.part_results if number.data == "mine EP1"]
     assert [number.evaluation.classes for number in halves] == [3] * 10
     # Fewer classes are easier: on average over the draws, each class is right at least as often as among all.
     assert measured.scores["mine EP1"]["mean"].mean >= measured.scores["mine*"]["mean"].mean

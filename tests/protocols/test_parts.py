@@ -8,7 +8,7 @@ import torch
 from froster.data.manifests import LabeledVideo
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
-from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, half_of, of_parts, spread
+from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, mean_std, random_half, select_videos
 from froster.protocols.scores import Scores
 
 
@@ -27,18 +27,18 @@ def test_a_part_counts_its_videos_among_its_classes() -> None:
     assert evaluate_part(scores, Part("any split", ("a", "b", "c"))).top1 == pytest.approx(1 / 4)
     with pytest.raises(FrosterError, match="no readable video of the 1 classes of c in the split 'train1'"):
         evaluate_part(scores, Part("c", ("c",), "train1"))
-    assert of_parts(videos, [Part("ab", ("a", "b"), "test1")]) == videos[:2]
+    assert select_videos(videos, [Part("ab", ("a", "b"), "test1")]) == videos[:2]
 
 
 def test_halves_are_of_the_published_size_and_stay_the_same() -> None:
     ucf, hmdb = read_vocabulary("ucf-101"), read_vocabulary("hmdb-51")
-    draws = [half_of(ucf, draw) for draw in range(1, 11)]
+    draws = [random_half(ucf, draw) for draw in range(1, 11)]
     assert {len(half) for half in draws} == {50}
-    assert len(half_of(hmdb, 1)) == 25
+    assert len(random_half(hmdb, 1)) == 25
     assert len(set(draws)) == 10
-    assert draws[3] == half_of(ucf, 4)
+    assert draws[3] == random_half(ucf, 4)
     # Each class is in half of many draws: 500 draws of 50 of 101 give 247.5 ± 11.2.
-    counts = [sum(name in half_of(ucf, draw) for draw in range(500)) for name in ucf]
+    counts = [sum(name in random_half(ucf, draw) for draw in range(500)) for name in ucf]
     assert all(abs(count - 500 * 50 / 101) < 5 * 11.2 for count in counts)
 
 
@@ -59,7 +59,7 @@ def test_the_frequent_half_is_base() -> None:
 
 
 def test_spread() -> None:
-    found = spread([1.0, 2.0, 4.0])
-    assert (found.mean, found.deviation) == pytest.approx((7 / 3, statistics.stdev([1, 2, 4])))
-    assert isnan(spread([5.0]).deviation)
-    assert spread([5.0]).to_json() == {"mean": 5.0, "deviation": None, "numbers": 1}
+    found = mean_std([1.0, 2.0, 4.0])
+    assert (found.mean, found.std) == pytest.approx((7 / 3, statistics.stdev([1, 2, 4])))
+    assert isnan(mean_std([5.0]).std)
+    assert mean_std([5.0]).to_json() == {"mean": 5.0, "std": None, "n": 1}

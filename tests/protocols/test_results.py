@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from froster.evaluation import evaluate
-from froster.protocols.parts import Spread
-from froster.protocols.results import Measured, Number, Report, find_reference
+from froster.protocols.parts import MeanStd
+from froster.protocols.results import PartResult, Report, Results, find_reference
 from froster.published import base_to_novel, cross_dataset
 
 FOUND = evaluate(torch.eye(6), torch.arange(6), list("abcdef"))
@@ -14,11 +14,13 @@ FOUND = evaluate(torch.eye(6), torch.arange(6), list("abcdef"))
 
 def test_a_table_like_the_papers_with_the_difference(tmp_path: Path) -> None:
     scores = {
-        "UCF-101": {"base": Spread(95.9, 0.2, 3), "novel": Spread(80.0, 1.25, 3), "hm": Spread(87.23, 0.5, 3)},
-        "Kinetics-400": {"base": Spread(70.0, nan, 1), "novel": Spread(60.0, nan, 1), "hm": Spread(64.6, nan, 1)},
-        "mine": {"base": Spread(50.0, nan, 1), "novel": Spread(50.0, nan, 1), "hm": Spread(50.0, nan, 1)},
+        "UCF-101": {"base": MeanStd(95.9, 0.2, 3), "novel": MeanStd(80.0, 1.25, 3), "hm": MeanStd(87.23, 0.5, 3)},
+        "Kinetics-400": {"base": MeanStd(70.0, nan, 1), "novel": MeanStd(60.0, nan, 1), "hm": MeanStd(64.6, nan, 1)},
+        "mine": {"base": MeanStd(50.0, nan, 1), "novel": MeanStd(50.0, nan, 1), "hm": MeanStd(50.0, nan, 1)},
     }
-    measured = Measured(scores, [Number("UCF-101", "draw 1", "base", FOUND, 816)], [("a.mp4", "broken")], ["A note."])
+    measured = Results(
+        scores, [PartResult("UCF-101", "draw 1", "base", FOUND, 816)], [("a.mp4", "broken")], ["A note."]
+    )
     reference = find_reference(base_to_novel(), "vclip", "FROSTER")
     report = Report(
         "Base to novel", {"tested": {"model": "x"}}, measured, base_to_novel(), ("base", "novel", "hm"), reference
@@ -29,33 +31,33 @@ def test_a_table_like_the_papers_with_the_difference(tmp_path: Path) -> None:
     # FROSTER's own row, as in facts.md: UCF-101 95.3 / 80.0 / 87.0, K-400 77.8 / 64.3 / 70.4.
     assert by_method["FROSTER"] == ["95.3", "80.0", "87.0", "77.8", "64.3", "70.4", "–", "–", "–"]
     assert by_method["this run"][:4] == ["95.9 ± 0.2", "80.0 ± 1.2", "87.2 ± 0.5", "70.0"]
-    assert by_method["less FROSTER"] == ["+0.6", "+0.0", "+0.2", "−7.8", "−4.3", "−5.8", "–", "–", "–"]
-    assert list(by_method)[-2:] == ["this run", "less FROSTER"]
+    assert by_method["minus FROSTER"] == ["+0.6", "+0.0", "+0.2", "−7.8", "−4.3", "−5.8", "–", "–", "–"]
+    assert list(by_method)[-2:] == ["this run", "minus FROSTER"]
 
     markdown, plain = report.write(tmp_path)
     text = markdown.read_text(encoding="utf-8")
-    assert "| less FROSTER | +0.6 |" in text
+    assert "| minus FROSTER | +0.6 |" in text
     assert "1 video could not be read" in text
     assert "| UCF-101 | draw 1 | base | 6 | 6 | 100.0 | 100.0 |" in text
     content = json.loads(plain.read_text(encoding="utf-8"))
-    assert content["scores"]["UCF-101"]["base"] == {"mean": 95.9, "deviation": 0.2, "numbers": 3}
-    assert content["scores"]["mine"]["hm"]["deviation"] is None
+    assert content["scores"]["UCF-101"]["base"] == {"mean": 95.9, "std": 0.2, "n": 3}
+    assert content["scores"]["mine"]["hm"]["std"] is None
     assert content["differences"]["Kinetics-400"]["base"] == 70.0 - 77.8
-    assert content["numbers"][0]["trained_clips"] == 816
+    assert content["results"][0]["trained_clips"] == 816
     assert content["unreadable"] == [{"video": "a.mp4", "reason": "broken"}]
 
 
 def test_cross_dataset_columns_and_deviations() -> None:
-    scores = {"UCF EP1": {"mean": Spread(88.0, 2.0, 10)}, "UCF*": {"mean": Spread(84.0, nan, 1)}}
-    scores["Kinetics-600"] = {"mean": Spread(75.0, 1.0, 3), "top-5": Spread(93.0, 0.5, 3)}
+    scores = {"UCF EP1": {"mean": MeanStd(88.0, 2.0, 10)}, "UCF*": {"mean": MeanStd(84.0, nan, 1)}}
+    scores["Kinetics-600"] = {"mean": MeanStd(75.0, 1.0, 3), "top-5": MeanStd(93.0, 0.5, 3)}
     reference = find_reference(cross_dataset(), "vclip", "FROSTER")
-    report = Report("Cross-dataset", {}, Measured(scores), cross_dataset(), ("mean", "top-5"), reference)
+    report = Report("Cross-dataset", {}, Results(scores), cross_dataset(), ("mean", "top-5"), reference)
     header, rows = report.table()
     assert header == ["method", "UCF EP1", "UCF*", "K-600", "K-600 top-5"]
     by_method = {row[0]: row[1:] for row in rows}
     assert by_method["FROSTER"] == ["–", "85.0", "74.8 ± 0.9", "–"]
     assert by_method["this run"] == ["88.0 ± 2.0", "84.0", "75.0 ± 1.0", "93.0 ± 0.5"]
-    assert by_method["less FROSTER"] == ["–", "−1.0", "+0.2", "–"]
+    assert by_method["minus FROSTER"] == ["–", "−1.0", "+0.2", "–"]
 
 
 def test_which_published_row_is_compared_with() -> None:

@@ -116,7 +116,7 @@ def show_published(networks: Sequence["Network"], screen: "Screen") -> None:
     title = "Published, base to novel: top-1 on base and novel classes, harmonic mean"
     show_scores(title, base_to_novel(), lambda scores: triple(**scores), networks, screen)
     title = "Published, trained on K-400, tested on other data: top-1"
-    show_scores(title, cross_dataset(), lambda scores: spread(**scores), networks, screen)
+    show_scores(title, cross_dataset(), lambda scores: mean_and_std(**scores), networks, screen)
     show_note(LEGEND, screen)
 
 
@@ -124,8 +124,8 @@ def triple(base: float, novel: float, hm: float) -> str:
     return f"{base:4.1f} {novel:4.1f} {hm:4.1f}"
 
 
-def spread(mean: float, deviation: float | None = None) -> str:
-    return f"{mean:.1f}      " if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+def mean_and_std(mean: float, std: float | None = None) -> str:
+    return f"{mean:.1f}      " if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
 def show_scores(

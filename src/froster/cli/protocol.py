@@ -25,7 +25,7 @@ from froster.errors import FrosterError
 
 if TYPE_CHECKING:
     from froster.protocols.data import ProtocolData
-    from froster.protocols.models import Given, Trained
+    from froster.protocols.models import Pretrained, TrainFromRecipe
     from froster.protocols.results import Report
     from froster.protocols.scores import TestSettings
     from froster.text.labels import Labels
@@ -55,7 +55,7 @@ Views = Annotated[int, typer.Option(min=1, help=VIEWS)]
 Frames = Annotated[int, typer.Option(min=1, help=FRAMES)]
 Sampling = Annotated[SamplingName, typer.Option(help=SAMPLING)]
 
-STOPPED = "Stopped; the same command goes on from here."
+STOPPED = "Stopped; run the same command again to resume."
 
 
 @app.callback()
@@ -98,8 +98,8 @@ def base_to_novel(
 ) -> None:
     """FROSTER's Table 1: train on a few clips of each base class, test on base and on novel classes.
 
-    The classes of the known datasets are halved as published; of your own, the frequent half is base. Stopped, the
-    same command goes on.
+    The classes of the known datasets are halved as published; of your own, the frequent half is base. If
+    interrupted, the same command resumes.
 
     Example: froster protocol base-to-novel --dataset ucf-101 --shots 16 --draws 3
     """
@@ -109,14 +109,14 @@ def base_to_novel(
     from froster.protocols.base_to_novel import (
         TrainingLists,
         base_to_novel,
+        custom_halves,
         draw_training_lists,
         halves_of,
-        named_halves,
         published_lists,
     )
     from froster.protocols.data import load_data
-    from froster.protocols.models import Given
-    from froster.protocols.results import Measured, Report, find_reference, named_reference
+    from froster.protocols.models import Pretrained
+    from froster.protocols.results import Report, Results, find_reference, named_reference
     from froster.published import base_to_novel as published
 
     names = names_of(dataset)
@@ -134,11 +134,11 @@ def base_to_novel(
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(name, manifests) for name in names]
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
-    measured = Measured()
+    measured = Results()
     with stopped_by_signals(STOPPED):
         for of in data:
             if base is not None and novel is not None:
-                halves = named_halves(names_or_file(base, "--base"), names_or_file(novel, "--novel"), of)
+                halves = custom_halves(names_or_file(base, "--base"), names_or_file(novel, "--novel"), of)
             else:
                 halves = halves_of(of)
             halves = replace(
@@ -146,15 +146,15 @@ def base_to_novel(
                 base=described(halves.base, texts, of.name),
                 novel=described(halves.novel, texts, of.name),
             )
-            if isinstance(source, Given):
-                measured.add(base_to_novel(of, halves, source, TrainingLists([]), out, settings, watch))
+            if isinstance(source, Pretrained):
+                measured.add(base_to_novel(of, halves, source, TrainingLists([]), out, settings, show_progress))
                 continue
             if train_list:
                 lists = published_lists(train_list, classes, of, list(halves.base))
             else:
                 lists = draw_training_lists(of, list(halves.base), shots or 16, draws or 3)
             trained = with_descriptions(source, texts, of.name)
-            measured.add(base_to_novel(of, halves, trained, lists, out, settings, watch))
+            measured.add(base_to_novel(of, halves, trained, lists, out, settings, show_progress))
         files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
         what = about(source.describe(), data, settings, **files)
         reference = reference or find_reference(rows, *source.published_as)
@@ -189,15 +189,15 @@ def cross_dataset(
 ) -> None:
     """FROSTER's Table 2: train on one dataset, test on the classes of others (EP1, EP2, EP3; draws of Kinetics-600).
 
-    Stopped, the same command goes on.
+    If interrupted, the same command resumes.
 
     Example: froster protocol cross-dataset --train kinetics-400 --test ucf-101,hmdb-51,kinetics-600
     """
     from froster.data.trained import TrainedVideos, refuse_trained_videos
-    from froster.protocols.cross_dataset import classes_of, load_test_data, measure, read_half
+    from froster.protocols.cross_dataset import classes_of, load_test_data, measure, read_half_classes
     from froster.protocols.data import load_data
-    from froster.protocols.models import Given
-    from froster.protocols.results import Measured, Report, find_reference, named_reference
+    from froster.protocols.models import Pretrained
+    from froster.protocols.results import Report, Results, find_reference, named_reference
     from froster.published import cross_dataset as published
 
     if model and train:
@@ -207,14 +207,14 @@ def cross_dataset(
     reference = named_reference(rows, compare) if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     tested = [load_test_data(name, manifests) for name in names_of(test)]
-    trained_on = [] if isinstance(source, Given) else [load_data(train or "kinetics-400", manifests)]
+    trained_on = [] if isinstance(source, Pretrained) else [load_data(train or "kinetics-400", manifests)]
     names = [of.name for of in (*trained_on, *tested)]
     texts = FilesByName(descriptions, names, "--descriptions")
     half_files = FilesByName(half, names, "--half", for_all=False)
-    halves = {of.name: [read_half(Path(path), of) for path in half_files.of(of.name)] for of in tested}
-    measured = Measured()
+    halves = {of.name: [read_half_classes(Path(path), of) for path in half_files.of(of.name)] for of in tested}
+    measured = Results()
     with stopped_by_signals(STOPPED):
-        if isinstance(source, Given):
+        if isinstance(source, Pretrained):
             network = source.network
         else:
             [data] = trained_on
@@ -226,7 +226,7 @@ def cross_dataset(
             network = with_descriptions(source, texts, data.name).model(out, videos)
         for of in tested:
             labels = described(dict.fromkeys(classes_of(of), ""), texts, of.name)
-            measured.add(measure(of, network, labels, out, settings, watch, halves[of.name]))
+            measured.add(measure(of, network, labels, out, settings, show_progress, halves[of.name]))
         files = {"descriptions": texts.to_json(), "halves": half_files.to_json()}
         what = about(source.describe(), tested, settings, **files, templates=templates and str(templates))
         reference = reference or find_reference(rows, *source.published_as)
@@ -253,7 +253,7 @@ def trade_off(
 ) -> None:
     """Open-VCLIP's Fig. 2: accuracy on the trained classes against others, as CLIP's share in the weights grows.
 
-    Every video is decoded once for all ratios. Stopped, the same command goes on.
+    Every video is decoded once for all ratios. If interrupted, the same command resumes.
 
     Example: froster protocol trade-off runs/k400 vit-b-16 --closed kinetics-400 --test ucf-101,hmdb-51
     """
@@ -271,7 +271,7 @@ def trade_off(
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
     with stopped_by_signals(STOPPED):
         labels = {of.name: described(dict.fromkeys(classes_of(of), ""), texts, of.name) for of in data}
-        measured = measure_trade_off(models, ratios, data[0], data[1:], labels, out, settings, watch)
+        measured = measure_trade_off(models, ratios, data[0], data[1:], labels, out, settings, show_progress)
         if not find_processes().is_main_process:
             return
         files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
@@ -294,18 +294,18 @@ def names_of(text: str) -> list[str]:
 
 def pick_source(
     recipe: Path | None, changes: list[str] | None, model: str | None, student: str | None
-) -> "Trained | Given":
+) -> "TrainFromRecipe | Pretrained":
     """What is tested. Raises `FrosterError` for both a recipe and a model."""
-    from froster.protocols.models import Given, Trained
+    from froster.protocols.models import Pretrained, TrainFromRecipe
     from froster.shipped import existing_recipe
 
     if model is None:
         if student is not None:
             raise FrosterError("--student is for --model; a recipe has its own: type student=NAME.")
-        return Trained(existing_recipe(recipe or Path("froster-vit-b-16")), tuple(changes or ()))
+        return TrainFromRecipe(existing_recipe(recipe or Path("froster-vit-b-16")), tuple(changes or ()))
     if recipe is not None or changes:
         raise FrosterError("Give either --recipe, to train a student, or --model, to test one as it is.")
-    return Given(model, student)
+    return Pretrained(model, student)
 
 
 def pick_settings(
@@ -369,7 +369,7 @@ def described(labels: "Labels", files: FilesByName, name: str) -> "Labels":
     return labels
 
 
-def with_descriptions(source: "Trained", files: FilesByName, name: str) -> "Trained":
+def with_descriptions(source: "TrainFromRecipe", files: FilesByName, name: str) -> "TrainFromRecipe":
     """The recipe trains with the descriptions that the dataset is tested with."""
     from dataclasses import replace
 
@@ -393,7 +393,7 @@ def about(
 
 
 @contextmanager
-def watch(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def show_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error while videos are tested, in the main process."""
 
     from froster.cli.progress import progress_bar

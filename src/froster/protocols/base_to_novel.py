@@ -9,10 +9,10 @@ from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import canonical_names, read_vocabulary
 from froster.errors import FrosterError
 from froster.evaluation import harmonic_mean
-from froster.protocols.data import ProtocolData, has_halves, incomplete, read_training_list
-from froster.protocols.models import Given, Trained, Watch, unwatched
-from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, of_parts, spread
-from froster.protocols.results import Measured, Number
+from froster.protocols.data import ProtocolData, has_halves, incompleteness, read_training_list
+from froster.protocols.models import Pretrained, ShowProgress, TrainFromRecipe, no_progress
+from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, mean_std, select_videos
+from froster.protocols.results import PartResult, Results
 from froster.protocols.scores import TestSettings, score_data_set
 from froster.text.labels import Labels
 
@@ -97,45 +97,47 @@ def published_lists(
 def base_to_novel(
     data: ProtocolData,
     halves: Halves,
-    source: Trained | Given,
+    source: TrainFromRecipe | Pretrained,
     lists: TrainingLists,
     out: Path,
     settings: TestSettings,
-    watch: Watch = unwatched,
-) -> Measured:
+    show_progress: ShowProgress = no_progress,
+) -> Results:
     """Train and test every draw; of a model as it is, only test it. What is done in `out` is not done again.
 
-    HM is the harmonic mean of the mean base and the mean novel accuracy; its deviation is that of the draws'. Raises
+    HM is the harmonic mean of the mean base and the mean novel accuracy; its std is that of the draws'. Raises
     `FrosterError` as training and testing do, and where base or novel classes have no test video.
     """
     parts = [Part("base", tuple(halves.base), data.test_split), Part("novel", tuple(halves.novel), data.test_split)]
-    test = of_parts(data.videos, parts)
+    test = select_videos(data.videos, parts)
     for part in parts:
-        if not any(part.holds(video) for video in test):
+        if not any(part.contains(video) for video in test):
             raise FrosterError(f"{data.manifest} has no video of {part.name} classes in the split {data.test_split!r}.")
-    measured = Measured(notes=[*filter(None, [incomplete(data)]), *lists.notes])
+    measured = Results(notes=[*filter(None, [incompleteness(data)]), *lists.notes])
     if not has_halves(data.name):
         measured.notes.append(f"{data.title}, base: {', '.join(halves.base)}; novel: {', '.join(halves.novel)}.")
     numbers: dict[str, list[float]] = {"base": [], "novel": [], "hm": []}
-    for draw, training in enumerate(lists.draws if isinstance(source, Trained) else [[]], start=1):
+    for draw, training in enumerate(lists.draws if isinstance(source, TrainFromRecipe) else [[]], start=1):
         folder = out / data.name / f"draw-{draw}"
-        model = source.model(folder, training, draw - 1) if isinstance(source, Trained) else source.network
+        model = source.model(folder, training, draw - 1) if isinstance(source, TrainFromRecipe) else source.network
         measured.notes += note_trained_videos(model.trained_on, test, data.title)
-        with watch(f"{data.title}, draw {draw}" if isinstance(source, Trained) else data.title) as seen:
-            [scores] = score_data_set([model], halves.base | halves.novel, test, folder / "scores", settings, seen)
+        with show_progress(
+            f"{data.title}, draw {draw}" if isinstance(source, TrainFromRecipe) else data.title
+        ) as progress:
+            [scores] = score_data_set([model], halves.base | halves.novel, test, folder / "scores", settings, progress)
         measured.unreadable += [video for video in scores.unreadable if video not in measured.unreadable]
         found = {part.name: evaluate_part(scores, part) for part in parts}
         for name, evaluation in found.items():
-            measured.numbers.append(Number(data.title, f"draw {draw}", name, evaluation, len(training)))
+            measured.part_results.append(PartResult(data.title, f"draw {draw}", name, evaluation, len(training)))
             numbers[name].append(100 * evaluation.top1)
         numbers["hm"].append(100 * harmonic_mean(found["base"].top1, found["novel"].top1))
-    of_data = {key: spread(values) for key, values in numbers.items()}
+    of_data = {key: mean_std(values) for key, values in numbers.items()}
     mean = harmonic_mean(of_data["base"].mean, of_data["novel"].mean)
     measured.scores[data.title] = of_data | {"hm": of_data["hm"].with_mean(mean)}
     return measured
 
 
-def named_halves(base: Labels, novel: Labels, data: ProtocolData) -> Halves:
+def custom_halves(base: Labels, novel: Labels, data: ProtocolData) -> Halves:
     """Halves of one's own, in the spelling of the dataset."""
     there = sorted({video.label for video in data.videos})
     base, novel = (dict(zip(canonical_names(labels, there), labels.values(), strict=True)) for labels in (base, novel))

@@ -12,10 +12,10 @@ from froster.data.manifests import LabeledVideo, listed
 from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import DRAWS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
-from froster.protocols.data import ProtocolData, incomplete, load_data
-from froster.protocols.models import Watch, unwatched
-from froster.protocols.parts import HALVES, Part, evaluate_part, half_of, of_parts, spread
-from froster.protocols.results import Measured, Number
+from froster.protocols.data import ProtocolData, incompleteness, load_data
+from froster.protocols.models import ShowProgress, no_progress
+from froster.protocols.parts import HALVES, Part, evaluate_part, mean_std, random_half, select_videos
+from froster.protocols.results import PartResult, Results
 from froster.protocols.scores import TestSettings, score_data_set
 from froster.students import VideoStudent
 from froster.text.labels import Labels, read_labels
@@ -50,7 +50,7 @@ def parts_of(data: ProtocolData, halves: Sequence[tuple[str, ...]] = ()) -> dict
         ]
         return {data.title: draws}
     half, whole, splits = PARTS_OF.get(data.name, (f"{data.title} EP1", f"{data.title}*", data.title))
-    halves = halves or [half_of(names, draw) for draw in range(1, HALVES + 1)]
+    halves = halves or [random_half(names, draw) for draw in range(1, HALVES + 1)]
     parts = {half: [Part(f"half {draw}", chosen) for draw, chosen in enumerate(halves, start=1)]}
     parts[whole] = [Part("all", names)]
     there = sorted({split for video in data.videos for split in video.splits if split.startswith("test")})
@@ -59,7 +59,7 @@ def parts_of(data: ProtocolData, halves: Sequence[tuple[str, ...]] = ()) -> dict
     return parts
 
 
-def read_half(path: Path, data: ProtocolData) -> tuple[str, ...]:
+def read_half_classes(path: Path, data: ProtocolData) -> tuple[str, ...]:
     """A published draw of EP1 from a labels file. Raises `FrosterError` for a class that the dataset lacks."""
     names = classes_of(data)
     half = canonical_names(read_labels(path), names)
@@ -81,31 +81,31 @@ def measure(
     descriptions: Labels,
     out: Path,
     settings: TestSettings,
-    watch: Watch = unwatched,
+    show_progress: ShowProgress = no_progress,
     halves: Sequence[tuple[str, ...]] = (),
-) -> Measured:
+) -> Results:
     """All numbers of one dataset; every video is scored once. Raises `FrosterError` where it has no video to test."""
     columns = parts_of(data, halves)
     parts = [part for of_column in columns.values() for part in of_column]
     names = {name: None for part in parts for name in part.classes}
     labels = {name: descriptions.get(name, "") for name in names}
-    videos = of_parts(data.videos, parts)
+    videos = select_videos(data.videos, parts)
     if not videos:
         raise FrosterError(f"{data.manifest} has no video of the classes and splits to test on.")
     trained = note_trained_videos(model.trained_on, videos, data.title)
-    with watch(data.title) as seen:
-        [scores] = score_data_set([model], labels, videos, out / data.name / "scores", settings, seen)
-    measured = Measured(unreadable=scores.unreadable, notes=[*filter(None, [incomplete(data)]), *trained])
+    with show_progress(data.title) as progress:
+        [scores] = score_data_set([model], labels, videos, out / data.name / "scores", settings, progress)
+    measured = Results(unreadable=scores.unreadable, notes=[*filter(None, [incompleteness(data)]), *trained])
     for column, of_column in columns.items():
-        tested = [part for part in of_column if any(part.holds(video) for video in scores.videos)]
+        tested = [part for part in of_column if any(part.contains(video) for video in scores.videos)]
         if len(tested) < len(of_column):
             measured.notes.append(f"{column}: {len(of_column) - len(tested)} of {len(of_column)} parts have no video.")
         if not tested:
             continue
         found = [evaluate_part(scores, part) for part in tested]
         for part, evaluation in zip(tested, found, strict=True):
-            measured.numbers.append(Number(column, part.split or "all videos", part.name, evaluation))
-        measured.scores[column] = {"mean": spread([100 * evaluation.top1 for evaluation in found])}
+            measured.part_results.append(PartResult(column, part.split or "all videos", part.name, evaluation))
+        measured.scores[column] = {"mean": mean_std([100 * evaluation.top1 for evaluation in found])}
         if data.name == "kinetics-600":
-            measured.scores[column]["top-5"] = spread([100 * (evaluation.top5 or 0.0) for evaluation in found])
+            measured.scores[column]["top-5"] = mean_std([100 * (evaluation.top5 or 0.0) for evaluation in found])
     return measured

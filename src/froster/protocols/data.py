@@ -130,7 +130,7 @@ def agreeing_parts(name: str, path: Path) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, there, strict=False)))
 
 
-def incomplete(data: ProtocolData) -> str | None:
+def incompleteness(data: ProtocolData) -> str | None:
     """A sentence where a known dataset is not all there: published numbers are of all of it."""
     of = DATASETS.get(data.name)
     if of is None or not of.classes:

@@ -19,11 +19,11 @@ from froster.training.loop import train
 from froster.training.processes import find_processes
 from froster.training.recipe import TrainRecipe
 
-Seen = Callable[[int, int], None]  # videos done, of all
-Watch = Callable[[str], AbstractContextManager[Seen | None]]  # shows the progress of what it is given the name of
+Progress = Callable[[int, int], None]  # called with the videos done and their number
+ShowProgress = Callable[[str], AbstractContextManager[Progress | None]]  # given a title, shows a progress bar
 
 
-def unwatched(what: str) -> AbstractContextManager[None]:
+def no_progress(what: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -33,7 +33,7 @@ def is_vit_b_16(config: ClipConfig) -> bool:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainFromRecipe:
     """A student that a recipe trains, with `changes` to it (`"key=value"`)."""
 
     recipe: Path
@@ -42,8 +42,8 @@ class Trained:
     def read(self, *more: str) -> TrainRecipe:
         return TrainRecipe.read(self.recipe, [*self.changes, *more])
 
-    def model(self, folder: Path, videos: list[LabeledVideo], number: int = 0, *more: str) -> VideoStudent:
-        """The student trained on `videos`, the `number`-th of several; a run in `folder` is gone on with.
+    def model(self, folder: Path, videos: list[LabelledVideo], number: int = 0, *more: str) -> VideoStudent:
+        """The student trained on `videos`, the `number`-th of several; an existing run in `folder` is resumed.
 
         Its seed is the recipe's, plus `number`. Raises `FrosterError` as `train` does, and where the run in `folder` is
         one on other clips.
@@ -94,7 +94,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Given:
+class Pretrained:
     """A model that is tested as it is: a name, a checkpoint or a run's folder."""
 
     name: str

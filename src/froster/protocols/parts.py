@@ -25,33 +25,33 @@ class Part:
     classes: tuple[str, ...]
     split: str | None = None
 
-    def holds(self, video: LabeledVideo) -> bool:
+    def contains(self, video: LabelledVideo) -> bool:
         return video.label in self.classes and (self.split is None or self.split in video.splits)
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean, and sample standard deviation (n - 1), NaN of a single number."""
+class MeanStd:
+    """Mean and sample standard deviation (n - 1) of `n` values; NaN for a single one."""
 
     mean: float
-    deviation: float
-    numbers: int
+    std: float
+    n: int
 
     def to_json(self) -> dict[str, float | int | None]:
-        deviation = None if isnan(self.deviation) else self.deviation
-        return {"mean": self.mean, "deviation": deviation, "numbers": self.numbers}
+        std = None if isnan(self.std) else self.std
+        return {"mean": self.mean, "std": std, "n": self.n}
 
-    def with_mean(self, mean: float) -> "Spread":
+    def with_mean(self, mean: float) -> "MeanStd":
         return replace(self, mean=mean)
 
 
-def spread(values: Sequence[float]) -> Spread:
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else nan, len(values))
+def mean_std(values: Sequence[float]) -> MeanStd:
+    return MeanStd(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else nan, len(values))
 
 
 def evaluate_part(scores: Scores, part: Part) -> Evaluation:
     """Top-1, top-5 and confusions of one part. Raises `FrosterError` where it has no video that can be read."""
-    rows = [row for row, video in enumerate(scores.videos) if part.holds(video)]
+    rows = [row for row, video in enumerate(scores.videos) if part.contains(video)]
     if not rows:
         where = f" in the split {part.split!r}" if part.split else ""
         raise FrosterError(f"There is no readable video of the {len(part.classes)} classes of {part.name}{where}.")
@@ -60,12 +60,12 @@ def evaluate_part(scores: Scores, part: Part) -> Evaluation:
     return evaluate(scores.values[rows][:, columns], targets, part.classes)
 
 
-def of_parts(videos: Iterable[LabeledVideo], parts: Sequence[Part]) -> list[LabeledVideo]:
+def select_videos(videos: Iterable[LabelledVideo], parts: Sequence[Part]) -> list[LabelledVideo]:
     """The videos that some part needs."""
-    return [video for video in videos if any(part.holds(video) for part in parts)]
+    return [video for video in videos if any(part.contains(video) for part in parts)]
 
 
-def half_of(classes: Sequence[str], draw: int) -> tuple[str, ...]:
+def random_half(classes: Sequence[str], draw: int) -> tuple[str, ...]:
     """EP1: half of the classes at random, 50 of 101 and 25 of 51; the same in every run."""
     chosen = np.random.default_rng((0, draw)).permutation(len(classes))[: len(classes) // 2]
     return tuple(classes[place] for place in sorted(chosen.tolist()))

@@ -11,7 +11,7 @@ from froster.errors import FrosterError, did_you_mean
 from froster.evaluation import Evaluation
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
-from froster.protocols.parts import Spread
+from froster.protocols.parts import MeanStd
 from froster.published import Published
 
 FROZEN = "Frozen CLIP"
@@ -21,7 +21,7 @@ KEYS = {"base": ["base"], "novel": ["novel"], "hm": ["HM"], "mean": [], "top-5":
 
 
 @dataclass(frozen=True)
-class Number:
+class PartResult:
     """One number before any mean is taken: of which data, which draw or split, and which part of the classes."""
 
     data: str
@@ -36,17 +36,17 @@ class Number:
 
 
 @dataclass
-class Measured:
-    """Per cent by dataset and key, as `published` has them (`scores["UCF-101"]["base"]`), and all numbers behind."""
+class Results:
+    """Percentages by dataset and key, as in `published` (`scores["UCF-101"]["base"]`), and the results behind them."""
 
-    scores: dict[str, dict[str, Spread]] = field(default_factory=dict)
-    numbers: list[Number] = field(default_factory=list)
+    scores: dict[str, dict[str, MeanStd]] = field(default_factory=dict)
+    part_results: list[PartResult] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, other: "Measured") -> None:
+    def add(self, other: "Results") -> None:
         self.scores |= other.scores
-        self.numbers += other.numbers
+        self.part_results += other.part_results
         self.unreadable += [video for video in other.unreadable if video not in self.unreadable]
         self.notes += other.notes
 
@@ -60,7 +60,7 @@ class Report:
 
     protocol: str
     about: dict[str, Any]
-    measured: Measured
+    measured: Results
     published: Sequence[Published]
     keys: tuple[str, ...]
     reference: Published | None
@@ -69,7 +69,7 @@ class Report:
         return [(data, key) for data, found in self.measured.scores.items() for key in self.keys if key in found]
 
     def differences(self) -> dict[str, dict[str, float]]:
-        """Measured less published, in points, where the reference has the number."""
+        """Measured minus published, in points, where the reference has the number."""
         found: dict[str, dict[str, float]] = {}
         for data, key in self.columns():
             theirs = self.reference.scores.get(column_of(data), {}).get(key) if self.reference else None
@@ -78,7 +78,7 @@ class Report:
         return found
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows: the published methods, then this one, then what separates it from the reference."""
+        """Header and rows: the published methods, then this one, then the difference to the reference."""
         columns = self.columns()
         heads = [" ".join([column_of(data), *KEYS[key]]) for data, key in columns]
         rows = []
@@ -91,7 +91,7 @@ class Report:
             signed = [differences.get(data, {}).get(key) for data, key in columns]
             assert self.reference
             cells = ["–" if value is None else f"{value:+.1f}".replace("-", "−") for value in signed]
-            rows.append([f"less {self.reference.method}", *cells])
+            rows.append([f"minus {self.reference.method}", *cells])
         return ["method", *heads], rows
 
     def to_json(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Report:
             "reference": self.reference
             and {"method": self.reference.method, "source": self.reference.source, "scores": self.reference.scores},
             "differences": self.differences(),
-            "numbers": [number.to_json() for number in self.measured.numbers],
+            "results": [result.to_json() for result in self.measured.part_results],
             "notes": self.measured.notes,
             "unreadable": [{"video": video, "reason": reason} for video, reason in self.measured.unreadable],
         }
@@ -120,12 +120,12 @@ class Report:
         lines += [f"- {note}" for note in self.measured.notes]
         if self.measured.unreadable:
             lines.append(f"- {videos_text(len(self.measured.unreadable))} could not be read; report.json lists them.")
-        top5 = [n for n in self.measured.numbers if n.evaluation.top5 is not None]
+        top5 = [n for n in self.measured.part_results if n.evaluation.top5 is not None]
         lines += [
             "",
-            "## Numbers behind the means",
+            "## Results behind the means",
             "",
-            markdown_table(*number_table(self.measured.numbers, bool(top5))),
+            markdown_table(*part_table(self.measured.part_results, bool(top5))),
         ]
         return "\n".join(lines) + "\n"
 
@@ -149,25 +149,25 @@ def column_of(data: str) -> str:
     return COLUMNS.get(data, data)
 
 
-def measured_cell(score: Spread) -> str:
-    return f"{score.mean:.1f}" if isnan(score.deviation) else f"{score.mean:.1f} ± {score.deviation:.1f}"
+def measured_cell(score: MeanStd) -> str:
+    return f"{score.mean:.1f}" if isnan(score.std) else f"{score.mean:.1f} ± {score.std:.1f}"
 
 
 def published_cell(row: Published, data: str, key: str) -> str:
     found = row.scores.get(column_of(data), {})
     if key not in found:
         return "–"
-    return f"{found[key]:.1f} ± {found['deviation']:.1f}" if "deviation" in found else f"{found[key]:.1f}"
+    return f"{found[key]:.1f} ± {found['std']:.1f}" if "std" in found else f"{found[key]:.1f}"
 
 
-def number_table(numbers: Sequence[Number], top5: bool) -> tuple[list[str], list[list[str]]]:
+def part_table(results: Sequence[PartResult], top5: bool) -> tuple[list[str], list[list[str]]]:
     header = ["data", "", "classes", "number of classes", "clips", "top-1", *(["top-5"] if top5 else [])]
     rows = []
-    for number in numbers:
-        found = number.evaluation
+    for result in results:
+        found = result.evaluation
         fifth = "–" if found.top5 is None else f"{100 * found.top5:.1f}"
         rows.append(
-            [number.data, number.draw, number.part, str(found.classes), str(found.clips), f"{100 * found.top1:.1f}"]
+            [result.data, result.draw, result.part, str(found.classes), str(found.clips), f"{100 * found.top1:.1f}"]
             + ([fifth] if top5 else [])
         )
     return header, rows

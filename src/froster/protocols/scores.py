@@ -1,4 +1,4 @@
-"""Scores of a dataset's videos, kept on disk as they come: an interrupted test goes on where it stopped."""
+"""Scores of a dataset's videos, kept on disk as they come: an interrupted test resumes where it stopped."""
 
 import hashlib
 import json
@@ -64,12 +64,12 @@ def score_data_set(
     videos: Sequence[LabeledVideo],
     folder: Path,
     settings: TestSettings,
-    seen: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Scores]:
     """Scores of all videos with all labels, for each of some models of one image size; each video is decoded once.
 
     What is done is kept in `folder`, under a hash of models, labels, videos and settings, and not done again. Under
-    `accelerate launch` every process does a share. `seen` is called with the number of videos done and of all. Raises
+    `accelerate launch` every process does a share. `progress` is called with the videos done and their number. Raises
     `FrosterError` for a device or precision that cannot be used, and where no video can be read.
     """
     processes = find_processes()
@@ -97,7 +97,7 @@ def score_data_set(
             )
             scored = score_videos(
                 [(network, [matrix]) for network, matrix in zip(networks, classes, strict=True)],
-                counted(clips, start, len(videos), seen),
+                counted(clips, start, len(videos), progress),
             )
             tensors = {str(place): of_model[0] for place, of_model in enumerate(scored.scores)}
             tensors["indices"] = torch.tensor(scored.indices, dtype=torch.int64) + start
@@ -111,11 +111,11 @@ def score_data_set(
     return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(networks), labels, videos)
 
 
-def counted(clips: Loaded, start: int, total: int, seen: Callable[[int, int], None] | None) -> Loaded:
+def counted(clips: Loaded, start: int, total: int, progress: Callable[[int, int], None] | None) -> Loaded:
     for index, loaded in clips:
         yield index, loaded
-        if seen is not None:
-            seen(start + index + 1, total)
+        if progress is not None:
+            progress(start + index + 1, total)
 
 
 def scores_key(

@@ -15,9 +15,9 @@ from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.markdown import markdown_table
 from froster.protocols.cross_dataset import classes_of
-from froster.protocols.data import ProtocolData, incomplete
-from froster.protocols.models import Watch, unwatched
-from froster.protocols.parts import Part, evaluate_part, of_parts
+from froster.protocols.data import ProtocolData, incompleteness
+from froster.protocols.models import ShowProgress, no_progress
+from froster.protocols.parts import Part, evaluate_part, select_videos
 from froster.protocols.results import about_lines, videos_text
 from froster.protocols.scores import TestSettings, score_data_set
 from froster.students import VideoStudent
@@ -64,7 +64,7 @@ def measure_trade_off(
     descriptions: dict[str, Labels],
     out: Path,
     settings: TestSettings,
-    watch: Watch = unwatched,
+    show_progress: ShowProgress = no_progress,
 ) -> TradeOff:
     """Test all models on the test split of every dataset; each video is decoded once for all of them.
 
@@ -76,14 +76,14 @@ def measure_trade_off(
     for data in (closed, *others):
         part = Part(data.title, classes_of(data), data.test_split)
         labels = {name: descriptions.get(data.name, {}).get(name, "") for name in part.classes}
-        videos = of_parts(data.split(data.test_split), [part])
+        videos = select_videos(data.split(data.test_split), [part])
         trade_off.notes += note_trained_videos(models[0].trained_on, videos, data.title)
-        with watch(data.title) as seen:
-            scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, seen)
+        with show_progress(data.title) as progress:
+            scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, progress)
         found = [evaluate_part(of_model, part) for of_model in scores]
         trade_off.top1[data.title] = [100 * evaluation.top1 for evaluation in found]
         trade_off.clips[data.title], trade_off.classes[data.title] = found[0].clips, found[0].classes
-        trade_off.notes.extend(filter(None, [incomplete(data)]))
+        trade_off.notes.extend(filter(None, [incompleteness(data)]))
         trade_off.unreadable.extend(scores[0].unreadable)
     return trade_off
 
