@@ -19,8 +19,8 @@ from froster.markdown import markdown_table
 from froster.models import load_model
 from froster.protocols.base_to_novel import Halves, TrainingLists, base_to_novel, draw_training_lists
 from froster.protocols.data import load_data
-from froster.protocols.models import Given, Trained
-from froster.protocols.results import Measured, measured_cell
+from froster.protocols.models import Pretrained, TrainFromRecipe
+from froster.protocols.results import Results, measured_cell
 from froster.protocols.scores import TestSettings
 from froster.shipped import find_recipe
 from froster.text.classifier import unknown_labels
@@ -43,7 +43,7 @@ def main() -> None:
     plain = work / "plain.json"
     write_json(plain, {name: plain_description(name) for name in ACTIONS})
     rows = []
-    without: Measured | None = None
+    without: Results | None = None
     for title, file in (("names alone", None), ("a phrase around the name", plain), ("descriptions", WRITTEN)):
         descriptions = {} if file is None else read_descriptions(file)
         if unknown := unknown_labels(load_model("puppets"), descriptions.values()):
@@ -51,12 +51,12 @@ def main() -> None:
         parts = [dict.fromkeys(read_vocabulary(f"puppets-{part}"), "") for part in ("base", "novel")]
         halves = Halves(*(describe_labels(part, descriptions) if descriptions else part for part in parts))
         changes = [] if file is None else [f"data.descriptions={file.resolve()}"]
-        recipe = Trained(find_recipe("froster-puppets"), (*arguments.changes, *changes))
+        recipe = TrainFromRecipe(find_recipe("froster-puppets"), (*arguments.changes, *changes))
         lists = draw_training_lists(data, list(halves.base), SHOTS, arguments.draws)
         out = work / (file.stem if file else "names")
         settings = TestSettings(views=1, sampling="uniform")
         measured = base_to_novel(data, halves, recipe, lists, out, settings)
-        frozen = base_to_novel(data, halves, Given("puppets"), TrainingLists([]), out / "frozen", settings)
+        frozen = base_to_novel(data, halves, Pretrained("puppets"), TrainingLists([]), out / "frozen", settings)
         without = without or measured
         gained = measured.scores[data.title]["hm"].mean - without.scores[data.title]["hm"].mean
         cells = [measured_cell(of.scores[data.title][key]) for of in (frozen, measured) for key in KEYS]

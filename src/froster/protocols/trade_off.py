@@ -77,7 +77,7 @@ def measure_trade_off(
         part = Part(data.title, classes_of(data), data.test_split)
         labels = {name: descriptions.get(data.name, {}).get(name, "") for name in part.classes}
         videos = select_videos(data.split(data.test_split), [part])
-        trade_off.notes += note_trained_videos(models[0].trained_on, videos, data.title)
+        trade_off.notes.extend(note_trained_videos(models[0].trained_on, videos, data.title))
         with show_progress(data.title) as progress:
             scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, progress)
         found = [evaluate_part(of_model, part) for of_model in scores]
