@@ -42,7 +42,7 @@ class TrainFromRecipe:
     def read(self, *more: str) -> TrainRecipe:
         return TrainRecipe.read(self.recipe, [*self.changes, *more])
 
-    def model(self, folder: Path, videos: list[LabelledVideo], number: int = 0, *more: str) -> VideoStudent:
+    def model(self, folder: Path, videos: list[LabeledVideo], number: int = 0, *more: str) -> VideoStudent:
         """The student trained on `videos`, the `number`-th of several; an existing run in `folder` is resumed.
 
         Its seed is the recipe's, plus `number`. Raises `FrosterError` as `train` does, and where the run in `folder` is

@@ -25,7 +25,7 @@ class Part:
     classes: tuple[str, ...]
     split: str | None = None
 
-    def contains(self, video: LabelledVideo) -> bool:
+    def contains(self, video: LabeledVideo) -> bool:
         return video.label in self.classes and (self.split is None or self.split in video.splits)
 
 
@@ -60,7 +60,7 @@ def evaluate_part(scores: Scores, part: Part) -> Evaluation:
     return evaluate(scores.values[rows][:, columns], targets, part.classes)
 
 
-def select_videos(videos: Iterable[LabelledVideo], parts: Sequence[Part]) -> list[LabelledVideo]:
+def select_videos(videos: Iterable[LabeledVideo], parts: Sequence[Part]) -> list[LabeledVideo]:
     """The videos that some part needs."""
     return [video for video in videos if any(part.contains(video) for part in parts)]
 
