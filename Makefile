@@ -10,6 +10,9 @@ else
 TORCH := "torch>=2.6"
 endif
 
+# Container images set it; each of the hundred processes of the tests would compile the package once more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check docs browser
 demo: $(VENV)/ready
 	$(BIN)/froster demo

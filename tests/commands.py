@@ -1,6 +1,7 @@
 """Run `froster ...` as a shell would: within this process, which starts no Python, or in one of its own."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -70,3 +71,33 @@ def froster_process(
     command = [FROSTER, *map(str, arguments)]
     environment = {**os.environ, **(env or {})}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+def run_lines(script: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run a page's `froster` lines as `bash -e` in `cwd` would, within this process; returns standard output.
+
+    Lines may hold quotes, comments, `*`, `> FILE` and end in a backslash; anything else of the shell is refused.
+    """
+    printed = []
+    for line in script.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="<>|;&()$`")
+        lexer.whitespace_split = True
+        words = list(lexer)
+        if not words:
+            continue
+        target = words[-1] if words[-2:-1] == [">"] else None
+        name, *arguments = words[:-2] if target else words
+        assert name == "froster" and not any(set(word) <= set("<>|;&()$`") for word in arguments), line
+        arguments = [found for word in arguments for found in expanded(word, cwd)]
+        result = froster(*arguments, cwd=cwd, env=env)
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+        if target:
+            (cwd / target).write_text(result.stdout, encoding="utf-8")
+        else:
+            printed.append(result.stdout)
+    return "".join(printed)
+
+
+def expanded(word: str, cwd: Path) -> list[str]:
+    """The files that a word with `*` matches; any other word as it is."""
+    return sorted(path.relative_to(cwd).as_posix() for path in cwd.glob(word)) if "*" in word else [word]

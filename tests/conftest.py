@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import torch
 import goldens
 from goldens import GoldenFile
 
+pytest_plugins = ["cpu_times"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Every test has a home of its own, see below: without this each process would look for the system's fonts again.
+os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,14 +2,13 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
+from commands import run_lines
 from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.hub import RELEASES, mark_official
 from froster.data.datasets import DATASETS
@@ -25,19 +24,9 @@ SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTIL
 def run(section: str, folder: Path) -> str:
     commands = "\n".join(re.findall(r"^```bash\n(.*?)^```", SECTIONS[section], flags=re.MULTILINE | re.DOTALL))
     assert commands.startswith("froster ")
-    if not (folder / ".venv").exists():
-        (folder / ".venv").symlink_to(sys.prefix)
+    if not (folder / "recipes").exists():
         (folder / "recipes").symlink_to(ROOT / "recipes")
-    result = subprocess.run(
-        ["bash", "-euo", "pipefail"],
-        input=f". .venv/bin/activate\n{commands}",
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    return run_lines(commands, folder)
 
 
 @pytest.fixture

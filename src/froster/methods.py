@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ def all_networks(config: ClipConfig, frames: int = 8) -> list[Network]:
     return [describe(name, config, frames) for name in STUDENTS]
 
 
+@cache
 def describe(name: str, config: ClipConfig, frames: int) -> Network:
     """A network with default options, built of tensors that have a shape but no content."""
     with torch.device("meta"):

@@ -8,7 +8,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from froster.backbones.attention import record_attention
@@ -122,6 +121,8 @@ def test_ddp_wraps_it(name: str, process_group: None) -> None:
 
 @ALL
 def test_fsdp_wraps_it(name: str, process_group: None) -> None:
+    from torch.distributed.fsdp import fully_shard  # takes seconds
+
     student = new_student(name)
     classes = encode_classes(student, LABELS)
     with torch.no_grad():

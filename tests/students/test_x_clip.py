@@ -1,11 +1,13 @@
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import XCLIPConfig, XCLIPModel
 
 from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterError, WeightsError
@@ -14,6 +16,9 @@ from froster.students import build_student
 from froster.students.x_clip import XClip
 from froster.text.prompts import TEMPLATES
 from goldens import GoldenFile
+
+if TYPE_CHECKING:
+    from transformers import XCLIPModel  # takes seconds: the two tests that need it import it
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -29,6 +34,8 @@ def small_x_clip(**options: object) -> XClip:
 
 def hugging_face_model(frames: int, heads: int) -> XCLIPModel:
     """Every parameter random, also those that start at zero or one."""
+    from transformers import XCLIPConfig, XCLIPModel
+
     torch.manual_seed(frames)
     text = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2}
     vision = {"image_size": 32, "patch_size": 16, "hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 2}
