@@ -1,5 +1,5 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -62,3 +62,25 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_grad() -> Iterator[None]:
     with torch.no_grad():
         yield
+
+
+@pytest.fixture
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes train in a few steps, and few pictures test a pretrained CLIP: for the commands of the documentation."""
+    from froster.training import pretrain
+    from froster.training.recipe import TrainRecipe
+
+    read, scores = TrainRecipe.read, pretrain.zero_shot_scores
+
+    def read_short(path: Path, changes: Sequence[str] = ()) -> TrainRecipe:
+        recipe, fewer = read(path, changes), list[str]()
+        if recipe.optimizer.epochs > 3:
+            fewer = ["optimizer.epochs=3", "optimizer.warmup_epochs=2"]
+        if recipe.optimizer.min_steps > 4:
+            fewer += ["optimizer.min_steps=4"]
+        if recipe.data.puppets:
+            fewer += ["data.puppets.videos=2"]
+        return read(path, [*changes, *fewer])
+
+    monkeypatch.setattr(TrainRecipe, "read", read_short)
+    monkeypatch.setattr(pretrain, "zero_shot_scores", lambda clip, device: scores(clip, device, 45, 1))

@@ -44,6 +44,7 @@ def small_release(own_cache: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_training")
 def test_own_clips(tmp_path: Path, small_release: None) -> None:
     write_videos(tmp_path / "clips", ["walking", "kicking"], videos=5, frames=8, size=32)
     run("Your own clips", tmp_path)

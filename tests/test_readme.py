@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.hub import RELEASES, mark_official
 from froster.data.puppets import write_videos
 from froster.data.vocabularies import read_vocabulary
-from froster.training import pretrain
-from froster.training.recipe import TrainRecipe
 from standins import put_text, put_video
 
 ROOT = Path(__file__).parents[1]
@@ -67,24 +64,8 @@ def make_hmdb(folder: Path) -> None:
             put_text(lists, [f"{name}_{part}.avi {part} " for part in (1, 2)])
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training in a few steps, and few pictures to test a pretrained CLIP on."""
-    read, scores = TrainRecipe.read, pretrain.zero_shot_scores
-
-    def read_short(path: Path, changes: Sequence[str] = ()) -> TrainRecipe:
-        recipe = read(path, changes)
-        fewer = ["optimizer.epochs=3", "optimizer.warmup_epochs=2"]
-        fewer += ["optimizer.min_steps=4"] * (recipe.optimizer.min_steps > 4)
-        fewer += ["data.puppets.videos=2"] * (recipe.data.puppets is not None)
-        return read(path, [*changes, *fewer])
-
-    monkeypatch.setattr(TrainRecipe, "read", read_short)
-    monkeypatch.setattr(pretrain, "zero_shot_scores", lambda clip, device: scores(clip, device, 45, 1))
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("short_training")
 def test_commands(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)
     # A server does not end: tests/serve run it. The shell's first two lines: see the next test.
