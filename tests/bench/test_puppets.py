@@ -1,5 +1,9 @@
 import io
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,3 +185,36 @@ def test_only_the_reported_weights_are_tested_while_tuning() -> None:
     late = bench.CURVE_DRAWS
     assert names("open_vclip", late, False) == [("open_vclip", 0.5), ("open_vclip", 0.0)]
     assert names("residual", late, False) == [("residual", 0.0), ("froster_averaged", 0.0), ("froster_patched", 0.5)]
+
+
+KILLED_PARENT = """
+import multiprocessing, os, signal, time
+from concurrent.futures import ProcessPoolExecutor
+from froster.bench.puppets import end_with_the_parent
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_the_parent)
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks for the process in /proc")
+def test_workers_end_when_the_bench_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "bench.py"
+    script.write_text(KILLED_PARENT, encoding="utf-8")
+    killed = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while is_running(int(killed.stdout)):
+        assert time.monotonic() < deadline, "the worker goes on training for nobody"
+        time.sleep(0.1)

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import statistics
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -486,7 +487,7 @@ def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[
         return
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=end_with_the_parent) as pool:
         futures = {pool.submit(run_job, job, setup): job for job in jobs}
         try:
             for future in as_completed(futures):
@@ -498,5 +499,14 @@ def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[
             raise
 
 
-def leave_interrupts_to_the_parent() -> None:
+def end_with_the_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent process, and exit when that is gone, even if it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def exit_after_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=exit_after_parent, daemon=True).start()

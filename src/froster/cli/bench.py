@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.interrupt import stopped_by_signals
 from froster.cli.terminal import Screen
 
 app = typer.Typer(name="bench", help="Compare methods, and write tables, plots and a page.", no_args_is_help=True)
@@ -56,14 +57,11 @@ def puppets(
     if students and regime:
         raise FrosterError("--regime is for --methods variants; networks are compared in one, few.")
     console, progress = Screen(soft_wrap=True, markup=True), Screen(stderr=True)
-    try:
+    with stopped_by_signals("Stopped; the same command resumes from here."):
         if students:
             files = bench_students(students, out, work, draws or 3, jobs, progress)
         else:
             files = run(out, work, regime or list(BASE), draws or 5, sweep_draws, jobs, progress)
-    except KeyboardInterrupt:
-        console.print("Stopped; the same command goes on from here.")
-        raise typer.Exit(130) from None
     for name in (regime or BASE) if not students else ():
         console.print(summary_table(read_results(out / "results.jsonl"), name))
     for path in files:
