@@ -1,10 +1,18 @@
 import csv
+import random
 import re
 from pathlib import Path
 
 import pytest
 
-from froster.data.vocabularies import HALVED, VOCABULARIES, canonical_names, read_vocabulary, readable_name
+from froster.data.vocabularies import (
+    HALVED,
+    VOCABULARIES,
+    canonical_names,
+    published_halves,
+    read_vocabulary,
+    readable_name,
+)
 from froster.errors import FrosterError
 from froster.shipped import find_recipe
 from froster.training.recipe import TrainRecipe
@@ -118,3 +126,27 @@ def test_unknown_vocabulary_names_the_nearest() -> None:
     assert read_vocabulary("UCF101") == read_vocabulary("ucf-101")
     assert len(read_vocabulary("K400")) == 400
     assert all(read_vocabulary(name) for name in VOCABULARIES)
+
+
+def test_published_halves_of_ep1() -> None:
+    for name, size in (("ucf-101", 50), ("hmdb-51", 25)):
+        halves = published_halves(name)
+        assert len(set(halves)) == 10
+        assert all(len(set(half)) == size and set(half) < set(read_vocabulary(name)) for half in halves)
+        # The authors shuffle the classes in the order of the official list, ten times, after random.seed(2023).
+        order = sorted(read_vocabulary(name), key=lambda name: name.replace(" ", "") if size == 50 else name)
+        generator = random.Random(2023)
+        for half in halves:
+            shuffled = list(order)
+            generator.shuffle(shuffled)
+            assert set(half) == set(shuffled[:size])
+    assert published_halves("kinetics-400") == ()
+
+
+def test_new_classes_of_kinetics_600() -> None:
+    new = read_vocabulary("kinetics-600-new")
+    assert len(new) == 220
+    draws = {name for draw in (1, 2, 3) for name in read_vocabulary(f"kinetics-600-draw-{draw}")}
+    assert set(new) - draws == {"making horseshoes", "pillow fight", "spelunking"}
+    assert draws < set(new) < set(read_vocabulary("kinetics-600"))
+    assert not set(new) & set(read_vocabulary("kinetics-400"))

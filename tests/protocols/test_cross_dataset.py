@@ -5,13 +5,13 @@ import pytest
 
 from froster.data.manifests import read_manifest, write_manifest
 from froster.data.trained import TrainedVideos
-from froster.data.vocabularies import read_vocabulary
+from froster.data.vocabularies import published_halves, read_vocabulary
 from froster.errors import FrosterError, FrosterWarning
 from froster.evaluation import evaluate_model
 from froster.models import load_model
-from froster.protocols.cross_dataset import classes_of, load_test_data, measure, parts_of, read_half_classes
+from froster.protocols.cross_dataset import classes_of, load_test_data, parts_of, read_half_classes, run_cross_dataset
 from froster.protocols.data import load_data
-from froster.protocols.parts import random_half
+from froster.protocols.parts import Part
 from froster.protocols.scores import TestSettings
 
 SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
@@ -31,15 +31,38 @@ def test_ucf_has_ten_halves_all_videos_and_three_splits(manifests: Path, tmp_pat
     with_labels(manifests, tmp_path / "ucf-101.csv", ["YoYo", "Archery", "TaiChi"], splits)
     columns = parts_of(load_test_data("ucf-101", tmp_path))
     assert {column: len(parts) for column, parts in columns.items()} == {"UCF EP1": 10, "UCF*": 1, "UCF": 3}
-    assert [part.classes for part in columns["UCF EP1"]] == [
-        random_half(read_vocabulary("ucf-101"), draw) for draw in range(1, 11)
+    assert [part.classes for part in columns["UCF EP1"]] == list(published_halves("ucf-101"))
+    assert [(part.splits, len(part.classes)) for part in columns["UCF"]] == [
+        (("test1",), 101),
+        (("test2",), 101),
+        (("test3",), 101),
     ]
-    assert [(part.split, len(part.classes)) for part in columns["UCF"]] == [
-        ("test1", 101),
-        ("test2", 101),
-        ("test3", 101),
-    ]
-    assert columns["UCF*"][0].split is None
+    assert columns["UCF*"][0].splits == ()
+
+
+def test_hmdb_full_is_split_1(manifests: Path, tmp_path: Path) -> None:
+    splits = [("train1", "test2"), ("test1", "train2"), ("test3",), ("train3",)]
+    with_labels(manifests, tmp_path / "hmdb-51.csv", ["brush_hair"], splits)
+    data = load_test_data("hmdb-51", tmp_path)
+    columns = parts_of(data)
+    for column in ("HMDB EP1", "HMDB*"):
+        assert {part.splits for part in columns[column]} == {("train1", "test1")}
+        assert all(part.splits == () for part in parts_of(data, all_videos=True)[column])
+    # Eight rows go through the four kinds of splits twice.
+    assert sum(map(columns["HMDB*"][0].contains, data.videos)) == 4
+    assert [part.classes for part in columns["HMDB EP1"]] == list(published_halves("hmdb-51"))
+    # Without the official lists there is no split 1.
+    with_labels(manifests, tmp_path / "hmdb-51.csv", ["brush_hair"], [()])
+    columns = parts_of(load_test_data("hmdb-51", tmp_path))
+    assert (columns["HMDB*"][0].splits, list(columns)) == ((), ["HMDB EP1", "HMDB*"])
+
+
+def test_a_trained_dataset_is_tested_on_its_test_split(manifests: Path, tmp_path: Path) -> None:
+    with_labels(manifests, tmp_path / "kinetics-400.csv", ["abseiling"], [("train",), ("val",)])
+    [(column, [part])] = parts_of(load_test_data("kinetics-400", tmp_path)).items()
+    assert (column, part.splits, len(part.classes)) == ("Kinetics-400", ("val",), 400)
+    [(column, [part])] = parts_of(load_test_data("mine", manifests), closed=True).items()
+    assert (column, part.splits) == ("mine", ("test",))
 
 
 def test_published_halves(manifests: Path, tmp_path: Path, shared: Path) -> None:
@@ -47,6 +70,7 @@ def test_published_halves(manifests: Path, tmp_path: Path, shared: Path) -> None
     data = load_test_data("ucf-101", tmp_path)
     folder = shared / "splits" / "froster_csv" / "ucf101_half"
     halves = [read_half_classes(folder / f"{draw}_ucf101-index2cls.json", data) for draw in (1, 2)]
+    assert [set(half) for half in halves] == [set(half) for half in published_halves("ucf-101")[1:3]]
     assert [part.classes for part in parts_of(data, halves)["UCF EP1"]] == halves
     assert [len(half) for half in halves] == [50, 50]
     assert all(set(half) <= set(read_vocabulary("ucf-101")) for half in halves)
@@ -62,15 +86,15 @@ def test_kinetics_600_has_three_draws_of_its_own_lists_if_there_are_any(manifest
     data = load_test_data("kinetics-600", tmp_path)
     [(column, parts)] = parts_of(data).items()
     assert column == "Kinetics-600"
-    assert [(part.classes, part.split) for part in parts] == [(first, "val"), (second, "val"), (third, "val")]
+    assert [(part.classes, part.splits) for part in parts] == [(first, ("val",)), (second, ("val",)), (third, ("val",))]
 
     for draw in (1, 2, 3):
         with_labels(manifests, tmp_path / f"kinetics-600-draw-{draw}.csv", common[: 1 + draw // 2], [()])
     data = load_test_data("kinetics-600", tmp_path)
     assert len(data.videos) == 8, "a video of several lists is tested once"
     parts = parts_of(data)["Kinetics-600"]
-    assert [part.split for part in parts] == ["draw-1", "draw-2", "draw-3"]
-    measured = measure(data, load_model("puppets"), {}, tmp_path, SETTINGS)
+    assert [part.splits for part in parts] == [("draw-1",), ("draw-2",), ("draw-3",)]
+    measured = run_cross_dataset(data, load_model("puppets"), {}, tmp_path, SETTINGS)
     assert [number.evaluation.clips for number in measured.part_results] == [8, 8, 8]
     assert measured.scores["Kinetics-600"]["mean"].n == 3
     assert measured.scores["Kinetics-600"]["top-5"].mean >= measured.scores["Kinetics-600"]["mean"].mean
@@ -78,7 +102,7 @@ def test_kinetics_600_has_three_draws_of_its_own_lists_if_there_are_any(manifest
 
 def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) -> None:
     data = load_data("mine", manifests)
-    measured = measure(data, load_model("puppets"), {}, tmp_path, SETTINGS)
+    measured = run_cross_dataset(data, load_model("puppets"), {}, tmp_path, SETTINGS)
     vocabulary = dict.fromkeys(classes_of(data), "")
     for column, split in (("mine*", None), ("mine", "test")):
         report = evaluate_model(
@@ -93,6 +117,10 @@ def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) ->
         assert measured.scores[column]["mean"].mean == pytest.approx(100 * report.parts["all"].top1)
     halves = [number for number in measured.part_results if number.data == "mine EP1"]
     assert [number.evaluation.classes for number in halves] == [3] * 10
+    columns = {"some": [Part("running", ("running",)), Part("nothing", ("kissing",))]}
+    measured_part = run_cross_dataset(data, load_model("puppets"), {}, tmp_path, SETTINGS, columns=columns)
+    assert measured_part.notes == ["some: 1 of 2 parts have no video."]
+    assert measured_part.scores["some"]["mean"].n == 1
     # Fewer classes are easier: on average over the draws, each class is right at least as often as among all.
     assert measured.scores["mine EP1"]["mean"].mean >= measured.scores["mine*"]["mean"].mean
 
@@ -102,8 +130,8 @@ def test_tested_training_videos_are_noted_and_testing_nothing_else_is_refused(ma
     model = load_model("puppets")
     model.trained_on = TrainedVideos.of(data.split("train"), data.manifest)
     with pytest.warns(FrosterWarning, match=r"mine: 30 of 42 tested videos \(71 %\).*test the split 'test' instead"):
-        measured = measure(data, model, {}, tmp_path, SETTINGS)
+        measured = run_cross_dataset(data, model, {}, tmp_path, SETTINGS)
     assert ["30 of 42 tested videos" in note for note in measured.notes] == [True]
     trained_alone = replace(data, videos=data.split("train"))
     with pytest.raises(FrosterError, match=r"every tested video \(30\) is among those that the model was trained on"):
-        measure(trained_alone, model, {}, tmp_path, SETTINGS)
+        run_cross_dataset(trained_alone, model, {}, tmp_path, SETTINGS)

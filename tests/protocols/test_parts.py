@@ -21,12 +21,12 @@ def test_a_part_counts_its_videos_among_its_classes() -> None:
     videos = [video(0, "a", "test1"), video(1, "b", "test1"), video(2, "c", "test1"), video(3, "b", "train1")]
     values = torch.tensor([[0.9, 0.1, 0.2], [0.3, 0.4, 0.8], [0.5, 0.1, 0.2], [0.9, 0.1, 0.2]])
     scores = Scores(values, videos, ["a", "b", "c"], [], [])
-    found = evaluate_part(scores, Part("ab", ("b", "a"), "test1"))
+    found = evaluate_part(scores, Part("ab", ("b", "a"), ("test1",)))
     assert (found.clips, found.classes, found.top1) == (2, 2, 1.0)
-    assert evaluate_part(scores, Part("all", ("a", "b", "c"), "test1")).top1 == pytest.approx(1 / 3)
+    assert evaluate_part(scores, Part("all", ("a", "b", "c"), ("test1",))).top1 == pytest.approx(1 / 3)
     assert evaluate_part(scores, Part("any split", ("a", "b", "c"))).top1 == pytest.approx(1 / 4)
-    with pytest.raises(FrosterError, match="no readable video of the 1 classes of c in the split 'train1'"):
-        evaluate_part(scores, Part("c", ("c",), "train1"))
+    with pytest.raises(FrosterError, match="no readable video of the 1 classes of c in train1"):
+        evaluate_part(scores, Part("c", ("c",), ("train1",)))
     assert select_videos(videos, [Part("ab", ("a", "b"), "test1")]) == videos[:2]
 
 

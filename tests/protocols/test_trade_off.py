@@ -7,8 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from froster.data.manifests import read_manifest, write_manifest
+from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
 from froster.models import load_clip, load_model
+from froster.protocols.cross_dataset import load_test_data
 from froster.protocols.data import load_data
 from froster.protocols.scores import TestSettings
 from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, patched_models, write_trade_off
@@ -50,6 +53,25 @@ def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp
     assert f"| 0.25 | {found.top1['mine'][1]:.1f} | {found.top1['other'][1]:.1f} |" in table
     assert "- mine: 12 clips, 6 classes" in table
     assert Image.open(files[2]).size[0] > 500
+
+
+def test_the_videos_and_classes_of_figure_2(manifests: Path, tmp_path: Path) -> None:
+    rows = read_manifest(manifests / "mine.csv")
+    splits = [("train1",), ("test1",), ("test2",), ()]
+    hmdb = [replace(row, label="kick", splits=splits[place % 4]) for place, row in enumerate(rows[:8])]
+    write_manifest(tmp_path / "hmdb-51.csv", hmdb)
+    first, second = (read_vocabulary(f"kinetics-600-draw-{draw}") for draw in (1, 2))
+    labels = [first[0], first[1], next(name for name in second if name not in first), "abseiling"]
+    k600 = [replace(row, label=labels[place % 4], splits=("val",)) for place, row in enumerate(rows[:8])]
+    write_manifest(tmp_path / "kinetics-600.csv", k600)
+    k400 = [replace(row, label="abseiling", splits=("val", "train")[place % 2 :][:1]) for place, row in enumerate(rows)]
+    write_manifest(tmp_path / "kinetics-400.csv", k400[:10])
+    others = [load_test_data(name, tmp_path) for name in ("hmdb-51", "kinetics-600")]
+    closed = load_data("kinetics-400", tmp_path)
+    found = measure_trade_off([load_model("puppets")], [0.0], closed, others, {}, tmp_path / "out", SETTINGS)
+    # The validation split of K-400; split 1 of HMDB-51, training videos too; the first draw of K-600 alone.
+    assert found.clips == {"Kinetics-400": 5, "HMDB*": 4, "Kinetics-600 draw 1": 4}
+    assert found.classes == {"Kinetics-400": 400, "HMDB*": 51, "Kinetics-600 draw 1": 160}
 
 
 def test_the_plot_has_a_line_for_each_other_data_set() -> None:

@@ -1,5 +1,6 @@
 """`froster protocol`: the papers' tables, a row with one command."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,11 @@ def base_to_novel(
         int | None, typer.Option(min=1, help="Draws of these clips, each trains a student (3).", show_default=False)
     ] = None,
     train_list: Annotated[
-        list[Path] | None, typer.Option(help="A published list to train on instead, one a draw (repeat the option).")
+        list[Path] | None,
+        typer.Option(
+            help="Train on published lists instead: one for each draw (repeat the option), or the folder of "
+            "ViFi-CLIP's or FROSTER's lists."
+        ),
     ] = None,
     classes: Annotated[Path | None, typer.Option(help="The class names of --train-list, where it has numbers.")] = None,
     base: Annotated[str | None, typer.Option(help="Base classes of a dataset of your own: names or a file.")] = None,
@@ -91,7 +96,7 @@ def base_to_novel(
     frames: Frames = 8,
     sampling: Sampling = SamplingName.release,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.auto,
+    precision: PrecisionOption = Precision.float32,
     workers: WorkersOption = 2,
     compare: Compare = None,
     out: Annotated[Path, typer.Option(help="Folder for runs, scores and the report.")] = Path("runs/base-to-novel"),
@@ -114,7 +119,7 @@ def base_to_novel(
         halves_of,
         published_lists,
     )
-    from froster.protocols.data import load_data
+    from froster.protocols.data import find_training_lists, load_data
     from froster.protocols.models import Pretrained
     from froster.protocols.results import Report, Results, find_reference, named_reference
     from froster.published import base_to_novel as published
@@ -122,8 +127,9 @@ def base_to_novel(
     names = names_of(dataset)
     if (base is None) != (novel is None):
         raise FrosterError("--base and --novel go together.")
-    if len(names) > 1 and (base is not None or train_list):
-        raise FrosterError("--base, --novel and --train-list are of one dataset; name only one with --dataset.")
+    folder = train_list[0] if train_list and len(train_list) == 1 and train_list[0].is_dir() else None
+    if len(names) > 1 and (base is not None or (train_list and not folder)):
+        raise FrosterError("--base, --novel and the files of --train-list are of one dataset: name one with --dataset.")
     if (model or train_list) and (shots or draws):
         raise FrosterError(f"--shots and --draws have no meaning with --{'model' if model else 'train-list'}.")
     if model and train_list:
@@ -150,7 +156,8 @@ def base_to_novel(
                 measured.add(base_to_novel(of, halves, source, TrainingLists([]), out, settings, show_progress))
                 continue
             if train_list:
-                lists = published_lists(train_list, classes, of, list(halves.base))
+                found, base_classes = find_training_lists(folder, of.name) if folder else (train_list, None)
+                lists = published_lists(found, classes or base_classes, of, list(halves.base))
             else:
                 lists = draw_training_lists(of, list(halves.base), shots or 16, draws or 3)
             trained = with_descriptions(source, texts, of.name)
@@ -176,13 +183,17 @@ def cross_dataset(
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="A published half of NAME's classes for EP1 (repeat the option)."),
     ] = None,
+    all_videos: Annotated[
+        bool,
+        typer.Option("--all-videos", help="HMDB* and HMDB EP1 on all videos; by default on those of split 1."),
+    ] = False,
     descriptions: Descriptions = None,
     templates: TemplatesOption = None,
     views: Views = 3,
     frames: Frames = 8,
     sampling: Sampling = SamplingName.release,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.auto,
+    precision: PrecisionOption = Precision.float32,
     workers: WorkersOption = 2,
     compare: Compare = None,
     out: Annotated[Path, typer.Option(help="Folder for the run, scores and the report.")] = Path("runs/cross-dataset"),
@@ -194,7 +205,13 @@ def cross_dataset(
     Example: froster protocol cross-dataset --train kinetics-400 --test ucf-101,hmdb-51,kinetics-600
     """
     from froster.data.trained import TrainedVideos, refuse_trained_videos
-    from froster.protocols.cross_dataset import classes_of, load_test_data, measure, read_half_classes
+    from froster.protocols.cross_dataset import (
+        classes_of,
+        load_test_data,
+        parts_of,
+        read_half_classes,
+        run_cross_dataset,
+    )
     from froster.protocols.data import load_data
     from froster.protocols.models import Pretrained
     from froster.protocols.results import Report, Results, find_reference, named_reference
@@ -212,6 +229,7 @@ def cross_dataset(
     texts = FilesByName(descriptions, names, "--descriptions")
     half_files = FilesByName(half, names, "--half", for_all=False)
     halves = {of.name: [read_half_classes(Path(path), of) for path in half_files.of(of.name)] for of in tested}
+    closed = {of.name for of in trained_on}
     measured = Results()
     with stopped_by_signals(STOPPED):
         if isinstance(source, Pretrained):
@@ -226,7 +244,8 @@ def cross_dataset(
             network = with_descriptions(source, texts, data.name).model(out, videos)
         for of in tested:
             labels = described(dict.fromkeys(classes_of(of), ""), texts, of.name)
-            measured.add(measure(of, network, labels, out, settings, show_progress, halves[of.name]))
+            columns = parts_of(of, halves[of.name], of.name in closed, all_videos)
+            measured.add(run_cross_dataset(of, network, labels, out, settings, show_progress, columns))
         files = {"descriptions": texts.to_json(), "halves": half_files.to_json()}
         what = about(source.describe(), tested, settings, **files, templates=templates and str(templates))
         reference = reference or find_reference(rows, *source.published_as)
@@ -247,7 +266,7 @@ def trade_off(
     frames: Frames = 8,
     sampling: Sampling = SamplingName.release,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.auto,
+    precision: PrecisionOption = Precision.float32,
     workers: WorkersOption = 2,
     out: Annotated[Path, typer.Option(help="Folder for scores, table and plot.")] = Path("runs/trade-off"),
 ) -> None:
@@ -258,14 +277,14 @@ def trade_off(
     Example: froster protocol trade-off runs/k400 vit-b-16 --closed kinetics-400 --test ucf-101,hmdb-51
     """
     from froster.models import load_clip, load_model
-    from froster.protocols.cross_dataset import classes_of
+    from froster.protocols.cross_dataset import classes_of, load_test_data
     from froster.protocols.data import load_data
     from froster.protocols.results import videos_text
     from froster.protocols.trade_off import RATIOS, measure_trade_off, patched_models, write_trade_off
     from froster.training.processes import find_processes
 
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
-    data = [load_data(name, manifests) for name in (closed, *names_of(test))]
+    data = [load_data(closed, manifests), *(load_test_data(name, manifests) for name in names_of(test))]
     ratios = sorted(set(ratio or RATIOS))
     models = patched_models(load_model(model), load_clip(clip), ratios)
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
@@ -362,19 +381,22 @@ class FilesByName:
 
 
 def described(labels: "Labels", files: FilesByName, name: str) -> "Labels":
-    from froster.text.descriptions import describe_labels, read_descriptions
+    from froster.protocols.data import merge_descriptions
+    from froster.text.descriptions import describe_labels
 
-    for file in files.of(name)[-1:]:
-        return describe_labels(labels, read_descriptions(file), file)
-    return labels
+    given = files.of(name)
+    return describe_labels(labels, merge_descriptions(given), ", ".join(given)) if given else labels
 
 
 def with_descriptions(source: "TrainFromRecipe", files: FilesByName, name: str) -> "TrainFromRecipe":
     """The recipe trains with the descriptions that the dataset is tested with."""
     from dataclasses import replace
 
-    changes = [f"data.descriptions={file}" for file in files.of(name)[-1:]]
-    return replace(source, changes=(*source.changes, *changes))
+    given = files.of(name)
+    if not given:
+        return source
+    value = given[0] if len(given) == 1 else json.dumps(given)
+    return replace(source, changes=(*source.changes, f"data.descriptions={value}"))
 
 
 def about(

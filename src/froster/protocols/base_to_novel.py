@@ -108,7 +108,10 @@ def base_to_novel(
     HM is the harmonic mean of the mean base and the mean novel accuracy; its std is that of the draws'. Raises
     `FrosterError` as training and testing do, and where base or novel classes have no test video.
     """
-    parts = [Part("base", tuple(halves.base), data.test_split), Part("novel", tuple(halves.novel), data.test_split)]
+    parts = [
+        Part("base", tuple(halves.base), (data.test_split,)),
+        Part("novel", tuple(halves.novel), (data.test_split,)),
+    ]
     test = select_videos(data.videos, parts)
     for part in parts:
         if not any(part.contains(video) for video in test):

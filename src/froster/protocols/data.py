@@ -11,6 +11,8 @@ from froster.data.lists import read_list
 from froster.data.manifests import LabeledVideo, class_indices, listed, read_manifest
 from froster.data.vocabularies import PARTS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
+from froster.text.descriptions import read_descriptions
+from froster.text.labels import Labels
 from froster.text.names import name_key
 
 FAULTS = 0.1  # of a list's labels
@@ -122,6 +124,69 @@ def read_training_list(path: Path, classes: Path | None, data: ProtocolData) -> 
             f"{listed(published.relabeled)}; are the class names those of this list?"
         )
     return published
+
+
+LIST_ALIASES = {  # how ViFi-CLIP and FROSTER abbreviate the datasets in the names of folders and files
+    "ucf-101": ("ucf", "ucf_101", "ucf101"),
+    "hmdb-51": ("hmdb", "hmdb_51", "hmdb51"),
+    "kinetics-400": ("k400", "kinetics_400"),
+    "ssv2": ("ssv2", "ssv2_174"),
+}
+LIST_FILES = ("fs_base_s{}_train.txt", "train_{}.csv")  # of ViFi-CLIP and of FROSTER, one for each of three draws
+LIST_DRAWS = (1, 2, 3)
+
+
+def find_training_lists(folder: Path, name: str) -> tuple[list[Path], Path | None]:
+    """The three published few-shot lists of a dataset, and the file of its base classes, anywhere under a folder.
+
+    The folder may be ViFi-CLIP's repository, its `datasets_splits` or the folder of one dataset, or FROSTER's
+    `zs_label_db`. Raises `FrosterError` where it has not all three lists.
+    """
+    aliases = LIST_ALIASES.get(name, (name,))
+    for pattern in LIST_FILES:
+        found = sorted(folder.rglob(pattern.format(1)))
+        own = [path for path in found if names_dataset(path.parent.name, aliases)]
+        for first in own or (found if len(found) == 1 else []):
+            lists = [first.with_name(pattern.format(draw)) for draw in LIST_DRAWS]
+            if all(path.is_file() for path in lists):
+                return lists, find_base_classes(first.parent, aliases)
+    raise FrosterError(
+        f"{folder} has no training lists of {name}: looked for {' or '.join(p.format('1') for p in LIST_FILES)} "
+        f"and those of draws 2 and 3 in a folder called {' or '.join(aliases)}."
+    )
+
+
+def names_dataset(folder: str, aliases: Sequence[str]) -> bool:
+    """Whether a folder is called as a dataset: `ucf`, or `B2N_ucf101`."""
+    return name_key(folder.removeprefix("B2N_")) in {name_key(alias) for alias in aliases}
+
+
+def find_base_classes(folder: Path, aliases: Sequence[str]) -> Path | None:
+    """The class names of the lists in `folder`: FROSTER's beside them, ViFi-CLIP's in `labels` or beside them."""
+    own = folder / "raw_train_idx2cls.json", folder / "train_rephrased.json"
+    vifi = [
+        place / f"{alias}_base_labels.csv"
+        for parent in (folder, folder.parent, folder.parent.parent)
+        for place in (parent, parent / "labels")
+        for alias in aliases
+    ]
+    return next((path for path in (*own, *vifi) if path.is_file()), None)
+
+
+def merge_descriptions(files: Sequence[Path | str]) -> Labels:
+    """The descriptions of several files, such as one for each draw of Kinetics-600.
+
+    Raises `FrosterError` as `read_descriptions`, and where two files describe a class differently.
+    """
+    merged: Labels = {}
+    described_by: dict[str, Path | str] = {}
+    for file in files:
+        for name, description in read_descriptions(file).items():
+            if merged.get(name, description) != description:
+                raise FrosterError(f"{described_by[name]} and {file} describe {name!r} differently; leave one out.")
+            merged[name] = description
+            described_by.setdefault(name, file)
+    return merged
 
 
 def agreeing_parts(name: str, path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What a number in the papers' tables is of: some classes, and the videos of these classes in some split."""
+"""The parts of a dataset that a number in the papers' tables is measured on: classes, and their videos in a split."""
 
 import statistics
 from collections import Counter
@@ -14,19 +14,24 @@ from froster.errors import FrosterError
 from froster.evaluation import Evaluation, evaluate
 from froster.protocols.scores import Scores
 
-HALVES = 10  # draws of EP1
+HALVES = 10  # random halves of the classes in EP1
 
 
 @dataclass(frozen=True)
 class Part:
-    """Videos of `classes`, in `split` or in any, each compared with these classes."""
+    """Videos of `classes`, in any of the `splits` or, without them, all; each is compared with these classes."""
 
     name: str
     classes: tuple[str, ...]
-    split: str | None = None
+    splits: tuple[str, ...] = ()
 
     def contains(self, video: LabeledVideo) -> bool:
-        return video.label in self.classes and (self.split is None or self.split in video.splits)
+        return video.label in self.classes and (not self.splits or any(split in self.splits for split in video.splits))
+
+    @property
+    def videos_from(self) -> str:
+        """For reports: the splits, or "all videos"."""
+        return " and ".join(self.splits) or "all videos"
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def evaluate_part(scores: Scores, part: Part) -> Evaluation:
     """Top-1, top-5 and confusions of one part. Raises `FrosterError` where it has no video that can be read."""
     rows = [row for row, video in enumerate(scores.videos) if part.contains(video)]
     if not rows:
-        where = f" in the split {part.split!r}" if part.split else ""
+        where = f" in {part.videos_from}" if part.splits else ""
         raise FrosterError(f"There is no readable video of the {len(part.classes)} classes of {part.name}{where}.")
     columns = [scores.labels.index(name) for name in part.classes]
     targets = torch.tensor([part.classes.index(scores.videos[row].label) for row in rows])
@@ -66,7 +71,7 @@ def select_videos(videos: Iterable[LabeledVideo], parts: Sequence[Part]) -> list
 
 
 def random_half(classes: Sequence[str], draw: int) -> tuple[str, ...]:
-    """EP1: half of the classes at random, 50 of 101 and 25 of 51; the same in every run."""
+    """EP1 of a dataset of one's own: half of the classes at random, the same in every run."""
     chosen = np.random.default_rng((0, draw)).permutation(len(classes))[: len(classes) // 2]
     return tuple(classes[place] for place in sorted(chosen.tolist()))
 

@@ -14,7 +14,7 @@ from froster.extras import extra
 from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.markdown import markdown_table
-from froster.protocols.cross_dataset import classes_of
+from froster.protocols.cross_dataset import classes_of, zero_shot_part
 from froster.protocols.data import ProtocolData, incompleteness
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import Part, evaluate_part, select_videos
@@ -66,23 +66,28 @@ def measure_trade_off(
     settings: TestSettings,
     show_progress: ShowProgress = no_progress,
 ) -> TradeOff:
-    """Test all models on the test split of every dataset; each video is decoded once for all of them.
+    """Test all models on the test split of `closed` and on `zero_shot_part` of the others.
 
-    Raises `FrosterError` where there is no other dataset than `closed`, or one has no video to test.
+    Each video is decoded once for all models. Raises `FrosterError` where there is no other dataset than `closed`, or
+    one has no video to test.
     """
-    if not [data for data in others if data.name != closed.name]:
+    others = [data for data in others if data.name != closed.name]
+    if not others:
         raise FrosterError(f"There is nothing to set against {closed.title}: name other datasets to test.")
     trade_off = TradeOff(closed.title, list(ratios), {})
-    for data in (closed, *others):
-        part = Part(data.title, classes_of(data), data.test_split)
+    closed_part = Part("all", classes_of(closed), (closed.test_split,))
+    tested = [(closed, closed.title, closed_part), *((data, *zero_shot_part(data)) for data in others)]
+    for data, column, part in tested:
         labels = {name: descriptions.get(data.name, {}).get(name, "") for name in part.classes}
-        videos = select_videos(data.split(data.test_split), [part])
+        videos = select_videos(data.videos, [part])
+        if not videos:
+            raise FrosterError(f"{data.manifest} has no video of {column} to test, in {part.videos_from}.")
         trade_off.notes.extend(note_trained_videos(models[0].trained_on, videos, data.title))
         with show_progress(data.title) as progress:
             scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, progress)
         found = [evaluate_part(of_model, part) for of_model in scores]
-        trade_off.top1[data.title] = [100 * evaluation.top1 for evaluation in found]
-        trade_off.clips[data.title], trade_off.classes[data.title] = found[0].clips, found[0].classes
+        trade_off.top1[column] = [100 * evaluation.top1 for evaluation in found]
+        trade_off.clips[column], trade_off.classes[column] = found[0].clips, found[0].classes
         trade_off.notes.extend(filter(None, [incompleteness(data)]))
         trade_off.unreadable.extend(scores[0].unreadable)
     return trade_off

@@ -1,5 +1,6 @@
 """Class names of the field's datasets, in readable words, and the parts of them that the papers' protocols use."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -22,6 +23,7 @@ DRAWS = 3  # of 160 Kinetics-600 classes that Kinetics-400 lacks
 PARTS: dict[str, str] = {
     **{f"{name}-{part}": f"{part} half of {name}" for name in HALVED for part in ("base", "novel")},
     **{f"kinetics-600-draw-{draw}": "160 classes that kinetics-400 lacks" for draw in range(1, DRAWS + 1)},
+    "kinetics-600-new": "the 220 classes that kinetics-400 lacks, of which the draws are taken",
     "puppets-base": "the 10 puppets that the recipes train",
     "puppets-novel": "the other 35",
 }
@@ -53,6 +55,13 @@ def read_vocabulary(name: str) -> tuple[str, ...]:
         base = read_vocabulary(f"{whole}-base")
         return tuple(action for action in read_vocabulary(whole) if action not in base)
     return tuple((files(__package__) / f"{name}.txt").read_text(encoding="utf-8").splitlines())
+
+
+@cache
+def published_halves(name: str) -> tuple[tuple[str, ...], ...]:
+    """The ten halves of the classes that EP1 of Open-VCLIP tests: 50 of UCF-101 or 25 of HMDB-51, else none."""
+    path = files(__package__) / f"{name}-halves.json"
+    return tuple(map(tuple, json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else ()
 
 
 def readable_name(name: str) -> str:
