@@ -121,7 +121,7 @@ def test_frames_in_memory_are_as_good_as_a_file(videos: list[Path], random_stude
     from_memory = recognizer.predict(decode_frames(videos[0]).frames)
     assert from_memory == replace(from_file, video="")
     for wrong in (np.zeros((3, 8, 8), np.uint8), np.zeros((2, 8, 8, 3), np.float32), np.zeros((0, 8, 8, 3), np.uint8)):
-        with pytest.raises(VideoError, match=r"must be \(N, H, W, 3\) uint8"):
+        with pytest.raises(FrosterError, match=r"must be \(N, H, W, 3\) uint8"):
             recognizer.predict(wrong)
 
 

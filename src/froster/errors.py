@@ -2,9 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from os import PathLike, fspath
 
 
-class FrosterError(Exception):
+class FrosterError(ValueError):
     """Base of every error a user can cause; the command line prints it as one line, without a traceback."""
 
 
@@ -13,7 +14,15 @@ class FrosterWarning(UserWarning):
 
 
 class VideoError(FrosterError):
-    """A video that cannot be used at all; the message names the file and the reason."""
+    """A video that cannot be used at all: `path`, the file or address, and `reason`, a clause without a full stop."""
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        super().__init__(fspath(path), reason)  # both, so that it can be pickled
+        self.path = fspath(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}."
 
 
 class WeightsError(FrosterError):

@@ -16,7 +16,7 @@ CANNOT_WRITE = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPER
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors names an error of the system
 
 
-class WriteError(FrosterError, OSError):
+class WriteError(OSError, FrosterError):
     """A file that cannot be written: the disk is full, a limit is reached, or the folder may not be written."""
 
     def __str__(self) -> str:

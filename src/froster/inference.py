@@ -122,7 +122,7 @@ def load_or_error(
 
 def too_large(path: str | Path, views: int, frames: int) -> VideoError:
     """The error of a video whose clips do not fit into memory."""
-    return VideoError(f"{path}: not enough memory for {views} views of {frames} frames; ask for fewer.")
+    return VideoError(path, f"not enough memory for {views} views of {frames} frames; ask for fewer")
 
 
 def load_clips(

@@ -152,7 +152,7 @@ def read_provenance(metadata: Mapping[str, str], path: str | Path) -> Provenance
         trained_on = entry("trained_on")
         if trained_on is not None:
             trained_on = TrainedVideos.from_json(trained_on)
-    except (ValueError, AttributeError, TypeError, RecursionError, FrosterError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} is a damaged froster checkpoint: its {what} cannot be read.") from error
     file = None if templates is not None else templates_file(metadata)
     return Provenance(labels, templates, sampling, trained_on, file)

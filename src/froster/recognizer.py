@@ -143,8 +143,8 @@ class Recognizer:
 
         With `threshold` the prediction's `label` is None where no label's similarity exceeds it: the video shows none
         of these; see `calibrate_threshold`. Warns of a single label without a threshold: it always scores 1. Raises
-        `VideoError` when nothing of the video can be decoded, or the frames are of another form, and `WeightsError`
-        where weights overflow.
+        `VideoError` when nothing of the video can be decoded, `FrosterError` for frames of another form, and
+        `WeightsError` where weights overflow.
         """
         if threshold is None:
             warn_of_one_label(self.labels)
@@ -173,7 +173,7 @@ class Recognizer:
         best = list[float]()
         for _, encoded in self.encode_many(negatives):
             if isinstance(encoded, VideoError):
-                left_out = f"{str(encoded).removesuffix('.')}; it is skipped."
+                left_out = f"{encoded.path}: {encoded.reason}; it is skipped."
                 warnings.warn(left_out, FrosterWarning, stacklevel=2)
             else:
                 best.append(max(self.rank(encoded).similarities.values()))

@@ -137,7 +137,7 @@ def test_negatives_that_cannot_be_read_are_left_out(negatives: list[Path], tmp_p
     assert len(said) == 2
     with pytest.warns(FrosterWarning), pytest.raises(FrosterError, match="None of the negatives can be read"):
         calibrate_threshold(recognizer, broken)
-    with pytest.raises(VideoError, match="stride"):  # which is no fault of the videos
+    with pytest.raises(FrosterError, match="stride"):  # which is no fault of the videos
         calibrate_threshold(recognizer, negatives, stride=0)
 
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_scored_is_said(tmp_path: Path) -> None:
     recognizer = random_recognizer("frame_clip")
     with pytest.raises(VideoError, match="no such file"):
         list(score_timeline(recognizer, tmp_path / "missing.mp4"))
-    with pytest.raises(VideoError, match="must be more than 0 s"):
+    with pytest.raises(FrosterError, match="must be more than 0 s"):
         score_timeline(recognizer, tmp_path / "missing.mp4", stride=0)
     recognizer.runtime.clip_sampling = ClipSampling(sampling="release")
     with pytest.warns(FrosterWarning, match="release sampling is not used"):

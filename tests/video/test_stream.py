@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from froster.errors import FrosterWarning, VideoError
+from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
 from froster.video.stream import Sliding, is_stream, read_windows
 from froster.video.transforms import Preprocessing
@@ -239,7 +239,7 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path, name):
 
 @pytest.mark.parametrize("length, stride, frames", [(0, 1, 8), (2, 0, 8), (2, -1, 8), (float("nan"), 1, 8), (2, 1, 0)])
 def test_windows_that_make_no_sense(length, stride, frames):
-    with pytest.raises(VideoError, match="must be"):
+    with pytest.raises(FrosterError, match="must be"):
         Sliding(length, stride, frames)
 
 
@@ -264,7 +264,7 @@ def test_what_is_a_stream(tmp_path, monkeypatch):
     ],
 )
 def test_only_what_is_wrong_of_the_windows_is_named(length, stride, message):
-    with pytest.raises(VideoError, match=message):
+    with pytest.raises(FrosterError, match=message):
         Sliding(length, stride, 8)
 
 

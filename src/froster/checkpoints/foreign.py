@@ -68,8 +68,9 @@ def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Ch
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
         some = ", ".join(list(tensors)[:3]) or "no tensors"
         raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
+    description = describe_beside(path, tensors)
     try:
-        config = infer_config(state, describe_beside(path, tensors))
+        config = infer_config(state, description)
         check_config(config)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error

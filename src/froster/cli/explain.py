@@ -97,7 +97,7 @@ def explain(
         try:
             explanation = explain_video(path, label.strip(), recognizers, kind.value)
         except VideoError as error:
-            raise VideoError(str(error).replace(str(path), video if is_spooled(video) else str(path))) from error
+            raise (VideoError(video, error.reason) if is_spooled(video) else error) from error
         files = save_explanation(explanation, out, animation)
     if explanation.warning:
         messages.print(f"warning: {explanation.warning}")

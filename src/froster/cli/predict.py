@@ -161,7 +161,7 @@ def predict(
                 for path, result in bar.track(results, len(sources), description="Recognizing"):
                     video = sources[Path(path)]
                     if isinstance(result, VideoError):
-                        fail(video, VideoError(str(result).replace(path, video)))
+                        fail(video, VideoError(video, result.reason) if result.path == path else result)
                         continue
                     if result.warning:
                         messages.print(f"warning: {result.warning}")

@@ -98,13 +98,16 @@ def read_text(path: Path, source: str) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_TEXT + 1)
-        if len(data) > LARGEST_TEXT:
-            raise FrosterError(f"{source} cannot be read: it is larger than {LARGEST_TEXT >> 20} MiB.")
-        encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
-        text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-    except (OSError, UnicodeDecodeError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or "its name holds a null byte"
         raise FrosterError(f"{source} cannot be read: {reason}.") from error
+    if len(data) > LARGEST_TEXT:
+        raise FrosterError(f"{source} cannot be read: it is larger than {LARGEST_TEXT >> 20} MiB.")
+    encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise FrosterError(f"{source} cannot be read: it is not UTF-8 text.") from error
     if "\0" in text:
         raise FrosterError(f"{source} cannot be read: it is not text, but binary.")
     return text

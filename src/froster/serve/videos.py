@@ -76,7 +76,7 @@ class Video:
         )
 
     def unreadable(self, error: VideoError) -> RequestError:
-        return RequestError(422, "unreadable_video", self.in_words(str(error)))
+        return RequestError(422, "unreadable_video", f"{self.shown}: {self.in_words(error.reason)}.")
 
     def in_words(self, message: str) -> str:
         """A message of the decoder without this machine's paths."""

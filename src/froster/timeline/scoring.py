@@ -69,7 +69,7 @@ def calibrate_threshold(
             best += [float(one.similarities.max()) for one in windows if not one.is_gap]
         except VideoError as error:
             unreadable = True
-            warnings.warn(f"{str(error).removesuffix('.')}; it is skipped.", FrosterWarning, stacklevel=2)
+            warnings.warn(f"{error.path}: {error.reason}; it is skipped.", FrosterWarning, stacklevel=2)
             continue
         read = True
         if done is not None:

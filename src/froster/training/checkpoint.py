@@ -72,9 +72,12 @@ class RunFolder:
             return
         try:
             had = {what: (words, code) for what, (words, code) in json.loads(self.fingerprint.read_bytes()).items()}
-            self.check_fingerprint(had, fingerprint)
-        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+            complete = fingerprint.keys() <= had.keys()
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise FrosterError(f"{self.fingerprint} is damaged; start anew with out=.") from error
+        if not complete:
+            raise FrosterError(f"{self.fingerprint} is damaged; start anew with out=.")
+        self.check_fingerprint(had, fingerprint)
 
     def check_fingerprint(self, had: Fingerprint, fingerprint: Fingerprint) -> None:
         """Raises `FrosterError` when what a run had is not what `fingerprint` tells of now."""

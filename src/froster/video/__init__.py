@@ -98,11 +98,11 @@ def clips_from_array(
 ) -> torch.Tensor:
     """Clips from frames in memory, spread evenly.
 
-    `(N, H, W, 3)` uint8 RGB -> `(views, frames, 3, S, S)` float32. Raises `VideoError` for another shape or type.
+    `(N, H, W, 3)` uint8 RGB -> `(views, frames, 3, S, S)` float32. Raises `FrosterError` for another shape or type.
     """
     preprocess = preprocess or Preprocessing()
     if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or not len(array):
-        raise VideoError(f"Frames must be (N, H, W, 3) uint8 RGB, not {array.shape} {array.dtype}.")
+        raise FrosterError(f"Frames must be (N, H, W, 3) uint8 RGB, not {array.shape} {array.dtype}.")
     times = np.arange(len(array), dtype=np.float64)
     indices = sampling.uniform_indices(times, float(len(array)), frames=frames, views=views)
     needed, places = np.unique(indices, return_inverse=True)
@@ -130,12 +130,10 @@ def decode_frames(
         count = len(timeline)
         chosen = np.arange(count) if choose is None else choose(timeline) if callable(choose) else np.array(choose)
         if not chosen.size:
-            raise VideoError(f"{path}: no frame was asked for.")
+            raise VideoError(path, "no frame was asked for")
         outside = chosen[(chosen < -count) | (chosen >= count)]
         if outside.size:
-            raise VideoError(
-                f"{path}: frame {outside[0]} was asked for, but it has {count} frames that can be decoded."
-            )
+            raise VideoError(path, f"frame {outside[0]} was asked for, but it has {count} frames that can be decoded")
         return np.where(chosen < 0, chosen + count, chosen).astype(np.int64).ravel()
 
     reading = decode.read(path, numbers, lambda image: image, start, end)

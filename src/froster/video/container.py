@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
 import av
@@ -87,11 +88,11 @@ class SoundFrames:
                 self.sound += 1
                 yield frame
 
-    def check(self, name: object) -> None:
+    def check(self, name: str | PathLike[str]) -> None:
         """Raises `VideoError` where fewer than one frame in ten is sound, counting those that were marked."""
         if self.corrupt > 9 * self.sound:
             total = self.sound + self.damaged
-            raise VideoError(f"{name}: {self.damaged} of {total} frames are damaged, too many to use the others.")
+            raise VideoError(name, f"{self.damaged} of {total} frames are damaged, too many to use the others")
 
 
 class CallerError(Exception):
@@ -115,7 +116,7 @@ def of_caller(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def decoder_errors(name: object) -> Iterator[None]:
+def decoder_errors(name: str | PathLike[str]) -> Iterator[None]:
     """Raise `VideoError` with `name` and the reason for every exception, so that no file can end a batch.
 
     FFmpeg, PyAV and Pillow raise exceptions of any class on damaged files. A `FrosterError` passes, and so does an
@@ -128,13 +129,13 @@ def decoder_errors(name: object) -> Iterator[None]:
     except Exception as error:
         reason = error.error if isinstance(error, CallerError) else error
         if is_out_of_memory(reason):
-            raise VideoError(f"{name}: there is not enough memory to decode it.") from reason
+            raise VideoError(name, "there is not enough memory to decode it") from reason
         if isinstance(error, CallerError):
             raise reason from reason.__cause__
-        raise VideoError(f"{name}: cannot be decoded ({describe(error)}).") from error
+        raise VideoError(name, f"cannot be decoded ({describe(error)})") from error
 
 
 def describe(error: Exception) -> str:
-    """The class and message of an exception in one line."""
-    message = " ".join(str(error).split())
+    """The class and message of an exception in one line, without the file that errors of the system name."""
+    message = " ".join(str(getattr(error, "strerror", None) or error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

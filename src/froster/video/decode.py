@@ -87,7 +87,7 @@ def within(path: Path, choose: Choose, start: float | None, end: float | None) -
     begin, stop = start or 0.0, math.inf if end is None else end
     if not 0 <= begin < stop:
         raise VideoError(
-            f"{path}: a segment must start at 0 s or later and end after its start, not be {begin:g} s to {stop:g} s."
+            path, f"a segment must start at 0 s or later and end after its start, not be {begin:g} s to {stop:g} s"
         )
 
     def choose_within(timeline: Timeline) -> NDArray[np.int64]:
@@ -95,7 +95,7 @@ def within(path: Path, choose: Choose, start: float | None, end: float | None) -
         if not len(segment):
             until = "on" if end is None else f"to {end:g} s"
             length = f"the video is {timeline.duration:.2f} s long"
-            raise VideoError(f"{path}: has no frame in the segment from {begin:g} s {until}, {length}.")
+            raise VideoError(path, f"has no frame in the segment from {begin:g} s {until}, {length}")
         return first + choose(segment)
 
     return choose_within
@@ -133,15 +133,15 @@ def _read_video(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
 
 def _check_readable(path: Path) -> None:
     if is_dead_link(path):
-        raise VideoError(f"{path}: a link to {path.readlink()}, which is not there.")
+        raise VideoError(path, f"a link to {path.readlink()}, which is not there")
     if not path.exists():
-        raise VideoError(f"{path}: there is no such file.")
+        raise VideoError(path, "there is no such file")
     if not os.access(path, os.R_OK):
-        raise VideoError(f"{path}: cannot be opened, permission denied.")
+        raise VideoError(path, "cannot be opened, permission denied")
     if not path.is_file() and not path.is_dir():
-        raise VideoError(f"{path}: neither a file nor a folder.")
+        raise VideoError(path, "neither a file nor a folder")
     if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"{path}: the file is empty.")
+        raise VideoError(path, "the file is empty")
 
 
 @contextmanager
@@ -151,16 +151,16 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         # `file:` lets a name hold a colon.
         container = open_container(f"file:{path}", options=LOCAL_OPTIONS)
     except av.FFmpegError as error:
-        raise VideoError(f"{path}: {_why_not_opened(path, error)}.") from error
+        raise VideoError(path, _why_not_opened(path, error)) from error
     with container:
         if not container.streams:
-            raise VideoError(f"{path}: {_why_not_opened(path, None)}.")
+            raise VideoError(path, _why_not_opened(path, None))
         stream = choose_video_stream(container)
         if stream is None:
             content = "only audio" if container.streams.audio else "nothing that can be shown"
-            raise VideoError(f"{path}: has no video stream, {content}.")
+            raise VideoError(path, f"has no video stream, {content}")
         if stream.codec_context is None:
-            raise VideoError(f"{path}: the codec is unknown to PyAV, or the file's header is incomplete.")
+            raise VideoError(path, "the codec is unknown to PyAV, or the file's header is incomplete")
         check_size(path, stream.width, stream.height)
         stream.codec_context.options = {"max_pixels": str(max_pixels())}  # should the size change on the way
         yield container, stream
@@ -248,7 +248,7 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
     seconds = last_second - min(container.start_time or 0, 0) / av.time_base
     header_frames, header_duration = stream.frames, stream.duration
     if not pts:
-        raise VideoError(f"{path}: has a video stream without a single frame.")
+        raise VideoError(path, "has a video stream without a single frame")
 
     indexed = indexed_packets(container, stream)
     tolerance = 2 / float(rate) if header_frames > len(pts) else 0.5
@@ -364,7 +364,7 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     frames.check(path)
     if not pts:
         reason = damage[0] if damage else "the decoder returned none"
-        raise VideoError(f"{path}: none of its {survey.total} frames can be decoded ({reason}).")
+        raise VideoError(path, f"none of its {survey.total} frames can be decoded ({reason})")
     times = np.array([p if p is not None else 0 for p in pts], dtype=np.int64)
     if (
         survey.times_damaged or None in pts or (np.diff(times) <= 0).any()

@@ -32,7 +32,7 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in paths:
         if not str(name):
-            raise VideoError("A video's name is empty.")
+            raise VideoError("''", "the name is empty")
         path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
         if path.exists():
             found |= dict.fromkeys(_videos_in(path, named=True))
@@ -41,10 +41,10 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             matches = sorted(map(Path, names), key=natural_key)
             videos = [video for match in matches for video in _videos_in(match, named=False)]
             if not videos:
-                raise VideoError(f"{name}: no video matches this pattern.")
+                raise VideoError(name, "no video matches this pattern")
             found |= dict.fromkeys(videos)
         else:
-            raise VideoError(f"{name}: there is no such file or folder.")
+            raise VideoError(name, "there is no such file or folder")
     return list(found)
 
 
@@ -54,9 +54,9 @@ def _videos_in(path: Path, *, named: bool) -> list[Path]:
     try:
         videos = list(_search(path))
     except PermissionError as error:
-        raise VideoError(f"{error.filename}: cannot be opened, permission denied.") from error
+        raise VideoError(error.filename, "cannot be opened, permission denied") from error
     if named and not videos:
-        raise VideoError(f"{path}: the folder holds no video and is no folder of pictures.")
+        raise VideoError(path, "the folder holds no video and is no folder of pictures")
     return videos
 
 

@@ -55,6 +55,7 @@ def check_size(path: str | Path, width: int, height: int) -> None:
     most = max_pixels()
     if width * height > most:
         raise VideoError(
-            f"{path}: its pictures of {width} x {height} are larger than the {most} pixels allowed; scale them down, "
-            f"or set the environment variable {MAX_PIXELS_VARIABLE}, if there is memory for it."
+            path,
+            f"its pictures of {width} x {height} are larger than the {most} pixels allowed; scale them down, "
+            f"or set the environment variable {MAX_PIXELS_VARIABLE}, if there is memory for it",
         )

@@ -93,7 +93,7 @@ class PictureSequence:
             raise
         except Exception as error:  # Pillow's decoders raise errors of many classes on damaged data
             self.close()
-            raise VideoError(f"{frame.file}: the picture cannot be read ({error}).") from error
+            raise VideoError(frame.file, f"the picture cannot be read ({error})") from error
 
 
 def open_picture(file: Path) -> ImageFile.ImageFile:
@@ -103,10 +103,10 @@ def open_picture(file: Path) -> ImageFile.ImageFile:
     try:
         image = Image.open(file)
     except Image.DecompressionBombError:
-        raise VideoError(f"{file}: its pictures are larger than {max_pixels()} pixels; scale them down.") from None
+        raise VideoError(file, f"its pictures are larger than {max_pixels()} pixels; scale them down") from None
     except Exception as error:  # Pillow's parsers raise errors of many classes on damaged data
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise VideoError(f"{file}: the picture cannot be read ({reason}).") from error
+        raise VideoError(file, f"the picture cannot be read ({reason})") from error
     try:
         check_size(file, *image.size)
     except VideoError:
@@ -124,7 +124,7 @@ def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]
     with PictureSequence(path) as pictures:
         frames, edges = pictures.frames, pictures.edges
         rate = Fraction(len(frames) / float(edges[-1] / TICKS)).limit_denominator(1001)
-        readable, warning, kept = np.arange(len(frames)), None, dict[int, Kept]()
+        readable, failure, kept = np.arange(len(frames)), None, dict[int, Kept]()
         while len(readable):
             # The times are those in the whole folder: a picture that cannot be read moves no other.
             last = int(edges[readable[-1] + 1])
@@ -137,13 +137,14 @@ def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]
                 try:
                     image = pictures.rgb(number)
                 except VideoError as error:
-                    warning = str(error)
+                    failure = error
                     # The frames of one file build on each other.
                     lost[[n for n in range(number, len(frames)) if frames[n].file == frames[number].file]] = True
                 else:
                     kept[number] = keep(image)
             if not lost.any():
-                if warning is not None:
+                warning = None
+                if failure is not None:
                     count = len(frames) - len(readable)
                     warning = f"{path.name}: {count} of {len(frames)} pictures cannot be read; the others are used"
                 elif pictures.promised > len(frames):
@@ -151,13 +152,13 @@ def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]
                 chosen = {place: kept[readable[place]] for place in np.unique(indices).tolist()}
                 return Reading(chosen, indices, timeline, warning)
             readable = readable[~lost[readable]]
-    raise VideoError(warning or f"{path}: the folder holds no picture.")
+    raise failure or VideoError(path, "the folder holds no picture")
 
 
 def _folder_frames(folder: Path) -> list[PictureFrame]:
     pictures = folder_pictures(folder)
     if not pictures:
-        raise VideoError(f"{folder}: a folder without pictures; give a video file or a folder of pictures.")
+        raise VideoError(folder, "a folder without pictures; give a video file or a folder of pictures")
     return [PictureFrame(picture, 0, float(1000 / FOLDER_RATE)) for picture in pictures]
 
 
@@ -175,7 +176,7 @@ def _file_frames(file: Path) -> list[PictureFrame]:
         else:
             durations, first = _decoded_durations(file, image), 0
     if not durations:
-        raise VideoError(f"{file}: an animated picture without a single frame.")
+        raise VideoError(file, "an animated picture without a single frame")
     return [PictureFrame(file, first + n, ms or DEFAULT_MILLISECONDS) for n, ms in enumerate(durations)]
 
 
@@ -237,7 +238,7 @@ def _decoded_durations(file: Path, image: ImageFile.ImageFile) -> list[float]:
             durations.append(float(image.info.get("duration", 0)))
     except Exception as error:  # Pillow's decoders raise errors of many classes on damaged data
         if not durations:
-            raise VideoError(f"{file}: the picture cannot be read ({error}).") from error
+            raise VideoError(file, f"the picture cannot be read ({error})") from error
     return durations
 
 

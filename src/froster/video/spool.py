@@ -47,8 +47,8 @@ def spooled(source: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Itera
         return
     if name != "-" and address.scheme.lower() not in ("http", "https"):
         raise VideoError(
-            f"{name}: only http and https addresses are read as a whole video; a stream is read window by window, "
-            "as a timeline."
+            name,
+            "only http and https addresses are read as a whole video; a stream is read window by window, as a timeline",
         )
     with tempfile.TemporaryDirectory(prefix="froster-", ignore_cleanup_errors=True) as folder:
         file = PurePosixPath(unquote(address.path)).name.replace("\0", "")[-100:] if name != "-" else "standard input"
@@ -64,12 +64,12 @@ def _split(name: str) -> SplitResult:
     try:
         return urlsplit(name)
     except ValueError as error:
-        raise VideoError(f"{name}: is no address ({error}).") from error
+        raise VideoError(name, f"is no address ({error})") from error
 
 
 def _copy_standard_input(path: Path, max_bytes: int) -> None:
     if sys.stdin is None or sys.stdin.isatty():
-        raise VideoError("-: standard input is a terminal; send a video into it, as in: command < clip.mp4")
+        raise VideoError("-", "standard input is a terminal; send a video into it, as in: command < clip.mp4")
     _copy(sys.stdin.buffer, path, "-", max_bytes)
 
 
@@ -82,12 +82,12 @@ def _download(url: str, path: Path, max_bytes: int) -> None:
                 raise _too_large(url, max_bytes)
             copied = _copy(response, path, url, max_bytes)
     except HTTPError as error:
-        raise VideoError(f"{url}: the server answers {error.code} {error.reason}.") from error
+        raise VideoError(url, f"the server answers {error.code} {error.reason}") from error
     except (URLError, HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise VideoError(f"{url}: cannot be fetched ({reason}).") from error
+        raise VideoError(url, f"cannot be fetched ({reason})") from error
     if size is not None and copied < size:
-        raise VideoError(f"{url}: breaks off after {copied} of {size} bytes.")
+        raise VideoError(url, f"breaks off after {copied} of {size} bytes")
 
 
 def _copy(source: BinaryIO, path: Path, name: str, max_bytes: int) -> int:
@@ -100,11 +100,11 @@ def _copy(source: BinaryIO, path: Path, name: str, max_bytes: int) -> int:
                     raise _too_large(name, max_bytes)
                 file.write(chunk)
     except OSError as error:
-        raise VideoError(f"{name}: cannot be copied into {path.parent} ({error.strerror or error}).") from error
+        raise VideoError(name, f"cannot be copied into {path.parent} ({error.strerror or error})") from error
     if not copied:
-        raise VideoError(f"{name}: is empty.")
+        raise VideoError(name, "is empty")
     return copied
 
 
 def _too_large(name: str, max_bytes: int) -> VideoError:
-    return VideoError(f"{name}: is larger than the {max_bytes} bytes that are read into a temporary file.")
+    return VideoError(name, f"is larger than the {max_bytes} bytes that are read into a temporary file")

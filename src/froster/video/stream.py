@@ -28,7 +28,7 @@ import torch
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from froster.errors import FrosterWarning, VideoError
+from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode, pictures, sampling
 from froster.video.container import SoundFrames, choose_video_stream, decoder_errors, of_caller, open_container
 from froster.video.limits import LOCAL_OPTIONS, PIPE_OPTIONS, REMOTE_OPTIONS, check_size, max_pixels
@@ -45,7 +45,7 @@ OPENING, SILENCE = 10.0, 20.0  # seconds to wait for a stream to open, and for i
 
 @dataclass(frozen=True)
 class Sliding:
-    """How windows lie: `length` and `stride` in seconds, `frames` taken from each. Raises `VideoError`."""
+    """How windows lie: `length` and `stride` in seconds, `frames` taken from each. Raises `FrosterError`."""
 
     length: float
     stride: float
@@ -54,11 +54,11 @@ class Sliding:
     def __post_init__(self) -> None:
         for name, seconds in (("window", self.length), ("stride", self.stride)):
             if math.isnan(seconds):
-                raise VideoError(f"{name} ({seconds:g}) is no number; it must be more than 0 s.")
+                raise FrosterError(f"{name} ({seconds:g}) is no number; it must be more than 0 s.")
             if not 0 < seconds < math.inf:
-                raise VideoError(f"{name} ({seconds:g} s) must be {'finite' if seconds > 0 else 'more than 0 s'}.")
+                raise FrosterError(f"{name} ({seconds:g} s) must be {'finite' if seconds > 0 else 'more than 0 s'}.")
         if self.frames < 1:
-            raise VideoError(f"frames ({self.frames}) must be 1 or more.")
+            raise FrosterError(f"frames ({self.frames}) must be 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,11 @@ def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     except (av.FFmpegError, ValueError) as error:
         what = "the camera" if camera else "the stream"
         reason = error.strerror if isinstance(error, av.FFmpegError) else error
-        raise VideoError(f"{camera or name}: {what} cannot be opened ({reason}).") from error
+        raise VideoError(camera or name, f"{what} cannot be opened ({reason})") from error
     with container:
         stream = choose_video_stream(container)
         if stream is None:
-            raise VideoError(f"{name}: the stream carries no video.")
+            raise VideoError(name, "the stream carries no video")
         check_size(name, stream.width, stream.height)
         stream.codec_context.options = {"max_pixels": str(max_pixels())}  # should the size change on the way
         yield container, stream
@@ -525,7 +525,7 @@ def _check_decoded(name: str, fault: str, frames: SoundFrames, broken: str) -> N
     """
     frames.check(name)
     if not frames.sound:
-        raise VideoError(f"{name}: none of its frames can be decoded ({fault or broken or 'there are none'}).")
+        raise VideoError(name, f"none of its frames can be decoded ({fault or broken or 'there are none'})")
     if frames.damaged and not fault:
         warnings.warn(
             f"{name}: {frames.damaged} of {frames.sound + frames.damaged} decoded frames are damaged; "
@@ -560,7 +560,7 @@ def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Win
         plan.close()
         numbers = {pts: number for number, pts in enumerate(ticks[:-1])}
         kept: dict[int, Kept | None] = {}
-        seen, unreadable, reason = 0, 0, ""
+        seen, unreadable, failure = 0, 0, None
         while plan.has_more():
             start, end, wanted = plan.next()
             for pts in wanted:
@@ -569,7 +569,7 @@ def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Win
                 try:
                     image = sequence.rgb(numbers[pts])
                 except VideoError as error:
-                    kept[pts], unreadable, reason = None, unreadable + 1, str(error).removesuffix(".")
+                    kept[pts], unreadable, failure = None, unreadable + 1, error
                 else:
                     kept[pts], seen = keep(image), seen + 1
             found = [(pts, picture) for pts in wanted if (picture := kept[pts]) is not None]
@@ -577,10 +577,11 @@ def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Win
             for pts in [pts for pts in kept if pts < plan.needed_from]:
                 del kept[pts]
     _warn_of_gaps(str(path), plan)
-    if unreadable and not seen:
-        raise VideoError(f"{reason}.")
+    if failure and not seen:
+        raise failure
     if sequence.promised > len(sequence.frames):
         reached = f"{len(sequence.frames)} of {sequence.promised} frames"
         warnings.warn(f"{path.name}: breaks off after {reached}.", FrosterWarning, stacklevel=2)
-    if unreadable:
+    if failure:
+        reason = f"{failure.path}: {failure.reason}"
         warnings.warn(f"{reason}; {unreadable} such pictures are left out.", FrosterWarning, stacklevel=2)

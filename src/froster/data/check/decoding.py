@@ -103,6 +103,8 @@ def probe_video(video: LabeledVideo, thorough: bool = False) -> Verdict:
 
     try:
         reading = decode.read(video.path, choose, lambda image: None, video.start, video.end)
-    except (VideoError, OSError) as error:
-        return Verdict(str(error).removeprefix(f"{video.path}: "), "")
+    except VideoError as error:
+        return Verdict(f"{error.reason}." if error.path == str(video.path) else str(error), "")
+    except OSError as error:
+        return Verdict(str(error), "")
     return Verdict("", (reading.warning or "").removeprefix(f"{video.path.name}: "))
