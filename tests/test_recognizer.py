@@ -104,7 +104,7 @@ def test_too_little_memory_costs_one_video_not_the_batch(
 
 
 def test_model_with_another_vocabulary_is_refused(golden_file: GoldenFile) -> None:
-    with pytest.raises(FrosterError, match="vocabulary of its own, 512 tokens"):
+    with pytest.raises(FrosterError, match="its own vocabulary of 512 tokens"):
         Recognizer(golden_file("student_vclip.pyth"), LABELS)
 
 

@@ -162,7 +162,7 @@ def test_mistakes_are_told_and_nothing_is_written(root: Path, vifi: tuple[Path, 
     for arguments, message in (
         ((vifi[0], elsewhere, out, vifi[1]), "None of the 3 videos .* is among the 1 under .*, for example v_YoYo_g02"),
         ((vifi[0], tmp_path / "none", out, vifi[1]), "There is no folder --videos .*none"),
-        ((vifi[0], root, out), "labels are numbers, so give the class names with `classes=`"),
+        ((vifi[0], root, out), "labels are numbers; give the class names with `classes=`"),
         ((vifi[0], root, tmp_path, vifi[1]), "--out .* is a folder; give a file in it"),
         ((vifi[0], root, vifi[0], vifi[1]), r"--out .*fs\.txt is one of the input files"),
         ((vifi[0], root, vifi[1], vifi[1]), r"--out .*classes\.csv is one of the input files"),

@@ -228,7 +228,7 @@ def test_prompt_from_a_file(server: ChatServer, froster: Callable[..., Result], 
     assert froster(*command, "prompt.txt").code == 0
     assert server.asked[0].question == 'Answer in JSON-free words {no braces}: "action a"'
     (tmp_path / "prompt.txt").write_text("Describe it.")
-    assert froster(*command, "prompt.txt").err == "froster: The prompt needs {} where the name of the action goes.\n"
+    assert froster(*command, "prompt.txt").err == "froster: The prompt needs {} in place of the action's name.\n"
     missing = froster(*command, "Describe it.")
     assert "--prompt Describe it. has no {} for the name, and as a file it cannot be read: No such" in missing.err
     assert missing.code == 2
@@ -242,8 +242,8 @@ def test_prompt_from_a_file(server: ChatServer, froster: Callable[..., Result], 
         (completion(None), "it was empty"),
         (completion("This video shows a person who", finish="length"), "it was cut off"),
         (completion("Action a."), "it only repeats the name: 'Action a.'"),
-        (completion("This video shows " + "many " * 80), "longer than the 77 tokens that CLIP reads"),
-        (completion(good("action b")), "it is the same as that of 'action b'"),
+        (completion("This video shows " + "many " * 80), "exceed CLIP's maximum of 77 tokens"),
+        (completion(good("action b")), "it is identical to that of 'action b'"),
     ],
     ids=["empty", "null", "cut", "name", "long", "same"],
 )
@@ -258,7 +258,7 @@ def test_a_bad_answer_is_refused_asked_for_again_and_at_last_reported(
     assert server.counts == {"action a": 3, "action b": 1, "action c": 1}
     questions = [asked.question for asked in server.asked if asked.name == "action a"]
     assert questions[1].startswith(questions[0])
-    assert "An earlier answer could not be used: it" in questions[1]
+    assert "Your previous answer was rejected: it" in questions[1]
     assert list(json.loads((tmp_path / "descriptions.json").read_text())) == ["action b", "action c"]
     summary, line = result.err.splitlines()
     assert summary == "2 of 3 actions described by small; 75 tokens paid."
@@ -274,7 +274,7 @@ def test_nothing_good_writes_nothing(server: ChatServer, froster: Callable[..., 
     server.answer = lambda name, number: completion("", usage=None)
     result = froster("describe", "action a,", "--endpoint", server.endpoint, "--model", "small")
     assert (result.code, result.out) == (1, "")
-    assert "0 tokens paid; of 3 answers the server does not say." in result.err
+    assert "0 tokens paid; 3 answers without a token count." in result.err
     assert not (tmp_path / "descriptions.json").exists()
 
 
@@ -327,7 +327,7 @@ def test_an_address_of_another_protocol_is_left_soon(server: ChatServer) -> None
     answers = ask(server, tries=8, parallel=1)
     assert server.counts == dict.fromkeys(NAMES[:3], 2)
     assert {answers[name].reason for name in NAMES[:3]} == {
-        "the server's answer is not of the chat protocol; its address should end in /v1"
+        "the server's answer is not a chat completion; its address should end in /v1"
     }
 
 
@@ -335,14 +335,14 @@ def test_who_waits_is_told_why(server: ChatServer, froster: Callable[..., Result
     troubles = [Sent("{}", 429, {"Retry-After": "0.2"}), Sent("{}", 503), Sent("{nonsense")]
     server.answer = lambda name, number: troubles[number] if number < 1 else completion(good(name))
     told: list[str] = []
-    ask(server, ["action a"], waits=told.append)
+    ask(server, ["action a"], on_retry=told.append)
     assert told == ["the server is busy (429), trying again in 0.2 s"]
     server.asked.clear()
     server.answer = lambda name, number: troubles[number + 1] if number < 2 else completion(good(name))
-    ask(server, ["action b"], waits=told.append)
+    ask(server, ["action b"], on_retry=told.append)
     assert told[1:] == [
         "the server failed (503), trying again in 0.01 s",
-        "the server's answer is not of the chat protocol, trying again in 0.02 s",
+        "the server's answer is not a chat completion, trying again in 0.02 s",
     ]
     server.answer = lambda name, number: troubles[0] if number < 1 else completion(good(name))
     result = froster("describe", "action c", "--endpoint", server.endpoint, "--model", "small")
@@ -353,7 +353,7 @@ def test_a_name_given_twice_is_asked_for_once(server: ChatServer) -> None:
     ask_descriptions(["zz1"], Server(server.endpoint, "small"))  # from the cache, too
     seen: list[Answer] = []
     of_server = Server(server.endpoint, "small", tries=2, timeout=5)
-    answers = ask_descriptions(["zz1", "zz1", "zz2", "zz2"], of_server, seen=seen.append)
+    answers = ask_descriptions(["zz1", "zz1", "zz2", "zz2"], of_server, on_answer=seen.append)
     assert [answer.description for answer in answers] == [good(name) for name in ("zz1", "zz1", "zz2", "zz2")]
     assert server.counts == {"zz1": 1, "zz2": 1}
     assert len(seen) == 2
@@ -389,7 +389,7 @@ def test_a_server_that_fails_for_all_is_left_after_a_few(server: ChatServer) -> 
     server.answer = lambda name, number: Sent("{}", 500)
     answers = ask(server, parallel=1)
     assert server.counts == dict.fromkeys(NAMES[:3], 3)
-    assert "not asked, after 3 failures in a row" in answers["action d"].reason
+    assert "not requested, after 3 failures in a row" in answers["action d"].reason
 
 
 def test_a_request_that_the_server_refuses_is_not_repeated(server: ChatServer) -> None:
@@ -419,7 +419,7 @@ def test_key_is_sent_and_never_shown(
     server.answer = lambda name, number: completion(good(name))
     assert "1 of them from the cache; 15 tokens paid" in froster(*command).err
     monkeypatch.setenv("OPENAI_API_KEY", "clé")
-    assert froster(*command).err == "froster: OPENAI_API_KEY holds letters that no key has; set it anew.\n"
+    assert froster(*command).err == "froster: OPENAI_API_KEY has invalid characters; set it again.\n"
 
 
 def test_a_killed_run_goes_on_where_it_was(server: ChatServer, own_cache: Path) -> None:
@@ -465,7 +465,7 @@ def test_ctrl_c_in_a_terminal_keeps_what_is_under_way_and_says_what_was_paid(
     kept = len(list((own_cache / "descriptions").glob("[!.]*")))
     assert 2 <= kept < 6  # the first, and those that were under way
     assert f"{kept} of 6 actions described by small; {1500 * kept:,} tokens paid." in text
-    assert "Stopped; the same command goes on with the other actions." in text
+    assert "Stopped; the same command resumes with the remaining actions." in text
     assert "Traceback" not in text
     assert len(server.asked) == kept
 
@@ -473,9 +473,7 @@ def test_ctrl_c_in_a_terminal_keeps_what_is_under_way_and_says_what_was_paid(
 def test_plain_phrases_are_named_as_such(froster: Callable[..., Result], tmp_path: Path) -> None:
     result = froster("describe", "playing violin, brush_hair", "--plain", "--out", "sub/plain.json")
     assert (result.code, result.out) == (0, "sub/plain.json\n")
-    assert result.err == (
-        "2 phrases made of froster's own templates and the names: no descriptions by a language model.\n"
-    )
+    assert result.err == ("2 generic sentences around the names, without a language model.\n")
     assert json.loads((tmp_path / "sub" / "plain.json").read_text()) == {
         "playing violin": "This video shows a person playing violin.",
         "brush_hair": "This video shows the action brush hair.",
@@ -485,13 +483,13 @@ def test_plain_phrases_are_named_as_such(froster: Callable[..., Result], tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a, b"], "Name a server and its model, --endpoint URL --model NAME"),
-        (["a, b", "--model", "m"], "Name a server and its model"),
-        (["a, b", "--plain", "--model", "m"], "--plain asks no server"),
+        (["a, b"], "Give a server and its model, --endpoint URL --model NAME"),
+        (["a, b", "--model", "m"], "Give a server and its model"),
+        (["a, b", "--plain", "--model", "m"], "--plain uses no server"),
         (["a, b", "--plain", "--out", "."], "--out . is a folder"),
         (["none.txt", "--plain"], "The labels file none.txt cannot be read: No such file"),
         (["ucf", "--plain"], "did you mean the vocabulary 'ucf-101'"),
-        (["a, b", "--model", "m", "--endpoint", "localhost:1"], "'localhost:1' is no address of a server"),
+        (["a, b", "--model", "m", "--endpoint", "localhost:1"], "'localhost:1' is not a server's address"),
         (["a, b", "--model", "m", "--endpoint", "http://127.0.0.1:1/v1"], "No server answers at 127.0.0.1:1: "),
         (["a, b", "--model", "m", "--endpoint", "http://me:pass@127.0.0.1:1/v1"], "answers at 127.0.0.1:1: "),
     ],
@@ -588,7 +586,7 @@ def test_words_of_the_user_decide_the_result(froster: Callable[..., Result], fol
         assert "templates.txt, line 1" in froster(*command, "--templates", bad_templates(folder)).err
     learned = froster(*evaluate, "--student", "vpt", "--templates", "templates.txt")
     told = learned.err.splitlines()
-    assert "warning: VPT learns the words around the names: the templates are not used." in told
+    assert "warning: VPT has learned prompts, so the templates are not used." in told
     assert [line.partition(":")[0] for line in told] == ["warning", "warning"]  # the other: VPT is not trained
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from froster.cli import main
 from froster.data.puppets import ACTIONS
 from froster.models import load_model
-from froster.text.distance import compare, read_by_model
+from froster.text.distance import compare, encode_vocabulary
 
 FROSTER = Path(sys.executable).with_name("froster")
 BASE, NOVEL = ACTIONS[::2], (*ACTIONS[1::2], "walking")  # one class is in both
@@ -53,10 +53,10 @@ def test_table_has_a_row_a_vocabulary_nearest_first(distance: Callable[..., Resu
     assert lines[0] == f"A: puppets ({len(ACTIONS)}), bare names, puppets"
     assert all(len(line) <= 80 for line in lines)
     model = load_model("puppets")
-    a = read_by_model(model, "puppets", dict.fromkeys(ACTIONS, ""))
+    a = encode_vocabulary(model, "puppets", dict.fromkeys(ACTIONS, ""))
     rows = {}
     for title, names in {"puppets": ACTIONS, "novel.json": NOVEL, "walking, running": ("walking", "running")}.items():
-        found = compare(a, read_by_model(model, title, dict.fromkeys(names, "")))
+        found = compare(a, encode_vocabulary(model, title, dict.fromkeys(names, "")))
         numbers = (found.hausdorff, found.a_to_b, found.b_to_a, found.release.mean)
         rows[title] = [*title.split(), str(len(names)), str(len(names)), *(f"{number:.3f}" for number in numbers)]
     assert [line.split() for line in lines[2:5]] == list(rows.values())
@@ -68,7 +68,7 @@ def test_nearest_and_farthest_classes_leave_out_shared_names(distance: Callable[
     result = distance("base.txt", "novel.json", "--top", 3)
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     model = load_model("puppets")
-    a, b = (read_by_model(model, "", dict.fromkeys(names, "")) for names in (BASE, NOVEL))
+    a, b = (encode_vocabulary(model, "", dict.fromkeys(names, "")) for names in (BASE, NOVEL))
     found = compare(a, b)
     assert found.shared == {"walking"}
     others = [match for match in found.b_matches if match.name != "walking"]
@@ -91,7 +91,7 @@ def test_json_holds_every_class(distance: Callable[..., Result]) -> None:
     assert (content["prompts"], content["remove_shared"]) == (False, True)
     (novel,) = content["b"]
     model = load_model("puppets")
-    a, b = (read_by_model(model, "", dict.fromkeys(names, "")) for names in (BASE, NOVEL[:-1]))
+    a, b = (encode_vocabulary(model, "", dict.fromkeys(names, "")) for names in (BASE, NOVEL[:-1]))
     found = compare(a, b)
     assert (novel["vocabulary"], novel["classes"], novel["shared"]) == ("novel.json", len(NOVEL) - 1, [])
     for key in ("hausdorff", "a_to_b", "b_to_a"):
@@ -109,8 +109,8 @@ def test_prompts_use_the_descriptions(distance: Callable[..., Result]) -> None:
         for how in ([], ["--prompts"])
     )
     model = load_model("puppets")
-    a = read_by_model(model, "", {"bowing": "", "walking": ""}, prompts=True)
-    found = compare(a, read_by_model(model, "", {"running": "going fast", "walking": ""}, prompts=True))
+    a = encode_vocabulary(model, "", {"bowing": "", "walking": ""}, prompts=True)
+    found = compare(a, encode_vocabulary(model, "", {"running": "going fast", "walking": ""}, prompts=True))
     assert as_recognized == pytest.approx(found.hausdorff, abs=1e-5)
     assert as_recognized != pytest.approx(bare, abs=1e-3)
 
@@ -129,7 +129,9 @@ def test_picture_of_several_vocabularies(tmp_path: Path) -> None:
 def test_unknown_words_are_warned_of(distance: Callable[..., Result]) -> None:
     result = distance("puppets", "ucf-101")
     assert result.status == 0
-    assert result.stderr.startswith("warning: This model was never shown words of 91 of the 101 classes of ucf-101")
+    assert result.stderr.startswith(
+        "warning: 91 of 101 classes of ucf-101 contain words unseen in this model's pretraining"
+    )
 
 
 @pytest.mark.parametrize(

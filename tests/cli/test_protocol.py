@@ -73,7 +73,7 @@ def test_published_numbers_beside_those_of_frozen_clip(place: Path) -> None:
     lines = result.stdout.splitlines()
     assert any(line.split() == ["Frozen", "CLIP", "53.3", "46.8", "49.8"] for line in lines)
     assert any(line.startswith("minus Frozen CLIP") for line in lines)
-    assert "never shown words" in result.stderr
+    assert "unseen in this model's pretraining" in result.stderr
     other = ("--compare", "froster")
     result = froster("protocol", "cross-dataset", "--test", "hmdb-51,mine", *out, *other, "--out", "cross", cwd=place)
     assert result.returncode == 0, result.stderr

@@ -126,19 +126,19 @@ def test_class_names_without_numbers_count_from_0(tmp_path: Path, content: str) 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "there are none in it"),
+        ("", "is empty"),
         ('{"a": "b"}', 'must be JSON like {"0": "name"}'),
         ('{"a": 1', "is not valid JSON: line 1"),
-        ('["push", "pull", "Push", "PULL"]', "a name that is there already (entries 3: 'push', 4: 'pull')"),
-        ("id,name\n1,lifting, then dropping\n", "more values than columns, so put quotes around a value with a comma"),
-        ("id,name\nx,push\n1,pull\n1,walk\n2,\n3,Pull\n", "no number (line 2)"),
-        ("id,name\nx,push\n1,pull\n1,walk\n2,\n3,Pull\n", "a number that is there already (line 4: 1)"),
-        ("id,name\nx,push\n1,pull\n1,walk\n2,\n3,Pull\n", "no name (line 5); a name that is there already (line 6:"),
+        ('["push", "pull", "Push", "PULL"]', "a duplicate name (entries 3: 'push', 4: 'pull')"),
+        ("id,name\n1,lifting, then dropping\n", "more values than columns; put quotes around a value with a comma"),
+        ("id,name\nx,push\n1,pull\n1,walk\n2,\n3,Pull\n", "no index (line 2)"),
+        ("id,name\nx,push\n1,pull\n1,walk\n2,\n3,Pull\n", "a duplicate index (line 4: 1)"),
+        ("id,name\nx,push\n1,pull\n1,walk\n2,\n3,Pull\n", "no name (line 5); a duplicate name (line 6:"),
     ],
 )
 def test_broken_class_names(tmp_path: Path, content: str, reason: str) -> None:
     path = write(tmp_path / "classes.txt", content)
-    with pytest.raises(FrosterError, match=rf"^The class names {re.escape(str(path))}.*{re.escape(reason)}"):
+    with pytest.raises(FrosterError, match=rf"^The class file {re.escape(str(path))}.*{re.escape(reason)}"):
         read_list(write(tmp_path / "list.txt", "a.avi 0\n"), path)
 
 
@@ -146,9 +146,9 @@ def test_all_mistakes_are_named_by_their_line(tmp_path: Path, classes: Path) -> 
     lines = ["a.avi 0", "b.avi 3", "c.avi", "a.avi 0", "", "d.avi -1", "e.mp4 1 2", "f.avi 1", "a.avi 1", "f.avi 2"]
     path = write(tmp_path / "list.txt", lines)
     assert message(path, classes) == (
-        f"The list {path} has invalid rows: no path and number (line 3); several labels (line 7); "
+        f"The list {path} has invalid rows: not a path and a number (line 3); several labels (line 7); "
         "listed twice (line 1 and 4); listed under two classes (lines 1 and 9, 8 and 10); "
-        "a number that is none of the 3 classes (lines 2: 3, 6: -1)."
+        "an index outside the 3 classes (lines 2: 3, 6: -1)."
     )
     assert "no name (line 2)" in message(write(tmp_path / "list.csv", ["a.avi,0", ",1"]), classes)
     assert "several labels (line 1)" in message(write(tmp_path / "list.csv", ["a.avi,0,1"]), classes)
@@ -160,16 +160,16 @@ def test_numbers_need_class_names(tmp_path: Path) -> None:
     path = write(tmp_path / "list.txt", ["a.avi 0", "b.avi 0", "a.avi 0"])
     assert message(path) == (
         f"The list {path} has invalid rows: listed twice (line 1 and 3); "
-        "the labels are numbers, so give the class names with `classes=` (lines 1, 2, 3)."
+        "the labels are numbers; give the class names with `classes=` (lines 1, 2, 3)."
     )
-    with pytest.raises(FrosterError, match=r"^The class names .*none\.csv cannot be read: No such file"):
+    with pytest.raises(FrosterError, match=r"^The class file .*none\.csv cannot be read: No such file"):
         read_list(path, tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize("content", ["hello world\n", "a.mp4,kicking\n", "a.mp4\nb.mp4\n", "a;b\n1;2\n"])
 def test_what_is_no_list(tmp_path: Path, content: str) -> None:
     first = content.split("\n")[0]
-    assert "has no form that is known" in message(path := write(tmp_path / "list.txt", content))
+    assert "has an unknown format" in message(path := write(tmp_path / "list.txt", content))
     assert f"its first line is {first!r}" in message(path)
 
 
@@ -180,7 +180,7 @@ def test_nothing_listed_and_nothing_there(tmp_path: Path, classes: Path) -> None
     assert "cannot be read: No such file" in message(tmp_path / "none.txt")
     assert "is not valid JSON: line 2" in message(write(tmp_path / "list.json", '[{"id": "1"},\n'))
     assert "give them with `classes=`" in message(write(tmp_path / "list.json", '{"Holding something": "0"}'))
-    assert "name a file" in message(tmp_path)
+    assert "give a file" in message(tmp_path)
 
 
 KINETICS = ["label,youtube_id,time_start,time_end,split,is_cc", "abseiling,-3B32lodo2M,59,69,train,0"]
@@ -214,7 +214,7 @@ def test_mistakes_in_kinetics(tmp_path: Path) -> None:
     again = ["arm wrestling,-3B32lodo2M,59,69,train,0"]
     reasons = message(write(tmp_path / "train.csv", [*KINETICS, *rows, *again])).split("rows: ")[1]
     assert reasons == (
-        "no label (line 3); no name (line 4); no start and end (lines 5, 6); start is no number of seconds (line 6: "
+        "no label (line 3); no name (line 4); no start and end (lines 5, 6); start is not a number of seconds (line 6: "
         "'x'); end is not after start (line 7); listed under two classes (line 2 and 9)."
     )
 
@@ -272,9 +272,9 @@ def test_mistakes_in_ucf(tmp_path: Path) -> None:
     write(folder / "trainlist01.txt", ["YoYo/a.avi 1", "YoYo/b.avi 2", "Juggling/c.avi 3"])
     write(folder / "testlist01.txt", ["YoYo/b.avi", "d.avi"])
     assert message(folder).split("rows: ")[1] == (
-        "a number of another class than the folder (line trainlist01.txt:1); "
-        "a name that is none of the 2 classes (line trainlist01.txt:3: 'Juggling'); "
-        "no class, neither a folder nor a number (line testlist01.txt:2); "
+        "the class index does not match the folder (line trainlist01.txt:1); "
+        "a name that is not among the 2 classes (line trainlist01.txt:3: 'Juggling'); "
+        "no class: neither a folder nor an index (line testlist01.txt:2); "
         "in the training and in the test list of one split (line testlist01.txt:1)."
     )
 
@@ -296,7 +296,7 @@ def test_hmdb_splits_are_merged(tmp_path: Path) -> None:
     write(tmp_path / "kick_test_split1.txt", ["a.avi 1", "b.avi 3", "c.avi"])
     assert "not a name and 0, 1 or 2 (lines kick_test_split1.txt:2, kick_test_split1.txt:3)" in message(tmp_path)
     (tmp_path / "kick_test_split2.txt").unlink()
-    assert message(tmp_path).endswith("is not complete: it lacks kick_test_split2.txt.")
+    assert message(tmp_path).endswith("is incomplete: it lacks kick_test_split2.txt.")
 
 
 def test_something_something(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_something_something(tmp_path: Path) -> None:
         ("3", "pushing something, twice"),
     ]
     assert answers[0].splits == ("test",)
-    assert "no id;label (line 2)" in message(write(tmp_path / "test-answers.csv", ["1420;Holding something", "3"]))
+    assert "not id;label (line 2)" in message(write(tmp_path / "test-answers.csv", ["1420;Holding something", "3"]))
 
 
 def test_mistakes_in_something_something(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_mistakes_in_something_something(tmp_path: Path) -> None:
     labels = write(tmp_path / "labels.json", '{"Holding something": "0"}')
     entries = [{"id": "1", "template": "Holding [something]"}, {"id": "2", "template": "Folding [something]"}]
     path = write(tmp_path / "train.json", json.dumps(entries))
-    assert "a name that is none of the 1 classes (entry 2: 'Folding [something]')" in message(path, labels)
+    assert "a name that is not among the 1 classes (entry 2: 'Folding [something]')" in message(path, labels)
 
 
 def test_metadata(tmp_path: Path, classes: Path) -> None:
@@ -350,7 +350,7 @@ def test_metadata(tmp_path: Path, classes: Path) -> None:
     assert [video.splits for video in videos] == [("test",), ("dev", "set"), ("train",)]
     assert [video.label for video in videos] == ["apply eye makeup", "something falling", "brush, hair"]
     broken = write(tmp_path / "x" / "metadata.jsonl", ['{"file_name": "a.mp4", "label": "b"}', "{", "[1]"])
-    assert message(broken).endswith("rows: no valid JSON (line 2); not an object, {…} (line 3).")
+    assert message(broken).endswith("rows: invalid JSON (line 2); not an object, {…} (line 3).")
 
 
 def test_our_manifest_is_a_list_too(tmp_path: Path, classes: Path) -> None:

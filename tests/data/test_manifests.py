@@ -155,7 +155,7 @@ def test_split_and_segment(manifest: Path) -> None:
     assert read_manifest(manifest, "test1") == read_manifest(manifest, split="train2") == [first]
     with pytest.raises(FrosterError, match="no videos of the split 'train'; its splits are test1, train2, val"):
         read_manifest(manifest, "train")
-    with pytest.raises(FrosterError, match="no videos of the split 'train'; it has none in a column `split`"):
+    with pytest.raises(FrosterError, match="no videos of the split 'train'; its column `split` is missing or empty"):
         read_manifest(write(manifest, "path,label\na.mp4,kicking\n"), "train")
 
 
@@ -164,8 +164,8 @@ def test_all_bad_rows_are_named_by_their_line(manifest: Path) -> None:
     with pytest.raises(FrosterError) as caught:
         read_manifest(write(manifest, "\n".join(["path,label", *rows])))
     assert str(caught.value) == (
-        f"The manifest {manifest} has invalid rows: no path (line 3); no label (lines 4, 6); more values than columns, "
-        "so put quotes around a value with a comma (line 7)."
+        f"The manifest {manifest} has invalid rows: no path (line 3); no label (lines 4, 6); more values than columns; "
+        "put quotes around a value with a comma (line 7)."
     )
     with pytest.raises(FrosterError, match=r"no label \(lines 2, 3, 4, 5, 6 and 1994 more\)\.$"):
         read_manifest(write(manifest, "path,label\n" + "a.mp4,\n" * 1999))
@@ -178,8 +178,8 @@ def test_all_bad_segments_are_named_by_their_line(manifest: Path) -> None:
     with pytest.raises(FrosterError) as caught:
         read_manifest(write(manifest, "path,label,start,end\n" + "".join(f"a.mp4,b,{part}\n" for part in segments)))
     assert str(caught.value).split("rows: ")[1] == (
-        "start is no number of seconds (lines 3: 'x', 9: 'inf', 10: '0:30'); "
-        "end is no number of seconds (lines 4: 'nan', 10: '1:00'); "
+        "start is not a number of seconds (lines 3: 'x', 9: 'inf', 10: '0:30'); "
+        "end is not a number of seconds (lines 4: 'nan', 10: '1:00'); "
         "start is below 0 (line 5: -1); end is not after start (lines 6, 7, 8)."
     )
 
@@ -220,7 +220,7 @@ def test_labels_that_differ_from_a_class_only_in_spelling() -> None:
     with pytest.warns(FrosterWarning) as caught:
         assert class_indices(videos, names, Path("m.csv")) == [0, 2, 1, 2, 3, 0, 4]
     assert [str(warning.message) for warning in caught] == [
-        "The manifest m.csv spells labels in another way than the classes: read are 'ApplyEyeMakeup' as "
+        "The manifest m.csv spells labels differently than the classes; it is read with 'ApplyEyeMakeup' as "
         "'apply eye makeup', 'brushing_teeth' as 'Brushing Teeth', 'KICK-ING' as 'kicking', 'ÜBUNGEN' as 'Übungen'."
     ]
     with warnings.catch_warnings(action="error"):

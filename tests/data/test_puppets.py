@@ -1,4 +1,4 @@
-"""The embedded world: determinism, shapes, what sets actions, domains and captions apart."""
+"""Puppets: determinism, shapes, differences between actions, domains and captions."""
 
 from dataclasses import replace
 
@@ -72,14 +72,14 @@ def test_the_seed_chooses_every_action() -> None:
 
 def test_all_actions_draw_differently() -> None:
     """Same person, same place, same time: two actions differ in at least 40 of 4096 pixels."""
-    from froster.data.puppets.render import _Camera, _picture
+    from froster.data.puppets.render import _Camera, _image
     from froster.data.puppets.scenes import draw_scene
 
     scene, camera = draw_scene(np.random.default_rng(0)), _Camera(0.62, 0.5, 0.85, False)
     pictures = []
     for action in TABLE:
-        t = 0.6 * action.moments[0] + 0.4 * action.moments[1]
-        pictures.append(np.asarray(_picture(scene, action, camera, t, 64), int))
+        t = 0.6 * action.photo_times[0] + 0.4 * action.photo_times[1]
+        pictures.append(np.asarray(_image(scene, action, camera, t, 64), int))
     for i, one in enumerate(pictures):
         for j in range(i):
             differs = (np.abs(one - pictures[j]).sum(-1) > 30).sum()
@@ -106,13 +106,13 @@ def test_posture_tells_a_pair_apart_as_often_as_the_gap_says(
 ) -> None:
     """Without posture, half of the videos are the other action backwards; with it, none."""
     drawn: list[tuple[str, float]] = []
-    paint = render._picture
+    paint = render._image
 
     def note_and_paint(scene: Scene, action: Action, camera: render._Camera, t: float, *rest: object) -> Image.Image:
         drawn.append((action.name, t))
         return paint(scene, action, camera, t, *rest)
 
-    monkeypatch.setattr(render, "_picture", note_and_paint)
+    monkeypatch.setattr(render, "_image", note_and_paint)
     for posture, least, most in ((1.0, 0, 0), (0.0, 20, 40)):
         others = 0
         for seed in range(60):

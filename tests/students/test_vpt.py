@@ -79,7 +79,7 @@ def test_says_how_many_prompts_are_cut(context: int, room: int, recwarn: pytest.
     encode_texts(student, ["run", longest, longer])
     (warning,) = recwarn
     assert warning.category is FrosterWarning
-    assert str(warning.message) == f"1 of 3 prompts are cut: the text encoder of VPT has room for {room} tokens."
+    assert str(warning.message) == f"1 of 3 prompts exceed the maximum of {room} tokens of VPT and are truncated."
 
 
 @torch.no_grad()

@@ -137,7 +137,7 @@ def test_cut_prompts_are_told_also_where_the_cache_has_the_classes(clip: FrameCl
     counter = Counter(clip)
     long = sum(int(tokenize(prompt, 78)[0, -1] != 0) for prompt in class_prompts("run", labels["run"]))
     assert 0 < long < 29
-    told = f"^{long} of 58 prompts are cut: the text encoder of {clip.title} has room for 77 tokens.$"
+    told = f"^{long} of 58 prompts exceed the maximum of 77 tokens of {clip.title} and are truncated.$"
     for _ in ("encoded", "from the cache"):
         with pytest.warns(FrosterWarning, match=told):
             load_or_encode_classes(counter, labels)
@@ -191,7 +191,7 @@ def test_damaged_cache_is_made_anew(
 def test_unwritable_cache_costs_only_time(clip: FrameClip, own_cache: Path) -> None:
     own_cache.mkdir()
     (own_cache / "classes").write_text("a file where the folder should be")
-    with pytest.warns(FrosterWarning, match=r"cannot be kept in .*classes .*FROSTER_CACHE moves the cache"):
+    with pytest.warns(FrosterWarning, match=r"cannot be cached in .*classes .*FROSTER_CACHE"):
         assert load_or_encode_classes(clip, LABELS).shape == (3, 32)
 
 

@@ -193,10 +193,10 @@ def test_replies() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     assert read_reply(json.dumps({"choices": [message], "usage": usage})).tokens == 7
     assert read_reply(json.dumps({"choices": [message]})).tokens is None
-    assert read_reply(json.dumps({"choices": [{**message, "finish_reason": "length"}]})).is_cut
+    assert read_reply(json.dumps({"choices": [{**message, "finish_reason": "length"}]})).is_truncated
     assert read_reply('{"choices": [{"message": {"content": null}}]}').text == ""
     for wrong in ("", "{", "[1]", "null", "{}", '{"choices": []}', '{"choices": [{"message": {"content": [1]}}]}'):
-        with pytest.raises(ValueError, match="no chat completion"):
+        with pytest.raises(ValueError, match="not a chat completion"):
             read_reply(wrong)
 
 
@@ -204,7 +204,7 @@ def test_addresses() -> None:
     assert check_endpoint("http://localhost:11434/v1/") == "http://localhost:11434/v1"
     assert check_endpoint("https://host/v1/chat/completions") == "https://host/v1"
     for wrong in ("localhost:11434", "ftp://host/v1", "http://", "http://[::1", "http://a b/v1", "http://host:port/v1"):
-        with pytest.raises(FrosterError, match=f"^{re.escape(repr(wrong))} is no address"):
+        with pytest.raises(FrosterError, match=f"^{re.escape(repr(wrong))} is not a server.s address"):
             check_endpoint(wrong)
 
 

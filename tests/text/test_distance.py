@@ -14,19 +14,19 @@ from froster.errors import FrosterError, FrosterWarning
 from froster.models import load_model
 from froster.text.classifier import encode_classes
 from froster.text.distance import (
-    LETTERS,
+    MAX_CHARACTERS,
     Vocabulary,
     compare,
     cosines,
     directed_similarity,
     draw_heat_map,
+    encode_vocabulary,
     font_families,
     hausdorff_similarity,
-    read_by_model,
-    reading_order,
     release_similarity,
     shared_names,
     shortened,
+    sort_for_diagonal,
     without_shared,
 )
 from goldens import GoldenFile
@@ -55,7 +55,7 @@ def test_numbers_of_the_released_code(golden_file: GoldenFile) -> None:
     test = Vocabulary("open", (*same, *(f"open {row}" for row in range(len(opened) - shared))), opened)
     cases = {
         "all": release_similarity(closed, opened),
-        "remove_overlap": release_similarity(closed, without_shared(test, training).features),
+        "remove_overlap": release_similarity(closed, without_shared(test, training).embeddings),
         "split_half": release_similarity(closed[::2], closed[1::2]),
     }
     for case, found in cases.items():
@@ -119,7 +119,7 @@ def test_shared_names_are_recognized_in_other_spellings() -> None:
     b = Vocabulary("B", tuple(names), features(5, 0))
     left = without_shared(b, Vocabulary("A", ("SKYDIVING", "walking"), features(2, 1)))
     assert left.names == ("brush_hair", "pull-ups", "跑步")
-    assert torch.equal(left.features, b.features[1:4])
+    assert torch.equal(left.embeddings, b.embeddings[1:4])
     with pytest.raises(FrosterError, match=r"All classes of B are in B too; .* nothing to compare"):
         without_shared(b, b)
 
@@ -127,26 +127,26 @@ def test_shared_names_are_recognized_in_other_spellings() -> None:
 def test_classes_are_bare_names_unless_prompts_are_wanted() -> None:
     model = load_model("puppets")
     labels = {"walking": "a person goes on foot", "running": ""}
-    bare = read_by_model(model, "two", labels)
-    assert (bare.names, bare.features.shape) == (("walking", "running"), (2, model.config.embed_dim))
-    assert torch.equal(bare.features, encode_classes(model, {"walking": "", "running": ""}, templates=()))
-    with pytest.warns(FrosterWarning, match="1 of the 2 classes of two"):
-        unknown = read_by_model(model, "two", {"walking": "", "apply lipstick": ""})
-    assert (unknown.features[0] - bare.features[0]).abs().max() < 1e-6
-    as_recognized = read_by_model(model, "two", labels, prompts=True)
-    assert torch.equal(as_recognized.features, encode_classes(model, labels))
+    bare = encode_vocabulary(model, "two", labels)
+    assert (bare.names, bare.embeddings.shape) == (("walking", "running"), (2, model.config.embed_dim))
+    assert torch.equal(bare.embeddings, encode_classes(model, {"walking": "", "running": ""}, templates=()))
+    with pytest.warns(FrosterWarning, match="1 of 2 classes of two"):
+        unknown = encode_vocabulary(model, "two", {"walking": "", "apply lipstick": ""})
+    assert (unknown.embeddings[0] - bare.embeddings[0]).abs().max() < 1e-6
+    as_recognized = encode_vocabulary(model, "two", labels, prompts=True)
+    assert torch.equal(as_recognized.embeddings, encode_classes(model, labels))
 
 
 def test_networks_whose_class_matrix_is_no_matrix_of_features_can_be_compared() -> None:
     model = load_model("puppets", "tc_clip", seed=0)
-    found = read_by_model(model, "two", {"walking": "", "running": ""}, prompts=True)
-    assert found.features.shape == (2, model.config.embed_dim)
-    assert hausdorff_similarity(found.features, found.features) == pytest.approx(1, abs=1e-12)
+    found = encode_vocabulary(model, "two", {"walking": "", "running": ""}, prompts=True)
+    assert found.embeddings.shape == (2, model.config.embed_dim)
+    assert hausdorff_similarity(found.embeddings, found.embeddings) == pytest.approx(1, abs=1e-12)
 
 
 def test_heat_map_runs_down_the_diagonal() -> None:
     values = np.array([[0.1, 0.5, 0.2], [0.9, 0.3, 0.8], [0.3, 0.4, 0.7]])
-    rows, columns = reading_order(values)
+    rows, columns = sort_for_diagonal(values)
     assert rows == [1, 2, 0]  # best cosines 0.9, 0.7, 0.5
     assert columns == [0, 2, 1]  # best in rows 1, 1 and 0; of the first two, 0.9 before 0.8
 
@@ -163,9 +163,9 @@ def test_heat_map_shows_every_cosine_under_its_names() -> None:
         assert (sorted(columns), sorted(rows)) == (sorted(a.names), sorted(other.names))
         for row, b_name in enumerate(rows):
             for column, a_name in enumerate(columns):
-                x, y = a.features[a.names.index(a_name)], other.features[other.names.index(b_name)]
+                x, y = a.embeddings[a.names.index(a_name)], other.embeddings[other.names.index(b_name)]
                 assert shown[row, column] == pytest.approx(cosine_by_hand(x.tolist(), y.tolist()), abs=1e-6)
-        assert f"Hausdorff {hausdorff_similarity(a.features, other.features):.3f}" in axis.get_title("left")
+        assert f"Hausdorff {hausdorff_similarity(a.embeddings, other.embeddings):.3f}" in axis.get_title("left")
     assert bar.get_ylabel() == "cosine similarity"
     assert panels[0].images[0].get_clim() == panels[1].images[0].get_clim()
 
@@ -187,8 +187,8 @@ def test_class_names_stand_only_where_they_fit(of_a: int, of_b: int, columns_nam
 
 
 def test_long_names_lose_their_middle() -> None:
-    assert shortened("a" * LETTERS) == "a" * LETTERS
-    assert len(shortened("a" * LETTERS + "b")) == LETTERS
+    assert shortened("a" * MAX_CHARACTERS) == "a" * MAX_CHARACTERS
+    assert len(shortened("a" * MAX_CHARACTERS + "b")) == MAX_CHARACTERS
     assert shortened("0123456789", 7) == "012…789"
     assert shortened("0123456789", 6) == "012…89"
 
@@ -210,5 +210,5 @@ def test_letters_that_the_usual_font_lacks_are_drawn_with_another(monkeypatch: p
     # As where no other font is installed: matplotlib's own have no Chinese, but one that shows boxes for it.
     own = [entry for entry in fontManager.ttflist if Path(entry.fname).is_relative_to(get_data_path())]
     monkeypatch.setattr(fontManager, "ttflist", own)
-    with pytest.warns(FrosterWarning, match="No installed font has '步跑': the picture shows boxes"):
+    with pytest.warns(FrosterWarning, match="No installed font has '步跑': so the heat map shows boxes"):
         assert font_families("walking 跑步") == ["sans-serif"]

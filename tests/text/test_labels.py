@@ -130,7 +130,7 @@ READ = ["apply eye makeup", "archery"]
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.filterwarnings("ignore:.*read as words")
+@pytest.mark.filterwarnings("ignore:.*converted to words")
 def test_what_the_field_has(tmp_path: Path, name: str, content: str, encoding: str) -> None:
     """Labels, and the numbers that lists of videos mean by the same file."""
     path = tmp_path / name
@@ -144,7 +144,7 @@ def test_names_that_are_no_words_are_said(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(
         '{"Holding [something] next to [something]": "1", "Closing [something]": "0"}'
     )
-    with pytest.warns(FrosterWarning, match=r"'Closing \[something\]' as 'closing something'"):
+    with pytest.warns(FrosterWarning, match=r"'Closing \[something\]' to 'closing something'"):
         labels = read_labels(tmp_path / "labels.json")
     assert list(labels) == ["closing something", "holding something next to something"]
 
@@ -160,7 +160,7 @@ def test_numbers_that_belong_to_names(tmp_path: Path, names: list[str]) -> None:
 
 def test_handed_files(shared: Path) -> None:
     assert list(read_labels(shared / "files_that_fail" / "ssv2-labels-style.json")) == ["running", "walking"]
-    with pytest.warns(FrosterWarning, match="'ApplyEyeMakeup' as 'apply eye makeup'"):
+    with pytest.warns(FrosterWarning, match="'ApplyEyeMakeup' to 'apply eye makeup'"):
         labels = read_labels(shared / "files_that_fail" / "ucf-classInd-style.txt")
     assert list(labels) == ["apply eye makeup", "apply lipstick"]
 

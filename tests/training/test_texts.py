@@ -29,5 +29,6 @@ def test_says_once_how_many_prompts_are_cut(
     for template in (0, 1, 0):
         encode(template)
     said = [str(warning.message) for warning in recwarn if warning.category is FrosterWarning]
-    rest = f"prompts are cut: the text encoder of {student.title} has room for {student.text.max_text_tokens} tokens."
+    limit = student.text.max_text_tokens
+    rest = f"prompts exceed the maximum of {limit} tokens of {student.title} and are truncated."
     assert said == ([f"{cut} {rest}"] if cut else [])

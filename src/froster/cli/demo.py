@@ -1,4 +1,4 @@
-"""`froster demo`: the whole story on the embedded world, offline: what fine-tuning forgets, and what FROSTER keeps."""
+"""`froster demo`: fine-tuning against FROSTER on the synthetic benchmark (puppets), offline."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from froster.cli.terminal import Screen
 
 TEST_CLIPS = 10
-SHOWN = (
+SHOWN_ACTIONS = (
     "skipping rope",  # a base action, the others are novel
     "juggling balls",
     "climbing a ladder",
@@ -17,17 +17,17 @@ SHOWN = (
     "crawling",
 )
 CAVEAT = (
-    "In this small world fine-tuning that is averaged and patched with CLIP can end above FROSTER: over five draws\n"
-    "it has 82.4 points of harmonic mean, FROSTER patched likewise 81.0, and with averaged epochs alone 77.9.\n"
-    "FROSTER's gain is over plain fine-tuning (71.2). See docs/results.md."
+    "On this synthetic benchmark, fine-tuning with weight averaging and patching can exceed FROSTER: over five draws\n"
+    "its harmonic mean is 82.4, that of FROSTER with patching 81.0, with weight averaging alone 77.9.\n"
+    "FROSTER improves on plain fine-tuning (71.2). See docs/results.md."
 )
-SEED = 7_000_000  # of the videos shown: not among those trained or tested on
+SEED = 7_000_000  # of the example videos, which are not among the training or test videos
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for students, videos, the picture and the page.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for models, videos and the report.")] = Path("demo"),
 ) -> None:
-    """Fine-tune a small CLIP with and without FROSTER, compare, recognize; minutes, offline."""
+    """Fine-tune a small CLIP with and without FROSTER and compare them; minutes, offline."""
     from rich.table import Table
 
     from froster.bench import puppets as bench
@@ -40,17 +40,17 @@ def demo(
 
     console = Screen(soft_wrap=True, markup=True)
     console.print(
-        f"A small CLIP knows {len(ACTIONS)} actions of drawn puppets from photos. Two students learn "
-        f"{len(bench.FEW)} of them from {bench.TRAIN_CLIPS} video clips\neach, one by fine-tuning alone, one "
-        "with the frozen CLIP as its teacher (FROSTER). The others are novel to both."
+        f"A small CLIP was pretrained on photos of {len(ACTIONS)} actions (puppets). Two students are trained on "
+        f"{len(bench.FEW)} of them with {bench.TRAIN_CLIPS} video clips\neach, one by plain fine-tuning, one with "
+        "the frozen CLIP as teacher (FROSTER). The other classes are novel to both."
     )
     trained = out / "models"
     setup = bench.Setup(out / "work", bench.TEST_SEED, TEST_CLIPS, models=trained)
-    with console.status("Drawing videos"):
-        write_videos(out / "videos", SHOWN, videos=1, frames=32, size=224, seed=SEED)
+    with console.status("Rendering videos"):
+        write_videos(out / "videos", SHOWN_ACTIONS, videos=1, frames=32, size=224, seed=SEED)
         test = bench.open_test_clips(setup.work, setup.test_seed, setup.test_clips)
     results = [Result("hard", "frozen", 0, *bench.base_and_novel(load_model(PUPPETS), "hard", test))]
-    with bench.progress(Screen(stderr=True), "Training, a minute or two", total=2) as finish:
+    with bench.progress(Screen(stderr=True), "Training (a minute or two)", total=2) as finish:
 
         def done(job: bench.Job, of_job: list[Result]) -> None:
             results.extend(of_job)
@@ -61,34 +61,36 @@ def demo(
     console.print(summary_table(results, "hard"))
     console.print(CAVEAT)
 
-    videos = [out / "videos" / name.replace(" ", "-") / f"{SEED}.mp4" for name in SHOWN]
+    videos = [out / "videos" / name.replace(" ", "-") / f"{SEED}.mp4" for name in SHOWN_ACTIONS]
     models: dict[str, str | Path] = {
         "frozen CLIP": PUPPETS,
         "fine-tuned": trained / "fine_tuned.safetensors",
         "FROSTER": trained / "froster_averaged.safetensors",
     }
-    seen: dict[str, list[Prediction]] = {}
+    predictions: dict[str, list[Prediction]] = {}
     for name, model in models.items():
         recognizer = Recognizer(model, ACTIONS)
-        seen[name] = [recognizer.predict(video) for video in videos]
+        predictions[name] = [recognizer.predict(video) for video in videos]
     table = Table(
         "video", *models, title=f"\nAmong all {len(ACTIONS)} labels", title_justify="left", box=None, pad_edge=False
     )
-    for row, truth in enumerate(SHOWN):
-        labels = [predictions[row].ranked[0][0] for predictions in seen.values()]
+    for row, truth in enumerate(SHOWN_ACTIONS):
+        labels = [of_model[row].ranked[0][0] for of_model in predictions.values()]
         table.add_row(truth, *(f"[green]{label}[/]" if label == truth else label for label in labels))
     console.print(table)
     picture = out / "demo.png"
-    save_picture(seen["FROSTER"], picture, title=f"Puppet videos seen by FROSTER, among {len(ACTIONS)} labels")
+    save_picture(
+        predictions["FROSTER"], picture, title=f"Puppets videos, predictions of FROSTER among {len(ACTIONS)} labels"
+    )
     notes = (
-        f"`froster demo`: one draw of the training clips, {TEST_CLIPS} test clips an action, learning rate "
-        f"{bench.HARD_RATE:g} for both students; one draw says little, `froster bench puppets` does it properly."
+        f"`froster demo`: one draw of the training clips, {TEST_CLIPS} test clips per action, learning rate "
+        f"{bench.HARD_RATE:g} for both students; for several draws run `froster bench puppets`."
     )
     files = write_report(results, out, notes)
     page = next(path for path in files if path.suffix == ".html")
-    console.print(f"\nTables and plots: {page}   What FROSTER saw: {picture}")
+    console.print(f"\nTables and plots: {page}   Predictions: {picture}")
     console.print(
-        "This small model knows drawn puppets only. For your own videos take a real one, and your own clips:\n"
+        "This small model knows puppets only. For real videos use a released model, or train on your own clips:\n"
         '  froster predict VIDEO --model vit-b-16 --labels "juggling, brushing teeth, fencing"\n'
         "  froster train recipes/few-clips.yaml data.manifest=my-clips.csv"
     )

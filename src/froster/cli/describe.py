@@ -13,7 +13,7 @@ from froster.errors import FrosterError
 if TYPE_CHECKING:
     from froster.text.descriptions import Answer, Server
 
-LISTED = 20  # actions without a description
+MAX_LISTED = 20  # actions without a description
 
 
 def describe(
@@ -22,35 +22,35 @@ def describe(
     ],
     endpoint: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="A server of OpenAI's chat protocol, such as http://localhost:11434/v1."),
+        typer.Option(
+            metavar="URL", help="A server with OpenAI's chat completions API, such as http://localhost:11434/v1."
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="The language model to ask there.")] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The descriptions, JSON for --descriptions.")] = Path(
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Language model on that server.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output: JSON for --descriptions.")] = Path(
         "descriptions.json"
     ),
     prompt: Annotated[
         str | None,
-        typer.Option(metavar="FILE|TEXT", help="Another question than ours, with {} where the name goes."),
+        typer.Option(metavar="FILE|TEXT", help="Custom prompt, with {} in place of the name."),
     ] = None,
-    parallel: Annotated[int, typer.Option(min=1, help="Questions asked at a time.")] = 4,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="No server: phrases made of froster's own templates and the name alone.")
-    ] = False,
+    parallel: Annotated[int, typer.Option(min=1, help="Parallel requests.")] = 4,
+    plain: Annotated[bool, typer.Option("--plain", help="No server: a generic sentence around each name.")] = False,
 ) -> None:
-    """Describe actions with a language model, for `froster predict --descriptions` and its like.
+    """Describe actions with a language model, for `froster predict --descriptions` and others.
 
-    Every answer is kept as it comes and never paid for twice: stopped, the same command goes on. A key is read from the
-    environment variable OPENAI_API_KEY; local servers need none. Where an action gets no good description, the exit
+    Answers are cached, so a stopped command resumes and pays for no answer twice. An API key is read from the
+    environment variable OPENAI_API_KEY; local servers need none. If an action gets no valid description, the exit
     status is 1.
 
     Example: froster describe ucf-101 --endpoint http://localhost:11434/v1 --model llama3.2
     """
     if plain and (endpoint or model or prompt):
-        raise FrosterError("--plain asks no server: leave out --endpoint, --model and --prompt.")
+        raise FrosterError("--plain uses no server; leave out --endpoint, --model and --prompt.")
     if not plain and not (endpoint and model):
-        raise FrosterError("Name a server and its model, --endpoint URL --model NAME, or take --plain phrases.")
+        raise FrosterError("Give a server and its model, --endpoint URL --model NAME, or use --plain.")
     if out.is_dir():
-        raise FrosterError(f"--out {out} is a folder; name a file in it.")
+        raise FrosterError(f"--out {out} is a folder; give a file in it.")
 
     from froster.cli.vocabularies import names_or_file
     from froster.text.descriptions import PROMPT, Server, plain_description
@@ -63,9 +63,7 @@ def describe(
         descriptions = {answer.name: answer.description for answer in answers if answer.description}
     else:
         descriptions = {name: plain_description(name) for name in names}
-        warn(
-            f"{len(names)} phrases made of froster's own templates and the names: no descriptions by a language model."
-        )
+        warn(f"{len(names)} generic sentences around the names, without a language model.")
     if descriptions:
         write(descriptions, out)
         echo(str(out))
@@ -74,16 +72,14 @@ def describe(
 
 
 def read_prompt(text: str) -> str:
-    """The question itself, or the one in a file."""
+    """The prompt itself, or the one in a file."""
     from froster.data.manifests import read_text
 
-    return (
-        text if "{}" in text else read_text(Path(text), f"--prompt {text} has no {{}} for the name, and as a file it")
-    )
+    return text if "{}" in text else read_text(Path(text), f"--prompt {text} has no {{}} for the name and, as a file,")
 
 
 def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list[Answer]":
-    """Ask for the descriptions, showing how many there are and what they cost."""
+    """Request descriptions, showing progress and cost."""
 
     from froster.cli.interrupt import stopped_by_signals
     from froster.cli.progress import progress_bar
@@ -92,18 +88,20 @@ def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list
     errors = Screen(stderr=True, soft_wrap=True)
     answers: list[Answer] = []
     with (
-        stopped_by_signals("Stopped; the same command goes on with the other actions."),
+        stopped_by_signals("Stopped; the same command resumes with the remaining actions."),
         progress_bar(errors, redirect=True) as bar,
     ):
         task = bar.add_task(f"Asking {server.model}", total=len(names))
 
-        def seen(answer: "Answer") -> None:
+        def count_tokens(answer: "Answer") -> None:
             answers.append(answer)
             paid = sum(answer.tokens for answer in answers)
             bar.update(task, advance=1, description=f"Asking {server.model} ({paid:,} tokens)")
 
         try:
-            return ask_descriptions(names, server, prompt, parallel=parallel, seen=seen, waits=errors.print)
+            return ask_descriptions(
+                names, server, prompt, parallel=parallel, on_answer=count_tokens, on_retry=errors.print
+            )
         finally:
             bar.stop()
             if answers:
@@ -111,18 +109,18 @@ def ask(names: list[str], server: "Server", prompt: str, parallel: int) -> "list
 
 
 def report(answers: "list[Answer]", actions: int, model: str, screen: "Screen") -> None:
-    """How many actions have a description, what was paid for them, and which ones have none."""
-    good = [answer for answer in answers if answer.description]
-    cached = sum(answer.cached for answer in good)
-    kept = f", {cached} of them from the cache" if cached else ""
+    """Print how many actions have a description, the cost, and the actions without one."""
+    valid = [answer for answer in answers if answer.description]
+    cached = sum(answer.cached for answer in valid)
+    from_cache = f", {cached} of them from the cache" if cached else ""
     paid, uncounted = (sum(getattr(answer, what) for answer in answers) for what in ("tokens", "uncounted"))
-    unknown = f"; of {uncounted} answers the server does not say" if uncounted else ""
-    screen.print(f"{len(good)} of {actions} actions described by {model}{kept}; {paid:,} tokens paid{unknown}.")
-    bad = [answer for answer in answers if answer.reason]
-    for answer in bad[:LISTED]:
+    unknown = f"; {uncounted} answers without a token count" if uncounted else ""
+    screen.print(f"{len(valid)} of {actions} actions described by {model}{from_cache}; {paid:,} tokens paid{unknown}.")
+    failed = [answer for answer in answers if answer.reason]
+    for answer in failed[:MAX_LISTED]:
         screen.print(f"  {answer.name}: {answer.reason}")
-    if len(bad) > LISTED:
-        screen.print(f"  … and {len(bad) - LISTED} more")
+    if len(failed) > MAX_LISTED:
+        screen.print(f"  … and {len(failed) - MAX_LISTED} more")
 
 
 def write(descriptions: dict[str, str], out: Path) -> None:

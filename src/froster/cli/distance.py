@@ -56,8 +56,8 @@ def distance(
     from froster.text.distance import (
         compare,
         draw_heat_map,
+        encode_vocabulary,
         hausdorff_similarity,
-        read_by_model,
         shortened,
         without_shared,
     )
@@ -74,14 +74,14 @@ def distance(
         errors.print(why)
     with errors.status(f"Loading {model} and reading {len(labels) + sum(map(len, labels_of_others))} labels"):
         network = load_model(model, seed=0)
-        training = read_by_model(network, a, labels, prompts)
+        training = encode_vocabulary(network, a, labels, prompts)
         tests = [
-            read_by_model(network, text, of_other, prompts)
+            encode_vocabulary(network, text, of_other, prompts)
             for text, of_other in zip(others, labels_of_others, strict=True)
         ]
     if remove_shared:
         tests = [without_shared(test, training) for test in tests]
-    tests.sort(key=lambda test: -hausdorff_similarity(training.features, test.features))
+    tests.sort(key=lambda test: -hausdorff_similarity(training.embeddings, test.embeddings))
     comparisons = [compare(training, test) for test in tests]
     if as_json:
         settings = {"model": model, "prompts": prompts, "remove_shared": remove_shared}

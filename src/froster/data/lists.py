@@ -1,4 +1,4 @@
-"""Lists of videos as the field publishes them: `read_list` knows their formats and what their class numbers mean."""
+"""Read published lists of videos: `read_list` recognizes their format and resolves class indices."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from froster.data.manifests import (
     Problems,
     describe_header,
     listed,
-    note_excess,
+    note_surplus,
     raise_problems,
     read_header,
     read_rows,
@@ -30,7 +30,7 @@ from froster.text.names import name_key
 UCF_LIST = re.compile(r"(?:.*_)?(train|test)list0*(\d+)\.txt")
 HMDB_LIST = re.compile(r"(.+)_test_split(\d)\.txt")
 HMDB_PARTS: dict[str, tuple[str, ...]] = {"0": (), "1": ("train",), "2": ("test",)}
-METADATA = ("metadata.csv", "metadata.jsonl")  # of Hugging Face's folders
+METADATA = ("metadata.csv", "metadata.jsonl")  # Hugging Face's video folders
 MANIFEST_COLUMNS = {"path", "label"}
 NAME_COLUMNS = ("path", "file_name", "video")
 ID_COLUMNS = ("youtube_id", "video_id", "id")
@@ -52,10 +52,9 @@ Classes = dict[int, str]
 class ListedVideo:
     """One video of a list.
 
-    `name`: as the list spells it, a path, a file name or an id; of Kinetics, `ID_000055_000065`. `label`: the class in
-    readable words, "" where the list has none. `splits`: such as ("train1", "test2", "train3") of UCF-101 and HMDB-51,
-    else ("train",), ("val",) or ("test",). `start`, `end`: seconds. `line`: where the list has it (first), from 1; in
-    JSON the number of the entry.
+    `name`: path, file name or id as in the list; for Kinetics `ID_000055_000065`. `label`: the class in readable words,
+    "" if the list has none. `splits`: for example ("train1", "test2", "train3") for UCF-101 and HMDB-51, else
+    ("train",), ("val",) or ("test",). `start`, `end`: seconds. `line`: its (first) line, or entry of a JSON, from 1.
     """
 
     name: str
@@ -67,16 +66,16 @@ class ListedVideo:
 
 
 def read_list(path: str | Path, classes: str | Path | None = None) -> list[ListedVideo]:
-    """Read a list of videos; its format is recognized.
+    """Read a list of videos in any of these formats.
 
     Text `path label` (ViFi-CLIP, MMAction2, SlowFast), `path frames label` (MMAction2's folders of frames) or
-    `path,label` (FROSTER), whose labels are numbers of the file `classes`, see `read_classes`; CSV of Kinetics; JSON of
+    `path,label` (FROSTER) with class indices from the file `classes`, see `read_classes`; CSV of Kinetics; JSON of
     Something-Something, and its answers `id;label`; metadata.csv and metadata.jsonl of Hugging Face; UCF-101's
     ucfTrainTestlist and HMDB-51's testTrainMulti_7030_splits, the folder or one file of it; our own manifest, whose
-    labels stay as they are. Labels that are names must be among `classes` where these are given.
+    labels are kept as they are. Labels that are names must be in `classes` if given.
 
-    Raises `FrosterError`: nothing of these, nothing listed, or all rows that are wrong, by their lines: without a name
-    or class, with a number that is no class, of a video that is listed twice or under two classes.
+    Raises `FrosterError`: another format, no videos, or invalid rows, by line: without name or class, with an unknown
+    class index, or with a video that is listed twice or under two classes.
     """
     path = Path(path)
     names = None if classes is None else read_classes(classes)
@@ -102,7 +101,7 @@ def read_list(path: str | Path, classes: str | Path | None = None) -> list[Liste
 
 
 def cut_name(video_id: str, start: float, end: float) -> str:
-    """The name of a clip of Kinetics, whose lists have whole seconds."""
+    """The file name of a Kinetics clip (without suffix)."""
     return f"{video_id}_{int(start):06d}_{int(end):06d}"
 
 
@@ -117,18 +116,18 @@ def files_of_folder(folder: Path) -> list[Path]:
         classes, splits = (sorted({match[group] for match in hmdb.values()}) for group in (1, 2))
         expected = {f"{name}_test_split{split}.txt" for name in classes for split in splits}
         if missing := sorted(expected - {file.name for file in hmdb}):
-            raise FrosterError(f"The folder {folder} is not complete: it lacks {listed(missing)}.")
+            raise FrosterError(f"The folder {folder} is incomplete: it lacks {listed(missing)}.")
         return list(hmdb)
     metadata = [file / name for file in (folder, *filter(Path.is_dir, files)) for name in METADATA]
     if not (found := [file for file in metadata if file.is_file()]):
         raise FrosterError(
-            f"The folder {folder} holds no trainlist01.txt, no CLASS_test_split1.txt and no metadata.csv: name a file."
+            f"The folder {folder} contains no trainlist01.txt, CLASS_test_split1.txt or metadata.csv; give a file."
         )
     return found
 
 
 def read_file(path: Path, classes: Classes | None, problems: Problems) -> list[ListedVideo]:
-    """The videos of one file, with their class names; what is wrong with them is added to `problems`."""
+    """The videos of one file, with their class names; invalid rows are added to `problems`."""
     source = f"The list {path}"
     text = read_text(path, source)
     columns = set(read_header(text))
@@ -153,19 +152,19 @@ def read_file(path: Path, classes: Classes | None, problems: Problems) -> list[L
 def with_classes(
     videos: Iterable[ListedVideo], classes: Classes | None, spell: Callable[[str], str], problems: Problems
 ) -> list[ListedVideo]:
-    """The videos with the class names that their labels mean: numbers of `classes`, or names in some spelling."""
+    """Replace labels, class indices or names in any spelling, by the names in `classes`."""
     known = {name_key(name): name for name in (classes or {}).values()}
     named = []
     for video in videos:
         label, name = video.label, ""
         if NUMBER.fullmatch(label):
             if classes is None:
-                problems["the labels are numbers, so give the class names with `classes=`"].append(str(video.line))
+                problems["the labels are numbers; give the class names with `classes=`"].append(str(video.line))
             elif not (name := classes.get(int(label), "")):
-                problems[f"a number that is none of the {len(classes)} classes"].append(f"{video.line}: {label}")
+                problems[f"an index outside the {len(classes)} classes"].append(f"{video.line}: {label}")
         elif label and classes is not None:
             if not (name := known.get(name_key(readable_name(label)), "")):
-                problems[f"a name that is none of the {len(classes)} classes"].append(f"{video.line}: {label!r}")
+                problems[f"a name that is not among the {len(classes)} classes"].append(f"{video.line}: {label!r}")
         else:
             name = spell(label)
         named.append(replace(video, label=name))
@@ -186,28 +185,28 @@ def note_repeated(videos: Iterable[ListedVideo], problems: Problems) -> None:
 
 
 def numbered_lines(text: str) -> list[tuple[int, str]]:
-    """The lines that are not blank, each with its number and without the spaces around it."""
+    """The non-blank lines, stripped, each with its number."""
     return [(line, content.strip()) for line, content in enumerate(text.split("\n"), 1) if content.strip()]
 
 
 def read_ucf(text: str, split: str, classes: Classes, problems: Problems) -> list[ListedVideo]:
-    """UCF-101: `Class/video.avi`, in a training list with its number in classInd.txt, which must agree."""
+    """UCF-101: `Class/video.avi`; training lists add the class index of classInd.txt, which must match the folder."""
     videos = []
     for line, content in numbered_lines(text):
         name, *number = content.rsplit(None, 1) if re.search(r"\s\d+$", content) else [content]
         folder = folders_of(name)[-1:]
         of_number = [classes[int(number[0])]] if number and int(number[0]) in classes else []
         if folder and of_number and name_key(readable_name(folder[0])) != name_key(of_number[0]):
-            problems["a number of another class than the folder"].append(str(line))
+            problems["the class index does not match the folder"].append(str(line))
         label = [*folder, *of_number, *number][:1]
         if not label:
-            problems["no class, neither a folder nor a number"].append(str(line))
+            problems["no class: neither a folder nor an index"].append(str(line))
         videos.append(ListedVideo(name, "".join(label), (split,), line=line))
     return videos
 
 
 def read_hmdb(text: str, label: str, split: str, problems: Problems) -> list[ListedVideo]:
-    """HMDB-51: `video.avi 1` in the file of a class and a split; 1 is for training, 2 for the test, 0 for neither."""
+    """HMDB-51: `video.avi 1` in the file of a class and a split; 1 is train, 2 test, 0 neither."""
     videos = []
     for line, content in numbered_lines(text):
         name, *part = content.rsplit(None, 1)
@@ -219,7 +218,7 @@ def read_hmdb(text: str, label: str, split: str, problems: Problems) -> list[Lis
 
 
 def read_lines(path: Path, text: str, problems: Problems) -> list[ListedVideo]:
-    """`path label`, `path frames label` or `path,label` with numbers, or `id;label`: the first line says which."""
+    """`path label`, `path frames label` or `path,label` with class indices, or `id;label`; the first line decides."""
     lines = numbered_lines(text)
     if not lines:
         return []
@@ -228,8 +227,8 @@ def read_lines(path: Path, text: str, problems: Problems) -> list[ListedVideo]:
         return read_answers(lines, split_of_path(path), problems)
     if not re.fullmatch(r".*[\s,]-?\d+", first):
         raise FrosterError(
-            f"The list {path} has no form that is known, such as lines of a path and a number, CSV with a header like "
-            f"path,label, or the JSON of Something-Something; {describe_header(text)}."
+            f"The list {path} has an unknown format. Known are lines of path and number, CSV with a header like "
+            f"path,label, and the JSON of Something-Something; {describe_header(text)}."
         )
     commas = re.fullmatch(r".*,\s*-?\d+", first) is not None
     numbers = 1 if commas else min(trailing_numbers(content) for _, content in lines) or 1
@@ -237,7 +236,7 @@ def read_lines(path: Path, text: str, problems: Problems) -> list[ListedVideo]:
     for line, content in lines:
         name, *label = comma_fields(content) if commas else content.rsplit(None, numbers)
         if not label or not NUMBER.fullmatch(label[-1]):
-            problems["no path and number"].append(str(line))
+            problems["not a path and a number"].append(str(line))
         elif not name:
             problems["no name"].append(str(line))
         elif FILE_AND_NUMBERS.fullmatch(" ".join((name, *label[:-1]))):
@@ -252,13 +251,13 @@ def read_answers(lines: Sequence[tuple[int, str]], splits: tuple[str, ...], prob
     for line, content in lines:
         name, _, label = content.partition(";")
         if not name or not label:
-            problems["no id;label"].append(str(line))
+            problems["not id;label"].append(str(line))
         videos.append(ListedVideo(name.strip(), label.strip(), splits, line=line))
     return videos
 
 
 def comma_fields(line: str) -> list[str]:
-    """Path and label; a comma in a path need not be quoted."""
+    """Path and label; commas in an unquoted path are kept."""
     fields = next(csv.reader([line])) if line.startswith('"') else line.rsplit(",", 1)
     return [field.strip() for field in fields]
 
@@ -275,13 +274,13 @@ def looks_like_json(text: str) -> bool:
 def csv_records(text: str, source: str, problems: Problems) -> list[tuple[int, dict[str, str]]]:
     records = []
     for line, row in read_rows(text, source):
-        note_excess(row, line, problems)
+        note_surplus(row, line, problems)
         records.append((line, {column: value for column, value in row.items() if column is not None}))
     return records
 
 
 def json_records(path: Path, text: str, problems: Problems) -> list[tuple[int, dict[str, str]]]:
-    """The objects of a JSON list, or of JSON lines, with their numbers."""
+    """The objects of a JSON list or of JSON lines, with their entry or line numbers."""
     records = []
     for number, entry in json_entries(path, text, problems):
         if isinstance(entry, dict):
@@ -296,7 +295,7 @@ def json_entries(path: Path, text: str, problems: Problems) -> list[tuple[int, A
         entries = parse_json(text, f"The list {path}")
         if isinstance(entries, dict):
             raise FrosterError(
-                f"The list {path} holds no list of videos; if these are class names, give them with `classes=`."
+                f"The list {path} is not a list of videos; if these are class names, give them with `classes=`."
             )
         return list(enumerate(entries, 1))
     lines = []
@@ -304,7 +303,7 @@ def json_entries(path: Path, text: str, problems: Problems) -> list[tuple[int, A
         try:
             lines.append((line, json.loads(content)))
         except (json.JSONDecodeError, RecursionError):
-            problems["no valid JSON"].append(str(line))
+            problems["invalid JSON"].append(str(line))
     return lines
 
 
@@ -320,7 +319,7 @@ def parse_json(text: str, source: str) -> dict[str, Any] | list[Any]:
 def read_records(
     records: Sequence[tuple[int, Mapping[str, str]]], path: Path, problems: Problems, own: bool = False
 ) -> list[ListedVideo]:
-    """Rows with named columns: Kinetics, Something-Something, Hugging Face's metadata and our `own` manifest."""
+    """Rows with named columns: Kinetics, Something-Something, Hugging Face's metadata and our `own` manifests."""
     columns = {column for _, record in records for column in record}
 
     def column_of(names: Iterable[str]) -> str:
@@ -356,7 +355,7 @@ def read_records(
 
 
 def split_of_path(path: Path, name: str = "") -> tuple[str, ...]:
-    """The split that a list's file name says, or the folder that the video or the list is in."""
+    """The split in a list's file name, or in the folder of the video or the list."""
     words = {SPLITS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in SPLITS}
     if len(words) == 1:
         return tuple(words)
@@ -365,12 +364,12 @@ def split_of_path(path: Path, name: str = "") -> tuple[str, ...]:
 
 
 def read_classes(path: str | Path) -> Classes:
-    """Class names in readable words by their numbers, from a file in any form that `read_class_file` reads.
+    """Class index -> name in readable words, from a file in any format of `read_class_file`.
 
-    Without numbers the first has 0. Raises `FrosterError` for none of these, and for numbers or names that are missing
-    or there twice.
+    Without indices, they count from 0. Raises `FrosterError` for another format, and for missing or duplicate indices
+    or names.
     """
-    source = f"The class names {path}"
+    source = f"The class file {path}"
     file = read_class_file(path, source, any_numbers=True)
     if not file.numbered and any(one.description for one in file.classes):
         raise FrosterError(f'{source} must be JSON like {{"0": "name"}}, {{"name": 0}} or ["name", …], or text.')
@@ -380,23 +379,23 @@ def read_classes(path: str | Path) -> Classes:
     classes = check_classes(entries, problems)
     raise_problems(problems, source, LINES if file.by_line else ENTRIES)
     if not classes:
-        raise FrosterError(f"{source}: there are none in it.")
+        raise FrosterError(f"{source} is empty.")
     return classes
 
 
 def check_classes(entries: Iterable[tuple[int, tuple[str, str]]], problems: Problems) -> Classes:
-    """The classes in readable words; what is wrong with an entry, its place, number and name, goes to `problems`."""
+    """Index -> name in readable words, from (line or entry, (index, name)); invalid ones are added to `problems`."""
     classes, spellings = Classes(), set[str]()
     for place, (number, quoted) in entries:
-        name = readable_name(quoted.strip().strip('"'))  # SlowFast's JSON has names in quotes of their own
+        name = readable_name(quoted.strip().strip('"'))  # SlowFast's JSON has quoted names
         if not NUMBER.fullmatch(number):
-            problems["no number"].append(str(place))
+            problems["no index"].append(str(place))
         elif int(number) in classes:
-            problems["a number that is there already"].append(f"{place}: {number}")
+            problems["a duplicate index"].append(f"{place}: {number}")
         elif not name:
             problems["no name"].append(str(place))
         elif name_key(name) in spellings:
-            problems["a name that is there already"].append(f"{place}: {name!r}")
+            problems["a duplicate name"].append(f"{place}: {name!r}")
         else:
             classes[int(number)] = name
             spellings.add(name_key(name))

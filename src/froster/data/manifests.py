@@ -20,9 +20,9 @@ from froster.text.names import name_key
 
 COLUMNS = ("path", "label")
 OPTIONAL = ("split", "start", "end")
-NAMED = 5  # offenders that an error lists; the others are counted
-SHOWN = 80  # characters of a file's first line that an error shows
-LARGEST_TEXT = 256 << 20  # bytes; a list of a million videos has 100 MB
+MAX_LISTED = 5  # items that a message lists; the others are counted
+MAX_HEADER = 80  # characters of a file's first line that a message shows
+MAX_TEXT_BYTES = 256 << 20  # a list of a million videos has 100 MB
 ENCODINGS = (  # by their byte order marks, longest first
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -33,15 +33,15 @@ ENCODINGS = (  # by their byte order marks, longest first
 DELIMITERS = (",", ";", "\t")
 LINES, ENTRIES = ("line", "lines"), ("entry", "entries")
 
-Problems = defaultdict[str, list[str]]  # what is wrong -> the lines where it is
+Problems = defaultdict[str, list[str]]  # description of a problem -> its lines
 
 
 @dataclass(frozen=True)
 class LabeledVideo:
     """One row of a manifest: a video, or the part of it from `start` to `end` seconds, and its class.
 
-    `splits`: the words of the column split, such as `("train1", "test2", "train3")`. Without `start` the part begins
-    with the video, without `end` it ends with it.
+    `splits`: the words in the column split, such as `("train1", "test2", "train3")`. `start` defaults to the start of
+    the video, `end` to its end.
     """
 
     path: Path
@@ -54,11 +54,10 @@ class LabeledVideo:
 def read_manifest(path: str | Path, split: str | None = None) -> list[LabeledVideo]:
     """Read a CSV file whose header has the columns path and label, and may have split, start and end (seconds).
 
-    UTF-8, or UTF-16 with a byte order mark; columns separated by commas, semicolons or tabs. Spaces around a value do
-    not count, other columns are ignored. Relative paths start at the manifest's folder; the videos themselves are not
-    looked for. With `split`, only the rows that have that word are returned. Raises `FrosterError`: the file cannot be
-    read, lacks a column, lists nothing, lists nothing of `split`, or has rows with something missing or wrong, all of
-    which are named by their line.
+    UTF-8, or UTF-16 with a byte order mark; columns separated by commas, semicolons or tabs. Spaces around values are
+    stripped, other columns are ignored. Relative paths are relative to the manifest's folder; the videos need not
+    exist. `split`: return only the rows with that word. Raises `FrosterError`: the file cannot be read, lacks a column,
+    has no videos (of `split`), or has invalid rows, which are all listed by line.
     """
     path = Path(path)
     source = f"The manifest {path}"
@@ -74,7 +73,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabeledVid
         for column in COLUMNS:
             if not row[column]:
                 problems[f"no {column}"].append(str(line))
-        note_excess(row, line, problems)
+        note_surplus(row, line, problems)
         segment = read_segment(row.get("start", ""), row.get("end", ""), str(line), problems)
         videos.append(
             LabeledVideo(
@@ -91,18 +90,18 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabeledVid
 
 
 def read_text(path: Path, source: str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; without the mark.
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark (which is removed).
 
-    Raises `FrosterError` that begins with `source`: it cannot be read, is too large, or is no text.
+    Raises `FrosterError` that begins with `source`: it cannot be read, is too large, or is not text.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_TEXT + 1)
+            data = file.read(MAX_TEXT_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or "its name holds a null byte"
+        reason = getattr(error, "strerror", None) or "its name contains a null byte"
         raise FrosterError(f"{source} cannot be read: {reason}.") from error
-    if len(data) > LARGEST_TEXT:
-        raise FrosterError(f"{source} cannot be read: it is larger than {LARGEST_TEXT >> 20} MiB.")
+    if len(data) > MAX_TEXT_BYTES:
+        raise FrosterError(f"{source} cannot be read: it is larger than {MAX_TEXT_BYTES >> 20} MiB.")
     encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
@@ -114,7 +113,7 @@ def read_text(path: Path, source: str) -> str:
 
 
 def table_of(text: str) -> tuple[str, str]:
-    """A CSV text without the line `sep=;` that Excel puts before it, and its delimiter: comma, semicolon or tab."""
+    """A CSV text without Excel's first line `sep=;`, and its delimiter: comma, semicolon or tab."""
     first, _, rest = text.partition("\n")
     if re.fullmatch(r"sep=[,;\t|]", first):
         return "\n" + rest, first[-1]
@@ -124,12 +123,12 @@ def table_of(text: str) -> tuple[str, str]:
 
 def csv_reader(text: str, strict: bool = True) -> Any:
     text, delimiter = table_of(text)
-    # Strict: a quote left open would swallow the rows below it.
+    # Strict: an unclosed quote would swallow the rows below it.
     return csv.reader(io.StringIO(text), delimiter=delimiter, strict=strict, skipinitialspace=True)
 
 
 def read_header(text: str) -> list[str]:
-    """The columns of a CSV text; none where it does not begin like one."""
+    """The columns of a CSV text; [] if it does not start like CSV."""
     try:
         return [column.strip() for column in next(filter(None, csv_reader(text, strict=False)), [])]
     except csv.Error:
@@ -137,10 +136,9 @@ def read_header(text: str) -> list[str]:
 
 
 def numbered_rows(text: str, source: str) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV text, each with its (last) line, without the spaces around values; blank ones are left out.
+    """The non-blank rows of a CSV text, each with its (last) line; spaces around values are stripped.
 
-    Columns may be separated by semicolons or tabs too: the first line says. Raises `FrosterError` that begins with
-    `source`.
+    The first line decides the delimiter. Raises `FrosterError` that begins with `source`.
     """
     reader = csv_reader(text)
     try:
@@ -150,9 +148,9 @@ def numbered_rows(text: str, source: str) -> list[tuple[int, list[str]]]:
 
 
 def read_rows(text: str, source: str) -> list[tuple[int, dict[str | None, str]]]:
-    """The rows of a CSV text with a header, each with its line; values without the spaces around them.
+    """The rows of a CSV text with a header, each with its line; spaces around values are stripped.
 
-    What a row lacks is empty; `None` has what it has too much. Raises `FrosterError` that begins with `source`.
+    Missing values are "", surplus values are under the key None. Raises `FrosterError` that begins with `source`.
     """
     (_, header), *rows = numbered_rows(text, source) or [(0, [])]
     table = []
@@ -164,16 +162,16 @@ def read_rows(text: str, source: str) -> list[tuple[int, dict[str | None, str]]]
     return table
 
 
-def note_excess(row: Mapping[str | None, str], line: int, problems: Problems) -> None:
+def note_surplus(row: Mapping[str | None, str], line: int, problems: Problems) -> None:
     if None in row:
-        problems["more values than columns, so put quotes around a value with a comma"].append(str(line))
+        problems["more values than columns; put quotes around a value with a comma"].append(str(line))
 
 
 def read_segment(start: str, end: str, place: str, problems: Problems) -> tuple[float | None, float | None]:
-    """Start and end in seconds, None where there is none; what is wrong with them is added to `problems`."""
+    """Start and end in seconds, None if empty; invalid values are added to `problems`."""
     for key, value in (("start", start), ("end", end)):
         if value and as_seconds(value) is None:
-            problems[f"{key} is no number of seconds"].append(f"{place}: {value!r}")
+            problems[f"{key} is not a number of seconds"].append(f"{place}: {value!r}")
     first, last = as_seconds(start), as_seconds(end)
     if first is not None and first < 0:
         problems["start is below 0"].append(f"{place}: {start}")
@@ -191,7 +189,7 @@ def as_seconds(value: str) -> float | None:
 
 
 def raise_problems(problems: Problems, source: str, units: tuple[str, str] = LINES) -> None:
-    """Raises `FrosterError` with every kind of problem and the first of its lines, if there are any."""
+    """Raises `FrosterError` with all problems and their first lines, if there are any."""
     if problems:
         described = (f"{problem} ({units[len(places) > 1]} {listed(places)})" for problem, places in problems.items())
         raise FrosterError(f"{source} has invalid rows: {'; '.join(described)}.")
@@ -201,16 +199,13 @@ def videos_of_split(videos: Sequence[LabeledVideo], split: str, source: str) -> 
     chosen = [video for video in videos if split in video.splits]
     if not chosen:
         splits = dict.fromkeys(word for video in videos for word in video.splits)
-        there = f"its splits are {', '.join(splits)}" if splits else "it has none in a column `split`"
-        raise FrosterError(f"{source} has no videos of the split {split!r}; {there}.")
+        available = f"its splits are {', '.join(splits)}" if splits else "its column `split` is missing or empty"
+        raise FrosterError(f"{source} has no videos of the split {split!r}; {available}.")
     return chosen
 
 
 def describe_splits(videos: Sequence[LabeledVideo]) -> str | None:
-    """How many rows have each split, such as "52 train, 13 test"; None where all rows have one in common, or none has.
-
-    In such a manifest it matters which rows are used.
-    """
+    """The number of rows per split, such as "52 train, 13 test"; None if all rows share a split, or none has one."""
     counts = Counter(split for video in videos for split in dict.fromkeys(video.splits))
     if not counts or max(counts.values()) == len(videos):
         return None
@@ -218,9 +213,9 @@ def describe_splits(videos: Sequence[LabeledVideo]) -> str | None:
 
 
 def write_manifest(path: Path, videos: Iterable[LabeledVideo]) -> None:
-    """Write a manifest, whole or not at all; a column that may be missing is written where some row has a value.
+    """Write a manifest atomically; optional columns are written if some row has a value.
 
-    Paths under the manifest's folder are written relative to it, others in full; `read_manifest` finds both.
+    Paths under the manifest's folder are written relative to it, others as absolute paths.
     """
     folder = path.parent.absolute()
     rows = [cells(video, folder) for video in videos]
@@ -246,58 +241,58 @@ def cells(video: LabeledVideo, folder: Path) -> dict[str, str]:
 
 
 def class_indices(videos: Sequence[LabeledVideo], names: Sequence[str], manifest: Path) -> list[int]:
-    """The place of each video's label among the class names.
+    """The index of each video's label among the class names.
 
-    A label that is no class is read as the only one that differs from it in case, spaces or punctuation alone, with a
-    warning. Raises `FrosterError` that names `manifest` and the other labels, each with the class that is near it.
+    A label that differs from exactly one class only in case, spaces or punctuation is read as that class, with a
+    warning. Raises `FrosterError` that names `manifest` and the unknown labels, each with the closest class.
     """
-    places = {name: place for place, name in enumerate(names)}
+    indices = {name: index for index, name in enumerate(names)}
     labels = dict.fromkeys(video.label for video in videos)
-    respelled = respelled_labels([label for label in labels if label not in places], names)
-    places |= {label: places[name] for label, name in respelled.items()}
-    unknown = [video.label for video in videos if video.label not in places]
+    respelled = respelled_labels([label for label in labels if label not in indices], names)
+    indices |= {label: indices[name] for label, name in respelled.items()}
+    unknown = [video.label for video in videos if video.label not in indices]
     if unknown:
         labels = dict.fromkeys(unknown)
-        described = [f"{label!r}{hint(label, names)}" for label in list(labels)[:NAMED]]
+        described = [f"{label!r}{hint(label, names)}" for label in list(labels)[:MAX_LISTED]]
         rows = "1 row has a label that is" if len(unknown) == 1 else f"{len(unknown)} rows have labels that are"
         raise FrosterError(
             f"The manifest {manifest}: {rows} not among the {len(names)} classes, "
-            f"{listed(described + list(labels)[NAMED:])}; add them to the labels or leave these rows out."
+            f"{listed(described + list(labels)[MAX_LISTED:])}; add them to the labels or remove these rows."
         )
     if respelled:
         pairs = [f"{label!r} as {name!r}" for label, name in respelled.items()]
         warnings.warn(
-            f"The manifest {manifest} spells labels in another way than the classes: read are {listed(pairs)}.",
+            f"The manifest {manifest} spells labels differently than the classes; it is read with {listed(pairs)}.",
             FrosterWarning,
             stacklevel=2,
         )
-    return [places[video.label] for video in videos]
+    return [indices[video.label] for video in videos]
 
 
 def respelled_labels(labels: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """The labels that are a name but for case, spaces or punctuation, with that name; not where several names are."""
+    """Labels that differ from exactly one name only in case, spaces or punctuation -> that name."""
     spellings = defaultdict[str, list[str]](list)
     for name in names:
         spellings[name_key(name)].append(name)
-    meant = {label: spellings.get(name_key(label), []) for label in labels}
-    return {label: candidates[0] for label, candidates in meant.items() if len(candidates) == 1}
+    matches = {label: spellings.get(name_key(label), []) for label in labels}
+    return {label: candidates[0] for label, candidates in matches.items() if len(candidates) == 1}
 
 
 def hint(label: str, names: Iterable[str]) -> str:
-    """A question in brackets: the class that is spelled like the label but for case and separators, or nearly so."""
+    """`" (did you mean 'CLASS'?)"` with the class of the most similar spelling, or ""."""
     spellings = {name_key(name): name for name in names}
     near = difflib.get_close_matches(name_key(label), spellings, n=1, cutoff=0.8)
     return f" (did you mean {spellings[near[0]]!r}?)" if near else ""
 
 
 def describe_header(text: str) -> str:
-    """For a message: the first line of a CSV file."""
+    """The first line of a CSV file, for a message."""
     line = next(iter(text.splitlines()), "")
-    shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}…"
+    shown = line if len(line) <= MAX_HEADER else f"{line[:MAX_HEADER]}…"
     return f"its first line is {shown!r}"
 
 
 def listed(items: Iterable[str]) -> str:
-    """The first few items, and the number of the others."""
+    """The first few items, and the number of the others, for a message."""
     items = list(items)
-    return ", ".join(items[:NAMED]) + (f" and {len(items) - NAMED} more" if len(items) > NAMED else "")
+    return ", ".join(items[:MAX_LISTED]) + (f" and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else "")

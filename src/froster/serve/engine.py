@@ -17,7 +17,13 @@ from froster.inference import Runtime
 from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
 from froster.students import VideoStudent
 from froster.students.base import VideoFeatures
-from froster.text.classifier import count_cut, encode_and_count_cut, encode_tokens, token_ids, unknown_labels
+from froster.text.classifier import (
+    count_truncated,
+    encode_and_count_truncated,
+    encode_tokens,
+    token_ids,
+    unknown_labels,
+)
 from froster.text.prompts import class_prompts
 
 PROMPTS_PER_STEP = 256  # about a second of a ViT-B/16 on two cores: how long videos wait for somebody's new labels
@@ -30,13 +36,13 @@ class Scores:
     """What a model makes of one video.
 
     `similarities`, `scores`: `(K,)`, cosine with every label and their softmax. `classes`: the class matrix `(K, …)`
-    on the model's device. `cut`: prompts that are too long. `unknown`: labels whose words the model never saw.
+    on the model's device. `truncated`: number of truncated prompts. `unknown`: labels with words unseen in pretraining.
     """
 
     similarities: list[float]
     scores: list[float]
     classes: Tensor
-    cut: int
+    truncated: int
     unknown: list[str]
 
 
@@ -47,7 +53,7 @@ class Row(NamedTuple):
     """One label's row of a class matrix, `(…)`; how many of its prompts are too long; whether its words are unknown."""
 
     features: Tensor
-    cut: int
+    truncated: int
     is_unknown: bool
 
 
@@ -218,9 +224,9 @@ class Engine:
         assert job.video_features is not None
         similarities = runtime.similarities(job.video_features, classes, len(job.clips))[0]
         scores = (runtime.temperature * similarities).softmax(dim=0)
-        cut = sum(job.rows[label].cut for label in job.labels)
+        truncated = sum(job.rows[label].truncated for label in job.labels)
         unknown = [label[0] for label in job.labels if job.rows[label].is_unknown]
-        return Scores(similarities.tolist(), scores.tolist(), classes, cut, unknown)
+        return Scores(similarities.tolist(), scores.tolist(), classes, truncated, unknown)
 
     @torch.inference_mode()
     def _feature(self, job: VideoJob) -> list[float]:
@@ -242,17 +248,17 @@ class Engine:
 def encode_labels(runtime: Runtime, labels: Sequence[Label]) -> dict[Label, Row]:
     """Rows of the class matrix, as `froster.text.classifier.encode_classes` makes them."""
     model = runtime.model
-    classes, cut = encode_and_count_cut(model, dict(labels), model.templates)
+    classes, truncated = encode_and_count_truncated(model, dict(labels), model.templates)
     unknown = unknown_labels(model, [name for name, _ in labels])
     return {
-        label: Row(features, count_cut_prompts(model, label) if cut else 0, label[0] in unknown)
+        label: Row(features, count_truncated_prompts(model, label) if truncated else 0, label[0] in unknown)
         for label, features in zip(labels, classes.to(runtime.device), strict=True)
     }
 
 
-def count_cut_prompts(model: VideoStudent, label: Label) -> int:
+def count_truncated_prompts(model: VideoStudent, label: Label) -> int:
     prompts = class_prompts(*label, model.templates)
-    return count_cut(model, prompts, token_ids(model, prompts))
+    return count_truncated(model, prompts, token_ids(model, prompts))
 
 
 def text_steps(runtime: Runtime, texts: Sequence[str]) -> Generator[None, None, list[list[float]]]:

@@ -25,7 +25,7 @@ from froster.serve.samples import sample_file
 from froster.serve.settings import ServeSettings
 from froster.serve.uploads import Arrivals, Body, Form, read_form, upload_folder
 from froster.serve.videos import Loaded, Video, allowed_path, data_url
-from froster.text.classifier import templates_for
+from froster.text.classifier import templates_for, unknown_labels_message
 
 DECODERS = 2
 GRACE = 5  # seconds for what runs when the server is told to stop
@@ -236,13 +236,11 @@ def warning(scores: Scores, of_video: str | None) -> str | None:
     """What a client should know of an answer, None if nothing."""
     sentences = [f"{of_video}."] if of_video else []
     if scores.unknown:
-        some = ", ".join(scores.unknown[:3]) + (", …" if len(scores.unknown) > 3 else "")
+        sentences.append(unknown_labels_message(scores.unknown, len(scores.scores)))
+    if scores.truncated:
         sentences.append(
-            f"This model was never shown words of {len(scores.unknown)} of the {len(scores.scores)} labels ({some}): "
-            "it cannot recognize them."
+            f"{scores.truncated} prompts exceed the text encoder's maximum number of tokens and are truncated."
         )
-    if scores.cut:
-        sentences.append(f"{scores.cut} prompts are longer than what the text encoder reads; their ends are cut off.")
     return " ".join(sentences) or None
 
 

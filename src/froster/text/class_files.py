@@ -1,4 +1,4 @@
-"""Files of class names, in all forms that the field has: one parser, for labels and for the numbers of lists."""
+"""Read files of class names in all common formats, for labels and for the class indices of lists."""
 
 import json
 import re
@@ -18,12 +18,12 @@ NUMBER_COLUMNS = ("id", "label_id", "class_id", "index", "number")
 DESCRIPTION_COLUMNS = ("description", "caption")
 VIDEO_COLUMNS = ("path", "video", "file_name", "youtube_id", "video_id")
 WRAPPERS = ("names", "id2label", "label2id", "classes", "labels")  # YOLO's data.yaml, config.json of Transformers
-FORMS = '{"0": "name"}, {"name": 0}, {"name": "description"} or ["name", …]'
+FORMATS = '{"0": "name"}, {"name": 0}, {"name": "description"} or ["name", …]'
 
 
 @dataclass(frozen=True)
 class ListedClass:
-    """One class of a file: `place` is its line, or its entry, from 1; `number` and `description` may be ""."""
+    """One class of a file: `place` is its line or entry, from 1; `number` (class index) and `description` may be ""."""
 
     place: int
     name: str
@@ -32,7 +32,7 @@ class ListedClass:
 
 
 class ClassFile(NamedTuple):
-    """The classes in the file's order, whether it gives them numbers, and whether their places are lines."""
+    """The classes in the file's order; whether they have indices; whether their places are lines."""
 
     classes: list[ListedClass]
     numbered: bool
@@ -40,18 +40,18 @@ class ClassFile(NamedTuple):
 
 
 class Pairs(list[tuple[Any, Any]]):
-    """A mapping as a list, so that a name that comes twice is not lost."""
+    """A mapping as a list of pairs, which keeps duplicate keys."""
 
 
 def read_class_file(path: str | Path, source: str, any_numbers: bool = False) -> ClassFile:
     """The classes of a file.
 
-    Text with one name a line (`#` begins a comment line), with numbers before the names (UCF-101's classInd.txt) or
-    behind them; CSV, also with semicolons or tabs, with a column such as `name` and perhaps `id` (ViFi-CLIP) and
+    Text with one name per line (`#` starts a comment line), with indices before (UCF-101's classInd.txt) or after the
+    names; CSV, also with semicolons or tabs, with a column such as `name` and optionally `id` (ViFi-CLIP) and
     `description`; JSON or YAML: a list of names, `{"name": "description"}`, `{"0": "name"}`, `{"0": "name:
-    description"}` (FROSTER), `{"name": 0}` (SlowFast, Something-Something). Numbers in text count up from 0 or 1, or
-    with `any_numbers` are any: else a name may begin with them (100 meter run). Raises `FrosterError` that begins with
-    `source` for a file that cannot be read or is none of these.
+    description"}` (FROSTER), `{"name": 0}` (SlowFast, Something-Something). Indices in text must count up from 0 or 1,
+    unless `any_numbers`, since names may start with a number (100 meter run). Raises `FrosterError` that begins with
+    `source` for a file that cannot be read or has another format.
     """
     path, text = Path(path), read_text(Path(path), source)
     suffix = path.suffix.lower()
@@ -73,24 +73,24 @@ def read_class_file(path: str | Path, source: str, any_numbers: bool = False) ->
 
 
 def looks_like_json(text: str) -> bool:
-    """A text file may hold an action called `[red] card`; JSON that is broken still ends as it began."""
+    """Also true for broken JSON, but not for a text file with an action such as `[red] card`."""
     text = text.strip()
     return text.startswith("{") or (text.startswith("[") and (text.endswith("]") or '"' in text))
 
 
 def load_json(text: str, source: str) -> Any:
-    """JSON with its objects as `Pairs`. Raises `FrosterError` that begins with `source`."""
+    """JSON, with objects as `Pairs`. Raises `FrosterError` that begins with `source`."""
     try:
         return json.loads(text, object_pairs_hook=Pairs)
     except json.JSONDecodeError as error:
         raise FrosterError(f"{source} is not valid JSON: line {error.lineno}, {error.msg}.") from error
-    except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+    except (RecursionError, ValueError) as error:  # ValueError: a number with thousands of digits
         what = "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
         raise FrosterError(f"{source} is not valid JSON: {what}.") from error
 
 
 def load_yaml(text: str, source: str) -> Any:
-    """YAML, its mappings as `Pairs` and all values as text: an action may be called `on` or `1`."""
+    """YAML, with mappings as `Pairs` and all values as text, since an action may be called `on` or `1`."""
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         return from_yaml(node, 3) if node is not None else []
@@ -119,7 +119,7 @@ def classes_of(content: Any, source: str) -> ClassFile:
             return classes_of(inner, source)
         return classes_of_pairs(content, source)
     if not isinstance(content, list):
-        raise FrosterError(f"{source} must be like {FORMS}.")
+        raise FrosterError(f"{source} must be like {FORMATS}.")
     if content and all(isinstance(entry, Pairs) for entry in content):  # [{"id": 0, "name": "running"}]
         records = [{str(key).lower(): value for key, value in entry} for entry in content]
         return classes_of_records(list(enumerate(records, 1)), source)
@@ -135,7 +135,7 @@ def classes_of_pairs(pairs: Pairs, source: str) -> ClassFile:
         bool(texts) and all(NUMBER.fullmatch(text[side].strip()) for text in texts) for side in (0, 1)
     )
     if keys_count and values_count:
-        raise FrosterError(f"{source} holds numbers alone, no names; it must be like {FORMS}.")
+        raise FrosterError(f"{source} has numbers but no names; it must be like {FORMATS}.")
     if keys_count:
         halves = [(number, *value.partition(":")[::2]) for number, value in texts]
         numbered = [
@@ -156,7 +156,7 @@ def classes_of_pairs(pairs: Pairs, source: str) -> ClassFile:
 
 
 def unquoted(name: str) -> str:
-    return name.strip().strip('"')  # SlowFast's JSON has names in quotes of their own
+    return name.strip().strip('"')  # SlowFast's JSON has quoted names
 
 
 def check_texts(values: Iterable[object], source: str) -> None:
@@ -168,11 +168,11 @@ def check_texts(values: Iterable[object], source: str) -> None:
 
 def classes_of_table(text: str, columns: dict[str, str], source: str) -> ClassFile:
     if {*VIDEO_COLUMNS} & columns.keys() and "name" not in columns:
-        raise FrosterError(f"{source} needs a column `name`; {describe_header(text)}: it is a list of videos.")
+        raise FrosterError(f"{source} needs a column `name`; {describe_header(text)}: it looks like a list of videos.")
     rows = read_rows(text, source)
     if places := [line for line, row in rows if None in row]:
         raise FrosterError(
-            f"{source} has more values than columns, so put quotes around a value with a comma (line {places[0]})."
+            f"{source} has more values than columns; put quotes around a value with a comma (line {places[0]})."
         )
     return classes_of_records(
         [(line, {str(key).lower(): value for key, value in row.items()}) for line, row in rows], source, by_line=True
@@ -180,11 +180,11 @@ def classes_of_table(text: str, columns: dict[str, str], source: str) -> ClassFi
 
 
 def classes_of_records(records: Sequence[tuple[int, dict[str, Any]]], source: str, by_line: bool = False) -> ClassFile:
-    """Classes of rows with a column such as `name`, and perhaps a number and a description."""
-    there = {column for _, record in records for column in record}
+    """Classes from rows with a column such as `name`, and optionally an index and a description."""
+    columns = {column for _, record in records for column in record}
 
     def column_of(names: Sequence[str]) -> str:
-        return next((name for name in names if name in there), "")
+        return next((name for name in names if name in columns), "")
 
     name, number, description = map(column_of, (NAME_COLUMNS, NUMBER_COLUMNS, DESCRIPTION_COLUMNS))
     if records and not name:
@@ -198,10 +198,10 @@ def classes_of_records(records: Sequence[tuple[int, dict[str, Any]]], source: st
 
 
 def classes_of_lines(lines: Sequence[tuple[int, str]], any_numbers: bool) -> ClassFile:
-    """`1 ApplyEyeMakeup` or `apply eye makeup 0` where all lines have such numbers, else names alone."""
+    """`1 ApplyEyeMakeup` or `apply eye makeup 0` if all lines have such indices, else names only."""
     before = [re.fullmatch(r"(?P<number>\d+)(?:[\s,;]\s*|[.:)]\s+)(?P<name>.+)", content) for _, content in lines]
-    behind = [re.fullmatch(r"(?P<name>.+?)[\s,;]\s*(?P<number>\d+)", content) for _, content in lines]
-    for matches in (before, behind):
+    after = [re.fullmatch(r"(?P<name>.+?)[\s,;]\s*(?P<number>\d+)", content) for _, content in lines]
+    for matches in (before, after):
         found = [match for match in matches if match]
         if not lines or len(found) < len(lines):
             continue

@@ -1,4 +1,4 @@
-"""The class matrix: one text feature per class, averaged over its prompts, computed once and kept on disk."""
+"""Class embeddings: one text embedding per class, averaged over its prompts, cached on disk."""
 
 import hashlib
 import json
@@ -22,25 +22,25 @@ from froster.files import cache_dir, replace_when_written
 from froster.students import VideoStudent
 from froster.text.prompts import class_prompts
 
-TOKENS_PER_BATCH = 2048  # small enough for a CPU to keep the activations in its cache
+TOKENS_PER_BATCH = 2048  # activations of a batch fit into a CPU's cache
 
 
 def encode_texts(model: VideoStudent, texts: Sequence[str]) -> Tensor:
     """Rows of `encode_prompts`: N texts -> `(N, …)` float32 on the CPU, such as their features `(N, D)`.
 
-    Warns of texts that are too long.
+    Warns of texts that exceed the maximum number of tokens.
     """
     tokens = token_ids(model, texts)
-    warn_of_cut_texts(model, texts, tokens)
+    warn_of_truncated_texts(model, texts, tokens)
     return encode_tokens(model, tokens)
 
 
 @torch.inference_mode()
 def encode_tokens(model: VideoStudent, tokens: Tensor) -> Tensor:
-    """`encode_texts` of token ids `(N, L)` int64.
+    """`encode_texts` for token ids `(N, L)` int64.
 
-    Texts go through in batches of similar length, each cut to its longest text. That is exact, since the text
-    transformer is causal, and several times less work than 77 positions a text.
+    Batches hold texts of similar length and are cut to the longest one, which is exact, since the text transformer is
+    causal, and several times faster than 77 positions per text.
     """
     device = next(model.text.parameters()).device
     lengths = tokens.argmax(dim=1) + 1
@@ -58,60 +58,59 @@ def encode_tokens(model: VideoStudent, tokens: Tensor) -> Tensor:
 def token_ids(model: VideoStudent, texts: Sequence[str]) -> Tensor:
     if model.config.vocab_size != VOCAB_SIZE:
         raise FrosterError(
-            f"This model has a vocabulary of its own, {model.config.vocab_size} tokens; "
-            f"text needs a model with the {VOCAB_SIZE} tokens of CLIP's tokenizer."
+            f"This model has its own vocabulary of {model.config.vocab_size} tokens; "
+            f"encoding text needs the {VOCAB_SIZE} tokens of CLIP's tokenizer."
         )
     return tokenize(texts)
 
 
-def warn_of_cut_texts(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> None:
-    """Say how many of N texts, of tokens `(N, L)`, are longer than what the text encoder has room for."""
-    warn_of_cut(model, count_cut(model, texts, tokens), len(texts))
+def warn_of_truncated_texts(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> None:
+    """Warn of the number of texts (with tokens `(N, L)`) that exceed the text encoder's maximum number of tokens."""
+    warn_of_truncation(model, count_truncated(model, texts, tokens), len(texts))
 
 
-def count_cut(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> int:
-    room = model.text.max_text_tokens
-    # Tokens tell no text that just fits from one that was cut there.
-    long = [texts[row] for row in (tokens.argmax(dim=1) >= room - 1).nonzero().flatten().tolist()]
-    return int((tokenize(long, room + 1)[:, -1] != 0).sum()) if long else 0
+def count_truncated(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> int:
+    limit = model.text.max_text_tokens
+    # The tokens alone do not distinguish a text that just fits from a truncated one.
+    long = [texts[row] for row in (tokens.argmax(dim=1) >= limit - 1).nonzero().flatten().tolist()]
+    return int((tokenize(long, limit + 1)[:, -1] != 0).sum()) if long else 0
 
 
-def warn_of_cut(model: VideoStudent, cut: int, prompts: int) -> None:
-    if cut:
+def warn_of_truncation(model: VideoStudent, truncated: int, prompts: int) -> None:
+    if truncated:
         warnings.warn(
-            f"{cut} of {prompts} prompts are cut: the text encoder of {model.title} has room for "
-            f"{model.text.max_text_tokens} tokens.",
+            f"{truncated} of {prompts} prompts exceed the maximum of {model.text.max_text_tokens} tokens of "
+            f"{model.title} and are truncated.",
             FrosterWarning,
             stacklevel=3,
         )
 
 
 def encode_classes(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None) -> Tensor:
-    """Class matrix of K labels (name -> description, "" for none): `(K, …)` float32, of most models `(K, D)`.
+    """Class embeddings of K labels (name -> description, "" for none): `(K, …)` float32, for most models `(K, D)`.
 
-    Each prompt's embedding is normalized, the prompts of a class are averaged, the mean is normalized again. Where the
-    model's `normalize_class_embeddings` is False, it is the plain mean of what `encode_prompts` gives. `templates`: by
-    default the model's own.
+    The embeddings of a class's prompts are normalized, averaged, and the mean is normalized again; if the model's
+    `normalize_class_embeddings` is False, they are only averaged. `templates`: by default the model's own.
     """
     templates = model.templates if templates is None else templates
-    classes, cut = encode_and_count_cut(model, labels, templates)
-    warn_of_cut(model, cut, len(labels) * (len(templates) + 1))
+    classes, truncated = encode_and_count_truncated(model, labels, templates)
+    warn_of_truncation(model, truncated, len(labels) * (len(templates) + 1))
     return classes
 
 
-def encode_and_count_cut(
+def encode_and_count_truncated(
     model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]
 ) -> tuple[Tensor, int]:
-    """The class matrix, and how many of its prompts are too long."""
+    """The class embeddings, and how many of their prompts are truncated."""
     prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
     texts = [prompt for of_class in prompts for prompt in of_class]
     tokens = token_ids(model, texts)
     features = encode_tokens(model, tokens).unflatten(0, (len(prompts), -1)).transpose(0, 1)
-    return average_prompts(model, features), count_cut(model, texts, tokens)
+    return average_prompts(model, features), count_truncated(model, texts, tokens)
 
 
 def average_prompts(model: VideoStudent, features: Tensor) -> Tensor:
-    """Class matrix from the features of P prompts of every class: `(P, K, …)` -> `(K, …)` float32."""
+    """Class embeddings from the embeddings of P prompts per class: `(P, K, …)` -> `(K, …)` float32."""
     if not model.normalize_class_embeddings:
         return features.float().mean(dim=0)
     return F.normalize(F.normalize(features.float(), dim=-1).mean(dim=0), dim=-1)
@@ -120,12 +119,12 @@ def average_prompts(model: VideoStudent, features: Tensor) -> Tensor:
 def templates_for(model: VideoStudent, given: tuple[str, ...] | None, warn: bool = True) -> tuple[str, ...]:
     """The templates to encode classes with: those given, or the model's own.
 
-    A model that learns the words around the names has no use for them: it keeps its own, none, with a warning.
+    A model with learned prompts ignores templates, with a warning.
     """
     if given is None or not model.templates:
         if given is not None and warn:
             warnings.warn(
-                f"{model.title} learns the words around the names: the templates are not used.",
+                f"{model.title} has learned prompts, so the templates are not used.",
                 FrosterWarning,
                 stacklevel=3,
             )
@@ -134,10 +133,10 @@ def templates_for(model: VideoStudent, given: tuple[str, ...] | None, warn: bool
 
 
 def unknown_labels(model: VideoStudent, labels: Iterable[str]) -> list[str]:
-    """The labels with a token that the model never saw: its row in the token table is zero, as in our small model."""
+    """The labels with a token unseen in pretraining: its token embedding is zero, as in our small model."""
     names = list(labels)
     unseen = ~model.text.get_parameter("token_embedding.weight").any(dim=1).cpu()
-    unseen[0] = False  # padding, and a real token besides
+    unseen[0] = False  # the padding id is also a real token
     return [
         name
         for name, unknown in zip(names, unseen[token_ids(model, names)].any(dim=1).tolist(), strict=True)
@@ -146,82 +145,84 @@ def unknown_labels(model: VideoStudent, labels: Iterable[str]) -> list[str]:
 
 
 def warn_of_unknown_labels(model: VideoStudent, names: Sequence[str]) -> None:
-    """Say how many of the labels the model cannot recognize, because it never saw their words."""
+    """Warn of labels that the model cannot recognize, because they contain tokens unseen in its pretraining."""
     if unknown := unknown_labels(model, names):
-        some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        warnings.warn(
-            f"This model was never shown words of {len(unknown)} of the {len(names)} labels ({some}): "
-            "it cannot recognize them.",
-            FrosterWarning,
-            stacklevel=3,
-        )
+        warnings.warn(unknown_labels_message(unknown, len(names)), FrosterWarning, stacklevel=3)
+
+
+def unknown_labels_message(unknown: Sequence[str], count: int, kind: str = "labels") -> str:
+    some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+    return (
+        f"{len(unknown)} of {count} {kind} contain words unseen in this model's pretraining ({some}), "
+        "so it cannot recognize them."
+    )
 
 
 def load_or_encode_classes(
     model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None
 ) -> Tensor:
-    """`encode_classes`, kept in the user's cache under the content of labels, templates and text weights."""
+    """`encode_classes` with a cache on disk, keyed by labels, templates and text weights."""
     templates = model.templates if templates is None else templates
     path = cache_dir() / "classes" / f"{cache_key(model, labels, templates)}.safetensors"
-    if (kept := load(path, len(labels))) is None:
-        kept = encode_and_count_cut(model, labels, templates)
-        store(*kept, path)
-    classes, cut = kept
-    warn_of_cut(model, cut, len(labels) * (len(templates) + 1))
+    if (cached := load(path, len(labels))) is None:
+        cached = encode_and_count_truncated(model, labels, templates)
+        store(*cached, path)
+    classes, truncated = cached
+    warn_of_truncation(model, truncated, len(labels) * (len(templates) + 1))
     return classes
 
 
 def load(path: Path, classes: int) -> tuple[Tensor, int] | None:
-    """The matrix of so many classes and the number of its cut prompts; None if there is none, or a damaged one."""
+    """Cached embeddings of `classes` classes and the number of truncated prompts; None if missing or damaged."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
-            matrix, metadata = file.get_tensor("classes"), file.metadata()
-        cut = int(metadata["cut"])
-        if metadata["sha256"] == matrix_digest(matrix) and len(matrix) == classes and cut >= 0:
-            return matrix, cut
+            embeddings, metadata = file.get_tensor("classes"), file.metadata()
+        truncated = int(metadata["truncated"])
+        if metadata["sha256"] == digest_of(embeddings) and len(embeddings) == classes and truncated >= 0:
+            return embeddings, truncated
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):
         pass
-    with suppress(OSError):  # of somebody else, or on a disk that cannot be written
+    with suppress(OSError):  # no write permission
         path.unlink(missing_ok=True)
     return None
 
 
-def store(classes: Tensor, cut: int, path: Path) -> None:
-    metadata = {"cut": str(cut), "sha256": matrix_digest(classes)}
+def store(classes: Tensor, truncated: int, path: Path) -> None:
+    metadata = {"truncated": str(truncated), "sha256": digest_of(classes)}
     try:
         with replace_when_written(path) as temporary:
             safetensors.torch.save_file({"classes": classes}, temporary, metadata=metadata)
-    except (OSError, SafetensorError) as error:  # costs the next run some time, not this run its result
+    except (OSError, SafetensorError) as error:  # the result is still valid, the next run is just slower
         reason = getattr(error, "strerror", None) or error
         warnings.warn(
-            f"The class embeddings cannot be kept in {path.parent} ({reason}): the next run computes "
-            "them again. The environment variable FROSTER_CACHE moves the cache.",
+            f"The class embeddings cannot be cached in {path.parent} ({reason}); the next run computes "
+            "them again. Set the environment variable FROSTER_CACHE to use another folder.",
             FrosterWarning,
             stacklevel=3,
         )
 
 
-def matrix_digest(classes: Tensor) -> str:
-    """SHA-256 of the numbers, their type and the shape."""
+def digest_of(classes: Tensor) -> str:
+    """SHA-256 of dtype, shape and values."""
     digest = hashlib.sha256(f"{classes.dtype} {tuple(classes.shape)}".encode())
     hash_exactly(digest, {"classes": classes})
     return digest.hexdigest()
 
 
 def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
-    """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
+    """Hash of everything that the class embeddings depend on: prompts, network, and weights with their dtype."""
     prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
-    # Most students encode text as CLIP does, and share their class matrices.
-    own_way = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
+    # Most students encode text like CLIP, and share their class embeddings.
+    is_custom = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
         VideoStudent.encode_text,
         VideoStudent.encode_prompts,
         TextTransformer,
     )
     encoder = [
         model.normalize_class_embeddings,
-        [type(model).__module__, type(model).__qualname__, model.options] if own_way else [],
+        [type(model).__module__, type(model).__qualname__, model.options] if is_custom else [],
     ]
     digest = hashlib.sha256(json.dumps([prompts, asdict(model.config), encoder]).encode())
     hash_exactly(digest, model.text.state_dict())

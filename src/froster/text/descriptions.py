@@ -1,4 +1,4 @@
-"""Descriptions of actions: from a file, from a language model, or phrases made of the name alone."""
+"""Descriptions of actions: from a file, from a language model, or derived from the name."""
 
 import email.utils
 import hashlib
@@ -26,7 +26,7 @@ from froster.text.labels import Labels, check_pairs
 from froster.text.names import name_key
 from froster.text.prompts import class_prompts
 
-# The instruction of FROSTER's authors, "Please describe this action in the video", and what CLIP can use of an answer.
+# The instruction of FROSTER's authors, "Please describe this action in the video", and a length that fits CLIP.
 PROMPT = (
     'Please describe this action in the video: "{}". '
     'Answer with one sentence of 15 to 35 words, without line breaks, that begins with "This video" '
@@ -34,15 +34,15 @@ PROMPT = (
 )
 FILLERS = re.compile(r"\b(a|action|an|doing|is|of|performing|person|showing|shows|someone|the|this|video)\b|[\W_]")
 CONNECT_TIMEOUT = 10.0  # seconds
-LONGEST_BACK_OFF = 60.0  # seconds
-LONGEST_WAIT = 600.0  # seconds that a server may ask us to wait
-PATIENCE = 10.0  # seconds for answers that are under way when the work is stopped
+MAX_BACKOFF = 60.0  # seconds
+MAX_RETRY_AFTER = 600.0  # seconds that a server may ask us to wait
+SHUTDOWN_TIMEOUT = 10.0  # seconds to wait for pending answers when stopped
 
 
 def read_descriptions(path: str | Path) -> Labels:
     """Descriptions from JSON `{"name": "description"}`, or the released JSON `{"0": "name: description"}`.
 
-    Raises `FrosterError` when the file cannot be read, is of another form, or describes an action twice.
+    Raises `FrosterError` if the file cannot be read, has another format, or describes an action twice.
     """
     source = f"The descriptions file {path}"
     text = read_text(Path(path), source)
@@ -60,10 +60,10 @@ def describe_labels(
     source: str | Path = "descriptions",
     warn: bool = True,
 ) -> Labels:
-    """The labels with their descriptions, a mapping or a file of them; names agree whatever case and signs they have.
+    """Add descriptions, from a mapping or a file, to labels; names match regardless of case and punctuation.
 
-    A label without one keeps what it has; if that is nothing, a warning counts it. Raises `FrosterError` that names
-    the file, or `source`, when no label is found, or a label's name stands for several descriptions.
+    A label without a match keeps its description; a warning counts those without any. Raises `FrosterError` with the
+    file, or `source`, if no label matches, or a label matches several descriptions.
     """
     if isinstance(descriptions, str | Path):
         source, descriptions = descriptions, read_descriptions(descriptions)
@@ -75,11 +75,13 @@ def describe_labels(
     for name in labels:
         found = {descriptions[name]} if name in descriptions else by_spelling.get(name_key(name), set())
         if len(found) > 1:
-            raise FrosterError(f"{source}: there are {len(found)} descriptions of {name!r}; leave one of them.")
+            raise FrosterError(f"{source}: there are {len(found)} descriptions of {name!r}; keep one of them.")
         described[name] = next(iter(found), "")
     if not any(described.values()):
-        there, wanted = some(descriptions), some(labels)
-        raise FrosterError(f"{source}: no descriptions of these labels; it describes {there}, the labels are {wanted}.")
+        raise FrosterError(
+            f"{source}: no descriptions of these labels; it describes {some(descriptions)}, "
+            f"the labels are {some(labels)}."
+        )
     described = {name: description or labels[name] for name, description in described.items()}
     bare = [name for name, description in described.items() if not description]
     if bare and warn:
@@ -94,19 +96,19 @@ def some(names: Iterable[str], number: int = 3) -> str:
 
 
 def plain_description(name: str) -> str:
-    """A phrase of our own around the name, which adds nothing to it: for trying out what descriptions do."""
+    """A generic sentence around the name, without new information, as a baseline for descriptions."""
     words = readable_name(name)
-    # Of "swing baseball" the first word only looks like "juggling" does.
+    # A verb such as "swing" in "swing baseball" must not match like "juggling".
     is_gerund = re.match(r"\w*[aeiouy]\w*ing\b", words)
     return f"This video shows a person {words}." if is_gerund else f"This video shows the action {words}."
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server of OpenAI's chat protocol: its address up to `/v1`, and the name of a model there.
+    """A server with OpenAI's chat completions API: its URL up to `/v1`, and the name of a model.
 
-    A failed request is tried `tries` times. Times in seconds: one request may take `timeout`; `first_wait` is how long
-    the first pause after a failure is, each further one is twice as long.
+    A request is tried `tries` times. `timeout` of one request and `first_wait` after the first failure (doubled after
+    each further one) are in seconds.
     """
 
     endpoint: str
@@ -119,9 +121,9 @@ class Server:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of asking for one action: its `description`, or the `reason` why there is none.
+    """The result for one action: its `description`, or the `reason` why there is none.
 
-    `tokens`: paid for all answers to it, refused ones too; `uncounted`: answers of which the server did not say them.
+    `tokens`: total cost, including rejected answers; `uncounted`: answers without a token count from the server.
     """
 
     name: str
@@ -139,187 +141,187 @@ def ask_descriptions(
     *,
     parallel: int = 4,
     attempts: int = 3,
-    seen: Callable[[Answer], None] | None = None,
-    waits: Callable[[str], None] | None = None,
+    on_answer: Callable[[Answer], None] | None = None,
+    on_retry: Callable[[str], None] | None = None,
 ) -> list[Answer]:
     """Ask a language model for a description of each action, `parallel` at a time; the answers in the same order.
 
-    Good answers are kept in the user's cache as they come: an action that has one there is not asked for again. A bad
-    one is asked for again, `attempts` times in all. `seen` is called, in this thread, with each answer as it comes, and
-    `waits` with a line that says why, and how long, before a request is tried again.
+    Valid answers are cached on disk; cached actions are not requested again. An invalid answer is requested again, up
+    to `attempts` times in total. `on_answer` is called (in this thread) with each answer, `on_retry` with a message
+    before a request is repeated.
 
-    Raises `FrosterError` when the client is not installed, the prompt has no `{}`, or the server cannot be reached or
-    refuses all requests. When it is stopped, it waits a little for what is under way and paid for.
+    Raises `FrosterError` if the client is not installed, the prompt has no `{}`, or the server cannot be reached or
+    rejects all requests. When interrupted, it waits briefly for pending answers.
     """
-    answers: SimpleQueue[Answer | Pause | BaseException] = SimpleQueue()
-    interview = Interview(server, prompt, attempts, max(3, parallel), answers.put)
+    answers: SimpleQueue[Answer | Retry | BaseException] = SimpleQueue()
+    client = DescriptionClient(server, prompt, attempts, max(3, parallel), answers.put)
     found: dict[str, Answer] = {}
 
-    def take(answer: Answer) -> None:
+    def add(answer: Answer) -> None:
         found[answer.name] = answer
-        if seen is not None:
-            seen(answer)
+        if on_answer is not None:
+            on_answer(answer)
 
-    waiting: SimpleQueue[str] = SimpleQueue()
-    wanted = dict.fromkeys(names)
-    for name in wanted:
-        if description := interview.recall(name):
-            take(Answer(name, description, cached=True))
+    pending: SimpleQueue[str] = SimpleQueue()
+    unique_names = dict.fromkeys(names)
+    for name in unique_names:
+        if description := client.cached(name):
+            add(Answer(name, description, cached=True))
         else:
-            waiting.put(name)
+            pending.put(name)
 
     def work() -> None:
         try:
             while True:
-                answers.put(interview.ask(waiting.get_nowait()))
+                answers.put(client.ask(pending.get_nowait()))
         except Empty:
             return
         except BaseException as error:
             answers.put(error)
 
-    # Daemons: whoever does not want to wait for a slow server must be able to leave.
-    threads = [Thread(target=work, daemon=True) for _ in range(min(parallel, waiting.qsize()))]
+    # Daemon threads, so that a slow server does not block the exit.
+    threads = [Thread(target=work, daemon=True) for _ in range(min(parallel, pending.qsize()))]
     for thread in threads:
         thread.start()
     try:
-        while len(found) < len(wanted):
+        while len(found) < len(unique_names):
             answer = answers.get()
             if isinstance(answer, BaseException):
                 raise answer
             if isinstance(answer, Answer):
-                take(answer)
-            elif waits is not None:
-                waits(answer.line)
+                add(answer)
+            elif on_retry is not None:
+                on_retry(answer.line)
     finally:
-        interview.halted.set()
-        deadline = time.monotonic() + PATIENCE
+        client.stopped.set()
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         while not answers.empty():
             late = answers.get()
             if isinstance(late, Answer) and (late.description or late.tokens):
-                take(late)
-        interview.client.close()
+                add(late)
+        client.openai.close()
     return [found[name] for name in names]
 
 
 @dataclass(frozen=True)
-class Pause:
-    """Before a request is tried again: `line` says why, and for how long."""
+class Retry:
+    """A request will be repeated: `line` says why, and when."""
 
     line: str
 
 
 class NoAnswerError(Exception):
-    """A request failed so often that it was given up; the message says how."""
+    """A request failed on all tries; the message is the last reason."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server sent: text, whether it was cut off, and the tokens that it cost, where the server says so."""
+    """A server's reply: its text, whether it was truncated, and its tokens if the server counts them."""
 
     text: str
-    is_cut: bool
+    is_truncated: bool
     tokens: int | None
 
 
-class Interview:
-    """Asks one server with one prompt, from several threads.
+class DescriptionClient:
+    """Requests descriptions from one server with one prompt; thread-safe.
 
-    It gives up, `trouble` says why, when `patience` actions in a row got no answer whatever. `paused` is called, in any
-    of the threads, before a request is tried again.
+    It gives up, and sets `failure`, if `max_failures` actions in a row got no answer. `on_retry` is called, in any
+    thread, before a request is repeated.
     """
 
     def __init__(
-        self, server: Server, prompt: str, attempts: int, patience: int, paused: Callable[[Pause], None]
+        self, server: Server, prompt: str, attempts: int, max_failures: int, on_retry: Callable[[Retry], None]
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise FrosterError(needs_extra("Asking a language model", "describe"))
         import openai
 
         if "{}" not in prompt:
-            raise FrosterError("The prompt needs {} where the name of the action goes.")
+            raise FrosterError("The prompt needs {} in place of the action's name.")
         if not (server.key.isascii() and server.key.isprintable()):
-            raise FrosterError("OPENAI_API_KEY holds letters that no key has; set it anew.")
-        self.server, self.prompt, self.attempts, self.patience = server, prompt, attempts, patience
-        self.paused = paused
+            raise FrosterError("OPENAI_API_KEY has invalid characters; set it again.")
+        self.server, self.prompt, self.attempts, self.max_failures = server, prompt, attempts, max_failures
+        self.on_retry = on_retry
         self.endpoint = check_endpoint(server.endpoint)
-        self.client = openai.OpenAI(
+        self.openai = openai.OpenAI(
             base_url=self.endpoint,
-            api_key=server.key or "none",  # local servers want none, the client wants one
+            api_key=server.key or "none",  # local servers need none, but the client does
             timeout=openai.Timeout(server.timeout, connect=min(server.timeout, CONNECT_TIMEOUT)),
             max_retries=0,
         )
-        self.halted = Event()
+        self.stopped = Event()
         self.lock = Lock()
-        self.owners: dict[str, str] = {}  # key of a description -> the action that has it
+        self.owners: dict[str, str] = {}  # name_key of a description -> its action
         self.reached = False
         self.failures = 0
-        self.trouble = ""
+        self.failure = ""
 
-    def recall(self, name: str) -> str:
-        """The description of an earlier run, "" where there is none."""
+    def cached(self, name: str) -> str:
+        """The description from an earlier run, or ""."""
         try:
-            kept = json.loads(self.cache_file(name).read_text(encoding="utf-8"))["description"]
+            text = json.loads(self.cache_file(name).read_text(encoding="utf-8"))["description"]
         except (OSError, ValueError, LookupError, TypeError):
             return ""
-        return kept if isinstance(kept, str) and not self.refusal(name, kept) else ""
+        return text if isinstance(text, str) and not self.rejection(name, text) else ""
 
-    def keep(self, name: str, description: str) -> None:
+    def store(self, name: str, description: str) -> None:
         content = {"name": name, "description": description, "model": self.server.model}
         try:
             with replace_when_written(self.cache_file(name)) as temporary:
                 temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError:
-            return  # the description is there all the same, and will be in the result
+            return  # the description is still in the result
 
     def cache_file(self, name: str) -> Path:
-        asked = json.dumps([name, self.server.model, self.prompt, self.endpoint])
-        return cache_dir() / "descriptions" / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+        request = json.dumps([name, self.server.model, self.prompt, self.endpoint])
+        return cache_dir() / "descriptions" / f"{hashlib.sha256(request.encode()).hexdigest()}.json"
 
     def ask(self, name: str) -> Answer:
-        """A description of one action, and what it cost. Raises `FrosterError` where no action could get one."""
+        """A description of one action, and its cost. Raises `FrosterError` if the server rejects all requests."""
         tokens = uncounted = 0
-        refusal = ""
+        rejection = ""
         for _ in range(self.attempts):
-            if self.halted.is_set() or self.trouble:
-                return Answer(name, "", self.trouble or "it was stopped", tokens, uncounted)
+            if self.stopped.is_set() or self.failure:
+                return Answer(name, "", self.failure or "it was stopped", tokens, uncounted)
             question = self.prompt.replace("{}", name)
-            if refusal:
-                question += f"\nAn earlier answer could not be used: {refusal}. Please answer anew."
+            if rejection:
+                question += f"\nYour previous answer was rejected: {rejection}. Please answer again."
             try:
                 reply = self.request(question)
             except NoAnswerError as error:
                 return Answer(name, "", str(error), tokens, uncounted)
             tokens, uncounted = tokens + (reply.tokens or 0), uncounted + (reply.tokens is None)
             description = tidy(name, reply.text)
-            refusal = "it was cut off" if reply.is_cut else self.refusal(name, description)
-            if not refusal:
-                self.keep(name, description)
+            rejection = "it was cut off" if reply.is_truncated else self.rejection(name, description)
+            if not rejection:
+                self.store(name, description)
                 return Answer(name, description, "", tokens, uncounted)
-        return Answer(name, "", refusal, tokens, uncounted)
+        return Answer(name, "", rejection, tokens, uncounted)
 
-    def refusal(self, name: str, description: str) -> str:
-        """Why a description is of no use, "" if it is; then it belongs to this action, and to no other."""
+    def rejection(self, name: str, description: str) -> str:
+        """Why a description is invalid, or "" if it is valid; then it is reserved for this action."""
         if not description:
             return "it was empty"
         if only_repeats(name, description):
             return f"it only repeats the name: {description!r}"
         if is_too_long(name, description):
-            return f"it is longer than the {CONTEXT_LENGTH} tokens that CLIP reads of name and description"
+            return f"name and description exceed CLIP's maximum of {CONTEXT_LENGTH} tokens"
         with self.lock:
             owner = self.owners.setdefault(name_key(description), name)
-        return "" if owner == name else f"it is the same as that of {owner!r}"
+        return "" if owner == name else f"it is identical to that of {owner!r}"
 
     def request(self, question: str) -> Reply:
-        """One answer, tried again after growing pauses. Raises `NoAnswerError`, or `FrosterError` for all questions."""
+        """One reply, with exponential backoff. Raises `NoAnswerError`, or `FrosterError` if no request can succeed."""
         import openai
 
         reason, misread = "", 0
         for attempt in range(self.server.tries):
             wait = None
             try:
-                raw = self.client.chat.completions.with_raw_response.create(
+                raw = self.openai.chat.completions.with_raw_response.create(
                     model=self.server.model, messages=[{"role": "user", "content": question}]
                 )
                 self.reached = True
@@ -329,84 +331,86 @@ class Interview:
                 return reply
             except openai.APIStatusError as error:
                 self.reached = True
-                reason, status = f"the server said {self.told(error)}", error.status_code
-                trouble = f"the server {'is busy' if status == 429 else 'failed'} ({status})"
-                if status in (400, 413, 422):  # perhaps of this action alone: some servers have a filter
+                reason, status = f"the server said {self.message_of(error)}", error.status_code
+                problem = f"the server {'is busy' if status == 429 else 'failed'} ({status})"
+                if status in (400, 413, 422):  # perhaps only for this action: some servers filter content
                     break
                 if status < 500 and status not in (408, 409, 425, 429):
                     raise FrosterError(f"{self.server.model} at {self.host} cannot be asked: {reason}.") from None
                 wait = seconds_of(error.response.headers.get("retry-after"))
             except openai.APITimeoutError:
-                reason = trouble = f"the server did not answer within {self.server.timeout:g} seconds"
+                reason = problem = f"the server did not answer within {self.server.timeout:g} seconds"
             except openai.APIConnectionError as error:
-                reason = trouble = f"the connection failed: {self.told(error.__cause__ or error)}"
+                reason = problem = f"the connection failed: {self.message_of(error.__cause__ or error)}"
                 if not self.reached:
-                    raise FrosterError(f"No server answers at {self.host}: {self.told(error.__cause__)}.") from None
+                    raise FrosterError(
+                        f"No server answers at {self.host}: {self.message_of(error.__cause__)}."
+                    ) from None
             except ValueError:
-                trouble = "the server's answer is not of the chat protocol"
-                reason, misread = f"{trouble}; its address should end in /v1", misread + 1
-            if wait is not None and wait > LONGEST_WAIT:
+                problem = "the server's answer is not a chat completion"
+                reason, misread = f"{problem}; its address should end in /v1", misread + 1
+            if wait is not None and wait > MAX_RETRY_AFTER:
                 self.give_up(f"the server asks to wait {wait:.0f} seconds")
                 break
-            if attempt + 1 >= self.server.tries or misread > 1:  # no time mends an address
+            if attempt + 1 >= self.server.tries or misread > 1:  # waiting does not fix a wrong address
                 break
-            pause = wait or min(self.server.first_wait * 2**attempt, LONGEST_BACK_OFF)
-            self.paused(Pause(f"{trouble}, trying again in {pause:.3g} s"))
-            if self.halted.wait(pause):
+            pause = wait or min(self.server.first_wait * 2**attempt, MAX_BACKOFF)
+            self.on_retry(Retry(f"{problem}, trying again in {pause:.3g} s"))
+            if self.stopped.wait(pause):
                 break
         with self.lock:
             self.failures += 1
             failures = self.failures
-        if failures >= self.patience:
-            self.give_up(f"not asked, after {failures} failures in a row; the last: {reason}")
+        if failures >= self.max_failures:
+            self.give_up(f"not requested, after {failures} failures in a row, the last: {reason}")
         raise NoAnswerError(reason)
 
-    def give_up(self, trouble: str) -> None:
-        self.trouble = self.trouble or trouble
+    def give_up(self, failure: str) -> None:
+        self.failure = self.failure or failure
 
     @property
     def host(self) -> str:
-        """Where the server is, without a password that its address may hold."""
+        """Host of the server, without credentials in its URL."""
         return urlsplit(self.endpoint).netloc.rpartition("@")[2]
 
-    def told(self, error: BaseException | None) -> str:
-        """What an error says, in one line, without the key: some servers repeat it."""
+    def message_of(self, error: BaseException | None) -> str:
+        """An error's message in one line, without the API key, which some servers repeat."""
         text = " ".join(str(error).split()).rstrip(".")
         return (text.replace(self.server.key, "***") if self.server.key else text)[:200]
 
 
 def check_endpoint(endpoint: str) -> str:
-    """The address that the protocol's paths are added to. Raises `FrosterError` when it is none."""
+    """The base URL of the API. Raises `FrosterError` if it is invalid."""
     try:
         parts = urlsplit(endpoint)
         valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
     if not valid or re.search(r"\s", endpoint):
-        raise FrosterError(f"{endpoint!r} is no address of a server, such as http://localhost:11434/v1.")
+        raise FrosterError(f"{endpoint!r} is not a server's address, such as http://localhost:11434/v1.")
     return endpoint.rstrip("/").removesuffix("/chat/completions")
 
 
 def read_reply(body: str) -> Reply:
-    """The first choice of a chat completion. Raises `ValueError` when the text is none."""
+    """The first choice of a chat completion. Raises `ValueError` if the text is not one."""
     try:
         content = json.loads(body)
         choice = content["choices"][0]
         text = choice["message"]["content"] or ""
         if not isinstance(text, str):
             raise TypeError
-        is_cut = choice.get("finish_reason") in ("length", "content_filter")
+        is_truncated = choice.get("finish_reason") in ("length", "content_filter")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("no chat completion") from error
+        raise ValueError("not a chat completion") from error
     try:
         tokens = int(content["usage"]["prompt_tokens"]) + int(content["usage"]["completion_tokens"])
     except (LookupError, TypeError, ValueError):
         tokens = None
-    return Reply(text, is_cut, tokens)
+    return Reply(text, is_truncated, tokens)
 
 
 def seconds_of(retry_after: str | None) -> float | None:
-    """How long a `Retry-After` header, a number of seconds or a date, asks to wait; None without one."""
+    """Seconds to wait by a `Retry-After` header (seconds or a date); None without one."""
     if retry_after is None:
         return None
     try:
@@ -421,7 +425,7 @@ def seconds_of(retry_after: str | None) -> float | None:
 
 
 def tidy(name: str, text: str) -> str:
-    """An answer in one line, without thoughts before it, quotes around it or the name in front of it."""
+    """An answer in one line, without reasoning, surrounding quotes or the leading name."""
     text = " ".join(re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).split())
     if re.fullmatch(r'["“][^"“”]*["”]', text):
         text = text[1:-1].strip()
@@ -430,11 +434,11 @@ def tidy(name: str, text: str) -> str:
 
 
 def only_repeats(name: str, description: str) -> bool:
-    """Whether a description says no more than the name, in words like "This video shows …"."""
-    said, own = (FILLERS.sub("", text.casefold().replace("_", " ")) for text in (description, name))
-    return not said.replace(own, "")
+    """Whether a description only repeats the name, in words like "This video shows …"."""
+    content, own = (FILLERS.sub("", text.casefold().replace("_", " ")) for text in (description, name))
+    return not content.replace(own, "")
 
 
 def is_too_long(name: str, description: str) -> bool:
-    """Whether CLIP would cut the class's prompt, in the longest of the templates or bare."""
+    """Whether a prompt of the class, with any template, exceeds CLIP's maximum number of tokens."""
     return bool((tokenize(class_prompts(name, description), CONTEXT_LENGTH + 1)[:, -1] != 0).any())

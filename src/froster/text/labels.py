@@ -1,4 +1,4 @@
-"""Action names, with descriptions where there are any, from the command line or a file."""
+"""Labels (action names) with optional descriptions, from a string or a file."""
 
 import difflib
 import re
@@ -13,16 +13,16 @@ from froster.text.names import name_key
 
 Labels = dict[str, str]  # action name -> description, "" where there is none
 
-FILES = (".txt", ".json", ".csv", ".tsv", ".yaml", ".yml")  # how the names of labels files end
-OTHER_SEPARATORS = re.compile("[;\n\uff0c\uff1b\u3001\u060c\u061b]")  # also those of Chinese, Japanese and Arabic
+FILES = (".txt", ".json", ".csv", ".tsv", ".yaml", ".yml")  # suffixes of labels files
+OTHER_SEPARATORS = re.compile("[;\n\uff0c\uff1b\u3001\u060c\u061b]")  # including Chinese, Japanese and Arabic ones
 
 
 def parse_labels(text: str) -> Labels:
     """Labels from `"juggling, brushing teeth"` or the name of a vocabulary, such as `"ucf-101"`.
 
-    Without a comma, semicolons, line breaks, and the commas of other scripts separate names too, with a warning; a
-    comma behind a single name (`"push; pull,"`) keeps it whole. Raises `FrosterError` when there are none, one comes
-    twice, or the only one is nearly the name of a vocabulary or that of a file.
+    Without a comma, semicolons, line breaks and the commas of other scripts also separate names, with a warning; a
+    comma after a single name (`"push; pull,"`) prevents that. Raises `FrosterError` if there are none, one is given
+    twice, or the only one is a file or similar to the name of a vocabulary.
     """
     if name_key(text) in VOCABULARY_SPELLINGS:
         return check_labels(read_vocabulary(text))
@@ -37,16 +37,16 @@ def parse_labels(text: str) -> Labels:
         )
         return check_labels(names, "labels")
     if is_file(text):
-        raise FrosterError(f"{text!r} is a file, not action names: give it as `labels_file=`.")
+        raise FrosterError(f"{text!r} is a file, not action names; give it as `labels_file=`.")
     if Path(text.strip()).suffix.lower() in FILES:
         raise FrosterError(
             f"There is no file {text!r}; give an existing one as `labels_file=`, "
-            f"or {f'{text},'!r} for an action of that name."
+            f"or {f'{text},'!r} for an action with that name."
         )
     if near := difflib.get_close_matches(name_key(text), VOCABULARY_SPELLINGS, n=1, cutoff=0.65):
         raise FrosterError(
             f"There is no vocabulary {text!r}; did you mean the vocabulary {VOCABULARY_SPELLINGS[near[0]]!r}, "
-            f"or {f'{text},'!r} for an action of that name?"
+            f"or {f'{text},'!r} for an action with that name?"
         )
     return check_labels([text] if text.strip() else [], "labels")
 
@@ -54,16 +54,15 @@ def parse_labels(text: str) -> Labels:
 def is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except (OSError, ValueError):  # too long for a file's name, or with a null byte
+    except (OSError, ValueError):  # too long for a file name, or with a null byte
         return False
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Labels from a file, in any form that `read_class_file` reads; numbered classes in the order of their numbers.
+    """Labels from a file, in any format of `read_class_file`; classes with indices are sorted by index.
 
-    Names that are no words, as datasets spell them (ApplyEyeMakeup, brush_hair, Holding [something]), are read as
-    words in small letters, with a warning. Raises `FrosterError` when the file is missing, of another form, empty, or
-    names an action twice.
+    Identifiers (ApplyEyeMakeup, brush_hair, Holding [something]) are converted to lowercase words, with a warning.
+    Raises `FrosterError` if the file is missing, has another format, is empty, or names an action twice.
     """
     classes, numbered, _ = read_class_file(path, f"The labels file {path}")
     if numbered:
@@ -77,11 +76,11 @@ def class_number(one: ListedClass, path: str | Path) -> int:
     try:
         return int(one.number[:18])
     except ValueError:
-        raise FrosterError(f"{path}: {one.name!r} has the number {one.number[:40]!r}, which is none.") from None
+        raise FrosterError(f"{path}: {one.name!r} has the index {one.number[:40]!r}, which is not a number.") from None
 
 
 def in_words(classes: Sequence[ListedClass], path: str | Path) -> list[str]:
-    """The names, all in small letters and words where they are spelled as datasets do; then a warning says so."""
+    """The names, converted to lowercase words (with a warning) if they are identifiers."""
     names = [one.name.strip() for one in classes]
     placeholders = any(re.search(r"\[(some|part|number)\w*", name, re.IGNORECASE) for name in names)
     identifiers = not any(re.search(r"\s", name) for name in names) and any(
@@ -91,7 +90,7 @@ def in_words(classes: Sequence[ListedClass], path: str | Path) -> list[str]:
         return names
     changed = next(name for name in names if readable_name(name) != name.lower())
     warnings.warn(
-        f"{path}: names are read as words, such as {changed!r} as {readable_name(changed)!r}.",
+        f"{path}: names are converted to words, such as {changed!r} to {readable_name(changed)!r}.",
         FrosterWarning,
         stacklevel=3,
     )
@@ -99,11 +98,11 @@ def in_words(classes: Sequence[ListedClass], path: str | Path) -> list[str]:
 
 
 def warn_of_one_label(labels: Sequence[str] | Mapping[str, str]) -> None:
-    """Warns where there is nothing to choose from: scores are a softmax over the labels."""
+    """Warn of a single label, whose score (a softmax over the labels) is always 1."""
     if len(labels) == 1:
         warnings.warn(
-            f"There is one label, {next(iter(labels))!r}, so its score is 1 whatever the video shows; give others to "
-            "choose from, or a threshold on its similarity.",
+            f"There is one label, {next(iter(labels))!r}, so its score is 1 for every video; give other labels "
+            "too, or a threshold on its similarity.",
             FrosterWarning,
             stacklevel=3,
         )
@@ -112,7 +111,7 @@ def warn_of_one_label(labels: Sequence[str] | Mapping[str, str]) -> None:
 def check_labels(labels: str | Sequence[str] | Mapping[str, str], source: str | Path = "labels") -> Labels:
     """Labels from names, from a mapping name -> description, or from what `parse_labels` takes.
 
-    Raises `FrosterError` that names `source` when there are none, one comes twice, or one is not text.
+    Raises `FrosterError` that names `source` if there are none, one is given twice, or one is not text.
     """
     if isinstance(labels, str):
         return parse_labels(labels)
@@ -135,7 +134,7 @@ def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> L
             raise FrosterError(f"{source}: the label {name!r} is given twice.")
         if other := spelled.get(name.lower()):
             raise FrosterError(
-                f"{source}: the labels {other!r} and {name!r} are one to CLIP, which reads small letters."
+                f"{source}: the labels {other!r} and {name!r} are the same to CLIP, which lowercases text."
             )
         labels[name], spelled[name.lower()] = description.strip(), name
     if not labels:

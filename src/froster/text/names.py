@@ -1,20 +1,20 @@
-"""When two names are the same: of classes, folders, datasets and vocabularies."""
+"""Normalization of names of classes, folders, datasets and vocabularies, to compare them."""
 
 import unicodedata
 
 
 def name_key(name: str) -> str:
-    """A name as it is compared: `Playing Violin`, `playing_violin` and `PlayingViolin` have one key.
+    """The normalized form of a name: `Playing Violin`, `playing_violin` and `PlayingViolin` have the same key.
 
-    Case, spaces, punctuation and ways to encode one character (NFKC) make no difference; letters, digits, vowel signs
-    and pictures (emoji) of every script do. Names of punctuation alone are compared as they are.
+    Case, spaces, punctuation and Unicode encoding (NFKC) are removed; letters, digits, vowel signs and emoji of all
+    scripts are kept. Names of punctuation only are compared as they are.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(filter(_counts, folded)) or name.strip()
 
 
 def _counts(character: str) -> bool:
-    # Marks hold the vowels of Hindi and Thai, which `\w` does not match; variation selectors hold nothing.
+    # Marks are the vowels of Hindi and Thai, which `\w` does not match; variation selectors carry no meaning.
     if "\ufe00" <= character <= "\ufe0f":
         return False
     category = unicodedata.category(character)

@@ -1,4 +1,4 @@
-"""Prompts of a class: templates, the 28 of the authors' code or a file's, and the bare text."""
+"""Prompts of a class: filled templates (by default the 28 of the authors' code) and the bare class text."""
 
 import json
 import re
@@ -28,18 +28,18 @@ def class_text(name: str, description: str = "") -> str:
 
 
 def class_prompts(name: str, description: str = "", templates: tuple[str, ...] = TEMPLATES) -> list[str]:
-    """Every template filled with the name and followed by the class text, then the class text alone.
+    """Every template filled with the name and followed by the class text, then the bare class text.
 
-    As in the authors' code, so a class without description is named twice: `"a photo of archery. archery"`.
+    As in the authors' code, a class without description appears twice: `"a photo of archery. archery"`.
     """
     text = class_text(name, description)
     return [f"{template.format(name)} {text}" for template in templates] + [text]
 
 
 def check_templates(templates: str | Path | Sequence[str]) -> tuple[str, ...]:
-    """Templates as they are given: a list of them, or a file, which `read_templates` reads.
+    """Templates from a list, or from a file (`read_templates`).
 
-    Raises `FrosterError` when there are none, or one has not exactly one `{}` for the name.
+    Raises `FrosterError` if there are none, or one does not have exactly one `{}` for the name.
     """
     if isinstance(templates, str | Path):
         return read_templates(templates)
@@ -47,10 +47,10 @@ def check_templates(templates: str | Path | Sequence[str]) -> tuple[str, ...]:
 
 
 def read_templates(path: str | Path) -> tuple[str, ...]:
-    """Templates from a file: text with one a line (`#` begins a comment line), or a JSON list.
+    """Templates from a file: text with one per line (`#` starts a comment line), or a JSON list.
 
-    Raises `FrosterError` when the file cannot be read or holds none, and for a template without exactly one `{}` for
-    the name, with its line.
+    Raises `FrosterError` if the file cannot be read or is empty, and for a template without exactly one `{}` for the
+    name, with its line.
     """
     source = f"The templates file {path}"
     text = read_text(Path(path), source)
@@ -72,10 +72,10 @@ def check_numbered(source: str, unit: str, numbered: Iterable[tuple[int, object]
     for number, template in numbered:
         if not isinstance(template, str) or not re.fullmatch(r"[^{}]*\{\}[^{}]*", template):
             raise FrosterError(
-                f"{source}, {unit} {number}: a template needs exactly one {{}}, where the name goes, "
+                f"{source}, {unit} {number}: a template needs exactly one {{}} for the name "
                 f"and no other braces, not {template!r}."
             )
         templates.append(template.strip())
     if not templates:
-        raise FrosterError(f"{source} must be at least one, such as 'a video of {{}}.'.")
+        raise FrosterError(f"{source}: give at least one, such as 'a video of {{}}.'.")
     return tuple(templates)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from froster.backbones.tokenizer import tokenize
 from froster.students import VideoStudent
-from froster.text.classifier import average_prompts, encode_tokens, token_ids, warn_of_cut_texts
+from froster.text.classifier import average_prompts, encode_tokens, token_ids, warn_of_truncated_texts
 from froster.text.prompts import class_prompts
 from froster.training.processes import find_processes
 
@@ -26,7 +26,9 @@ class ClassPrompts:
         """Warn of prompts, of whatever template, that the student's text encoder truncates; in one process."""
         if student.text.max_text_tokens not in self.checked_lengths and find_processes().is_main_process:
             self.checked_lengths.add(student.text.max_text_tokens)
-            warn_of_cut_texts(student, [prompt for row in self.prompts for prompt in row], self.tokens.flatten(0, 1))
+            warn_of_truncated_texts(
+                student, [prompt for row in self.prompts for prompt in row], self.tokens.flatten(0, 1)
+            )
 
     def rows(self, template: int) -> list[int]:
         """The rows that a step uses: the template and the bare text; without templates the bare text alone."""

@@ -1,4 +1,4 @@
-"""The embedded world: jointed figures drawn by code from a seed, to train and test on offline."""
+"""Synthetic benchmark (puppets): videos of articulated figures, rendered from a seed, to train and test offline."""
 
 from froster.data.puppets.actions import ACTIONS, action_index
 from froster.data.puppets.captions import caption

@@ -1,4 +1,4 @@
-"""Captions of photos in many wordings: they name the action, and mostly the clothing and the place."""
+"""Captions of photos in varied wording: the action, and usually clothing and place."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from froster.data.puppets.actions import ACTIONS
 from froster.data.puppets.render import Photo
 from froster.text.prompts import class_prompts
 
-# {who}, {action}, {wearing} ("in a red shirt") and {place} ("on the beach"); a wording may leave some out.
+# {who}, {action}, {wearing} ("in a red shirt") and {place} ("on the beach"); some sentences omit parts.
 SENTENCES = (
     "a photo of {who} {wearing} {action} {place}.",
     "a picture of {who} {wearing} {action} {place}.",
@@ -39,18 +39,18 @@ PEOPLE = ("a person", "a person", "a person", "someone", "somebody", "a man", "a
 
 
 def caption(photo: Photo, rng: np.random.Generator) -> str:
-    """A random wording for a photo, at most 40 words; it always contains the action's name."""
+    """A random caption for a photo, at most 40 words; it always contains the action's name."""
     action = ACTIONS[photo.action]
     kind, wording, person, look = rng.random(4).tolist()
-    if kind < 0.35:  # what a recognizer will ask with
+    if kind < 0.35:  # the prompts used at inference
         return _choose(class_prompts(action), wording)
-    # Half of the time only the shirt is told.
+    # Half of the captions mention only the shirt.
     clothing = photo.clothing if look < 0.5 else photo.clothing.split(" and ")[0]
     return _choose(SENTENCES, wording).format(
         who=_choose(PEOPLE, person), action=action, wearing=f"in {clothing}", place=photo.place
     )
 
 
-def _choose(options: Sequence[str], share: float) -> str:
-    """The option that a number in [0, 1) points at."""
-    return options[int(share * len(options))]
+def _choose(options: Sequence[str], position: float) -> str:
+    """The option at a position in [0, 1)."""
+    return options[int(position * len(options))]

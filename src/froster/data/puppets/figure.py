@@ -1,4 +1,4 @@
-"""A jointed figure and the things around it, drawn with Pillow at twice the size and averaged down."""
+"""An articulated figure and its objects, drawn with Pillow at twice the resolution and downsampled."""
 
 from dataclasses import dataclass, field
 from math import cos, radians, sin
@@ -18,7 +18,7 @@ WOOD, DARK_WOOD, METAL, DARK, WHITE = (
     (34, 32, 36),
     (245, 245, 242),
 )
-SOLE = 0.03  # height of the ankle over the ground
+SOLE = 0.03  # height of the ankle above the ground
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Look:
 
 @dataclass(frozen=True)
 class View:
-    """How unit coordinates land on the picture: pixels per unit, the feet's place in pixels, mirroring."""
+    """Transform from unit to pixel coordinates: scale, position of the feet, mirroring."""
 
     scale: float
     x: float
@@ -112,7 +112,7 @@ class Sketch:
         self.disc(start, 0.5 * width, upper)
 
     def paint(self, draw: ImageDraw.ImageDraw, view: View, mask: bool = False) -> None:
-        """Draw every shape on a picture, or in white on a mask; nothing gets thinner than one supersampled pixel."""
+        """Draw every shape on a image, or in white on a mask; nothing gets thinner than one supersampled pixel."""
         scale = view.scale
         for kind, points, extent, color_of_shape in self.shapes:
             color: Color | int = 255 if mask else color_of_shape
@@ -137,7 +137,7 @@ def _joint(pixels: list[Point]) -> str | None:
 
 
 class Stage:
-    """What an action draws on: pose the figure from the ground up (legs, torso, arms), then add its things.
+    """The canvas of an action: pose the figure from the ground up (legs, torso, arms), then add objects.
 
     Side view by default; `face_viewer()` turns the figure to the front, where angles given for both sides at
     once point outwards. "Near" is the side closer to the viewer (in front view: the one at `+x`). Things on
@@ -161,7 +161,7 @@ class Stage:
         self.hip = (x, y)
 
     def legs(self, near: Point, far: Point | None = None, x: float = 0.0, lift: float = 0.0) -> None:
-        """Legs by (angle of the thigh, bend of the knee) in degrees; one pair serves both legs."""
+        """Legs by (angle of the thigh, bend of the knee) in degrees; one pair sets both legs."""
         b = self.body
         far = self._other(near, far)
         if self.hip is None:
@@ -257,14 +257,14 @@ class Stage:
     # --- drawing ------------------------------------------------------------------------------------------
 
     def paint(self, draw: ImageDraw.ImageDraw, view: View, mask: bool = False) -> None:
-        """Draw things behind, the figure, and things before it; on a `mask` all of them in white."""
+        """Draw objects behind the figure, the figure, and objects in front of it; on a `mask` all in white."""
         self.behind.paint(draw, view, mask)
         self._figure().paint(draw, view, mask)
         self.front.paint(draw, view, mask)
 
     def _figure(self) -> Sketch:
         look, b, sketch = self.look, self.body, Sketch()
-        far = 1.0 if self.frontal else 0.76  # the far side lies in the shade, which keeps crossing limbs apart
+        far = 1.0 if self.frontal else 0.76  # the far side is darker, which separates crossing limbs
         if not self.frontal:
             sketch.limb(self.far_arm, b.limb * 0.85, shade(look.shirt, far), shade(look.skin, far))
         self._leg(sketch, self.far_leg, far)
@@ -330,5 +330,5 @@ def _moved(limb: Limb, up: float) -> Limb:
 
 
 def shade(color: Color, light: float) -> Color:
-    """A color times a brightness."""
+    """A color scaled by a brightness."""
     return int(color[0] * light), int(color[1] * light), int(color[2] * light)

@@ -1,4 +1,4 @@
-"""Puppets as files: H.264 videos with a manifest, and a contact sheet for people to look at."""
+"""Write puppets as files: H.264 videos with a manifest, and a contact sheet."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from froster.data.puppets.scenes import DomainGap, find_gap
 from froster.errors import FrosterError
 from froster.files import replace_when_written
 
-# Without mbtree, whose vector code now and then gives other bytes for the same frames (x264 in PyAV 18).
+# mbtree off: its vector code is not deterministic (x264 in PyAV 18).
 _X264 = {"crf": "18", "preset": "veryfast", "mbtree": "0"}
 
 
@@ -30,12 +30,12 @@ def write_videos(
     size: int = 128,
     gap: str | DomainGap = "default",
     seed: int = 0,
-    written: Callable[[Path], None] | None = None,
+    on_written: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write H.264 files OUT/<action-with-dashes>/<seed>.mp4 and OUT/manifest.csv; return the manifest's path.
 
     There are `videos` per action, with the seeds `seed`, `seed + 1`, ...; the manifest has the columns path
-    (relative to OUT) and label. `written` is called with every finished file. Raises `FrosterError` for an
+    (relative to OUT) and label. `on_written` is called with every finished file. Raises `FrosterError` for an
     unknown action or gap and for an odd `size`.
     """
     gap = find_gap(gap)
@@ -49,8 +49,8 @@ def write_videos(
             path = folder / f"{number}.mp4"
             write_mp4(path, draw_video(number, index, frames, size, gap), fps)
             rows.append(LabeledVideo(path, name))
-            if written is not None:
-                written(path)
+            if on_written is not None:
+                on_written(path)
     manifest = out / "manifest.csv"
     write_manifest(manifest, rows)
     return manifest
@@ -82,14 +82,14 @@ def contact_sheet(
     rows = -(-len(actions) // columns)
     sheet = Image.new("RGB", (columns * width, rows * height), (255, 255, 255))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
-    for place, name in enumerate(actions):
+    for position, name in enumerate(actions):
         index = action_index(name)
-        x, y = place // rows * width, place % rows * height
+        x, y = position // rows * width, position % rows * height
         draw.multiline_text((x + 6, y + 20), "\n".join(textwrap.wrap(name, 16)), font=font, fill=(20, 20, 20))
-        pictures = [draw_photo(seed + i, index, size).pixels for i in range(4)]
-        pictures += list(draw_video(seed, index, 16, size, gap)[::3])
-        for i, picture in enumerate(pictures):
+        images = [draw_photo(seed + i, index, size).pixels for i in range(4)]
+        images += list(draw_video(seed, index, 16, size, gap)[::3])
+        for i, image in enumerate(images):
             left = x + label + i * (size + gutter) + (8 if i >= 4 else 0)
-            sheet.paste(Image.fromarray(picture), (left, y))
+            sheet.paste(Image.fromarray(image), (left, y))
     with replace_when_written(path) as temporary:
         sheet.save(temporary, format="PNG")

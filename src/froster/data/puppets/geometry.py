@@ -17,19 +17,19 @@ def along(start: Point, angle: float, length: float) -> Point:
 
 
 def aim(start: Point, end: Point) -> float:
-    """The angle (degrees) under which `end` is seen from `start`."""
+    """The direction (degrees) from `start` to `end`."""
     return degrees(atan2(end[0] - start[0], start[1] - end[1]))
 
 
 def between(start: Point, end: Point, share: float) -> Point:
-    """The point that lies `share` (0 to 1) of the way from `start` to `end`."""
+    """Linear interpolation between two points; `share` from 0 to 1."""
     return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
 
 
 def two_bones(start: Point, target: Point, first: float, second: float, bend: int) -> tuple[Point, Point]:
-    """Middle and end joint of a limb whose end reaches for `target` (as far as it can).
+    """Middle and end joint of a limb that reaches for `target` as far as it can.
 
-    `bend` is +1 where the second bone turns forward (an elbow), -1 where it turns backward (a knee).
+    `bend`: +1 if the second bone turns forward (an elbow), -1 if backward (a knee).
     """
     distance = hypot(target[0] - start[0], target[1] - start[1])
     distance = min(max(distance, abs(first - second) + 1e-3, 1e-3), first + second - 1e-4)

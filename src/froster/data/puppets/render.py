@@ -1,4 +1,4 @@
-"""Photos and videos of puppets: the same seed gives the same pixels, whatever else was drawn before."""
+"""Render photos and videos of puppets; the pixels depend only on the seed and the arguments."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ from froster.data.puppets.scenes import (
     find_gap,
 )
 
-_CHOICE, _PHOTO, _VIDEO = 0, 1, 2  # separate streams of random numbers under one seed
-_HEIGHT = 0.62  # a person's height as a share of the picture's side
+_CHOICE, _PHOTO, _VIDEO = 0, 1, 2  # independent random streams per seed
+_HEIGHT = 0.62  # a person's height as a share of the image's side
 _SUBFRAMES = 3
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A clean picture of one action, with the words that captions use.
+    """An image of one action without noise or clutter, with the words for its caption.
 
     `pixels` is (size, size, 3) uint8 RGB; `action` indexes `ACTIONS`; `clothing` reads like "a red shirt and
     blue trousers", `place` like "on the beach".
@@ -39,7 +39,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class _Camera:
-    """Where the figure stands in the picture, as shares of the picture's side."""
+    """Position of the figure, as fractions of the image size."""
 
     height: float
     x: float
@@ -58,20 +58,20 @@ def draw_photo(seed: int, action: int | None = None, size: int = 64) -> Photo:
     entry = TABLE[action]
     scene = draw_scene(rng)
     camera = _draw_camera(rng, scale=(0.9, 1.08))
-    start, end = entry.moments
+    start, end = entry.photo_times
     t = start + (end - start) * float(rng.random())
-    picture = _picture(scene, entry, camera, t % 1 if entry.cyclic else t, size * SUPERSAMPLING)
-    return Photo(np.asarray(picture.reduce(SUPERSAMPLING)), action, scene.clothing, scene.place)
+    image = _image(scene, entry, camera, t % 1 if entry.cyclic else t, size * SUPERSAMPLING)
+    return Photo(np.asarray(image.reduce(SUPERSAMPLING)), action, scene.clothing, scene.place)
 
 
 def draw_video(
     seed: int, action: int, frames: int = 16, size: int = 64, gap: str | DomainGap = "default"
 ) -> NDArray[np.uint8]:
-    """Draw the video of a seed, (T, size, size, 3) uint8, in the domain that lies `gap` away from the photos.
+    """Draw the video of a seed, (T, size, size, 3) uint8, with the domain gap `gap` to the photos.
 
-    The whole action plays: one-way actions once from start to end, cyclic ones one to two and a half times from a
-    random phase. With a `posture` of 0, an action that is another's reversal in time is half of the time drawn as the
-    other played backwards, so that only the order of the frames tells the two apart. Raises `FrosterError` for an
+    One-way actions play once, cyclic ones 1 to 2.5 times from a random phase. With a `posture` of 0, half of the videos
+    of an action that is another's time reversal are that other action played backwards, so that only the order of
+    frames distinguishes the two. Raises `FrosterError` for an
     unknown gap level.
     """
     return _draw(seed, action, frames, size, gap)[0]
@@ -80,10 +80,10 @@ def draw_video(
 def draw_video_and_mask(
     seed: int, action: int, frames: int = 16, size: int = 64, gap: str | DomainGap = "default"
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The video of `draw_video`, pixel for pixel, and where its figure is, `(T, size, size)` in [0, 1].
+    """The video of `draw_video` and its segmentation mask, `(T, size, size)` float32 in [0, 1].
 
-    The figure is the person with the things it uses, without what clutter hides. A value is the share of the pixel's
-    area, and of the shutter's time, that the figure fills.
+    The mask covers the person and the objects in use, except where clutter occludes them. A value is the fraction of
+    the pixel's area and exposure time.
     """
     video, mask = _draw(seed, action, frames, size, gap, mask=True)
     assert mask is not None
@@ -116,7 +116,7 @@ def _draw(
             u = (i + gap.motion_blur * j / subframes) / max(frames - 1, 1)
             t = (phase + cycles * u) % 1 if entry.cyclic else abs(backwards - min(u, 1.0))
             ahead, shift = entry.travel * (u - 0.5), (dx * side, dy * side)
-            light += np.asarray(_picture(scene, entry, camera, t, side, shift, ahead, clutter).reduce(SUPERSAMPLING))
+            light += np.asarray(_image(scene, entry, camera, t, side, shift, ahead, clutter).reduce(SUPERSAMPLING))
             if masks is not None:
                 figure = _mask(scene, entry, camera, t, side, shift, ahead, clutter).reduce(SUPERSAMPLING)
                 masks[i] += np.asarray(figure, np.float32) / (255 * subframes)
@@ -132,7 +132,7 @@ def _draw_camera(rng: np.random.Generator, scale: tuple[float, float]) -> _Camer
     return _Camera(height, 0.44 + 0.12 * x, 0.83 + 0.06 * y, side < 0.5)
 
 
-def _picture(
+def _image(
     scene: Scene,
     action: Action,
     camera: _Camera,
@@ -142,11 +142,11 @@ def _picture(
     ahead: float = 0.0,
     clutter: list[Clutter] | None = None,
 ) -> Image.Image:
-    """The supersampled picture at time t; `shift` moves the camera (pixels), `ahead` the person (heights)."""
+    """The supersampled image at time t; `shift` moves the camera (pixels), `ahead` the person (heights)."""
     view = camera.view(side, shift)
-    picture, draw = backdrop(scene, side, view.y - scene.horizon * view.scale)
+    image, draw = backdrop(scene, side, view.y - scene.horizon * view.scale)
     _paint(draw, scene, action, camera, t, side, shift, ahead, clutter or [])
-    return picture
+    return image
 
 
 def _mask(
@@ -159,10 +159,10 @@ def _mask(
     ahead: float,
     clutter: list[Clutter],
 ) -> Image.Image:
-    """The figure of that picture in white, all else in black: 8 bits a pixel."""
-    picture = Image.new("L", (side, side))
-    _paint(ImageDraw.Draw(picture), scene, action, camera, t, side, shift, ahead, clutter, mask=True)
-    return picture
+    """The mask of that image: the figure in white on black, 8 bits per pixel."""
+    image = Image.new("L", (side, side))
+    _paint(ImageDraw.Draw(image), scene, action, camera, t, side, shift, ahead, clutter, mask=True)
+    return image
 
 
 def _paint(

@@ -1,4 +1,4 @@
-"""Where puppets live: places, clothes, and the gap between the photo domain and the video domain."""
+"""Scenes of the puppets: places, clothes, and the gap between the photo domain and the video domain."""
 
 import difflib
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ _Option = TypeVar("_Option")
 
 @dataclass(frozen=True)
 class DomainGap:
-    """How far the video domain lies from the photo domain; ranges are drawn once per video."""
+    """The gap between the video and the photo domain; ranges are sampled once per video."""
 
     scale: tuple[float, float]  # size of the figure relative to a photo's
-    noise: tuple[float, float]  # standard deviation of the pixel noise in gray levels
+    noise: tuple[float, float]  # std of the pixel noise, in gray levels
     brightness: tuple[float, float]  # factor on every pixel
-    clutter_boxes: int  # at most so many colored boxes before or behind the figure
-    shake: float  # standard deviation of the camera's shift per frame, in pixels of a 64-pixel frame
-    posture: float  # what posture tells of a pair that differs in time: 1 as much as in a photo, 0 nothing
-    motion_blur: float  # how long the shutter is open, as a share of the time between frames
+    clutter_boxes: int  # maximum number of colored boxes in front of or behind the figure
+    shake: float  # std of the camera's shift per frame, in pixels of a 64-pixel frame
+    posture: float  # how much posture distinguishes time-reversed pairs: 1 as in photos, 0 not at all
+    motion_blur: float  # exposure time as a fraction of the frame interval
 
 
 GAPS: dict[str, DomainGap] = {
@@ -34,7 +34,7 @@ GAPS: dict[str, DomainGap] = {
 
 
 def find_gap(gap: str | DomainGap) -> DomainGap:
-    """A gap by its name. Raises `FrosterError` naming the nearest known level."""
+    """A gap by name. Raises `FrosterError` with the closest known level."""
     if isinstance(gap, DomainGap):
         return gap
     if gap in GAPS:
@@ -72,7 +72,7 @@ THINGS: tuple[Color, ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """One person in one place: everything that stays the same while the action goes on."""
+    """One person in one place: everything that is constant during a video."""
 
     body: Body
     look: Look
@@ -80,7 +80,7 @@ class Scene:
     place: str
     sky: Color
     ground: Color
-    horizon: float  # height of the horizon over the feet, in units of the person's height
+    horizon: float  # height of the horizon above the feet, in units of the person's height
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
@@ -117,21 +117,21 @@ def bright(color: Color, light: float) -> Color:
 
 @dataclass(frozen=True)
 class Clutter:
-    """A colored box in the picture; corners as shares of the picture's side."""
+    """A colored box in the image; corners as fractions of the image size."""
 
     corners: tuple[float, float, float, float]
     color: Color
     before_figure: bool
 
     def paint(self, draw: ImageDraw.ImageDraw, side: int, shift: tuple[float, float], mask: bool = False) -> None:
-        """Draw the box on a picture of `side` pixels, or in black on a mask."""
+        """Draw the box on a image of `side` pixels, or in black on a mask."""
         x0, y0, x1, y1 = (share * side for share in self.corners)
         dx, dy = shift
         draw.rectangle((x0 + dx, y0 + dy, x1 + dx, y1 + dy), fill=0 if mask else self.color)
 
 
 def draw_clutter(rng: np.random.Generator, most: int) -> list[Clutter]:
-    """Between none and `most` boxes."""
+    """0 to `most` random boxes."""
     boxes = []
     for _ in range(int(rng.integers(most + 1))):
         x, y, w, h, r, g, b, side = rng.random(8).tolist()
@@ -143,8 +143,8 @@ def draw_clutter(rng: np.random.Generator, most: int) -> list[Clutter]:
 
 
 def backdrop(scene: Scene, side: int, horizon: float) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """A new picture with sky (or wall) and ground; `horizon` in pixels from the top."""
-    picture = Image.new("RGB", (side, side), scene.sky)
-    draw = ImageDraw.Draw(picture)
+    """A new image with sky (or wall) and ground; `horizon` in pixels from the top."""
+    image = Image.new("RGB", (side, side), scene.sky)
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, horizon, side, side), fill=scene.ground)
-    return picture, draw
+    return image, draw

@@ -1,4 +1,4 @@
-"""Class names of the field's datasets, in readable words, and the parts of them that the papers' protocols use."""
+"""Class names of common datasets, in readable words, and the subsets used by the papers' protocols."""
 
 import json
 import re
@@ -14,18 +14,18 @@ VOCABULARIES: dict[str, str] = {
     "ucf-101": "UCF-101: sports, instruments and daily life",
     "hmdb-51": "HMDB-51: short actions from films",
     "kinetics-400": "Kinetics-400: human actions from the web",
-    "kinetics-600": "Kinetics-600: the same, more of them",
+    "kinetics-600": "Kinetics-600: human actions from the web, more classes",
     "ssv2": "Something-Something V2: what hands do with things",
-    "puppets": "the embedded world of drawn figures",
+    "puppets": "synthetic benchmark of drawn figures",
 }
 HALVED = ("ucf-101", "hmdb-51", "kinetics-400", "ssv2", "puppets")
-DRAWS = 3  # of 160 Kinetics-600 classes that Kinetics-400 lacks
+DRAWS = 3  # random draws of 160 Kinetics-600 classes that are not in Kinetics-400
 PARTS: dict[str, str] = {
     **{f"{name}-{part}": f"{part} half of {name}" for name in HALVED for part in ("base", "novel")},
-    **{f"kinetics-600-draw-{draw}": "160 classes that kinetics-400 lacks" for draw in range(1, DRAWS + 1)},
-    "kinetics-600-new": "the 220 classes that kinetics-400 lacks, of which the draws are taken",
-    "puppets-base": "the 10 puppets that the recipes train",
-    "puppets-novel": "the other 35",
+    **{f"kinetics-600-draw-{draw}": "160 classes that are not in kinetics-400" for draw in range(1, DRAWS + 1)},
+    "kinetics-600-new": "the 220 classes that are not in kinetics-400, from which the draws are sampled",
+    "puppets-base": "the 10 base classes of the puppets recipes",
+    "puppets-novel": "the other 35 classes",
 }
 
 
@@ -39,9 +39,9 @@ VOCABULARY_SPELLINGS = {name_key(name): name for name in (*VOCABULARIES, *PARTS)
 
 @cache
 def read_vocabulary(name: str) -> tuple[str, ...]:
-    """Class names of a dataset or of a part of one (`"ucf-101-base"`), in the order of the alphabet.
+    """Class names of a dataset or of a subset (`"ucf-101-base"`), in alphabetical order.
 
-    Raises `FrosterError` for an unknown name; it names the nearest.
+    Raises `FrosterError` for an unknown name, with the closest known one.
     """
     name = VOCABULARY_SPELLINGS.get(name_key(name), name)
     if name not in VOCABULARIES and name not in PARTS:
@@ -65,7 +65,7 @@ def published_halves(name: str) -> tuple[tuple[str, ...], ...]:
 
 
 def readable_name(name: str) -> str:
-    """A class as words: `"ApplyEyeMakeup"`, `"brush_hair"` and `"Holding [something]"` in small letters with spaces."""
+    """A class name in lowercase words: `"ApplyEyeMakeup"` -> `"apply eye makeup"`; underscores and brackets removed."""
     words = name.replace("[", "").replace("]", "").replace("_", " ")
     if " " not in words.strip():
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", words)
@@ -73,6 +73,6 @@ def readable_name(name: str) -> str:
 
 
 def canonical_names(names: Iterable[str], vocabulary: Sequence[str]) -> list[str]:
-    """Each name in the vocabulary's spelling where only case and punctuation differ; else as `readable_name` has it."""
+    """Each name in the vocabulary's spelling if they differ only in case and punctuation, else its `readable_name`."""
     spellings = {name_key(name): name for name in vocabulary}
     return [spellings.get(name_key(name), readable_name(name)) for name in names]

@@ -1,4 +1,4 @@
-"""Every action of the embedded world. To add one, write a pose function in one of these files."""
+"""All actions of the puppets. To add one, write a pose function in one of these files."""
 
 import difflib
 
@@ -12,7 +12,7 @@ ACTIONS: tuple[str, ...] = tuple(action.name for action in TABLE)
 
 
 def action_index(name: str) -> int:
-    """Position of an action's name in `ACTIONS`. Raises `FrosterError` naming the nearest known action."""
+    """Index of an action's name in `ACTIONS`. Raises `FrosterError` with the closest known action."""
     if name in ACTIONS:
         return ACTIONS.index(name)
     nearest = difflib.get_close_matches(name, ACTIONS, n=1, cutoff=0.0)[0]

@@ -21,7 +21,7 @@ def clapping(s: Stage, t: float) -> None:
     s.arms(both=(38, 212 - 70 * swing(t)))
 
 
-@cyclic("doing jumping jacks", moments=(0.22, 0.78))
+@cyclic("doing jumping jacks", photo_times=(0.22, 0.78))
 def jumping_jacks(s: Stage, t: float) -> None:
     s.face_viewer()
     wide = swing(t)
@@ -30,7 +30,7 @@ def jumping_jacks(s: Stage, t: float) -> None:
     s.arms(both=(18 + 132 * wide, 8))
 
 
-@cyclic("squatting", moments=(0.3, 0.7))
+@cyclic("squatting", photo_times=(0.3, 0.7))
 def squatting(s: Stage, t: float) -> None:
     down = swing(t)
     s.legs((98 * down, 128 * down), x=-0.2 * down)
@@ -38,7 +38,7 @@ def squatting(s: Stage, t: float) -> None:
     s.arms(both=(88, 4))
 
 
-@cyclic("kicking", moments=(0.32, 0.68))
+@cyclic("kicking", photo_times=(0.32, 0.68))
 def kicking(s: Stage, t: float) -> None:
     kick = swing(t)
     s.legs((mix(-38, 98, kick), mix(50, 4, kick)), (-4, 6), x=-0.15)
@@ -56,7 +56,7 @@ def punching(s: Stage, t: float) -> None:
     s.front.disc(s.hand, 0.068, s.look.thing)
 
 
-@cyclic("bowing", moments=(0.3, 0.7))
+@cyclic("bowing", photo_times=(0.3, 0.7))
 def bowing(s: Stage, t: float) -> None:
     down = swing(t)
     s.legs((2, 0), x=-0.12)
@@ -64,7 +64,7 @@ def bowing(s: Stage, t: float) -> None:
     s.arms(both=(mix(0, -30, down), 4))
 
 
-@cyclic("doing a cartwheel", moments=(0.17, 0.83), travel=0.5)
+@cyclic("doing a cartwheel", photo_times=(0.17, 0.83), travel=0.5)
 def cartwheel(s: Stage, t: float) -> None:
     s.face_viewer()
     turn = 360 * t
@@ -75,7 +75,7 @@ def cartwheel(s: Stage, t: float) -> None:
     s.settle()
 
 
-@cyclic("walking", moments=(0.07, 0.43), travel=0.5)
+@cyclic("walking", photo_times=(0.07, 0.43), travel=0.5)
 def walking(s: Stage, t: float) -> None:
     step = sway(t)
     s.legs((28 * step, 6 + 22 * swing(t + 0.25)), (-28 * step, 6 + 22 * swing(t - 0.25)))
@@ -159,7 +159,7 @@ def handstand(s: Stage, t: float) -> None:
     s.settle()
 
 
-@one_way("falling down", moments=(0.3, 0.72))
+@one_way("falling down", photo_times=(0.3, 0.72))
 def falling(s: Stage, t: float) -> None:
     drop = ramp(t, 0.12, 0.85) ** 1.4
     s.hips(0.15 - 0.3 * drop, mix(0.5, 0.1, drop))

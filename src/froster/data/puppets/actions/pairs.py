@@ -1,4 +1,4 @@
-"""Pairs of actions that are each other's reversal in time: same poses and things, other order of the frames.
+"""Pairs of time-reversed actions: same poses and objects, opposite order of frames.
 
 Each pair is one function of "how far along" with a flag; the flag adds the natural cues (gaze, lean, the free hand) by
 which a photo tells the two apart. How far videos keep them is a matter of the domain gap: see `DomainGap.posture`.
@@ -25,12 +25,12 @@ def _toss(s: Stage, out: float, throwing: bool) -> None:
     s.front.disc((x + 0.05 + 0.85 * flight, y + 0.03 + 0.5 * flight * (0.8 - flight)), 0.058, s.look.thing)
 
 
-@one_way("throwing a ball", moments=(0.0, 0.72), reverse="catching a ball")
+@one_way("throwing a ball", photo_times=(0.0, 0.72), reverse="catching a ball")
 def throwing(s: Stage, t: float) -> None:
     _toss(s, t, throwing=True)
 
 
-@one_way("catching a ball", moments=(0.28, 0.95), reverse="throwing a ball")
+@one_way("catching a ball", photo_times=(0.28, 0.95), reverse="throwing a ball")
 def catching(s: Stage, t: float) -> None:
     _toss(s, 1 - t, throwing=False)
 
@@ -53,12 +53,12 @@ def _seat(s: Stage, up: float, rising: bool) -> None:
         s.arms((mix(-28, -18, up) - 26 * bent, 6), (mix(-20, -10, up) - 26 * bent, 6))
 
 
-@one_way("standing up", moments=(0.2, 0.8), reverse="sitting down")
+@one_way("standing up", photo_times=(0.2, 0.8), reverse="sitting down")
 def standing_up(s: Stage, t: float) -> None:
     _seat(s, ramp(t, 0.05, 0.95), rising=True)
 
 
-@one_way("sitting down", moments=(0.2, 0.8), reverse="standing up")
+@one_way("sitting down", photo_times=(0.2, 0.8), reverse="standing up")
 def sitting_down(s: Stage, t: float) -> None:
     _seat(s, 1 - ramp(t, 0.05, 0.95), rising=False)
 
@@ -106,11 +106,11 @@ def _parcel(s: Stage, up: float, lifting: bool) -> None:
     s.front.disc((x, y), 0.034, s.look.skin)
 
 
-@one_way("picking up a box", moments=(0.1, 0.9), reverse="putting down a box")
+@one_way("picking up a box", photo_times=(0.1, 0.9), reverse="putting down a box")
 def picking_up(s: Stage, t: float) -> None:
     _parcel(s, ramp(t, 0.1, 0.95), lifting=True)
 
 
-@one_way("putting down a box", moments=(0.1, 0.9), reverse="picking up a box")
+@one_way("putting down a box", photo_times=(0.1, 0.9), reverse="picking up a box")
 def putting_down(s: Stage, t: float) -> None:
     _parcel(s, 1 - ramp(t, 0.05, 0.9), lifting=False)

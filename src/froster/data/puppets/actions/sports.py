@@ -34,7 +34,7 @@ def bouncing(s: Stage, t: float) -> None:
     s.front.disc(ball, 0.078, s.look.thing)
 
 
-@cyclic("skipping rope", moments=(0.82, 1.18))
+@cyclic("skipping rope", photo_times=(0.82, 1.18))
 def skipping(s: Stage, t: float) -> None:
     s.face_viewer()
     s.legs((4, 0), lift=0.02 + 0.09 * swing(t - 0.5))

@@ -1,4 +1,4 @@
-"""The table of actions: a name, a pose function of time, and how the action plays."""
+"""The table of actions: name, pose as a function of time, cyclic or one-way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ class Action:
     name: str
     pose: Pose
     cyclic: bool
-    moments: tuple[float, float]  # the stretch of t from which a photographer picks; may run past 1 when cyclic
-    travel: float = 0.0  # how far the person moves ahead during a video, in units of the person's height
-    reverse: str = ""  # the action that this one looks like when time runs backwards, if there is one
+    photo_times: tuple[float, float]  # range of t for photos; may exceed 1 if cyclic
+    travel: float = 0.0  # forward motion during a video, in units of the person's height
+    reverse: str = ""  # the action that this one looks like played backwards, if any
 
 
 TABLE: list[Action] = []
 
 
-def cyclic(name: str, moments: tuple[float, float] = (0.0, 1.0), travel: float = 0.0) -> Callable[[Pose], Pose]:
-    """Enter an action that repeats: t = 1 looks like t = 0."""
+def cyclic(name: str, photo_times: tuple[float, float] = (0.0, 1.0), travel: float = 0.0) -> Callable[[Pose], Pose]:
+    """Register an action that repeats: t = 1 looks like t = 0."""
 
-    def enter(pose: Pose) -> Pose:
-        TABLE.append(Action(name, pose, True, moments, travel))
+    def register(pose: Pose) -> Pose:
+        TABLE.append(Action(name, pose, True, photo_times, travel))
         return pose
 
-    return enter
+    return register
 
 
-def one_way(name: str, moments: tuple[float, float] = (0.0, 1.0), reverse: str = "") -> Callable[[Pose], Pose]:
-    """Enter an action that runs once from t = 0 to t = 1."""
+def one_way(name: str, photo_times: tuple[float, float] = (0.0, 1.0), reverse: str = "") -> Callable[[Pose], Pose]:
+    """Register an action that runs once from t = 0 to t = 1."""
 
-    def enter(pose: Pose) -> Pose:
-        TABLE.append(Action(name, pose, False, moments, reverse=reverse))
+    def register(pose: Pose) -> Pose:
+        TABLE.append(Action(name, pose, False, photo_times, reverse=reverse))
         return pose
 
-    return enter
+    return register

@@ -81,7 +81,7 @@ def brushing(s: Stage, t: float) -> None:
     s.front.disc((x + 0.01, y), 0.036, WHITE)
 
 
-@cyclic("drinking from a cup", moments=(0.25, 0.75))
+@cyclic("drinking from a cup", photo_times=(0.25, 0.75))
 def drinking(s: Stage, t: float) -> None:
     raised = ramp(t, 0.0, 0.25) - ramp(t, 0.75, 1.0)
     s.legs((5, 0), (-5, 0), x=-0.05)
