@@ -230,7 +230,7 @@ def test_prompt_from_a_file(server: ChatServer, froster: Callable[..., Result], 
     (tmp_path / "prompt.txt").write_text("Describe it.")
     assert froster(*command, "prompt.txt").err == "froster: The prompt needs {} in place of the action's name.\n"
     missing = froster(*command, "Describe it.")
-    assert "--prompt Describe it. has no {} for the name, and as a file it cannot be read: No such" in missing.err
+    assert "--prompt Describe it. has no {} for the name and, as a file, cannot be read: No such" in missing.err
     assert missing.code == 2
     assert len(server.asked) == 1
 
@@ -258,7 +258,7 @@ def test_a_bad_answer_is_refused_asked_for_again_and_at_last_reported(
     assert server.counts == {"action a": 3, "action b": 1, "action c": 1}
     questions = [asked.question for asked in server.asked if asked.name == "action a"]
     assert questions[1].startswith(questions[0])
-    assert "Your previous answer was rejected: it" in questions[1]
+    assert "Your previous answer was rejected: " in questions[1]
     assert list(json.loads((tmp_path / "descriptions.json").read_text())) == ["action b", "action c"]
     summary, line = result.err.splitlines()
     assert summary == "2 of 3 actions described by small; 75 tokens paid."

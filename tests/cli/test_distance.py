@@ -142,7 +142,7 @@ def test_unknown_words_are_warned_of(distance: Callable[..., Result]) -> None:
         (["puppets", "none.txt"], "The labels file none.txt cannot be read: No such file"),
         (["walking, walking", "puppets"], "A: the label 'walking' is given twice."),
         (["puppets", ","], "No action names in B"),
-        (["puppets", "base.txt", "--remove-shared"], "All classes of base.txt are in puppets too"),
+        (["puppets", "base.txt", "--remove-shared"], "All classes of base.txt are also in puppets"),
         (["puppets", "base.txt", "--picture", "heat.gif"], "Cannot draw into heat.gif"),
         (["puppets", "base.txt", "--top", "0"], "greater than or equal to 1"),
     ],

@@ -199,7 +199,7 @@ def test_letters_that_the_usual_font_lacks_are_drawn_with_another(
         assert next(draw_film(one)).tobytes() != next(draw_film(other)).tobytes()
     own = [entry for entry in fontManager.ttflist if Path(entry.fname).is_relative_to(get_data_path())]
     monkeypatch.setattr(fontManager, "ttflist", own)  # which have no Chinese
-    with pytest.warns(FrosterWarning, match="No installed font has '步跑': so the heat map shows boxes") as warned:
+    with pytest.warns(FrosterWarning, match="No installed font has '步跑', so the heat map shows boxes") as warned:
         boxes = draw_sheet(replace(explanation, label="walking 跑步"))
         next(draw_film(replace(explanation, label="walking 跑步")))
     assert len(warned) == 1
