@@ -262,7 +262,7 @@ def test_a_bad_answer_is_refused_asked_for_again_and_at_last_reported(
     assert list(json.loads((tmp_path / "descriptions.json").read_text())) == ["action b", "action c"]
     summary, line = result.err.splitlines()
     assert summary == "2 of 3 actions described by small; 75 tokens paid."
-    assert line.startswith("  action a: it ")
+    assert line.startswith("  action a: ")
     assert reason in line
     # The good ones are kept; a good answer at the second try is enough.
     server.answer = lambda name, number: bad if number == 3 else completion(good(name))
