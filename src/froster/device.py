@@ -1,4 +1,4 @@
-"""Where and in which precision to compute."""
+"""Device and precision."""
 
 import torch
 
@@ -8,7 +8,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; `"auto"` is the GPU where there is one. Raises `FrosterError` if it is not there."""
+    """The device of that name; `"auto"` is the GPU if there is one. Raises `FrosterError` if it is not available."""
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")
@@ -22,7 +22,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of that name; `"auto"` is bfloat16 where the hardware computes in it. Raises `FrosterError`."""
+    """The dtype of that name; `"auto"` is bfloat16 if the hardware supports it. Raises `FrosterError`."""
     if name == "auto":
         return torch.bfloat16 if has_bfloat16(device) else torch.float32
     if name not in PRECISIONS:
@@ -33,6 +33,6 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Older versions of PyTorch do not say what a CPU can do: there, float32 unless bfloat16 is asked for.
+    # Older versions of PyTorch do not report the CPU's capabilities: then float32 unless bfloat16 is requested.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and capabilities.get("avx512_bf16", False)

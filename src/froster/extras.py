@@ -1,4 +1,4 @@
-"""What is installed with pip: this distribution's name, and what to say where an extra of it is missing."""
+"""Optional dependencies (pip extras), and the error if one is missing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,16 @@ DISTRIBUTION = "froster-video"  # `froster` on PyPI is another project
 
 
 def needs_extra(what: str, extra: str) -> str:
-    """The sentence that says which extra `what` needs and how to install it.
+    """A message that `what` needs `extra`, with the command to install it.
 
-    pip takes the line for an installation from a wheel and from a clone alike: it adds what is missing to the
-    distribution that is there.
+    The command works for an installation from a wheel and from a clone.
     """
     return f'{what} needs the extra {extra}: pip install "{DISTRIBUTION}[{extra}]"'
 
 
 @contextmanager
 def extra(name: str, what: str) -> Iterator[None]:
-    """Around imports of an extra's packages, which `what` needs. Raises `FrosterError` where they are not installed."""
+    """Context for imports of an extra's packages, which `what` needs. Raises `FrosterError` if one is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the user's cache folder."""
+"""Atomic file writing, CSV escaping, and the user's cache folder."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ import platformdirs
 from froster.errors import FrosterError
 
 CANNOT_WRITE = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO}
-RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors names an error of the system
+RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors' format of system errors
 
 
 class WriteError(OSError, FrosterError):
-    """A file that cannot be written: the disk is full, a limit is reached, or the folder may not be written."""
+    """A file cannot be written: the disk is full, a limit is reached, or there is no permission."""
 
     def __str__(self) -> str:
         return f"Cannot write {self.filename}: {self.strerror}."
@@ -25,7 +25,7 @@ class WriteError(OSError, FrosterError):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise `WriteError` where the block cannot write `path`, whatever library finds that out."""
+    """Raise `WriteError` if the block cannot write `path`, whichever library reports it."""
     try:
         yield
     except FrosterError:
@@ -37,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_error_number(error: BaseException) -> int | None:
-    """The errno of a failed write, which PyTorch and safetensors hide in errors of their own; None for other errors."""
+    """The errno of a failed write, which PyTorch and safetensors wrap in their own errors; None for other errors."""
     cause: BaseException | None = error
     while cause is not None:
         found = RUST_ERROR.search(str(cause))
@@ -50,10 +50,10 @@ def write_error_number(error: BaseException) -> int | None:
 
 @contextmanager
 def replace_when_written(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """A temporary path next to `path` that replaces it if the block succeeds, and is deleted otherwise.
 
-    When the block is left, the file is on the disk: a power cut leaves the old one or the new one, whole. Raises
-    `WriteError` where it cannot be written.
+    The file is synced to disk, so a power failure leaves either the old or the new file. Raises `WriteError` if it
+    cannot be written.
     """
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     with writing(path):
@@ -63,14 +63,14 @@ def replace_when_written(path: Path) -> Iterator[Path]:
             synchronize(temporary)
             temporary.replace(path)
         finally:
-            with suppress(OSError):  # a folder that cannot be written has no such file
+            with suppress(OSError):  # without write permission there is no such file
                 temporary.unlink(missing_ok=True)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
+        if os.name == "posix":  # other systems cannot open folders
             synchronize(path.parent)
 
 
 def synchronize(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk, where the file system can tell."""
+    """Flush a file, or a folder's entries, to disk, if the file system supports it."""
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,26 +82,28 @@ def synchronize(path: Path) -> None:
 
 
 def cache_dir() -> Path:
-    """The user's cache folder; the environment variable `FROSTER_CACHE` moves it."""
+    """The user's cache folder; overridden by the environment variable `FROSTER_CACHE`."""
     return Path(os.environ.get("FROSTER_CACHE") or platformdirs.user_cache_dir("froster"))
 
 
 def is_dead_link(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a link to what is not there."""
+    """Whether a path is a link to a missing file."""
     return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 (Path fails on a loop of links)
 
 
-FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a cell begins that a spreadsheet runs; behind quotes, one that we quoted
+FORMULA = re.compile(
+    r"'*[=+\-@\t\r]"
+)  # start of a cell that a spreadsheet would run as a formula, or that `csv_cell` escaped
 
 
 def csv_cell(text: str) -> str:
-    """A text as a cell of a CSV file: one that begins with = + - @ gets a ' before it, so that no spreadsheet runs it.
+    """Escape a CSV cell that starts with = + - @ with a leading ', so that no spreadsheet runs it.
 
-    `read_cell` takes it away again, exactly.
+    `read_cell` is the exact inverse.
     """
     return f"'{text}" if FORMULA.match(text) else text
 
 
 def read_cell(text: str) -> str:
-    """The text of a cell that `csv_cell` wrote."""
+    """The inverse of `csv_cell`."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text

@@ -1,4 +1,4 @@
-"""The project's networks side by side: their size, what a clip costs, and what drawn puppets say of them."""
+"""Compare the students: parameters, FLOPs, and results on puppets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +38,7 @@ RELEASE_SIZES = {
     "vit-l-14": ClipConfig(224, 14, 1024, 24, 16, 768, 12, 12, 768),
     "vit-l-14-336": ClipConfig(336, 14, 1024, 24, 16, 768, 12, 12, 768),
 }
-PUPPETS_STUDENTS = {  # networks of the methods that the bench on puppets compares; of FROSTER's variants not all
+PUPPETS_STUDENTS = {  # student of each method of the puppets benchmark, without most of FROSTER's variants
     "frozen": "frame_clip",
     "fine_tuned": "vclip",
     "open_vclip": "vclip",
@@ -49,7 +49,7 @@ PUPPETS_STUDENTS = {  # networks of the methods that the bench on puppets compar
 
 @dataclass(frozen=True)
 class Network:
-    """A student network with default options: its parameters, those that its method trains, and what a clip costs."""
+    """A student with default options: its number of parameters, of trainable ones, and its FLOPs."""
 
     name: str
     title: str
@@ -60,7 +60,7 @@ class Network:
 
 @dataclass(frozen=True)
 class PuppetsScores:
-    """Top-1 in per cent of a method on drawn puppets, over draws of the training clips; `student` is its network."""
+    """Top-1 in percent of a method on puppets, over draws of the training clips."""
 
     student: str
     method: str
@@ -71,9 +71,9 @@ class PuppetsScores:
 
 
 def model_sizes(name: str) -> ClipConfig:
-    """Sizes of a release of OpenAI's CLIP or of the small model in the package; no weights are fetched.
+    """Config of a release of OpenAI's CLIP or of the package's small model, without downloading weights.
 
-    Raises `FrosterError` for an unknown name; it names the nearest.
+    Raises `FrosterError` for an unknown name, with the closest known one.
     """
     if name == PUPPETS:
         return read_checkpoint(puppets_weights()).config
@@ -83,19 +83,19 @@ def model_sizes(name: str) -> ClipConfig:
 
 
 def all_networks(config: ClipConfig, frames: int = 8) -> list[Network]:
-    """Every network of `froster.students.STUDENTS` on a CLIP of these sizes, for clips of so many frames.
+    """Every student of `froster.students.STUDENTS` on a CLIP of this config, for clips of `frames` frames.
 
-    Raises `FrosterError` where a network cannot take so many frames.
+    Raises `FrosterError` if a student does not support that many frames.
     """
     return [describe(name, config, frames) for name in STUDENTS]
 
 
 @cache
 def describe(name: str, config: ClipConfig, frames: int) -> Network:
-    """A network with default options, built of tensors that have a shape but no content."""
+    """A student with default options, built on the meta device."""
     with torch.device("meta"):
         student = build_student(name, build_clip(config))
-    with FakeTensorMode(allow_non_fake_inputs=True):  # device "meta" knows no autocast
+    with FakeTensorMode(allow_non_fake_inputs=True):  # the meta device does not support autocast
         cost = count_cost(student.to_empty(device="cpu"), frames)
     parameters, trained = student.parameters(), student.trainable_parameters().values()
     return Network(name, student.title, count(parameters), count(trained), cost)
@@ -106,20 +106,20 @@ def count(parameters: Iterable[Tensor]) -> int:
 
 
 def read_puppets_scores(path: Path, students: Mapping[str, str] = PUPPETS_STUDENTS) -> list[PuppetsScores]:
-    """What the bench on puppets has measured; `students` are the networks of its methods.
+    """Results of the puppets benchmark; `students` maps its methods to students.
 
-    Raises `FrosterError` when there is no such file, or it holds something else.
+    Raises `FrosterError` if there is no such file, or it has other content.
     """
     written = "`froster bench puppets` writes results.jsonl or students.jsonl"
     if not path.is_file():
         raise FrosterError(f"There is no file {path}; {written}.")
     if not begins_with_result(path):
-        raise FrosterError(f"{path} is not a file of results; {written}, take one of these.")
+        raise FrosterError(f"{path} is not a results file; {written}.")
     return puppets_scores(read_results(path), students)
 
 
 def puppets_scores(results: Sequence[Result], students: Mapping[str, str] = PUPPETS_STUDENTS) -> list[PuppetsScores]:
-    """Means over the draws, of every method in `students` and every regime that has results."""
+    """Means over the draws, for every method in `students` and every regime with results."""
     titles = METHODS | STUDENT_METHODS
     scores = []
     for method, student in students.items():
@@ -131,7 +131,7 @@ def puppets_scores(results: Sequence[Result], students: Mapping[str, str] = PUPP
 
 
 def methods_to_json(networks: Sequence[Network], puppets: Sequence[PuppetsScores]) -> dict[str, Any]:
-    """Everything, with what the papers report, in plain types; a deviation of one draw is None."""
+    """Everything, including published numbers, in plain types; the std of one draw is None."""
     return {
         "networks": [asdict(network) for network in networks],
         "published": {

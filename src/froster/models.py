@@ -1,4 +1,4 @@
-"""`load_model`: from a name or a file to a network that is ready to look at videos."""
+"""`load_model`: load a video model from a name or a checkpoint."""
 
 import copy
 import os
@@ -36,10 +36,10 @@ def load_model(
 ) -> VideoStudent:
     """Load a video model in evaluation mode.
 
-    `path_or_name`: `vit-b-32`, `vit-b-16`, `vit-l-14`, `vit-l-14-336` (OpenAI's release, fetched once), the same with a
-    student in front (`vclip-vit-b-16`), `puppets` (the small model in the package), or a checkpoint: OpenAI, OpenCLIP,
-    Hugging Face, released FROSTER and Open-VCLIP, or our own, a file or its folder.
-    `student`: a name in `froster.students.STUDENTS`, with options if need be (`"vclip:window=2"`). By default it is the
+    `path_or_name`: `vit-b-32`, `vit-b-16`, `vit-l-14`, `vit-l-14-336` (OpenAI's releases, downloaded once), also
+    with a student in front (`vclip-vit-b-16`), `puppets` (the package's small model), or a checkpoint file or folder:
+    OpenAI, OpenCLIP, Hugging Face, released FROSTER and Open-VCLIP, or our own.
+    `student`: a name in `froster.students.STUDENTS`, optionally with options (`"vclip:window=2"`). By default it is the
     one the checkpoint was made with: `vclip` for released FROSTER and Open-VCLIP files, `frame_clip` for a plain CLIP.
     `device`: `"cpu"`, `"cuda"`, ... or `"auto"`. `seed`: of the modules that a student adds to a plain CLIP; by default
     PyTorch's global generator initializes them.
@@ -64,8 +64,8 @@ def load_model(
     checkpoint.provenance.apply_to(model)
     if checkpoint.provenance.templates_file:
         warnings.warn(
-            f"{path} was trained with the templates in {checkpoint.provenance.templates_file}, which it does not hold: "
-            "give them as templates.",
+            f"{path} was trained with the templates in {checkpoint.provenance.templates_file}, which it lacks: "
+            "pass them as templates.",
             FrosterWarning,
             stacklevel=2,
         )
@@ -78,7 +78,7 @@ def list_models() -> list[str]:
 
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
-    """The student with the weights of `checkpoint`; `options` go before those of `spec`, and these before its own."""
+    """The student with the weights of `checkpoint`; `options` override those of `spec`, which override its own."""
     spec = spec or checkpoint.student or recognized_student(checkpoint) or "frame_clip"
     name, from_spec = parse_student(spec)
     own = name == checkpoint.student
@@ -92,7 +92,7 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
     clip = build_clip(checkpoint.config)
     load_into(clip, {key: value for key, value in state.items() if key in of_clip}, path)
     model = build_student(spec, clip, **options)
-    # From a plain CLIP, what the student adds starts as its constructor says.
+    # On a plain CLIP, the student's own modules keep their initialization.
     if own or state.keys() - of_clip:
         try:
             load_into(model, state, path)
@@ -100,8 +100,8 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
             if own or not checkpoint.student:
                 raise
             raise WeightsError(
-                f"{path} holds {checkpoint.student} and cannot be loaded as {name}: leave out `student=`, "
-                f"or say {checkpoint.student}."
+                f"{path} is a checkpoint of {checkpoint.student} and cannot be loaded as {name}; leave out `student=`, "
+                f"or use {checkpoint.student}."
             ) from error
         model.clip_source = checkpoint.clip_source
     elif model.state_dict().keys() - of_clip and starts_at_random(model):
@@ -110,7 +110,10 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
 
 
 def starts_at_random(student: VideoStudent) -> bool:
-    """Whether an untrained network's answers hang on what was drawn: asked of two draws, on a CLIP of few layers."""
+    """Whether an untrained student's predictions depend on its random initialization.
+
+    Compares two seeds on a CLIP with two layers.
+    """
     config = student.config
     layers = {key: min(2, getattr(config, key)) for key in ("vision_layers", "text_layers")}
     start, end = config.vocab_size - 2, config.vocab_size - 1
@@ -128,11 +131,11 @@ def starts_at_random(student: VideoStudent) -> bool:
 
 
 def warn_of_random_start(model: VideoStudent) -> None:
-    """Warn where answers hang on parts of the network that are as they were drawn at random."""
+    """Warn if the model has untrained, randomly initialized modules that affect its predictions."""
     if model.random_start and model.random_start == added_digest(model):
         warnings.warn(
-            f"{model.title} is not trained: its answers hang on parts that were drawn at random. "
-            "Train it first (froster train), or name a checkpoint of it.",
+            f"{model.title} is not trained: it has randomly initialized modules, so its predictions are not "
+            "meaningful. Train it first (froster train), or load a checkpoint of it.",
             FrosterWarning,
             stacklevel=3,
         )

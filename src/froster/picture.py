@@ -1,4 +1,4 @@
-"""Predictions as pictures: the frames of each video beside its ranked labels."""
+"""Plot predictions: frames of each video next to its ranked labels."""
 
 import textwrap
 from collections.abc import Sequence
@@ -14,39 +14,39 @@ from froster.recognizer import Prediction
 from froster.video import decode_frames
 from froster.video.sampling import uniform_indices
 
-with extra("cli", "Drawing pictures"):
+with extra("cli", "Plotting"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".jpg", ".svg", ".pdf")
-FRAMES_SHOWN = 4
-VIDEOS_SHOWN = 200  # a picture has at most 65,536 rows of pixels
+MAX_FRAMES = 4
+MAX_VIDEOS = 200  # an image has at most 65,536 rows of pixels
 BEST, OTHERS = "#1b9e5a", "#9db4c8"
 
 
 def check_picture_path(path: Path) -> None:
-    """Raises `FrosterError` when no picture can be written to `path`: better known before the work than after."""
+    """Raises `FrosterError` if no image can be written to `path`, before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
-        raise FrosterError(f"Cannot draw into {path}: the suffix must be one of {', '.join(SUFFIXES)}.")
+        raise FrosterError(f"Cannot write an image to {path}: the suffix must be one of {', '.join(SUFFIXES)}.")
     try:
         with replace_when_written(path.with_name(f"{path.name}.try")) as temporary:
             temporary.touch()
     except OSError as error:
-        raise FrosterError(f"Cannot draw into {path}: {error.strerror}.") from error
+        raise FrosterError(f"Cannot write an image to {path}: {error.strerror}.") from error
     path.with_name(f"{path.name}.try").unlink(missing_ok=True)
 
 
 def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, title: str = "") -> None:
-    """Write a picture with one row a video (at most the first 200): some of its frames, and bars for its best labels.
+    """Write an image with one row per video (at most 200): four frames, and bars for its best labels.
 
-    The suffix of `path` decides the format: one of `SUFFIXES`.
+    The suffix of `path`, one of `SUFFIXES`, sets the format.
     """
-    predictions = predictions[:VIDEOS_SHOWN]
+    predictions = predictions[:MAX_VIDEOS]
     inches = max(1.75, 0.3 * top) * len(predictions) + (0.55 if title else 0.1)
     figure = Figure(figsize=(11.5, inches), dpi=110, facecolor="white", layout="constrained")
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
-    rows = figure.subplots(len(predictions), FRAMES_SHOWN + 1, squeeze=False, width_ratios=[1] * FRAMES_SHOWN + [3.2])
+    rows = figure.subplots(len(predictions), MAX_FRAMES + 1, squeeze=False, width_ratios=[1] * MAX_FRAMES + [3.2])
     for prediction, axes in zip(predictions, rows, strict=True):
         for axis, frame in zip(axes, frames_to_show(prediction.video), strict=False):
             axis.imshow(frame, interpolation="lanczos")
@@ -60,15 +60,15 @@ def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, ti
 
 
 def frames_to_show(video: str) -> NDArray[np.uint8]:
-    """Frames spread over the video: `(FRAMES_SHOWN, H, W, 3)` uint8."""
+    """Evenly spaced frames: `(MAX_FRAMES, H, W, 3)` uint8."""
     return decode_frames(
         video,
-        lambda timeline: uniform_indices(timeline.times, timeline.duration, frames=FRAMES_SHOWN, views=1),
+        lambda timeline: uniform_indices(timeline.times, timeline.duration, frames=MAX_FRAMES, views=1),
     ).frames
 
 
 def draw_bars(axis: Axes, prediction: Prediction, top: int) -> None:
-    """Horizontal bars of the best labels, their names inside the plot so that long ones fit."""
+    """Horizontal bars of the best labels, with the names inside the plot so that long ones fit."""
     best = prediction.ranked[:top]
     for row, (name, score) in enumerate(best):
         axis.barh(row, score, height=0.78, color=BEST if name == prediction.label else OTHERS)

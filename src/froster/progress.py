@@ -1,4 +1,4 @@
-"""The progress bar of long calls into the library: rich's where it is installed, without it only lines."""
+"""The progress bar of long library calls: rich's if installed, else plain lines."""
 
 import sys
 from types import TracebackType
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """A bar on standard error, of steps or of bytes; with `show=False` it writes nothing."""
+    """A bar on standard error, in steps or bytes; with `show=False` it prints nothing."""
 
     def __init__(
         self, what: str, total: int | None, completed: int, unit: Literal["steps", "bytes"], show: bool = True
@@ -18,7 +18,7 @@ class ProgressBar:
         self.bar = rich_bar(unit, show)
         self.width = self.bar.console.width if self.bar else sys.maxsize
         if self.bar:
-            self.task = self.bar.add_task(what, total=total, completed=completed, figures="")
+            self.task = self.bar.add_task(what, total=total, completed=completed, metrics="")
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -31,13 +31,13 @@ class ProgressBar:
         if self.bar:
             self.bar.stop()
 
-    def update(self, completed: int, figures: str = "") -> None:
-        """Show how much is done, and figures behind the bar."""
+    def update(self, completed: int, metrics: str = "") -> None:
+        """Update the progress, and the metrics after the bar."""
         if self.bar:
-            self.bar.update(self.task, completed=completed, figures=figures)
+            self.bar.update(self.task, completed=completed, metrics=metrics)
 
     def print(self, line: str) -> None:
-        """Leave a line above the bar."""
+        """Print a line above the bar."""
         if self.bar:
             self.bar.console.print(line, highlight=False, markup=False)
         elif self.show:
@@ -45,7 +45,7 @@ class ProgressBar:
 
 
 def rich_bar(unit: Literal["steps", "bytes"], show: bool) -> "Progress | None":
-    """The bar that rich draws; None where rich, of the extra `cli`, is not installed."""
+    """Rich's progress bar; None if rich (extra `cli`) is not installed."""
     try:
         from rich.console import Console
         from rich.progress import (
@@ -59,7 +59,7 @@ def rich_bar(unit: Literal["steps", "bytes"], show: bool) -> "Progress | None":
         )
     except ModuleNotFoundError:
         return None
-    amount: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TextColumn("{task.fields[figures]}", markup=False))
+    amount: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TextColumn("{task.fields[metrics]}", markup=False))
     if unit == "bytes":
         amount = (DownloadColumn(), TransferSpeedColumn())
     name = TextColumn("{task.description}", markup=False)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from froster.errors import FrosterError, did_you_mean
 
-# Beside the package in an installed wheel, at the top of a checkout.
+# In the package of an installed wheel, or at the top of a checkout.
 FOLDERS = (Path(__file__).parent / "recipes", Path(__file__).parents[2] / "recipes")
 
 
 def find_recipe(name: str) -> Path:
-    """The recipe of that name, such as `"puppets/fine-tuned"`. Raises `FrosterError` that names the nearest."""
+    """The recipe of that name, such as `"puppets/fine-tuned"`. Raises `FrosterError` with the closest known one."""
     shipped = shipped_recipes()
     if name not in shipped:
         raise FrosterError(f"froster has no recipe {name!r}; {did_you_mean(name, shipped)}")
@@ -17,7 +17,7 @@ def find_recipe(name: str) -> Path:
 
 
 def existing_recipe(path: Path, folder: Path = Path()) -> Path:
-    """The file itself, in `folder`, or the recipe of froster that its name stands for (`recipes/NAME.yaml`, `NAME`)."""
+    """The file itself, in `folder`, or froster's own recipe of that name (`recipes/NAME.yaml`, `NAME`)."""
     if (folder / path).is_file():
         return folder / path
     name, shipped = path.as_posix().removesuffix(path.suffix).removeprefix("recipes/"), shipped_recipes()

@@ -63,7 +63,7 @@ def test_networks_of_two_kinds_are_named(epochs: Path, tmp_path: Path) -> None:
 def test_inputs_are_not_overwritten(epochs: Path) -> None:
     out = epochs / "epoch-2.safetensors"
     before = out.read_bytes()
-    with pytest.raises(FrosterError, match=r"epoch-2\.safetensors is one of the checkpoints to read"):
+    with pytest.raises(FrosterError, match=r"epoch-2\.safetensors is one of the input checkpoints"):
         average([epochs], out)
     assert out.read_bytes() == before
 

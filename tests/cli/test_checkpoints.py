@@ -33,7 +33,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
     link = tmp_path / "link.safetensors"
     link.symlink_to(model)
     for out in (model, link, tmp_path / ".." / tmp_path.name / "model.safetensors"):
-        with pytest.raises(FrosterError, match="is one of the checkpoints to read"):
+        with pytest.raises(FrosterError, match="is one of the input checkpoints"):
             check_not_among(out, [puppets_weights(), model])
     check_not_among(tmp_path / "new.safetensors", [model])
     check_not_among(labeled(tmp_path / "old.safetensors", None), [model])

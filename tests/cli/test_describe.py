@@ -623,5 +623,5 @@ def test_a_checkpoint_from_before_names_a_file_of_templates(froster: Callable[..
     safetensors.torch.save_file(tensors, path, kept)
     usual = froster("predict", "clip.mp4", "--model", "puppets", "--labels-file", "actions.txt", "--views", 1).out
     old = froster("predict", "clip.mp4", "--model", "old", "--views", 1)
-    assert "was trained with the templates in templates.txt, which it does not hold: give them as templates" in old.err
+    assert "was trained with the templates in templates.txt, which it lacks: pass them as templates" in old.err
     assert old.out == usual

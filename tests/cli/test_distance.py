@@ -143,7 +143,7 @@ def test_unknown_words_are_warned_of(distance: Callable[..., Result]) -> None:
         (["walking, walking", "puppets"], "A: the label 'walking' is given twice."),
         (["puppets", ","], "No action names in B"),
         (["puppets", "base.txt", "--remove-shared"], "All classes of base.txt are also in puppets"),
-        (["puppets", "base.txt", "--picture", "heat.gif"], "Cannot draw into heat.gif"),
+        (["puppets", "base.txt", "--picture", "heat.gif"], "Cannot write an image to heat.gif"),
         (["puppets", "base.txt", "--top", "0"], "greater than or equal to 1"),
     ],
 )

@@ -166,8 +166,8 @@ def test_full_disk_does_not_cost_the_result(data: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--labels", "a", "--labels-file", "b"], "in one way which classes"),
-        (["--labels", "a", "--base", "a", "--novel", "b"], "in one way which classes"),
+        (["--labels", "a", "--labels-file", "b"], "the classes in one way"),
+        (["--labels", "a", "--base", "a", "--novel", "b"], "the classes in one way"),
         (["--base", "a"], "--base together with --novel"),
         (["--out", "."], "--out . is a folder"),
         (["--data", "none.csv"], "none.csv cannot be read"),

@@ -40,7 +40,7 @@ def test_tables_fit_and_name_every_network_and_method(tmp_path: Path, columns: i
     result = methods("--results", tmp_path / "r.jsonl", columns=columns)
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert all(len(line.rstrip()) <= columns for line in lines if not line.startswith(("Drawn puppets", "few:")))
+    assert all(len(line.rstrip()) <= columns for line in lines if not line.startswith(("Puppets", "few:")))
     table = [line.split() for line in lines]
     for name in STUDENTS:
         network = describe(name, model_sizes("puppets"), 2)
@@ -74,7 +74,7 @@ def test_json(tmp_path: Path) -> None:
     [
         (["--model", "vit-b-61"], "did you mean 'vit-b-16'?"),
         (["--results", "none.jsonl"], "There is no file none.jsonl"),
-        (["--results", __file__], "test_methods.py is not a file of results; `froster bench puppets` writes"),
+        (["--results", __file__], "test_methods.py is not a results file; `froster bench puppets` writes"),
         (["--frames", "0"], "greater than or equal to 1"),
     ],
 )

@@ -42,8 +42,8 @@ def test_page_has_the_numbers_that_evaluate_prints(data: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--labels", "a, b", "--base", "a, b"], "Say in one way which classes"),
-        (["--novel", "a, b"], "Say in one way which classes"),
+        (["--labels", "a, b", "--base", "a, b"], "Give the classes in one way"),
+        (["--novel", "a, b"], "Give the classes in one way"),
         (["--out", "page.pdf"], "page.pdf must end in .html"),
         (["--out", "."], ". is a folder"),
         (["--split", "other"], "has no videos of the split 'other'"),

@@ -129,7 +129,7 @@ def test_in_a_terminal_a_table(videos: Path, tmp_path: Path) -> None:
         (("film.mp4", *LABELS, "--stride", "0"), "must be more than 0 s"),
         (("film.mp4", *LABELS, "--negatives", "nothing"), "nothing: there is no such file or folder"),
         (("film.mp4", *LABELS, "--negatives", "breaks", "--false-positive-rate", "5"), "from 0 to below 1, not 5"),
-        (("film.mp4", *LABELS, "--out", "/proc/film"), "Cannot draw into /proc/film.png"),
+        (("film.mp4", *LABELS, "--out", "/proc/film"), "Cannot write an image to /proc/film.png"),
         (("99", *LABELS), "/dev/video99: the camera cannot be opened"),
         (("film.mp4",), "--labels"),
     ],

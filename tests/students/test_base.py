@@ -280,7 +280,8 @@ def test_an_untrained_network_that_hangs_on_chance_says_so(name: str, tmp_path: 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warn_of_random_start(first)
-    said = [f"{first.title} is not trained: its answers hang on parts that were drawn at random."] * bool(differs)
+    reason = "it has randomly initialized modules, so its predictions are not meaningful."
+    said = [f"{first.title} is not trained: {reason}"] * bool(differs)
     assert [str(warning.message).split(" Train")[0] for warning in caught] == said
     assert differs == (name in ("vpt", "vita_clip", "action_clip", "x_clip"))
 

@@ -1,4 +1,4 @@
-"""The command line: `froster COMMAND`. One file per command, thin; heavy imports wait until a command runs."""
+"""The command line: `froster COMMAND`. One thin file per command; heavy imports are deferred until a command runs."""
 
 import io
 import os
@@ -78,7 +78,7 @@ def froster(
         typer.Option(
             min=1,
             metavar="PIXELS",
-            help="Refuse videos whose pictures have more pixels, width times height. "
+            help="Reject videos whose frames have more pixels (width times height). "
             "[default: $FROSTER_MAX_PIXELS, or 8192 * 4320]",
         ),
     ] = None,
@@ -91,13 +91,13 @@ def froster(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line, of `sys.argv` by default, and exit.
+    """Run the command line (by default `sys.argv`) and exit.
 
-    What the user can cause ends in one line and exit status 2, never in a traceback. Where nobody reads the output any
-    more (`| head`), the status is that of SIGPIPE, 141.
+    User errors end in one line and exit status 2, never in a traceback. If the output pipe is closed (`| head`), the
+    status is that of SIGPIPE, 141.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not stop the work
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal cannot encode must not raise
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = show_warning
     try:
@@ -111,14 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         what = f"{error.filename}: " if error.filename else ""
         warn(f"froster: {what}{error.strerror or error}")
     except Exception as error:
-        if not hasattr(error, "format_message"):  # Typer's own, of what was typed: its class is not public
+        if not hasattr(error, "format_message"):  # Typer's usage errors have no public class
             raise
         show_usage_error(error)
     sys.exit(2)
 
 
 def show_usage_error(error: Any) -> None:
-    """What is wrong with a command line, and where its help is; help that was asked for by nothing is shown already."""
+    """Print a usage error and how to get help (which is already shown for a command without arguments)."""
     if message := one_line(error.format_message()):
         command = error.ctx.command_path if getattr(error, "ctx", None) else "froster"
         warn(f"froster: {message.removesuffix('.')}; see {command} --help")
@@ -132,6 +132,6 @@ def show_warning(
     file: object = None,
     line: object = None,
 ) -> None:
-    """Our own warnings in one line; those of libraries are for developers."""
+    """Print our own warnings in one line; hide those of libraries, which are for developers."""
     if issubclass(category, FrosterWarning):
         warn(f"warning: {message}")

@@ -1,4 +1,4 @@
-"""`froster average`: the mean of checkpoints, as one checkpoint."""
+"""`froster average`: average the weights of checkpoints."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from froster.cli.terminal import echo
 def average(
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(help="Checkpoints of one network, of any format; of a folder, all .safetensors files in it."),
+        typer.Argument(help="Checkpoints of one student, in any format; for a folder, all .safetensors files in it."),
     ],
     out: Annotated[Path, typer.Option(help="The checkpoint to write (.safetensors).")] = Path("average.safetensors"),
 ) -> None:
@@ -37,8 +37,7 @@ def average(
     files = [weights_file(path) for path in checkpoints]
     if len(files) == 1:
         raise FrosterError(
-            f"There is nothing to average {files[0]} with; name more checkpoints, or a folder of them, "
-            "such as the checkpoints of a run."
+            f"There is only one checkpoint, {files[0]}; give several, or a folder of them, such as a run's checkpoints."
         )
     check_not_among(out, files)
     model = load_model(checkpoints[0])
@@ -51,7 +50,7 @@ def average(
             if (other.name, other.options) != (model.name, model.options):
                 raise FrosterError(
                     f"{path} holds {describe(other)}, {checkpoints[0]} holds {describe(model)}: "
-                    "only checkpoints of one network can be averaged."
+                    "only checkpoints of the same student can be averaged."
                 )
             provenance.append(provenance_of(other))
             yield other.state_dict()
@@ -63,6 +62,6 @@ def average(
 
 
 def checkpoints_in(path: Path) -> list[Path]:
-    """All .safetensors files of a folder, in the order of their names; any other path as it is."""
+    """The sorted .safetensors files of a folder; any other path unchanged."""
     found = sorted(file for file in path.glob("*.safetensors") if not file.name.startswith("."))
     return found or [path]

@@ -1,4 +1,4 @@
-"""What the commands need to know of checkpoint files besides their weights."""
+"""Checks on checkpoint files for several commands."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def weights_file(model: str | Path) -> Path:
-    """The file behind what `load_model` takes. Raises `WeightsError` when there is none."""
+    """The file of a model name or path as `load_model` takes it. Raises `WeightsError` if there is none."""
     from froster.checkpoints.hub import find_weights_file
     from froster.models import resolve
 
@@ -18,14 +18,14 @@ def weights_file(model: str | Path) -> Path:
 
 
 def check_output_name(out: Path) -> None:
-    """Raises `FrosterError` when `out` cannot be a checkpoint: better known before the work than after."""
+    """Raises `FrosterError` if `out` cannot be a checkpoint, before any work is done."""
     if out.is_dir():
-        raise FrosterError(f"--out {out} is a folder; name a .safetensors file in it.")
+        raise FrosterError(f"--out {out} is a folder; give a .safetensors file in it.")
     if out.suffix.lower() != ".safetensors":
-        raise FrosterError(f"--out {out} must end in .safetensors, which is what is written.")
+        raise FrosterError(f"--out {out} must end in .safetensors.")
 
 
 def check_not_among(out: Path, inputs: "Iterable[Path]") -> None:
-    """Raises `FrosterError` when writing `out` would overwrite one of the inputs."""
+    """Raises `FrosterError` if writing `out` would overwrite one of the inputs."""
     if out.exists() and any(out.samefile(path) for path in inputs):
-        raise FrosterError(f"--out {out} is one of the checkpoints to read; choose another name.")
+        raise FrosterError(f"--out {out} is one of the input checkpoints; choose another name.")

@@ -1,4 +1,4 @@
-"""`froster classes`: the vocabularies that `--labels` knows by name."""
+"""`froster classes`: the built-in vocabularies for `--labels`."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from froster.cli.terminal import echo
 
 
 def classes(
-    name: Annotated[str | None, typer.Argument(help="A vocabulary; without it, all of them are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A vocabulary; by default all are listed.")] = None,
 ) -> None:
     """List the known vocabularies, or the class names of one."""
     from froster.data.vocabularies import PARTS, VOCABULARIES, read_vocabulary

@@ -1,4 +1,4 @@
-"""`froster distance`: how near the classes of vocabularies are to those of another."""
+"""`froster distance`: semantic distance of vocabularies."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from froster.text.distance import Comparison, Match
 
 LEGEND = (
-    "Cosines of class names, 1 is the same name. A to B: the best cosine of that class of A which is farthest from all "
-    "of B; B to A likewise. Hausdorff: the smaller of the two. Mean of max: what the authors' code prints, the mean "
-    "over the classes of B of their best cosine. Shared: classes of B that A has under the same name."
+    "Cosines of class names; 1 is the same name. A to B: minimum over the classes of A of their best cosine with B; "
+    "B to A likewise. Hausdorff: the smaller of the two. Mean of max: as in the authors' code, the mean over the "
+    "classes of B of their best cosine with A. Shared: classes of B whose names are also in A."
 )
-TITLE_LETTERS = 22
+MAX_TITLE = 22
 
 
 def distance(
@@ -25,27 +25,27 @@ def distance(
         str,
         typer.Argument(
             metavar="A",
-            help='Classes of the training: a vocabulary (see `froster classes`), names, "a, b, c", or a labels file.',
+            help='Training classes: a vocabulary (see `froster classes`), names, "a, b, c", or a labels file.',
         ),
     ],
-    others: Annotated[list[str], typer.Argument(metavar="B", help="Classes of one test or more, likewise.")],
+    others: Annotated[list[str], typer.Argument(metavar="B", help="Test classes, one or more, likewise.")],
     model: ModelOption = "auto",
     prompts: Annotated[
         bool,
         typer.Option(
-            "--prompts", help="Read classes as for recognition, with the 28 templates and descriptions, not bare names."
+            "--prompts", help="Use the 28 templates and descriptions, as for recognition, instead of bare names."
         ),
     ] = False,
     remove_shared: Annotated[
-        bool, typer.Option("--remove-shared", help="Leave out of each B the classes that A has under the same name.")
+        bool, typer.Option("--remove-shared", help="Leave out classes of B whose names are also in A.")
     ] = False,
-    top: Annotated[int, typer.Option(min=1, help="How many of the nearest and farthest classes to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Number of closest and farthest classes to show.")] = 10,
     picture: Annotated[
-        Path | None, typer.Option(help="Also draw all cosines into this file (.png, .jpg, .svg, .pdf).")
+        Path | None, typer.Option(help="Also plot all cosines into this file (.png, .jpg, .svg, .pdf).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything, of every class, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, for every class, as JSON.")] = False,
 ) -> None:
-    """Compare vocabularies: how near the classes of tests are to those of a training, nearest first.
+    """Compare the classes of test sets with those of a training set, closest first.
 
     Example: froster distance kinetics-400 ucf-101 hmdb-51 --model vit-b-16
     """
@@ -72,7 +72,7 @@ def distance(
     if model == "auto":
         model, why = default_model()
         errors.print(why)
-    with errors.status(f"Loading {model} and reading {len(labels) + sum(map(len, labels_of_others))} labels"):
+    with errors.status(f"Loading {model} and encoding {len(labels) + sum(map(len, labels_of_others))} labels"):
         network = load_model(model, seed=0)
         training = encode_vocabulary(network, a, labels, prompts)
         tests = [
@@ -89,7 +89,7 @@ def distance(
         echo_json(content, indent=2)
     else:
         screen = Screen()
-        how = f"({len(labels)}), {'read as for recognition' if prompts else 'bare names'}, {model}"
+        how = f"({len(labels)}), {'with templates' if prompts else 'bare names'}, {model}"
         screen.print(f"A: {shortened(a)} {how}", style="bold", soft_wrap=True)
         show(comparisons, top, screen)
     if picture is not None:
@@ -108,7 +108,7 @@ def show(comparisons: Sequence["Comparison"], top: int, screen: "Screen") -> Non
     table = plain_table(["B", "classes", "shared", "Hausdorff", "A to B", "B to A", "mean of max"])
     for found in comparisons:
         table.add_row(
-            Text(shortened(found.b, TITLE_LETTERS)),
+            Text(shortened(found.b, MAX_TITLE)),
             str(len(found.b_matches)),
             str(len(found.shared)),
             Text(f"{found.hausdorff:.3f}", style="bold green"),
@@ -121,16 +121,16 @@ def show(comparisons: Sequence["Comparison"], top: int, screen: "Screen") -> Non
 
 
 def show_classes(found: "Comparison", top: int, screen: "Screen") -> None:
-    """The classes of B that are nearest to A under another name, and the farthest ones of either vocabulary."""
+    """The classes of B, without shared ones, that are closest to A, and the farthest of both vocabularies."""
     from froster.text.distance import shortened
 
-    a, b = shortened(found.a, TITLE_LETTERS), shortened(found.b, TITLE_LETTERS)
+    a, b = shortened(found.a, MAX_TITLE), shortened(found.b, MAX_TITLE)
     others = [match for match in found.b_matches if match.name not in found.shared]
-    besides = f", besides the {len(found.shared)} shared" if found.shared else ""
+    except_shared = f", except the {len(found.shared)} shared" if found.shared else ""
     if len(others) <= 2 * top:
-        show_matches(f"Classes of {b}, nearest to {a} first{besides}", others, a, screen)
+        show_matches(f"Classes of {b}, closest to {a} first{except_shared}", others, a, screen)
     else:
-        show_matches(f"Classes of {b} nearest to {a}{besides}", others[:top], a, screen)
+        show_matches(f"Classes of {b} closest to {a}{except_shared}", others[:top], a, screen)
         show_matches(f"Classes of {b} farthest from {a}", others[: -top - 1 : -1], a, screen)
     show_matches(f"Class of {a} farthest from {b}", found.a_matches[-1:], b, screen)
 
@@ -142,7 +142,7 @@ def show_matches(title: str, matches: Sequence["Match"], other: str, screen: "Sc
 
     if not matches:
         return
-    table = plain_table(["", f"nearest of {other}", "cosine"], texts=2)
+    table = plain_table(["", f"closest in {other}", "cosine"], texts=2)
     for match in matches:
         table.add_row(Text(match.name), Text(match.nearest), f"{match.similarity:.3f}")
     screen.print(f"\n{title}", style="bold", soft_wrap=True)

@@ -26,7 +26,7 @@ from froster.cli.options import (
     WorkersOption,
 )
 from froster.cli.terminal import Screen, echo_json
-from froster.cli.vocabularies import check_one_way, read_vocabularies, tell_of_splits, tell_of_templates
+from froster.cli.vocabularies import announce_splits, announce_templates, check_one_way, read_vocabularies
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def evaluate(
     from froster.text.prompts import read_templates
 
     videos = read_manifest(data, split)
-    tell_of_splits(videos, split, data)
+    announce_splits(videos, split, data)
     vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
     prompts = read_templates(templates) if templates is not None else None
-    tell_of_templates(model, prompts)
+    announce_templates(model, prompts)
 
     errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:

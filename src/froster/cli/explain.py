@@ -8,7 +8,7 @@ import typer
 
 from froster.cli.options import DescriptionsOption, DeviceOption, LabelsFileOption, TemplatesOption
 from froster.cli.terminal import Screen, echo
-from froster.cli.vocabularies import WHICH_ACTIONS, tell_of_templates
+from froster.cli.vocabularies import WHICH_ACTIONS, announce_templates
 from froster.errors import FrosterError, VideoError
 
 
@@ -86,7 +86,7 @@ def explain(
         messages.print(why)
         named = {model: model}
     for model in named.values():
-        tell_of_templates(model, prompts)
+        announce_templates(model, prompts)
     with messages.status("Looking"), spooled(video if is_spooled(video) else found[0]) as path:
         recognizers = {
             name: Recognizer(

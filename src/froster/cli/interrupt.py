@@ -1,4 +1,4 @@
-"""Long work that can be stopped: by Ctrl-C, or as a scheduler does it, by SIGTERM."""
+"""Stop long commands by Ctrl-C, or by SIGTERM from a scheduler."""
 
 import signal
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from froster.cli.terminal import warn
 
 @contextmanager
 def stopped_by_signals(message: str) -> Iterator[None]:
-    """End a block that Ctrl-C or SIGTERM stops with `message` on standard error and the signal's exit status."""
+    """On Ctrl-C or SIGTERM, print `message` on standard error and exit with the signal's status."""
     from froster.training.processes import find_processes
 
     processes = find_processes()
@@ -30,6 +30,6 @@ def stopped_by_signals(message: str) -> Iterator[None]:
 
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does; a second signal ends at once."""
+    """Raise KeyboardInterrupt as for Ctrl-C; a second signal ends the process at once."""
     signal.signal(number, signal.SIG_DFL)
     raise KeyboardInterrupt(number)

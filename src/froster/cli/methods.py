@@ -1,4 +1,4 @@
-"""`froster methods`: the student networks side by side."""
+"""`froster methods`: compare the students."""
 
 import math
 import textwrap
@@ -15,22 +15,20 @@ if TYPE_CHECKING:
     from froster.published import Published
 
 COST = (
-    "Networks with their default options, which a recipe may change; parameters in millions, those of the text encoder "
-    "included. GFLOPs: multiplications and additions (a multiply-add is two) of matrix products, convolutions and "
-    "attention for a clip; MFLOPs: for each class that it is compared with. Texts are encoded once for all clips and "
-    "not counted."
+    "Students with default options; parameters in millions, including the text encoder. GFLOPs: multiplications and "
+    "additions (a multiply-add is two) of matrix products, convolutions and attention per clip; MFLOPs: per class. "
+    "Texts are encoded once for all clips and not counted."
 )
 LEGEND = (
-    "ViT-B/16 where no note says otherwise. UCF*, HMDB*: all videos; UCF, HMDB: three test splits; K-600: three draws "
-    "of 160 classes. A dash: not found in a table of the authors. Frozen CLIP is frame_clip without training, "
-    "Open-VCLIP and FROSTER are ways to train vclip."
+    "ViT-B/16 unless noted. UCF*, HMDB*: all videos; UCF, HMDB: three test splits; K-600: three draws of 160 classes. "
+    "Dash: not published. Frozen CLIP is frame_clip without training; Open-VCLIP and FROSTER are methods to train "
+    "vclip."
 )
 PUPPETS_LEGEND = (
-    "Top-1 in per cent, mean ± standard deviation over the draws of training clips; HM is the harmonic mean of base "
-    "and novel. Frozen CLIP has no training clips and is tested once. Best learning rate: of a grid, on a draw and on "
-    "test clips that are not shown; trained hard: five to ten times that. Tested is the mean of the epochs after the "
-    "warm-up for averaged epochs, Open-VCLIP (half mixed with CLIP) and the networks of students.jsonl, else the last "
-    "epoch."
+    "Top-1 in percent, mean ± std over the draws of training clips; HM is the harmonic mean of base and novel. Frozen "
+    "CLIP is not trained and evaluated once. Best learning rate: from a grid search on another draw and other test "
+    "clips; hard: five to ten times that. Weights are averaged over the epochs after the warm-up for weight averaging, "
+    "Open-VCLIP (patched half way to CLIP) and the students of students.jsonl, else those of the last epoch."
 )
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -39,17 +37,17 @@ def methods(
     model: Annotated[
         str, typer.Option(help="Sizes of vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336) or puppets; no download.")
     ] = "vit-b-16",
-    frames: Annotated[int, typer.Option(min=1, max=256, help="Frames a clip.")] = 8,
+    frames: Annotated[int, typer.Option(min=1, max=256, help="Frames per clip.")] = 8,
     results: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Also show results that `froster bench puppets` wrote: results.jsonl or students.jsonl.",
+            help="Also show results of `froster bench puppets`: results.jsonl or students.jsonl.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of tables.")] = False,
 ) -> None:
-    """Compare the student networks: size, what is trained, cost of a clip, and what the papers report.
+    """Compare the students: parameters, cost per clip, and the papers' published numbers.
 
     Example: froster methods --results docs/results/results.jsonl
     """
@@ -68,7 +66,7 @@ def methods(
     show_networks(networks, f"{model}, clips of {frames} x {config.image_size} x {config.image_size} pixels", screen)
     show_published(networks, screen)
     if results is not None:
-        show_puppets(puppets, f"Drawn puppets, {results}", screen)
+        show_puppets(puppets, f"Puppets, {results}", screen)
 
 
 def show_networks(networks: Sequence["Network"], title: str, screen: "Screen") -> None:
@@ -78,14 +76,14 @@ def show_networks(networks: Sequence["Network"], title: str, screen: "Screen") -
         numbers = (network.parameters / 1e6, network.trained / 1e6, of_clip, of_class)
         rows.append([network.name, network.title, *map(short, numbers)])
     screen.print(title, style="bold", soft_wrap=True)
-    show_table(["", "", "parameters", "trained", "GFLOPs", "MFLOPs a class"], rows, screen, texts=2)
+    show_table(["", "", "parameters", "trained", "GFLOPs", "MFLOPs per class"], rows, screen, texts=2)
     show_note(COST, screen)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: "Screen", texts: int = 1) -> None:
-    """A table, names and cells in one piece; columns of numbers that the screen has no room for follow below.
+    """A table that wraps columns that do not fit the screen into further tables below.
 
-    The first `texts` columns are words, and stand in front of all parts.
+    The first `texts` columns are words, and are repeated in all parts.
     """
     from froster.cli.evaluate import plain_table
 
@@ -104,7 +102,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: "S
 
 
 def short(number: float) -> str:
-    """Three digits, or one behind the point where there are more before it."""
+    """Three significant digits, or one decimal from 10 on."""
     if number >= 10:
         return f"{number:.1f}"
     return f"{number:.{2 - math.floor(math.log10(number))}f}" if number else "0"
@@ -135,7 +133,7 @@ def show_scores(
     networks: Sequence["Network"],
     screen: "Screen",
 ) -> None:
-    """A table of the papers, its sources below; networks that are not in it have a row of dashes."""
+    """A table of published numbers with its sources; students without any have a row of dashes."""
     titles = {network.name: network.title for network in networks}
     rows = [row for row in rows if row.student in titles]
     data = list(dict.fromkeys(name for row in rows for name in row.scores))
@@ -157,7 +155,7 @@ def source_of(row: "Published") -> str:
 
 
 def show_puppets(puppets: Sequence["PuppetsScores"], title: str, screen: "Screen") -> None:
-    """A table of each regime; the draws are counted where a mean is over several."""
+    """A table per regime, with the number of draws."""
     from froster.bench.report import cell_text
     from froster.bench.results import REGIMES
 

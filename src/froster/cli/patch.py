@@ -1,4 +1,4 @@
-"""`froster patch`: a checkpoint between CLIP and a student."""
+"""`froster patch`: interpolate between CLIP and a student."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,12 @@ from froster.cli.terminal import echo
 def patch(
     clip: Annotated[str, typer.Argument(help="The CLIP that the student started from: a name or a file.")],
     student: Annotated[Path, typer.Argument(help="The fine-tuned student: a checkpoint or a run's folder.")],
-    ratio: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of CLIP: 0 is the student, 1 is CLIP.")] = 0.5,
+    ratio: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Interpolation weight of CLIP: 0 is the student, 1 is CLIP.")
+    ] = 0.5,
     out: Annotated[Path, typer.Option(help="The checkpoint to write (.safetensors).")] = Path("patched.safetensors"),
 ) -> None:
-    """Interpolate the weights of a student with CLIP's (Open-VCLIP): better on new actions, less so on trained ones.
+    """Interpolate a student's weights with CLIP's (Open-VCLIP's patching): better on novel classes, worse on base ones.
 
     Example: froster patch vit-b-16 runs/first --ratio 0.5 --out patched.safetensors
     """
@@ -29,7 +31,7 @@ def patch(
     check_not_among(out, [weights_file(clip), file])
     model = load_model(student)
     if model.clip_source:
-        raise FrosterError(f"{student} holds what was trained beside CLIP, not CLIP itself: there is nothing to patch.")
+        raise FrosterError(f"{student} has only adapters and a frozen CLIP, so there is nothing to patch.")
     model.load_state_dict(patch_states(load_clip(clip).state_dict(), model.state_dict(), ratio))
     save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}")
     echo(str(out))

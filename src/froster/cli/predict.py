@@ -25,7 +25,7 @@ from froster.cli.options import (
     ViewsOption,
 )
 from froster.cli.terminal import Screen, echo_csv, echo_json
-from froster.cli.vocabularies import WHICH_ACTIONS, labels_of, tell_of_templates
+from froster.cli.vocabularies import WHICH_ACTIONS, announce_templates, labels_of
 from froster.errors import FrosterError, VideoError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def predict(
     videos: Annotated[
         list[str],
         typer.Argument(
-            help="Videos, folders of them, globs, http(s) URLs, or - (standard input); a folder of pictures is a video."
+            help="Videos, folders of them, globs, http(s) URLs, or - (standard input); a folder of images is a video."
         ),
     ],
     labels: LabelsOption = None,
@@ -47,33 +47,33 @@ def predict(
     templates: TemplatesOption = None,
     model: ModelOption = "auto",
     student: StudentOption = None,
-    top: Annotated[int, typer.Option(min=1, help="How many labels to show for each video.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of labels to show per video.")] = 5,
     views: ViewsOption = None,
     frames: FramesOption = None,
     sampling: SamplingOption = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="The similarity that the best label must exceed; else the video shows none of these."),
+        typer.Option(help="Minimum similarity of the best label; below, the answer is none of these."),
     ] = None,
     negatives: Annotated[
         list[str] | None,
-        typer.Option(metavar="VIDEO", help="A video, or folder, that shows none of the actions; repeat for more."),
+        typer.Option(metavar="VIDEO", help="A video or folder that shows none of the actions; repeat for more."),
     ] = None,
     false_positive_rate: Annotated[float, typer.Option(help="Target false positive rate on the negatives.")] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines (the default in a pipe).")] = False,
     as_csv: Annotated[
         bool,
-        typer.Option("--csv", help="CSV: video, rank, label, score, similarity, and the threshold if there is one."),
+        typer.Option("--csv", help="CSV: video, rank, label, score, similarity, and the threshold, if any."),
     ] = False,
     raw_csv: RawCsvOption = False,
     picture: Annotated[
         Path | None,
-        typer.Option(help="Also draw frames and ranked labels into this file (.png, .svg, .pdf)."),
+        typer.Option(help="Also plot frames and ranked labels into this file (.png, .svg, .pdf)."),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
 ) -> None:
-    """Recognize the actions in videos, among any labels you give.
+    """Recognize the actions in videos, among any labels.
 
     Example: froster predict clip.mp4 --labels "juggling, brushing teeth, fencing"
     """
@@ -102,7 +102,7 @@ def predict(
 
     as_table = sys.stdout.isatty() and not as_json and not as_csv
     errors = Screen(stderr=True, soft_wrap=True)
-    # In a terminal, results, messages and the bar share one screen; elsewhere standard output is for results alone.
+    # In a terminal, results, messages and the bar share one screen; otherwise standard output has only results.
     screen = Screen(soft_wrap=True) if as_table else errors
     messages = screen if errors.is_terminal else errors
     show: Callable[[Prediction], None]
@@ -126,7 +126,7 @@ def predict(
 
         if labels is None and labels_file is None:
             messages.print(f"Using the {len(wanted)} label{'s' * (len(wanted) > 1)} the model was trained on.")
-        tell_of_templates(model, prompts)
+        announce_templates(model, prompts)
         for name, missing in list(failures.items()):
             fail(name, missing)
         predictions: list[Prediction] = []
@@ -134,7 +134,7 @@ def predict(
             if model == "auto":
                 model, why = default_model()
                 messages.print(why)
-            with screen.status(f"Loading {model} and reading {len(wanted)} labels"):
+            with screen.status(f"Loading {model} and encoding {len(wanted)} labels"):
                 runtime = Runtime(
                     model,
                     student=student,

@@ -1,13 +1,13 @@
-"""The bar that long commands show."""
+"""The progress bar of long commands."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def progress_bar(console: Console, hide: bool = False, redirect: bool = False) -> Progress:
-    """A bar that vanishes at the end; none where `console` is no terminal.
+    """A transient progress bar; disabled if `console` is not a terminal.
 
-    With `redirect`, what is printed meanwhile appears above the bar.
+    `redirect`: print other output above the bar.
     """
     return Progress(
         TextColumn("{task.description}", markup=False),

@@ -25,7 +25,7 @@ from froster.cli.options import (
     WorkersOption,
 )
 from froster.cli.terminal import Screen, echo
-from froster.cli.vocabularies import check_one_way, read_vocabularies, tell_of_splits, tell_of_templates
+from froster.cli.vocabularies import announce_splits, announce_templates, check_one_way, read_vocabularies
 
 
 def report(
@@ -63,10 +63,10 @@ def report(
     check_page_path(out)
     check_one_way(labels, labels_file, base, novel)
     videos = read_manifest(data, split)
-    tell_of_splits(videos, split, data)
+    announce_splits(videos, split, data)
     vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
     prompts = read_templates(templates) if templates is not None else None
-    tell_of_templates(model, prompts)
+    announce_templates(model, prompts)
 
     errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:

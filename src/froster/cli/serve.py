@@ -7,39 +7,37 @@ import typer
 
 from froster.cli.options import DeviceOption, Precision, PrecisionOption, TemplatesOption
 from froster.cli.terminal import as_flags, echo
-from froster.cli.vocabularies import tell_of_templates
+from froster.cli.vocabularies import announce_templates
 from froster.extras import extra
 
 
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="As for `froster predict`; give several times for several, the first is the default."),
+        typer.Option(help="As for `froster predict`; repeat for several models, the first is the default."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; another than this machine needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; other than localhost needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
     root_path: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Where a reverse proxy shows the server, such as /froster.")
+        str, typer.Option(metavar="PREFIX", help="Path prefix of a reverse proxy, such as /froster.")
     ] = "",
     token: Annotated[
-        str, typer.Option(envvar="FROSTER_TOKEN", help="What clients must send: Authorization: Bearer TOKEN.")
+        str, typer.Option(envvar="FROSTER_TOKEN", help="Token that clients must send: Authorization: Bearer TOKEN.")
     ] = "",
     allow_folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Let clients name videos in this folder, instead of uploading.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of videos that clients may name instead of uploading.")
     ] = None,
     max_upload: Annotated[str, typer.Option(help="Largest upload.")] = "200MB",
     max_seconds: Annotated[float, typer.Option(help="Longest video.")] = 600,
-    max_labels: Annotated[int, typer.Option(help="Most labels in one request.")] = 1000,
-    queue: Annotated[
-        int, typer.Option(help="Requests that may wait or be at work; others are told to come back.")
-    ] = 64,
-    batch: Annotated[int, typer.Option(help="Videos that go through the network together.")] = 8,
+    max_labels: Annotated[int, typer.Option(help="Maximum labels per request.")] = 1000,
+    queue: Annotated[int, typer.Option(help="Maximum waiting and running requests; others get 429.")] = 64,
+    batch: Annotated[int, typer.Option(help="Maximum batch size in videos.")] = 8,
     templates: TemplatesOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    access_log: Annotated[bool, typer.Option(help="Write each request on standard error.")] = True,
+    access_log: Annotated[bool, typer.Option(help="Log each request on standard error.")] = True,
 ) -> None:
-    """Serve a web page and a REST API that recognize actions; only to this machine unless told otherwise.
+    """Serve a web page and a REST API for action recognition, by default on localhost only.
 
     Example: froster serve --model vit-b-16
     """
@@ -54,7 +52,7 @@ def serve(
         models = (name,)
     prompts = read_templates(templates) if templates is not None else None
     for name in models:
-        tell_of_templates(name, prompts)
+        announce_templates(name, prompts)
     settings = ServeSettings(
         models=models,
         host=host,

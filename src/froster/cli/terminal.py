@@ -1,7 +1,7 @@
-"""What reaches the terminal: no control characters but our own, and messages in the words of the command line.
+"""Terminal output without foreign control characters, and with the command line's names for parameters.
 
-File names, labels, checkpoints and what a container says of itself may hold escape sequences, which a terminal would
-obey. Everything that the commands print goes through `echo`, `warn` or a `Screen`.
+File names, labels, checkpoints and container metadata may contain escape sequences, which a terminal would execute.
+Everything that the commands print goes through `echo`, `warn` or a `Screen`.
 """
 
 import csv
@@ -19,31 +19,31 @@ from rich.segment import Segment
 if TYPE_CHECKING:
     from typing import TextIO
 
-# C0 controls but tab and newline, delete, C1 controls; marks that turn the direction of writing around.
+# C0 controls except tab and newline, delete, C1 controls, and bidirectional text controls.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-KEYWORD = re.compile(r"`(\w+)=([^`]*)`")  # how the library names a parameter: `resume=True`, `out=`
+KEYWORD = re.compile(r"`(\w+)=([^`]*)`")  # a parameter in a library message: `resume=True`, `out=`
 
 
 class OutputClosedError(Exception):
-    """Nobody reads standard output any more, as in `froster predict … | head`."""
+    """Standard output is closed, as in `froster predict … | head`."""
 
 
 def printable(text: str) -> str:
-    """Control characters as pictures (␛ for escape), others as �, so that no terminal obeys them."""
-    return CONTROLS.sub(_picture, text)
+    """Replace control characters by visible symbols (␛ for escape), others by �."""
+    return CONTROLS.sub(_symbol, text)
 
 
 def one_line(text: str) -> str:
     return printable(text.replace("\n", "\u2424"))
 
 
-def _picture(found: re.Match[str]) -> str:
+def _symbol(found: re.Match[str]) -> str:
     code = ord(found[0])
     return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
 
 
 def as_flags(text: str) -> str:
-    """A message of the library with its parameters as the command line spells them: `out=` is --out."""
+    """Replace parameters in a library message by command-line options: `out=` by --out."""
     return KEYWORD.sub(_flag, text)
 
 
@@ -59,7 +59,7 @@ def _flag(found: re.Match[str]) -> str:
 
 @cache
 def _flags() -> dict[str, tuple[str, str]]:
-    """The option of each parameter, of all commands, and its opposite (--no-…) where it has one."""
+    """Parameter -> its option, and its negation (--no-…) if any, over all commands."""
     from typer.main import get_command
 
     from froster.cli import app
@@ -83,13 +83,13 @@ def echo(text: str = "") -> None:
 
 
 def echo_json(content: object, indent: int | None = None) -> None:
-    """Print a result as JSON: exactly what it is, and nothing that a terminal would obey."""
+    """Print a result as JSON, losslessly, with control characters escaped."""
     text = json.dumps(content, indent=indent, ensure_ascii=False)
     echo(re.sub(rf"{CONTROLS.pattern}|[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def echo_csv(row: Iterable[object]) -> None:
-    """Print a row of a table as CSV: exactly what it is, but on a terminal without its control characters.
+    """Print a row as CSV: losslessly, except on a terminal, where control characters are replaced.
 
     Raises `OutputClosedError`.
     """
@@ -111,7 +111,7 @@ def warn(text: str) -> None:
 
 
 class Screen(Console):
-    """A console for tables and lines, without markup and without the control characters of what is shown."""
+    """A console for tables and lines, without markup and foreign control characters."""
 
     def __init__(self, stderr: bool = False, file: "TextIO | None" = None, **options: Any) -> None:
         super().__init__(stderr=stderr, file=file, **{"highlight": False, "markup": False, "emoji": False} | options)

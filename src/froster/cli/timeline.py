@@ -23,7 +23,7 @@ from froster.cli.options import (
     TemplatesOption,
 )
 from froster.cli.terminal import Screen, echo, echo_json
-from froster.cli.vocabularies import WHICH_ACTIONS, labels_of, tell_of_templates
+from froster.cli.vocabularies import WHICH_ACTIONS, announce_templates, labels_of
 from froster.errors import FrosterError, VideoError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def timeline(
     if not several:
         seconds_of(sources[0])  # raises before anything is loaded
     prompts = read_templates(templates) if templates is not None else None
-    tell_of_templates(model, prompts)
+    announce_templates(model, prompts)
 
     messages = Screen(stderr=True, soft_wrap=True)
 
@@ -112,7 +112,7 @@ def timeline(
         if model == "auto":
             model, why = default_model()
             messages.print(why)
-        with messages.status(f"Loading {model} and reading {len(names)} labels"):
+        with messages.status(f"Loading {model} and encoding {len(names)} labels"):
             runtime = Runtime(model, student=student, views=1, frames=frames, device=device, precision=precision.value)
             recognizer = Recognizer(runtime, wanted, templates=prompts)
         threshold = DEFAULT_THRESHOLD

@@ -1,4 +1,4 @@
-"""Which classes a command looks for (names, vocabularies and files) and how it words them."""
+"""Classes and prompts of a command, from names, vocabularies and files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from froster.data.manifests import LabeledVideo
     from froster.text.labels import Labels
 
-WHICH_ACTIONS = 'Say which actions to look for: either --labels "a, b, c" or --labels-file FILE.'
+WHICH_ACTIONS = 'Give the actions: either --labels "a, b, c" or --labels-file FILE.'
 
 
 def check_one_way(labels: str | None, labels_file: str | None, base: str | None, novel: str | None) -> None:
-    """Raises `FrosterError` where the classes are named in no clear way."""
+    """Raises `FrosterError` if the classes are given in several ways, or incompletely."""
     ways = (labels is not None) + (labels_file is not None) + (base is not None or novel is not None)
     if ways > 1 or (base is None) != (novel is None):
         raise FrosterError(
-            "Say in one way which classes to look for: --labels, or --labels-file, or --base together with --novel, "
+            "Give the classes in one way: --labels, or --labels-file, or --base together with --novel, "
             "or nothing for the labels of the manifest."
         )
 
@@ -32,7 +32,7 @@ def read_vocabularies(
     novel: str | None,
     descriptions: Path | None,
 ) -> dict[str, "Labels"] | None:
-    """The labels of each vocabulary, `all`, or `base` and `novel`; None for those of the videos as the model knows."""
+    """The labels of each vocabulary: `all`, or `base` and `novel`; None for the labels of the videos."""
     from froster.text.descriptions import describe_labels
     from froster.text.labels import parse_labels, read_labels
 
@@ -55,7 +55,7 @@ def read_vocabularies(
 
 
 def names_or_file(text: str, option: str) -> "Labels":
-    """Labels from names with commas, a labels file, or the name of a vocabulary."""
+    """Labels from comma-separated names, a labels file, or the name of a vocabulary."""
     from froster.text.labels import check_labels, parse_labels, read_labels
 
     if "," in text:
@@ -65,19 +65,19 @@ def names_or_file(text: str, option: str) -> "Labels":
     return parse_labels(text)
 
 
-def tell_of_splits(videos: Sequence["LabeledVideo"], split: str | None, manifest: Path) -> None:
-    """Say that all rows of a manifest are used where it has several splits and none is chosen."""
+def announce_splits(videos: Sequence["LabeledVideo"], split: str | None, manifest: Path) -> None:
+    """Warn that all rows of a manifest with several splits are used if none is chosen."""
     from froster.data.manifests import describe_splits
 
     splits = describe_splits(videos) if split is None else None
     if splits:
-        warn(f"Testing all {len(videos)} rows of {manifest}, whatever their split ({splits}); --split takes one alone.")
+        warn(f"Testing all {len(videos)} rows of {manifest}, from all splits ({splits}); choose one with --split.")
 
 
 def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Labels":
-    """The labels that are asked for; without any, those the model was trained on.
+    """The given labels, or else those that the model was trained on.
 
-    Raises `FrosterError` when it does not say.
+    Raises `FrosterError` if the model has none.
     """
     from froster.provenance import stored_provenance
     from froster.text.labels import parse_labels, read_labels
@@ -92,8 +92,8 @@ def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Label
     return found
 
 
-def tell_of_templates(model: str, given: "tuple[str, ...] | None") -> None:
-    """Say where the model was trained with templates other than the usual ones and none are given."""
+def announce_templates(model: str, given: "tuple[str, ...] | None") -> None:
+    """Print a note if the model's own templates are used and differ from the default."""
     from froster.provenance import stored_provenance
     from froster.text.prompts import TEMPLATES
 
