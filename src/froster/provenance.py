@@ -1,10 +1,10 @@
 """What a checkpoint says about how it was trained, so that it is used in the same way everywhere.
 
-A trained model carries four attributes besides its weights: `labels`, the classes it was trained on with their
-descriptions; `templates`, the prompt templates themselves; `clip_sampling`, how clips are taken from a video; and
-`trained_on`, hashes of the training videos. They are stored in the metadata of our checkpoints. Every use of the model
-(recognizer, evaluation, report, timeline, explanation, server) takes its defaults from the first three; what tests a
-model says where it is tested on training videos.
+A trained model carries attributes besides its weights: `labels`, the classes it was trained on with their
+descriptions; `templates`, the prompt templates themselves, and `prompt_style`, how they are used; `temporal_pooling`;
+`clip_sampling`, how clips are taken from a video; and `trained_on`, hashes of the training videos. They are stored in
+the metadata of our checkpoints. Every use of the model (recognizer, evaluation, report, timeline, explanation, server)
+takes its defaults from them; what tests a model says where it is tested on training videos.
 """
 
 import json
@@ -20,8 +20,9 @@ import safetensors
 
 from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError, FrosterWarning, WeightsError
+from froster.scoring import TemporalPooling
 from froster.text.labels import Labels, check_pairs
-from froster.text.prompts import check_templates
+from froster.text.prompts import PromptStyle, check_templates
 from froster.video import Sampling
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Provenance:
     clip_sampling: ClipSampling | None = None
     trained_on: TrainedVideos | None = None
     templates_file: str | None = None
+    prompt_style: PromptStyle | None = None
+    temporal_pooling: TemporalPooling | None = None
 
     def apply_to(self, model: "VideoStudent") -> None:
         """Set the model's attributes; templates only where the model has any: some learn the words around the names."""
@@ -77,11 +80,22 @@ class Provenance:
             model.templates = self.templates
         model.clip_sampling = self.clip_sampling or ClipSampling()
         model.trained_on = self.trained_on
+        if self.prompt_style:
+            model.prompt_style = self.prompt_style
+        if self.temporal_pooling:
+            model.temporal_pooling = self.temporal_pooling
 
 
 def provenance_of(model: "VideoStudent") -> Provenance:
     """What `save_checkpoint` would store of the model."""
-    return Provenance(model.labels, model.templates, model.clip_sampling, model.trained_on)
+    return Provenance(
+        model.labels,
+        model.templates,
+        model.clip_sampling,
+        model.trained_on,
+        prompt_style=model.prompt_style,
+        temporal_pooling=model.temporal_pooling,
+    )
 
 
 def common_provenance(checkpoints: Sequence[Provenance]) -> Provenance:
@@ -91,7 +105,12 @@ def common_provenance(checkpoints: Sequence[Provenance]) -> Provenance:
     Warns where settings differ.
     """
     first, labels = checkpoints[0], [found.labels for found in checkpoints if found.labels is not None]
-    for what, key in (("templates", "templates"), ("clip sampling", "clip_sampling")):
+    for what, key in (
+        ("templates", "templates"),
+        ("clip sampling", "clip_sampling"),
+        ("prompt styles", "prompt_style"),
+        ("temporal pooling", "temporal_pooling"),
+    ):
         if any(getattr(found, key) != getattr(first, key) for found in checkpoints):
             warnings.warn(
                 f"The checkpoints were trained with different {what}; those of the first are kept.",
@@ -113,6 +132,8 @@ def provenance_metadata(model: object) -> dict[str, str]:
     metadata = {
         "templates": json.dumps(list(model.templates), ensure_ascii=False),  # type: ignore[attr-defined]
         "clip_sampling": json.dumps(asdict(sampling)),
+        "prompt_style": json.dumps(model.prompt_style),  # type: ignore[attr-defined]
+        "temporal_pooling": json.dumps(model.temporal_pooling),  # type: ignore[attr-defined]
     }
     if labels is not None:
         metadata["labels"] = json.dumps(labels, ensure_ascii=False)
@@ -152,10 +173,15 @@ def read_provenance(metadata: Mapping[str, str], path: str | Path) -> Provenance
         trained_on = entry("trained_on")
         if trained_on is not None:
             trained_on = TrainedVideos.from_json(trained_on)
+        chosen: dict[str, Any] = {}
+        for what, values in (("prompt_style", get_args(PromptStyle)), ("temporal_pooling", get_args(TemporalPooling))):
+            chosen[what] = entry(what)
+            if chosen[what] not in (None, *values):
+                raise ValueError("unknown value")
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise WeightsError(f"{path} is a damaged froster checkpoint: its {what} cannot be read.") from error
     file = None if templates is not None else templates_file(metadata)
-    return Provenance(labels, templates, sampling, trained_on, file)
+    return Provenance(labels, templates, sampling, trained_on, file, **chosen)
 
 
 def templates_file(metadata: Mapping[str, str]) -> str | None:

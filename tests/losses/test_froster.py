@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from froster.losses.batch import ClipBatch
-from froster.losses.froster import Distillation, Projector, feature_distance, froster_loss
+from froster.losses.froster import L2_EPSILON, Distillation, Projector, feature_distance, froster_loss
 from froster.scoring import class_similarities
 from froster.students.base import VideoOutput
 from froster.video import Preprocessing
@@ -78,13 +78,29 @@ def test_losses_and_gradients_are_the_released_codes(golden_file: GoldenFile) ->
         torch.testing.assert_close(leaf.grad, golden[f"grad_{name}"], atol=1e-6, rtol=0)
 
 
-def test_l2_is_the_papers_sum(golden_file: GoldenFile) -> None:
+def test_l2_is_the_norm_of_whole_clips_and_of_classes(golden_file: GoldenFile) -> None:
+    """FROSTER Eq. 3 and 7: one norm per sample, computed here in float64 from the golden's embeddings."""
     golden = load_file(golden_file("froster_loss.safetensors"))
     _, summed, _ = golden_loss(golden, "l2_sum")
     _, mean, _ = golden_loss(golden, "l2_mean")
-    for side, rows in (("video", 8), ("text", 6)):
-        torch.testing.assert_close(summed[f"{side}_distillation"], golden[f"l2_{side}_sum"], atol=1e-5, rtol=1e-6)
-        torch.testing.assert_close(rows * mean[f"{side}_distillation"], golden[f"l2_{side}_sum"], atol=1e-5, rtol=1e-6)
+    torch.testing.assert_close(summed["text_distillation"], golden["l2_text_sum"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(6 * mean["text_distillation"], golden["l2_text_sum"], atol=1e-5, rtol=1e-5)
+    z = unit(golden["student_frames"].double())
+    w1, w2 = golden["video_w1"].double(), golden["video_w2"].double()
+    difference = z + 0.1 * F.gelu(z @ w1.T) @ w2.T - unit(golden["teacher_frames"].double())
+    clips = len(difference)
+    expected = sum(difference[clip].square().sum().item() ** 0.5 for clip in range(clips))
+    assert difference.shape[1] > 1 and clips > 1
+    assert summed["video_distillation"].item() == pytest.approx(expected, abs=1e-4)
+    assert mean["video_distillation"].item() == pytest.approx(expected / clips, abs=1e-4)
+
+
+def test_l2_of_single_frames_is_the_goldens(golden_file: GoldenFile) -> None:
+    """The golden's sum is over frames: a clip of one frame is one sample."""
+    golden = load_file(golden_file("froster_loss.safetensors"))
+    projected = golden_distillation(golden).video(unit(golden["student_frames"])).flatten(0, 1)
+    frames = feature_distance(projected, unit(golden["teacher_frames"]).flatten(0, 1), "l2_sum")
+    torch.testing.assert_close(frames, golden["l2_video_sum"], atol=1e-4, rtol=0)
 
 
 def test_residual_projector_starts_as_the_identity() -> None:
@@ -111,10 +127,19 @@ def test_one_side_alone(video: bool, text: bool) -> None:
     assert len(list(distillation.parameters())) == 2
 
 
+@pytest.mark.parametrize("noise", [0, 1e-7])
 @pytest.mark.parametrize("distance", ["cosine", "l2_sum", "l2_mean"])
-def test_distance_of_equal_features_is_zero_with_finite_gradient(distance: str) -> None:
-    student = unit(torch.randn(3, 8)).requires_grad_()
-    loss = feature_distance(student, student.detach().clone(), distance)
+def test_features_that_agree_but_for_rounding_have_next_to_no_gradient(distance: str, noise: float) -> None:
+    """Without smoothing, the norm's gradient would have length 1 for each sample, in a random direction."""
+    student = unit(torch.randn(3, 2, 64)).requires_grad_()
+    teacher = student.detach() + noise * torch.randn(3, 2, 64)
+    loss = feature_distance(student, teacher, distance)
     loss.backward()
-    assert loss.item() == pytest.approx(0, abs=1e-6)
-    assert student.grad is not None and student.grad.isfinite().all()
+    assert loss.item() == pytest.approx(0, abs=3 * L2_EPSILON + 1e-6)
+    assert student.grad is not None and student.grad.norm() < 5e-3
+
+
+def test_smoothing_leaves_the_norm_of_differences_that_count() -> None:
+    student, teacher = unit(torch.randn(4, 3, 64)), unit(torch.randn(4, 3, 64))
+    exact = (student - teacher).flatten(1).double().norm(dim=1).sum().item()
+    assert feature_distance(student, teacher, "l2_sum").item() == pytest.approx(exact, rel=1e-6)

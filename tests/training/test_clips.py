@@ -142,7 +142,7 @@ def test_videos_in_memory_give_the_same_clips_and_are_decoded_once(
 
 
 def test_pictures_smaller_than_the_model_are_refused(videos: list[LabeledVideo]) -> None:
-    with pytest.raises(FrosterError, match=r"begins at 36, below the model's picture size 64: give .* \[64, 64\]"):
+    with pytest.raises(FrosterError, match=r"starts at 36, below the model's input resolution 64: give .* \[64, 64\]"):
         TrainingClips(videos, TARGETS, settings(), size=64, seed=0)
 
 

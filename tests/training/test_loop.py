@@ -398,11 +398,18 @@ def test_too_little_gpu_memory_is_said_with_what_to_do(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["freeze_clip_epochs=1"], "vclip adds nothing to CLIP"),
-        (["student=adaptformer", "patch_ratio=0.5"], "adaptformer leaves CLIP's parameters as they are"),
-        (["student=adaptformer", "weight_distance=0.5", "distillation=null"], "adaptformer leaves CLIP's parameters"),
-        (["student=vpt", "trained=vision"], "would leave the prompts of vpt"),
-        (["student=adaptformer", "distillation.video=false"], "adaptformer trains nothing on the text side"),
+        (["freeze_clip_epochs=1"], "vclip has no new modules to train while CLIP is frozen"),
+        (["student=adaptformer", "patch_ratio=0.5"], "adaptformer does not train CLIP's parameters"),
+        (["student=adaptformer", "weight_distance=0.5", "distillation=null"], "adaptformer does not train CLIP's"),
+        (["student=vpt", "trained=vision"], r"leave modules of vpt at their random initialization \(text.context\)"),
+        (["student=x_clip", "trained=text"], r"leave modules of x_clip at their random initialization \("),
+        (["student=adaptformer", "distillation.video=false"], "what it compares is frozen in adaptformer"),
+        (["trained=[visual, motion]", "distillation=null"], "trained: 'motion' matches no parameter of vclip"),
+        (["optimizer.factors={motion: 2}"], "optimizer.factors: 'motion' matches no trained parameter"),
+        (
+            ["trained=vision", "optimizer.factors={'^text': 2}"],
+            "optimizer.factors: '.text' matches no trained parameter",
+        ),
     ],
 )
 def test_what_has_no_meaning_for_the_student_is_said(
@@ -417,10 +424,10 @@ def test_a_pattern_that_matches_nothing_is_named(monkeypatch: pytest.MonkeyPatch
     student = load_model("puppets", "adaptformer")
     monkeypatch.setattr(type(student), "trainable_params", r"^motion\.")
     with pytest.raises(FrosterError, match=r"trainable_params = '\^motion.*' matches none .* \(it adds visual\.blocks"):
-        loop.choose_trained(student, recipe)
+        loop.select_trainable(student, recipe)
     nothing_added = load_model("puppets", "vpt", context=0, layers=0)
     with pytest.raises(FrosterError, match="it is the frozen CLIP; take trained: all"):
-        loop.choose_trained(nothing_added, recipe)
+        loop.select_trainable(nothing_added, recipe)
 
 
 ADAPTERS = ["student=adaptformer", "optimizer.epochs=2", "distillation=null"]
@@ -688,7 +695,7 @@ def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(
     own.write_text("\n".join(rows) + "\n")
     recipe = short_recipe(own, tmp_path / "run", "optimizer.epochs=2", "precision=float32")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(loop, "tested_student", lambda run: signal.raise_signal(signal.SIGINT))
+        patched.setattr(loop, "final_model", lambda run: signal.raise_signal(signal.SIGINT))
         loop.train(recipe)
     own.write_text("\n".join(rows[:-1]) + "\n")
     with pytest.raises(FrosterError, match=r"cannot go on with other clips \(12 rows before, 11 rows now\); go back"):

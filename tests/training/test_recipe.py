@@ -91,6 +91,8 @@ def words(schema: dict[str, Any]) -> str:
     if schema["type"] == "array":
         few = schema.get("prefixItems")
         return f"[{', '.join(map(words, few))}]" if few else f"list of {words(schema['items'])}s"
+    if schema["type"] == "object":
+        return f"text: {words(schema['additionalProperties'])}, …"
     if schema.get("format") == "path":
         return "path"
     name = {"integer": "whole number", "number": "number", "boolean": "true, false", "string": "text", "null": "null"}
@@ -129,7 +131,8 @@ def test_the_page_of_recipes_has_every_key_as_it_is() -> None:
         "| `keep_checkpoints` | whole number > 0 | `3` | Number of epoch checkpoints to keep. |",
         "| `data.resize_short_side` | [whole number > 0, whole number > 0] | `[224, 256]` | Range",
         "| `data.puppets.videos` | whole number > 0 | required | Videos per action. |",
-        '| `trained` | `default`, `all`, `vision` | `"default"` |',
+        '| `trained` | `default`, `all`, `vision`, `text` or list of texts | `"default"` |',
+        "| `optimizer.factors` | text: number > 0, … | `{}` |",
     ):
         assert f"\n{row}" in current
 

@@ -1,1 +1,1 @@
-"""One method a file: its loss as a function that returns the loss and its terms."""
+"""Training losses, one method per file: functions that return the loss and its terms."""

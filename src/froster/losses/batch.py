@@ -1,4 +1,4 @@
-"""What every loss is computed of."""
+"""Input of the losses, and helpers that they share."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,11 @@ from froster.students import VideoStudent
 
 @dataclass
 class ClipBatch:
-    """Labeled clips that go through the networks together.
+    """A batch of labeled clips.
 
-    `frames`: `(B, T, 3, S, S)` uint8. `targets`: class indices `(B,)` int64. `teacher_embeddings`: the teacher's frame
-    embeddings of them, `(B, T, D)` float32, L2-normalized, cached when a loss first needs them.
+    `frames`: `(B, T, 3, S, S)` uint8, or float32 in [0, 255]. `targets`: class indices `(B,)` int64.
+    `teacher_embeddings`: the teacher's frame embeddings, `(B, T, D)` float32, L2-normalized; None until a loss computes
+    and caches them.
     """
 
     frames: Tensor
@@ -32,5 +33,5 @@ def unit(embeddings: Tensor) -> Tensor:
 
 
 def autocast(student: VideoStudent, dtype: torch.dtype | None) -> torch.autocast:
-    """Mixed precision on the student's device; `None` computes in the precision of the weights."""
+    """Autocast to `dtype` on the student's device; disabled for `None`."""
     return torch.autocast(student.logit_scale.device.type, dtype, enabled=dtype is not None)

@@ -18,7 +18,7 @@ def fine_tuning_loss(
     """Cross entropy of the student's logits: a scalar and its terms.
 
     `class_embeddings`: `(K, ...)` float32 of `encode_prompts`, averaged over the prompts of each class. `batch_size`:
-    clips of the whole batch of which these are a part; the losses of the parts add up to that of the batch.
+    clips in the whole batch, where `batch` is a micro-batch of it: their losses add up to that of the batch.
     """
     with autocast(student, precision):
         output = student(student.preprocess.normalize(batch.frames), class_embeddings)

@@ -11,6 +11,9 @@ from froster.students import VideoStudent
 
 Projection = Literal["none", "plain", "residual"]
 Distance = Literal["cosine", "l2_sum", "l2_mean"]
+# Smooths the L2 norm at zero: where student and teacher agree except for rounding (1e-7), its gradient
+# would be a unit vector in a random direction.
+L2_EPSILON = 1e-3
 
 
 class Projector(nn.Module):
@@ -42,22 +45,24 @@ class Projector(nn.Module):
 
 
 def feature_distance(student: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
-    """Distance of the student's embeddings from the teacher's (FROSTER Eq. 7): `(..., D)`, `(..., D)` -> scalar.
+    """Distance of the student's embeddings from the teacher's: `(N, ..., D)`, `(N, ..., D)` -> scalar.
 
-    "cosine": 1 - cosine, averaged over the rows (released code). "l2_sum": sum over the rows of the L2 norm of the
-    difference (the paper); "l2_mean": its mean.
+    "cosine": 1 - cosine of each D-vector, averaged (released code). "l2_sum": sum over the N samples of the L2 norm of
+    the whole sample's difference (Eq. 7), so of a clip's `(T, D)` frame embeddings; "l2_mean": its mean (Eq. 3). The
+    norm is `sqrt(norm ** 2 + L2_EPSILON ** 2)`.
     """
     if distance == "cosine":
         return 1 - F.cosine_similarity(student, teacher, dim=-1).mean()
-    norms = (student - teacher).norm(dim=-1)
+    squared = (student - teacher).flatten(1).square().sum(dim=1)
+    norms = (squared + L2_EPSILON**2).sqrt()
     return norms.sum() if distance == "l2_sum" else norms.mean()
 
 
 class Distillation(nn.Module):
-    """FROSTER's settings and its projectors, one for video and one for text; not needed after training.
+    """FROSTER's settings and its projectors, one for video and one for text; only used in training.
 
     `distance`: see `feature_distance`; `beta`: weight of the distillation (Eq. 8); `projector`, `alpha`, `zero_init`:
-    see `Projector`. `video=False` or `text=False` leaves that side out.
+    see `Projector`. `video=False` or `text=False` disables that term.
     """
 
     def __init__(
@@ -90,9 +95,9 @@ def froster_loss(
     """FROSTER's loss (Eq. 8): cross entropy + beta * (video distillation + text distillation).
 
     `class_embeddings`: `(K, ...)` float32, with gradient where the text encoder is trained;
-    `teacher_class_embeddings`: `(K, D)` float32 of the same prompts. `batch_size`: clips of the whole batch of which
-    these are a part; the losses of the parts add up to that of the batch. `precision`: of the networks; the loss itself
-    is float32. Returns the loss and its terms.
+    `teacher_class_embeddings`: `(K, D)` float32 of the same prompts. `batch_size`: clips in the whole batch, where
+    `batch` is a micro-batch of it: the losses of the micro-batches add up to that of the batch. `precision`: autocast
+    dtype of the networks; the loss itself is float32. Returns the loss, a scalar, and its terms.
     """
     frames = student.preprocess.normalize(batch.frames)
     with autocast(student, precision):
@@ -101,13 +106,13 @@ def froster_loss(
     share = len(batch.targets) / (batch_size or len(batch.targets))
     loss = share * F.cross_entropy(output.logits, batch.targets)
     terms = {"cross_entropy": loss}
-    if distillation.video:  # Eq. 7, frame by frame
+    if distillation.video:
         projected = distillation.video(unit(output.frame_embeddings))
         distance = feature_distance(projected, teacher_embeddings(teacher, batch, frames), distillation.distance)
-        # The paper's sum over the clips adds up by itself.
+        # A sum over clips needs no weight to add up over micro-batches.
         terms["video_distillation"] = distance if distillation.distance == "l2_sum" else share * distance
         loss = loss + distillation.beta * terms["video_distillation"]
-    if distillation.text:  # Eq. 7, class by class
+    if distillation.text:
         projected = distillation.text(unit(student.unconditional_class_embeddings(class_embeddings)))
         distance = feature_distance(projected, teacher_class_embeddings, distillation.distance)
         terms["text_distillation"] = share * distance

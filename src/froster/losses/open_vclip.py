@@ -1,10 +1,10 @@
-"""Open-VCLIP (ICML 2023): interpolated weight optimization keeps the student near CLIP while it trains.
+"""Open-VCLIP (ICML 2023): interpolated weight regularization.
 
 Each step draws a ratio a from U(0, max_ratio) and adds, to the gradient of the loss L at the student's weights w,
 
     weight * gradient of L at  a * w_clip + (1 - a) * w        (Eq. 7 to 9)
 
-`froster.training.step.accumulate_gradients` evaluates L at either weights. Averaging and patching (Algorithm 1) are in
+`froster.training.step.accumulate_gradients` computes both gradients. Averaging and patching (Algorithm 1) are in
 `froster.interpolation`.
 """
 
@@ -19,9 +19,8 @@ from torch import Tensor, nn
 def interpolated_weights(parameters: Sequence[nn.Parameter], clip: Sequence[Tensor], ratio: float) -> Iterator[None]:
     """Context manager: within it, `parameters` hold `ratio * clip + (1 - ratio) * student` (Open-VCLIP Eq. 7).
 
-    On exit the student's weights are restored exactly. A loss that is differentiated within adds its gradient to the
-    student's, without the factor `1 - ratio` (Eq. 9 and the released code). Needs memory for one more copy of
-    `parameters`.
+    On exit the original values are restored exactly. Gradients computed within are added to `parameters.grad` without
+    the factor `1 - ratio` (Eq. 9 and the released code). Needs memory for one more copy of `parameters`.
     """
     own = [parameter.data for parameter in parameters]
     for parameter, student, original in zip(parameters, own, clip, strict=True):

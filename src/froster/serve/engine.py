@@ -21,6 +21,7 @@ from froster.text.classifier import (
     count_truncated,
     encode_and_count_truncated,
     encode_tokens,
+    prompts_per_class,
     token_ids,
     unknown_labels,
 )
@@ -207,7 +208,9 @@ class Engine:
         """Encode a few of the missing labels of a job, which then waits for its next turn."""
         runtime, kept = self.runtimes[job.model], self.kept[job.model]
         try:
-            some = self._missing(job)[: max(1, PROMPTS_PER_STEP // (len(runtime.model.templates) + 1))]
+            some = self._missing(job)[
+                : max(1, PROMPTS_PER_STEP // prompts_per_class(runtime.model, runtime.model.templates))
+            ]
             for label, row in encode_labels(runtime, some).items():
                 job.rows[label] = kept[label] = row
         except Exception as error:
@@ -257,7 +260,7 @@ def encode_labels(runtime: Runtime, labels: Sequence[Label]) -> dict[Label, Row]
 
 
 def count_truncated_prompts(model: VideoStudent, label: Label) -> int:
-    prompts = class_prompts(*label, model.templates)
+    prompts = class_prompts(*label, model.templates, model.prompt_style)
     return count_truncated(model, prompts, token_ids(model, prompts))
 
 

@@ -14,7 +14,7 @@ from froster.provenance import ClipSampling
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, Step
 from froster.text.labels import Labels
-from froster.text.prompts import TEMPLATES
+from froster.text.prompts import TEMPLATES, PromptStyle
 
 
 class VideoFeatures(NamedTuple):
@@ -50,7 +50,8 @@ class VideoStudent(nn.Module):
     - `name`: what users type, and `title`: what tables show.
     - `trainable_params`: regular expression, searched in the names of the parameters that training updates.
     - `temporal_pooling`: whether `"logits"` or `"features"` are averaged over the frames.
-    - `templates`: prompt templates of a class, beside its bare text; none where the network learns its prompts.
+    - `templates`: prompt templates of a class; none where the network learns its prompts.
+    - `prompt_style`: how templates, names and descriptions are combined; see `froster.text.prompts.class_prompts`.
     - `normalize_class_embeddings`: whether the embeddings of a class are normalized before and after averaging prompts.
     """
 
@@ -59,6 +60,7 @@ class VideoStudent(nn.Module):
     trainable_params: str = ""
     temporal_pooling: TemporalPooling = "logits"
     templates: tuple[str, ...] = TEMPLATES
+    prompt_style: PromptStyle = "froster"
     normalize_class_embeddings: bool = True
 
     def __init__(self, clip: Clip) -> None:

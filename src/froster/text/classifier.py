@@ -94,15 +94,20 @@ def encode_classes(model: VideoStudent, labels: Mapping[str, str], templates: tu
     """
     templates = model.templates if templates is None else templates
     classes, truncated = encode_and_count_truncated(model, labels, templates)
-    warn_of_truncation(model, truncated, len(labels) * (len(templates) + 1))
+    warn_of_truncation(model, truncated, len(labels) * prompts_per_class(model, templates))
     return classes
+
+
+def prompts_per_class(model: VideoStudent, templates: tuple[str, ...]) -> int:
+    """How many prompts are averaged to a class embedding."""
+    return len(class_prompts("", "", templates, model.prompt_style))
 
 
 def encode_and_count_truncated(
     model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]
 ) -> tuple[Tensor, int]:
     """The class embeddings, and how many of their prompts are truncated."""
-    prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
+    prompts = [class_prompts(name, description, templates, model.prompt_style) for name, description in labels.items()]
     texts = [prompt for of_class in prompts for prompt in of_class]
     tokens = token_ids(model, texts)
     features = encode_tokens(model, tokens).unflatten(0, (len(prompts), -1)).transpose(0, 1)
@@ -168,7 +173,7 @@ def load_or_encode_classes(
         cached = encode_and_count_truncated(model, labels, templates)
         store(*cached, path)
     classes, truncated = cached
-    warn_of_truncation(model, truncated, len(labels) * (len(templates) + 1))
+    warn_of_truncation(model, truncated, len(labels) * prompts_per_class(model, templates))
     return classes
 
 
@@ -212,10 +217,10 @@ def digest_of(classes: Tensor) -> str:
 
 
 def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
-    """Hash of everything that the class embeddings depend on: prompts, network, and weights with their dtype."""
-    prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
-    # Most students encode text like CLIP, and share their class embeddings.
-    is_custom = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
+    """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
+    prompts = [class_prompts(name, description, templates, model.prompt_style) for name, description in labels.items()]
+    # Most students encode text as CLIP does, and share their class matrices.
+    own_way = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
         VideoStudent.encode_text,
         VideoStudent.encode_prompts,
         TextTransformer,

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from froster.data.manifests import read_text
 from froster.errors import FrosterError
@@ -19,6 +20,8 @@ FORMS = (
     "a {kind} of a person performing {{}}.",
     "a {kind} of a person practicing {{}}.",
 )
+# How a class is put into words: see `class_prompts`.
+PromptStyle = Literal["froster", "templates"]
 TEMPLATES: tuple[str, ...] = tuple(form.format(kind=kind) for kind in KINDS for form in FORMS)
 
 
@@ -27,12 +30,18 @@ def class_text(name: str, description: str = "") -> str:
     return f"{name}: {description}" if description else name
 
 
-def class_prompts(name: str, description: str = "", templates: tuple[str, ...] = TEMPLATES) -> list[str]:
-    """Every template filled with the name and followed by the class text, then the bare class text.
+def class_prompts(
+    name: str, description: str = "", templates: tuple[str, ...] = TEMPLATES, style: PromptStyle = "froster"
+) -> list[str]:
+    """The prompts of a class.
 
-    As in the authors' code, a class without description appears twice: `"a photo of archery. archery"`.
+    `"froster"`: every template filled with the name and followed by the class text, then the class text alone, as in
+    FROSTER's released code: a class without description appears twice, `"a photo of archery. archery"`.
+    `"templates"`: the filled templates alone, as in Open-VCLIP's released code; without templates the class text.
     """
     text = class_text(name, description)
+    if style == "templates" and templates:
+        return [template.format(name) for template in templates]
     return [f"{template.format(name)} {text}" for template in templates] + [text]
 
 

@@ -1,4 +1,4 @@
-"""Training clips: random frames and crops of labeled videos, in an order that depends on the seed alone."""
+"""Training clips: random frames and crops of labeled videos, in an order that depends only on the seed."""
 
 import gc
 import math
@@ -19,7 +19,7 @@ from froster.training.recipe import DataSettings
 from froster.video import decode
 from froster.video.sampling import random_indices, random_release_indices
 from froster.video.timeline import Choose, Keep, Reading, Timeline
-from froster.video.transforms import random_crop
+from froster.video.transforms import color_jitter, random_crop
 
 Key = tuple[int, int]  # number of the pass over all clips, index of the video
 
@@ -33,26 +33,26 @@ class Sample:
 
     video: LabeledVideo
     target: int
-    frames: Tensor | None  # (T, 3, S, S) uint8
+    frames: Tensor | None  # (T, 3, S, S) uint8, or float32 in [0, 255] for `preprocess: release`
     error: str | None
-    warning: str | None = None  # where only part of the file could be decoded
+    warning: str | None = None  # if only part of the file could be decoded
 
 
 @dataclass
 class Batch:
-    """The clips of a micro-batch that could be read."""
+    """The clips of a micro-batch that could be decoded."""
 
-    frames: Tensor  # (b, T, 3, S, S) uint8; (0,) where b is 0
+    frames: Tensor  # (b, T, 3, S, S) uint8 or float32 in [0, 255]; (0,) where b is 0
     targets: Tensor  # (b,) int64
-    unreadable: dict[str, str]  # name -> error of the clips left out
-    partial: dict[str, str] = field(default_factory=dict)  # name -> warning of the clips that were read only in part
+    unreadable: dict[str, str]  # name -> error of the clips that were skipped
+    partial: dict[str, str] = field(default_factory=dict)  # name -> warning of the clips that were partly decoded
 
     def pin_memory(self) -> "Batch":
         return replace(self, frames=self.frames.pin_memory(), targets=self.targets.pin_memory())
 
 
 def clip_name(video: LabeledVideo) -> str:
-    """What a clip is listed by: its path, and the segment where it is not the whole file."""
+    """A clip's path, with its segment if it is not the whole file."""
     if not video.start and video.end is None:
         return str(video.path)
     until = "on" if video.end is None else f"to {video.end:.10g} s"
@@ -60,15 +60,15 @@ def clip_name(video: LabeledVideo) -> str:
 
 
 def check_videos(videos: Sequence[LabeledVideo], data: DataSettings) -> dict[str, str]:
-    """The videos that do not exist, as `Batch.unreadable` names them.
+    """The videos that do not exist: name -> error, as in `Batch.unreadable`.
 
-    Raises `FrosterError` where they are more than `data.max_unreadable` allows, where all videos have one label, and
-    where one (the same segment of the same file) has two.
+    Raises `FrosterError` when they exceed `data.max_unreadable`, when all videos have the same label, and when one (the
+    same segment of the same file) has two labels.
     """
     named = {clip_name(video): video for video in videos}
     if len({video.label for video in videos}) == 1:
         raise FrosterError(
-            f"All clips of {data.manifest} have the label {videos[0].label!r}: to tell actions apart takes two or more."
+            f"All clips of {data.manifest} have the label {videos[0].label!r}: training needs at least two classes."
         )
     for video in videos:
         other = named[name := clip_name(video)]
@@ -88,10 +88,10 @@ def check_videos(videos: Sequence[LabeledVideo], data: DataSettings) -> dict[str
 
 
 class TrainingClips(Dataset[Sample]):
-    """Clips of T random frames, all cut and mirrored alike; `clips[pass, index]` is the same whenever it is asked for.
+    """Clips of T random frames that share crop, flip and color jitter; `clips[pass, index]` is deterministic.
 
-    `targets`: the class of each video; `size`: the model's picture size S. Raises `FrosterError` where the smallest
-    short side is below `size`. A video that cannot be decoded gives a `Sample` without frames.
+    `targets`: class index of each video; `size`: the model's input resolution S. Raises `FrosterError` when the
+    smallest short side is below `size`. A video that cannot be decoded gives a `Sample` without frames.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class TrainingClips(Dataset[Sample]):
     ) -> None:
         if data.resize_short_side[0] < size:
             raise FrosterError(
-                f"data.resize_short_side begins at {data.resize_short_side[0]}, below the model's picture size {size}: "
-                f"give at least [{size}, {max(size, data.resize_short_side[1])}]."
+                f"data.resize_short_side starts at {data.resize_short_side[0]}, below the model's input resolution "
+                f"{size}: give at least [{size}, {max(size, data.resize_short_side[1])}]."
             )
         self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
         self.decoded: dict[LabeledVideo, Reading[NDArray[np.uint8]]] = {}
@@ -114,17 +114,23 @@ class TrainingClips(Dataset[Sample]):
         short_side = int(rng.integers(*self.data.resize_short_side, endpoint=True))
         corner = (rng.random(), rng.random())
         flip = self.data.flip and rng.random() < 0.5
+        jitter = self.data.color_jitter
+        if jitter:
+            first, second, third = rng.uniform(1 - jitter, 1 + jitter, size=3).tolist()
+            order = rng.permutation(3).tolist()
         state = rng.bit_generator.state
 
         def choose(timeline: Timeline) -> NDArray[np.int64]:
-            rng.bit_generator.state = state  # a damaged file is chosen from twice: the draws must be the same ones
+            rng.bit_generator.state = state  # called twice for a damaged file: the draws must be the same
             if self.data.sampling == "release":
                 fps = float(timeline.rate)
                 return random_release_indices(timeline.pts, fps=fps, frames=self.data.frames, rng=rng)
             return random_indices(timeline.times, timeline.duration, frames=self.data.frames, rng=rng)
 
         def keep(image: NDArray[np.uint8]) -> Tensor:
-            return random_crop(torch.from_numpy(image), self.size, short_side, corner, flip)
+            release = self.data.preprocess == "release"
+            crop = random_crop(torch.from_numpy(image), self.size, short_side, corner, flip, release)
+            return color_jitter(crop, (first, second, third), order) if jitter else crop
 
         try:
             if self.data.in_memory:
@@ -137,7 +143,7 @@ class TrainingClips(Dataset[Sample]):
         return Sample(video, target, frames, None, reading.warning)
 
     def from_memory(self, video: LabeledVideo, choose: Choose, keep: Keep[Tensor]) -> Reading[Tensor]:
-        """What `decode.read` gives, from all frames of the video, which are decoded only once."""
+        """Like `decode.read`, from cached frames: each video is decoded once."""
         path, start, end = video.path, video.start, video.end
         if video not in self.decoded:
             self.decoded[video] = decode.read(path, all_frames, lambda image: image, start, end)
@@ -152,7 +158,7 @@ def all_frames(timeline: Timeline) -> NDArray[np.int64]:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """A batch of the samples that have frames; the others are named in `unreadable`."""
+    """A batch of the samples that have frames; the others are listed in `unreadable`."""
     frames = [sample.frames for sample in samples if sample.frames is not None]
     return Batch(
         torch.stack(frames) if frames else torch.empty(0, dtype=torch.uint8),
@@ -163,7 +169,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class BatchKeys(Sampler[list[Key]]):
-    """The (pass, index) keys of each micro-batch of a whole run, for one of several processes.
+    """Batch sampler of a whole run: the (pass, index) keys of each micro-batch of this process.
 
     A pass is a random permutation of all `clips` in batches of `batch_size`; the incomplete last batch is dropped,
     unless it is the only one. An epoch is one pass, or more where `min_steps` needs them. A batch is
@@ -200,7 +206,7 @@ class BatchKeys(Sampler[list[Key]]):
 
     @property
     def left_out(self) -> int:
-        """Clips that each pass leaves out because they do not fill a batch; other ones each time."""
+        """Clips dropped in each pass because they do not fill a batch; different ones each time."""
         return max(0, self.clips - self.steps_per_pass * self.batch_size)
 
     def __len__(self) -> int:
@@ -217,9 +223,9 @@ class BatchKeys(Sampler[list[Key]]):
 
 
 def training_loader(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> DataLoader[Sample]:
-    """Batches in the order of `keys`; one pass is the whole run, so the workers start once.
+    """Data loader of the whole run in the order of `keys`, so that the workers start once, not every epoch.
 
-    Each worker decodes with a single thread, as torch starts them.
+    Each worker decodes with a single thread, PyTorch's default for workers.
     """
     workers = clips.data.workers
     return DataLoader(
@@ -230,15 +236,15 @@ def training_loader(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> 
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
         worker_init_fn=start_worker,
-        generator=torch.Generator(),  # a loader draws from the global one otherwise, once more where a run resumes
+        generator=torch.Generator(),  # otherwise it draws from the global one, and once more when a run resumes
     )
 
 
 def start_worker(worker: int) -> None:
-    """What the main process left to its garbage collector is not freed here, and SIGTERM is no failure.
+    """Prepare a forked worker: no garbage collection of inherited objects, and SIGTERM ends it silently.
 
-    A decoder or converter with threads would wait for threads that a fork does not copy, for ever. Where a scheduler
-    sends the signal to all processes, a worker killed by it would be an error in the main process, which ends anyhow.
+    Collecting a decoder that has threads would wait forever for threads that a fork does not copy. Schedulers send
+    SIGTERM to all processes; a worker killed by it would raise an error in the main process, which ends anyway.
     """
     gc.freeze()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

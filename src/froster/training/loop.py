@@ -2,9 +2,10 @@
 
 import copy
 import math
+import re
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,14 +38,14 @@ from froster.provenance import ClipSampling
 from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import templates_for
-from froster.text.descriptions import describe_labels
+from froster.text.descriptions import describe_labels, read_descriptions, some
 from froster.text.labels import Labels, check_labels, read_labels
 from froster.text.prompts import TEMPLATES, read_templates
 from froster.training.checkpoint import Fingerprint, RunFolder, digest, read_json, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, training_loader
 from froster.training.journal import Journal, check_tensorboard
 from froster.training.processes import find_processes
-from froster.training.recipe import TrainRecipe
+from froster.training.recipe import OptimizerSettings, TrainRecipe
 from froster.training.schedule import learning_rate
 from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
@@ -145,7 +146,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     processes = find_processes()
     folder = RunFolder(recipe.out)
     if folder.is_finished(recipe, resume):
-        files = recipe.data.manifest, recipe.data.labels, recipe.data.descriptions, recipe.data.templates
+        files = recipe.data.manifest, recipe.data.labels, *recipe.data.description_files, recipe.data.templates
         if all(file.exists() for file in files if file):  # what is gone cannot have become another
             folder.check_finished(read_data(recipe, warn=False).fingerprint)
         return folder.model
@@ -170,7 +171,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
                 run.student.trained_on = known | TrainedVideos.of(data.videos, recipe.data.manifest)
             take_steps(run, clips, processes, show)
             if processes.is_main_process:
-                save(run, tested_student(run), folder.model)
+                save(run, final_model(run), folder.model)
                 folder.finish()
             processes.wait_for_everyone()
     return folder.model
@@ -213,9 +214,22 @@ def read_data(recipe: TrainRecipe, warn: bool) -> TrainingData:
         )
     named = check_labels(sorted({video.label for video in videos}), files.manifest)
     labels = read_labels(files.labels) if files.labels else named
-    if files.descriptions:
-        labels = describe_labels(labels, files.descriptions, warn=warn)
+    if files.description_files:
+        labels = describe_from_files(labels, files.description_files, warn)
     return TrainingData(videos, labels, read_templates(files.templates) if files.templates else None)
+
+
+def describe_from_files(labels: Labels, files: Sequence[Path], warn: bool) -> Labels:
+    """The labels with the descriptions of all `files`. Raises `FrosterError` where two files disagree about a class."""
+    if len(files) == 1:
+        return describe_labels(labels, files[0], warn=warn)
+    merged: dict[str, str] = {}
+    for file in files:
+        for name, description in read_descriptions(file).items():
+            if merged.setdefault(name, description) != description:
+                names = ", ".join(map(str, files))
+                raise FrosterError(f"data.descriptions: {names} have different descriptions of {name!r}; keep one.")
+    return describe_labels(labels, merged, ", ".join(map(str, files)), warn=warn)
 
 
 def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bool) -> None:
@@ -247,6 +261,7 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
                     "optimizer.gradient_accumulation_steps, or set activation_checkpointing=true "
                     f"({folder.last_good()})."
                 ) from error
+            average_weights(run)
             if journal:
                 journal.write(taken)
             if run.step % run.steps_per_epoch == 0:
@@ -308,27 +323,37 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
         check_tensorboard()
     student = load_model(recipe.model, recipe.student)
     clip = load_teacher(recipe, student) if recipe.distillation or stays_near_clip(recipe) else None
-    trained = choose_trained(student, recipe)
+    trained = select_trainable(student, recipe)
     student.to(device).train()
     student.visual.checkpointing = student.text.checkpointing = recipe.activation_checkpointing
-    originals = original_values(student, clip, device) if clip and stays_near_clip(recipe) else {}
-    text_is_trained = any(parameter.requires_grad for parameter in student.text.parameters())
+    originals = original_clip_weights(student, clip, device) if clip and stays_near_clip(recipe) else {}
+    text_is_trained = any(name.startswith("text.") for name in trained)
+    video_is_trained = any(not name.startswith("text.") and name != "logit_scale" for name in trained)
 
     distillation = None
     if recipe.distillation:
         options = recipe.distillation.model_dump()
         options["text"] &= text_is_trained
+        options["video"] &= video_is_trained
         if not options["video"] and not options["text"]:
-            raise FrosterError(f"{student.name} trains nothing on the text side: there is no text to distil into.")
+            raise FrosterError(
+                f"distillation: what it compares is frozen in {student.name}; train the encoder that it distills into "
+                "(trained:), set distillation.video and distillation.text to true, or set distillation: null."
+            )
         distillation = Distillation(student.config.embed_dim, **options).to(device)
     labels, templates = data.labels, templates_for(student, data.templates, warn=processes.is_main_process)
     student.labels, student.templates = dict(labels), templates
+    student.prompt_style = recipe.data.prompt_style
+    student.temporal_pooling = recipe.temporal_pooling or student.temporal_pooling
     student.clip_sampling = ClipSampling(frames=recipe.data.frames, sampling=recipe.data.sampling)
-    prompts = ClassPrompts(labels, templates)
+    prompts = ClassPrompts(labels, templates, student.prompt_style)
+    # Open-VCLIP's frozen class embeddings: the mean over all templates.
+    all_prompts = student.prompt_style == "templates" and not text_is_trained
     teacher, teacher_classes = None, None
     if clip and distillation:
         teacher = FrameClip(clip.requires_grad_(False).to(device, autocast or torch.float32))
-        teacher_classes = CachedClassEmbeddings(teacher, ClassPrompts(labels, templates or teacher.templates))
+        teacher_prompts = ClassPrompts(labels, templates or teacher.templates, student.prompt_style)
+        teacher_classes = CachedClassEmbeddings(teacher, teacher_prompts, all_prompts)
     objective = Objective(
         student=student,
         prompts=prompts,
@@ -336,13 +361,10 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
         distillation=distillation,
         teacher=teacher,
         teacher_classes=teacher_classes,
-        frozen_classes=None if text_is_trained else CachedClassEmbeddings(student, prompts),
+        frozen_classes=None if text_is_trained else CachedClassEmbeddings(student, prompts, all_prompts),
     )
-    parameters = [*trained, *(distillation.parameters() if distillation else ())]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    parameters = trained | named_projectors(distillation)
+    groups = parameter_groups(parameters, settings)
     fused = device.type in ("cpu", "cuda")  # one kernel for all parameters
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=fused)
     scaler = torch.amp.GradScaler(device.type, enabled=autocast == torch.float16)
@@ -357,7 +379,33 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
         min_steps=settings.min_steps,
     )
     fingerprint = {"precision": (str(autocast or torch.float32).removeprefix("torch."), "")} | data.fingerprint
-    return Run(recipe, folder, keys, objective, optimizer, scaler, parameters, fingerprint, originals)
+    return Run(recipe, folder, keys, objective, optimizer, scaler, list(parameters.values()), fingerprint, originals)
+
+
+def named_projectors(distillation: Distillation | None) -> dict[str, nn.Parameter]:
+    """The projectors' parameters, as `optimizer.factors` names them: `distillation.video.w1.weight`, …"""
+    return {f"distillation.{name}": p for name, p in distillation.named_parameters()} if distillation else {}
+
+
+def parameter_groups(parameters: Mapping[str, nn.Parameter], settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """AdamW's parameter groups, each with its learning rate `factor`; 1-D parameters have no weight decay.
+
+    Raises `FrosterError` where a pattern of `optimizer.factors` matches no trained parameter.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, settings.weight_decay): [], (1.0, 0.0): []}
+    used = set()
+    for name, parameter in parameters.items():
+        pattern = next((pattern for pattern in settings.factors if re.search(pattern, name)), None)
+        used.add(pattern)
+        factor = 1.0 if pattern is None else settings.factors[pattern]
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    if unused := [pattern for pattern in settings.factors if pattern not in used]:
+        raise FrosterError(
+            f"optimizer.factors: {unused[0]!r} matches no trained parameter that an earlier pattern leaves; "
+            f"trained are {some(parameters)}."
+        )
+    return [{"params": chosen, "weight_decay": decay, "factor": factor} for (factor, decay), chosen in groups.items()]
 
 
 def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Clip:
@@ -374,26 +422,42 @@ def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Clip:
     return clip
 
 
-def choose_trained(student: VideoStudent, recipe: TrainRecipe) -> list[nn.Parameter]:
-    """Let the recipe's choice of parameters, and no others, take gradients.
+def select_trainable(student: VideoStudent, recipe: TrainRecipe) -> dict[str, nn.Parameter]:
+    """Set `requires_grad` for the parameters that the recipe trains, freeze the rest; returns the trained ones by name.
 
-    Where no tensor of CLIP is among them, the checkpoints need not hold CLIP: they name it. Raises `FrosterError` when
-    nothing is chosen, or the recipe asks for what has no meaning with these parameters.
+    If none of CLIP's own parameters is trained, checkpoints refer to CLIP by name instead of storing it. Raises
+    `FrosterError` when nothing would be trained, or another key of the recipe has no effect with these parameters.
     """
     of_clip = clip_names(student.config)
-    chosen = student.trainable_parameters() if recipe.trained == "default" else dict(student.named_parameters())
-    if recipe.trained == "vision":
-        chosen = {name: p for name, p in chosen.items() if not name.startswith("text.") and name != "logit_scale"}
-        if any(name.startswith("text.") and name not in of_clip for name, _ in student.named_parameters()):
-            raise FrosterError(f"trained: vision would leave the prompts of {student.name} as they start, at random.")
+    named = dict(student.named_parameters())
+    if recipe.trained == "default":
+        chosen = student.trainable_parameters()
+    elif recipe.trained == "all":
+        chosen = named
+    elif recipe.trained == "vision":
+        chosen = {name: p for name, p in named.items() if not name.startswith("text.") and name != "logit_scale"}
+    elif recipe.trained == "text":
+        chosen = {name: p for name, p in named.items() if name.startswith("text.")}
+    else:
+        for pattern in recipe.trained:
+            if not any(re.search(pattern, name) for name in named):
+                raise FrosterError(f"trained: {pattern!r} matches no parameter of {student.name} ({some(named)}).")
+        chosen = {name: p for name, p in named.items() if any(re.search(pattern, name) for pattern in recipe.trained)}
     if not chosen:
         raise FrosterError(why_nothing_is_trained(student))
+    untrained = sorted(named.keys() - of_clip - chosen.keys())
+    # `random_start` is None where another run has trained the new modules.
+    if recipe.trained != "default" and student.random_start and untrained:
+        raise FrosterError(
+            f"trained: {recipe.trained} would leave modules of {student.name} at their random initialization "
+            f"({some(untrained)}); train them too."
+        )
     if recipe.freeze_clip_epochs and chosen.keys() <= of_clip:
-        raise FrosterError(f"freeze_clip_epochs: {student.name} adds nothing to CLIP that could be trained alone.")
+        raise FrosterError(f"freeze_clip_epochs: {student.name} has no new modules to train while CLIP is frozen.")
     if stays_near_clip(recipe) and not chosen.keys() & of_clip:
         raise FrosterError(
-            f"{student.name} leaves CLIP's parameters as they are: "
-            "interpolation, weight_distance and patch_ratio have nothing to hold."
+            f"{student.name} does not train CLIP's parameters: "
+            "interpolation, weight_distance and patch_ratio have no effect; remove them."
         )
     student.requires_grad_(False)
     for parameter in chosen.values():
@@ -402,17 +466,16 @@ def choose_trained(student: VideoStudent, recipe: TrainRecipe) -> list[nn.Parame
         student.clip_source = None
     elif student.clip_name:
         student.clip_source = ClipSource(student.clip_name, clip_digest(student.state_dict(), student.config))
-    return list(chosen.values())
+    return chosen
 
 
 def why_nothing_is_trained(student: VideoStudent) -> str:
     added = [name for name, _ in student.named_parameters() if name not in clip_names(student.config)]
     if not added:
         return f"{student.name} has nothing to train: with these options it is the frozen CLIP; take trained: all."
-    some = ", ".join(added[:3]) + (", …" if len(added) > 3 else "")
     return (
         f"{student.name} has nothing to train: its pattern trainable_params = "
-        f"{student.trainable_params!r} matches none of its parameters (it adds {some}); correct the pattern."
+        f"{student.trainable_params!r} matches none of its parameters (it adds {some(added)}); correct the pattern."
     )
 
 
@@ -420,7 +483,7 @@ def stays_near_clip(recipe: TrainRecipe) -> bool:
     return bool(recipe.interpolation or recipe.weight_distance or recipe.patch_ratio)
 
 
-def original_values(student: VideoStudent, clip: Clip, device: torch.device) -> dict[str, Tensor]:
+def original_clip_weights(student: VideoStudent, clip: Clip, device: torch.device) -> dict[str, Tensor]:
     """CLIP's values of the student's trained parameters that it has too. Raises `FrosterError` for other sizes."""
     originals = clip.state_dict()
     trained = {name: p for name, p in student.named_parameters() if p.requires_grad and name in originals}
@@ -454,7 +517,7 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
         return metrics
 
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     optimizer.zero_grad()
     device = run.student.logit_scale.device
     micro_batches = [ClipBatch(batch.frames, batch.targets).to(device) for batch in loaded]
@@ -492,8 +555,8 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
 def draw_template_and_ratio(run: Run) -> tuple[int, float]:
     """The random prompt template of a step, and a number in [0, 1) for the interpolation ratio."""
     rng = np.random.default_rng((run.recipe.seed, STEP_STREAM, run.step))
-    # A student without templates draws too: for the teacher, which takes the usual ones.
-    templates = len(run.objective.prompts.prompts) - 1 or len(TEMPLATES)
+    # Also for a student without templates: its teacher uses the default ones.
+    templates = run.objective.prompts.templates or len(TEMPLATES)
     return int(rng.integers(templates)), float(rng.random())
 
 
@@ -539,10 +602,8 @@ def gather_unusable(run: Run) -> None:
 
 
 def end_epoch(run: Run, processes: PartialState) -> None:
-    """Take the weights into the average, and save: first the epoch's checkpoint, then the state that counts on it."""
+    """Save the epoch's checkpoint, then the training state that relies on it."""
     epoch, recipe, folder = run.step // run.steps_per_epoch, run.recipe, run.folder
-    if recipe.average_from is not None and epoch > recipe.average_from:
-        run.average.update(run.student.state_dict())
     gather_unusable(run)
     if processes.is_main_process:
         save(run, run.student, folder.epoch(epoch))
@@ -550,12 +611,22 @@ def end_epoch(run: Run, processes: PartialState) -> None:
         folder.keep_last(recipe.keep_checkpoints)
 
 
+def average_weights(run: Run) -> None:
+    """Stochastic weight averaging (Open-VCLIP Algorithm 1), every `average_every` steps or once per epoch."""
+    recipe = run.recipe
+    if recipe.average_from is None:
+        return
+    since = run.step - recipe.average_from * run.steps_per_epoch
+    if since > 0 and since % (recipe.average_every or run.steps_per_epoch) == 0:
+        run.average.update(run.student.state_dict())
+
+
 def save(run: Run, student: VideoStudent, path: Path) -> None:
     """Write a student with the recipe it comes from."""
     save_checkpoint(student, path, recipe=run.recipe.model_dump_json())
 
 
-def tested_student(run: Run) -> VideoStudent:
+def final_model(run: Run) -> VideoStudent:
     """The student with the weights that the recipe wants tested: averaged, patched, or as they are."""
     student = copy.deepcopy(run.student)
     weights = run.average.mean or run.student.state_dict()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +18,23 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from froster.errors import FrosterError
 from froster.losses.froster import Distance, Projection
+from froster.scoring import TemporalPooling
 from froster.shipped import existing_recipe
+from froster.text.prompts import PromptStyle
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Trained = Literal["default", "all", "vision", "text"]
+TRAINED = get_args(Trained)
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
+# Keys whose value is taken literally, not as YAML.
 PLAIN_TEXT = ("out", "manifest", "split", "labels", "descriptions", "templates", "model", "teacher", "student")
 
 
@@ -86,10 +93,13 @@ class DataSettings(Section):
     """Train only on rows whose column `split` contains this word, such as `train`."""
     labels: Path | None = None
     """File with the class names and optional descriptions; default: the labels in the manifest."""
-    descriptions: Path | None = None
-    """JSON file with class descriptions, in a format that `describe_labels` reads."""
+    descriptions: Path | list[Path] | None = None
+    """JSON file with class descriptions, or several, as `read_descriptions` reads them."""
     templates: Path | None = None
     """File with prompt templates, one per line with `{}` for the class name; default: those of the student."""
+    prompt_style: PromptStyle = "froster"
+    """Prompts of a class: `froster`: a random template followed by `name: description`, and `name: description` alone;
+    `templates` (Open-VCLIP): a random template, or the mean over all of them if the text encoder is frozen."""
     puppets: PuppetSettings | None = None
     """Synthetic puppet videos to generate if the manifest does not exist yet."""
     frames: PositiveInt = 8
@@ -97,16 +107,28 @@ class DataSettings(Section):
     sampling: Literal["uniform", "release"] = "uniform"
     """`uniform`: one random frame from each of T equal segments of the video; `release`: a random window with one frame
     every 16 at 30 frames per second, as in the authors' code."""
+    preprocess: Literal["clip", "release"] = "clip"
+    """Resizing of training frames: `clip`: antialiased bicubic, as OpenAI's preprocessing; `release`: bilinear without
+    antialiasing, as the authors' code."""
     resize_short_side: tuple[PositiveInt, PositiveInt] = (224, 256)
     """Range, in pixels, of the random resize of the short side before the random crop."""
     flip: bool = True
     """Random horizontal flip (p=0.5). Disable for direction-dependent labels, such as "throwing left"."""
+    color_jitter: Share = 0
+    """Strength s of color jitter: brightness, contrast and saturation are scaled by factors from U(1 - s, 1 + s)."""
     workers: NonNegativeInt = 2
     """Data loader workers per training process."""
     in_memory: bool = False
     """Cache all decoded videos in each worker: only for small datasets."""
     max_unreadable: Share = 0.05
     """Maximum fraction of clips that may be missing or undecodable; they are skipped, above it training stops."""
+
+    @property
+    def description_files(self) -> list[Path]:
+        """`descriptions` as a list."""
+        if self.descriptions is None:
+            return []
+        return self.descriptions if isinstance(self.descriptions, list) else [self.descriptions]
 
     @model_validator(mode="after")
     def check_resize_short_side(self) -> Self:
@@ -125,7 +147,8 @@ class DistillationSettings(Section):
     text: bool = True
     """Distill class embeddings; has no effect where neither the text encoder nor learned prompts are trained."""
     distance: Distance = "cosine"
-    """`cosine`, as in the released code; `l2_sum`, Eq. 7 of the paper; or its mean, `l2_mean`."""
+    """`cosine`: 1 - cosine, mean over frames and classes (released code); `l2_sum`: L2 distance, sum over clips (T x D)
+    and classes (Eq. 7); `l2_mean`: its mean (Eq. 3)."""
     alpha: PositiveFloat = 0.1
     """Scale of the residual branch of the projector (Eq. 6)."""
     beta: NonNegativeFloat = 2.0
@@ -160,6 +183,8 @@ class OptimizerSettings(Section):
     """Length of the linear warm-up in epochs."""
     learning_rate: PositiveFloat
     """Peak learning rate, at the end of the warm-up."""
+    factors: dict[str, PositiveFloat] = {}
+    """Learning rate multipliers by regular expression, searched in the parameter names; the first match counts."""
     warmup_start: NonNegativeFloat = 0
     """Learning rate of the first step of the warm-up."""
     final_learning_rate: NonNegativeFloat = 0
@@ -198,8 +223,17 @@ class TrainRecipe(Recipe):
     """Video network with optional settings: `vclip`, `aim`, `vclip:window=2`."""
     teacher: str | None = None
     """The frozen CLIP; default: `model`."""
-    trained: Literal["default", "all", "vision"] = "default"
-    """Trainable parameters: `default`: as in the student's paper; `all`; `vision`: the image encoder."""
+    trained: Trained | list[str] = "default"
+    """Trainable parameters: `default`: as in the student's paper; `all`; `vision`: the image encoder; `text`: the text
+    encoder; or a list of regular expressions that are searched in the parameter names."""
+
+    @field_validator("trained", mode="before")
+    @classmethod
+    def check_trained(cls, value: Any) -> Any:
+        if isinstance(value, list) or value in TRAINED:
+            return value
+        raise ValueError(f"must be {', '.join(TRAINED)}, or a list of regular expressions, not {value!r}")
+
     freeze_clip_epochs: NonNegativeInt = 0
     """Number of initial epochs in which pretrained CLIP weights stay frozen."""
     data: DataSettings
@@ -214,8 +248,13 @@ class TrainRecipe(Recipe):
     """AdamW, learning rate schedule and batch size."""
     average_from: NonNegativeInt | None = None
     """Average the weights at the end of every epoch after this one (SWA); `null`: the last weights."""
+    average_every: PositiveInt | None = None
+    """Average every this many steps after epoch `average_from`, instead of once per epoch."""
     patch_ratio: Share = 0
     """Interpolation weight of CLIP in the final model (Open-VCLIP's patching); 0: none."""
+    temporal_pooling: TemporalPooling | None = None
+    """What is averaged over the frames: their `logits` or their `features` (FROSTER Eq. 1); default: the student's own.
+    """
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Mixed precision (autocast); `auto`: bfloat16 where the hardware supports it, else float16 on a GPU."""
     activation_checkpointing: bool = False
@@ -251,6 +290,18 @@ class TrainRecipe(Recipe):
             )
         if self.distillation and self.trained == "vision" and not self.distillation.video:
             raise ValueError("with trained: vision the text encoder is frozen; set distillation.video: true")
+        if self.distillation and self.trained == "text" and not self.distillation.text:
+            raise ValueError("with trained: text the image encoder is frozen; set distillation.text: true")
+        if self.average_every and self.average_from is None:
+            raise ValueError("average_every needs average_from, the epoch after which averaging starts")
+        if self.data.prompt_style == "templates" and self.data.descriptions:
+            raise ValueError("data.prompt_style: templates uses no descriptions: set data.descriptions: null")
+        patterns = [*(self.trained if isinstance(self.trained, list) else ()), *self.optimizer.factors]
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return self
 
 
@@ -297,7 +348,8 @@ def set_key(content: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise FrosterError(f"{override!r}: the value is not valid YAML.") from error
     # Names and paths are taken literally: out=2024, out=a #1, data.manifest=my: clips.csv.
-    content[last] = value if last in PLAIN_TEXT and read is not None else read
+    is_list = last == "descriptions" and isinstance(read, list)
+    content[last] = value if last in PLAIN_TEXT and read is not None and not is_list else read
 
 
 def explain(recipe: type[BaseModel], error: Any) -> str:

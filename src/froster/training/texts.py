@@ -1,4 +1,4 @@
-"""The prompts of a training step: one random template and the bare text of every class (FROSTER, released code)."""
+"""Class embeddings in training: the prompts of a step, encoded with gradient or cached."""
 
 from collections.abc import Mapping
 
@@ -8,22 +8,23 @@ from torch import Tensor
 from froster.backbones.tokenizer import tokenize
 from froster.students import VideoStudent
 from froster.text.classifier import average_prompts, encode_tokens, token_ids, warn_of_truncated_texts
-from froster.text.prompts import class_prompts
+from froster.text.prompts import PromptStyle, class_prompts
 from froster.training.processes import find_processes
 
 
 class ClassPrompts:
-    """Prompts of K classes (name -> description), one row per template; the last row is the bare text."""
+    """Prompts of K classes (name -> description): `prompts[row][class]`, see `froster.text.prompts.class_prompts`."""
 
-    def __init__(self, labels: Mapping[str, str], templates: tuple[str, ...]) -> None:
-        prompts = [class_prompts(name, description, templates) for name, description in labels.items()]
+    def __init__(self, labels: Mapping[str, str], templates: tuple[str, ...], style: PromptStyle = "froster") -> None:
+        prompts = [class_prompts(name, description, templates, style) for name, description in labels.items()]
+        self.templates = len(templates)
         self.prompts = [list(row) for row in zip(*prompts, strict=True)]
         self.tokens = tokenize([prompt for row in self.prompts for prompt in row]).unflatten(0, (-1, len(labels)))
         self.classes = len(labels)
         self.checked_lengths: set[int] = set()  # `max_text_tokens` for which truncated prompts were reported
 
     def warn_once(self, student: VideoStudent) -> None:
-        """Warn of prompts, of whatever template, that the student's text encoder truncates; in one process."""
+        """Warn of prompts that the student's text encoder truncates; in the main process."""
         if student.text.max_text_tokens not in self.checked_lengths and find_processes().is_main_process:
             self.checked_lengths.add(student.text.max_text_tokens)
             warn_of_truncated_texts(
@@ -31,9 +32,9 @@ class ClassPrompts:
             )
 
     def rows(self, template: int) -> list[int]:
-        """The rows that a step uses: the template and the bare text; without templates the bare text alone."""
-        bare = len(self.tokens) - 1
-        return [template % bare, bare] if bare else [bare]
+        """The rows of a training step: the template and, where the style has it, the class text alone."""
+        chosen = [template % self.templates] if self.templates else []
+        return [*chosen, *range(self.templates, len(self.tokens))]
 
     def encode(self, student: VideoStudent, template: int, rank: int = 0, processes: int = 1) -> Tensor:
         """This process's share of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
@@ -53,16 +54,23 @@ class ClassPrompts:
 class CachedClassEmbeddings:
     """Class embeddings of a frozen text encoder: each prompt is encoded once.
 
-    `embeddings`, by the row of the prompts: `(K, ...)` of `encode_prompts`.
+    `embeddings`, by the row of the prompts: `(K, ...)` of `encode_prompts`. With `all_prompts` every step averages all
+    prompts, as at test time (Open-VCLIP's released code), whatever the template.
     """
 
-    def __init__(self, model: VideoStudent, texts: ClassPrompts) -> None:
-        self.model, self.texts = model, texts
+    def __init__(self, model: VideoStudent, texts: ClassPrompts, all_prompts: bool = False) -> None:
+        self.model, self.texts, self.all_prompts = model, texts, all_prompts
         self.embeddings: dict[int, Tensor] = {}
+        self.average: Tensor | None = None
 
     def __call__(self, template: int) -> Tensor:
         """What `ClassPrompts.encode` gives in one process, without gradient: `(K, …)` float32 on the model's device."""
         self.texts.warn_once(self.model)
+        if self.all_prompts:
+            if self.average is None:
+                rows = range(len(self.texts.tokens))
+                self.average = average_prompts(self.model, torch.stack([self.row(number) for number in rows]))
+            return self.average
         return average_prompts(self.model, torch.stack([self.row(number) for number in self.texts.rows(template)]))
 
     def row(self, number: int) -> Tensor:

@@ -1,6 +1,7 @@
 """From decoded frames to what a model takes in: resize, center crop, normalize."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -10,6 +11,8 @@ from torch.nn.functional import interpolate
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+LUMA = torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1)  # gray from RGB (ITU-R 601), as in Pillow
 
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -84,18 +87,51 @@ class Preprocessing:
         return frames[:, :, top : top + self.size, left : left + self.size]
 
 
-def random_crop(frame: Tensor, size: int, short_side: int, corner: tuple[float, float], flip: bool) -> Tensor:
-    """A training crop: short side to `short_side`, a square at `corner`, mirrored if `flip`.
+def random_crop(
+    frame: Tensor, size: int, short_side: int, corner: tuple[float, float], flip: bool, release: bool = False
+) -> Tensor:
+    """A training crop: short side resized to `short_side`, a square crop at `corner`, flipped horizontally if `flip`.
 
-    `(H, W, 3)` uint8 -> `(3, size, size)` uint8; `size` is at most `short_side`. `corner`: how much of the free rows
-    lies above and of the free columns to the left, in [0, 1]. All frames of a clip share the last three.
-    Both samplings use it: training with the authors' frames scales them so too.
+    `(H, W, 3)` uint8 -> `(3, size, size)` uint8; `size` is at most `short_side`. `corner`: position of the crop in
+    [0, 1], 0 is the top and the left edge. With `release` the frame is resized as in the authors' training code,
+    bilinear without antialiasing and without rounding to whole gray levels: float32 in [0, 255]. They normalize before
+    they resize; as both are linear per channel, normalizing afterwards gives the same.
     """
-    (scaled,) = scale_short_side(frame[None], short_side)
+    scaled = scale_as_released(frame[None], short_side)[0] if release else scale_short_side(frame[None], short_side)[0]
     height, width = scaled.shape[1:]
     top, left = round(corner[0] * (height - size)), round(corner[1] * (width - size))
     crop = scaled[:, top : top + size, left : left + size]
     return crop.flip(-1) if flip else crop
+
+
+def scale_as_released(frames: Tensor, short_side: int) -> Tensor:
+    """Bilinear, not antialiased, long side floored: `(N, H, W, 3)` uint8 -> `(N, 3, h, w)` float32 in [0, 255]."""
+    height, width = frames.shape[1:3]
+    scaled = frames.permute(0, 3, 1, 2).float()
+    if min(height, width) == short_side:
+        return scaled
+    if width < height:
+        target = (math.floor(height / width * short_side), short_side)
+    else:
+        target = (short_side, math.floor(width / height * short_side))
+    return interpolate(scaled, size=target, mode="bilinear", align_corners=False)
+
+
+def color_jitter(pictures: Tensor, factors: tuple[float, float, float], order: Sequence[int]) -> Tensor:
+    """Scale brightness, contrast and saturation by `factors`, in this `order` of their indices.
+
+    `(3, H, W)` uint8, or float32 in [0, 255]; the result has the same dtype. Each blends the picture with another, as
+    Pillow's `ImageEnhance` does: with black, with the mean of its gray version, with its gray version.
+    """
+    jittered = pictures.float()
+    for index in order:
+        if index == 0:
+            other = torch.zeros(())
+        else:
+            gray = (jittered * LUMA).sum(dim=0, keepdim=True)
+            other = gray.mean() if index == 1 else gray
+        jittered = torch.lerp(other.expand_as(jittered), jittered, factors[index]).clamp_(0, 255)
+    return jittered.round_().to(torch.uint8) if pictures.dtype == torch.uint8 else jittered
 
 
 def scale_short_side(frames: Tensor, short_side: int, interpolation: Interpolation = "bicubic") -> Tensor:
