@@ -220,7 +220,7 @@ def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[s
     """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
     prompts = [class_prompts(name, description, templates, model.prompt_style) for name, description in labels.items()]
     # Most students encode text as CLIP does, and share their class matrices.
-    own_way = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
+    is_custom = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
         VideoStudent.encode_text,
         VideoStudent.encode_prompts,
         TextTransformer,
