@@ -9,10 +9,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
+from froster.video.container import is_reference
 from froster.video.stream import Sliding, read_windows
 
 ENCRYPTION = {
@@ -35,7 +37,9 @@ def flip_bits(path, numbers):
     """Flip bits of a few bytes in the middle of the packets with these numbers."""
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
-        places = [packets[number].pos + packets[number].size // 2 for number in numbers]
+        # A piece of a transport stream, 188 bytes, is stuffed at its front.
+        inside = 148 if path.suffix == ".ts" else None
+        places = [packets[n].pos + (inside or packets[n].size // 2) for n in numbers]
     data = bytearray(path.read_bytes())
     for place in places:
         for byte in range(place, place + 12):
@@ -66,6 +70,52 @@ def test_concealed_damage_is_not_used(video, number_of, name):
 def kept(marks):
     """Frames that are sound in a file with a keyframe every 30 frames."""
     return [n for n in range(len(marks)) if not any(marks[n // 30 * 30 : n + 1])]
+
+
+B_PYRAMID = {"preset": "ultrafast", "bf": "3", "g": "40", "x264-params": "b-pyramid=normal:scenecut=0"}
+
+
+@pytest.mark.parametrize(
+    "name, codec, options",
+    [
+        ("avc.mp4", "libx264", B_PYRAMID),
+        ("annex_b.ts", "libx264", B_PYRAMID),
+        ("all_used.mkv", "libx264", {"preset": "ultrafast", "bf": "0"}),
+    ],
+)
+def test_which_pictures_others_refer_to(video, name, codec, options):
+    """As FFmpeg's decoder has it, which leaves out the others where it is told so."""
+    with av.open(str(video(name, 120, codec=codec, options=options))) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.skip_frame = "NONREF"
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        decoded = {frame.pts for packet in (*packets, None) for frame in stream.codec_context.decode(packet)}
+        assert {packet.pts for packet in packets if is_reference(packet)} == decoded
+    assert (len(decoded) < 90) is (name != "all_used.mkv")
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", ["damaged.mp4", "damaged.mkv", "damaged.ts"])
+def test_a_damaged_pipe_gives_what_the_damaged_file_gives(tmp_path, video, number_of, name, seed):
+    options = {"options": B_PYRAMID, "container_options": {"movflags": "faststart"} if name[-1] == "4" else {}}
+    path, sliding, draw = video(name, 240, size=(96, 64), **options), Sliding(2, 1, 8), np.random.default_rng(seed)
+    whole = list(read_windows(path, sliding, number_of))
+    flip_bits(path, [40, *draw.choice(np.arange(50, 240), 3, replace=False).tolist()])
+    with pytest.warns(FrosterWarning, match="damaged"):
+        of_file = list(read_windows(path, sliding, number_of))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with pytest.warns(FrosterWarning, match="damaged"):
+            assert list(read_windows(path, sliding, number_of)) == of_file
+    finally:
+        torch.set_num_threads(threads)
+    with pytest.warns(FrosterWarning, match="damaged"):
+        assert through_pipe(path, tmp_path / "pipe", sliding, number_of) == of_file
+    assert of_file != whole
+    for window, sound in zip(of_file, whole, strict=True):
+        # A transport stream may have other times than before: those of cut packets are guessed.
+        assert name == "damaged.ts" or {pts for pts, _ in window.frames} <= {pts for pts, _ in sound.frames}
 
 
 def test_the_handed_file_with_concealed_damage(shared):

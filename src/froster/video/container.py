@@ -1,6 +1,6 @@
 """What files and streams have in common: opening, the choice of the stream, damaged frames, exceptions."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
@@ -64,29 +64,49 @@ def is_encrypted(packet: "av.Packet[Any]") -> bool:
     return packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info")
 
 
+def is_reference(packet: "av.Packet[VideoStream]") -> bool:
+    """Whether other pictures may refer to the one in a packet, by H.264's `nal_ref_idc`; True for other codecs."""
+    context = packet.stream.codec_context
+    if context.name != "h264":
+        return True
+    header, data, at = context.extradata, bytes(packet), 0
+    length_size = header[4] % 4 + 1 if header is not None and len(header) > 4 and header[0] == 1 else 0
+    while at + length_size < len(data):  # each unit has its length before it (ISO/IEC 14496-15), or a start code
+        if length_size:
+            start = at + length_size
+            at = start + int.from_bytes(data[at:start], "big")
+        elif (code := data.find(b"\0\0\1", at)) >= 0:
+            start = at = code + 3
+        else:
+            break
+        if data[start : start + 1] and data[start] & 0x1F in (1, 2, 5):  # a slice of the picture
+            return bool(data[start] & 0x60)
+    return True
+
+
 class SoundFrames:
-    """Leaves out damaged frames: those that the decoder marks as corrupt, and those up to the next keyframe.
+    """Leaves out damaged frames: those that the decoder marks as corrupt, and those that may refer to them.
 
     A decoder conceals damage by copying from other pictures, and marks only the picture hit, not those that refer to
-    it. `damaged` counts all that were left out, `corrupt` those marked, `sound` the others.
+    it, which may be all up to the next keyframe. `damaged` counts all that were left out, `corrupt` those marked,
+    `sound` the others.
     """
 
     def __init__(self) -> None:
         self.sound = self.corrupt = self.damaged = 0
         self._refers_to_damage = False
 
-    def __call__(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        for frame in frames:
-            if frame.is_corrupt:
-                self.corrupt += 1
-                self._refers_to_damage = True
-            elif frame.key_frame:
-                self._refers_to_damage = False
-            if self._refers_to_damage:
-                self.damaged += 1
-            else:
-                self.sound += 1
-                yield frame
+    def is_sound(self, frame: av.VideoFrame, is_reference: Callable[[av.VideoFrame], bool]) -> bool:
+        """Whether a frame can be used, asked as it comes out; `is_reference`: whether others may refer to a frame."""
+        if frame.key_frame:
+            self._refers_to_damage = False
+        is_damaged = frame.is_corrupt or self._refers_to_damage
+        if frame.is_corrupt and not self._refers_to_damage:
+            self._refers_to_damage = is_reference(frame)
+        self.corrupt += frame.is_corrupt
+        self.damaged += is_damaged
+        self.sound += not is_damaged
+        return not is_damaged
 
     def check(self, name: str | PathLike[str]) -> None:
         """Raises `VideoError` where fewer than one frame in ten is sound, counting those that were marked."""

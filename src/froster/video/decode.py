@@ -16,13 +16,13 @@ conversion to RGB.
 import math
 import os
 import struct
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import av
 import numpy as np
@@ -40,6 +40,7 @@ from froster.video.container import (
     decoder_errors,
     display_matrix,
     is_encrypted,
+    is_reference,
     of_caller,
     open_container,
 )
@@ -48,6 +49,7 @@ from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline, is_time_damaged
 
 SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
+IN_DECODER = 32  # packets: as many may be in a decoder of several threads before the first one's frame comes out
 DOUBTFUL = 2  # packets of a transport stream: one that is called cut off, and the one after it
 THREADS_WORTH = 300_000  # pixels of a frame; of smaller ones, handing them over costs more than threads gain
 
@@ -304,7 +306,7 @@ def _fetch(
                         return found
                     landed, entry = True, packet.pts if packet.pts != survey.pts[0] else None
                 if may_skip:
-                    context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
+                    context.skip_frame = skip_frame(packet, is_wanted=packet.pts in missing)
                 for frame in _decode(packet):
                     pts = next(shown, None) if survey.counted else frame.pts
                     if pts is None or pts <= last:  # the container's times are not the decoder's
@@ -356,7 +358,7 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     end, tick, begin = 0, 1 / survey.rate, survey.begin
     resumed = False
     frames = SoundFrames()
-    for frame in frames(_decodable(path, damage)):
+    for frame in _decodable(path, damage, frames):
         pts.append(frame.pts)
         resumed |= bool(damage)
         if frame.pts is not None and frame.time_base:
@@ -375,7 +377,7 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     timeline = Timeline(times, max(end, int(times[-1]) + 1), tick, survey.rate, begin=begin)
     indices = choose(timeline)
     wanted, kept = set(np.unique(indices).tolist()), dict[int, Kept]()
-    for number, frame in enumerate(SoundFrames()(_decodable(path, []))):
+    for number, frame in enumerate(_decodable(path, [], SoundFrames())):
         if number in wanted:
             kept[number] = keep(_rgb(frame))
             if len(kept) == len(wanted):
@@ -393,15 +395,15 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     return Reading(kept, indices, timeline, warning)
 
 
-def _decodable(path: Path, damage: list[str]) -> Iterator[av.VideoFrame]:
+def _decodable(path: Path, damage: list[str], sound: SoundFrames) -> Iterator[av.VideoFrame]:
     """Every frame that decodes soundly, see `PacketDecoder`; `damage` collects the decoder's reasons."""
     with _open(path) as (container, stream):
         decoder = PacketDecoder(stream, threads=1)  # several report damage late, and differently each time
         try:
             for packet in container.demux(stream):
                 frames = decoder(packet if packet.size else None)
-                yield from frames
-                if decoder.fault and not decoder.sound:
+                yield from (frame for frame in frames if sound.is_sound(frame, decoder.is_reference))
+                if decoder.fault and not damage:
                     damage.append(decoder.fault)
         except av.FFmpegError as error:
             damage.append(str(error.strerror))
@@ -424,6 +426,7 @@ class PacketDecoder:
         self.may_be_joined = stream.container.format.name == "mpegts"
         self.sound, self.fault = True, ""
         self._doubtful: list[av.Packet[VideoStream]] = []  # packets before, which are whole only at a join
+        self._recent: deque[av.Packet[VideoStream]] = deque(maxlen=IN_DECODER)
 
     def __call__(self, packet: "av.Packet[VideoStream] | None", skip: bool = False) -> list[av.VideoFrame]:
         """Frames that come out as `packet` goes in, None at the end; `skip`: its own picture is needed by others at
@@ -442,6 +445,10 @@ class PacketDecoder:
             return frames
         return frames + self._decode(packet, fault_of(packet) if packet is not None else "", skip)
 
+    def is_reference(self, frame: av.VideoFrame) -> bool:
+        """Whether other pictures may refer to a frame that has just come out."""
+        return all(is_reference(packet) for packet in self._recent if packet.pts == frame.pts is not None)
+
     def _decide(self, joined: bool) -> list[av.VideoFrame]:
         """The frames of the doubtful packets, where a join made them so."""
         doubtful, self._doubtful = self._doubtful, []
@@ -457,16 +464,28 @@ class PacketDecoder:
             if packet is None or reason:
                 frames = self.context.decode(None)
             else:
+                self._recent.append(packet)
                 if self.may_skip:
-                    self.context.skip_frame = "NONREF" if skip else "DEFAULT"
+                    self.context.skip_frame = skip_frame(packet, is_wanted=not skip)
                 frames = _decode(packet)
         except av.FFmpegError as error:
             frames, reason = [], error.strerror or str(error)
+            if packet is not None and self.context.thread_count == 1 and not is_reference(packet):
+                self.fault = reason  # only this picture is lost
+                return frames
         if reason:
             self.fault = reason
             self.context.flush_buffers()
         self.sound = not reason
         return frames
+
+
+def skip_frame(packet: "av.Packet[VideoStream]", is_wanted: bool) -> Literal["NONREF", "DEFAULT"]:
+    """What to set FFmpeg's `skip_frame` to, to leave out a picture that is not wanted nor needed by others.
+
+    Left alone, it would keep FFmpeg's H.264 decoder from saying that a picture needed by others cannot be decoded.
+    """
+    return "DEFAULT" if is_wanted or (packet.stream.codec_context.name == "h264" and is_reference(packet)) else "NONREF"
 
 
 def fault_of(packet: "av.Packet[VideoStream]") -> str:

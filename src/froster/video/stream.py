@@ -1,9 +1,9 @@
 """Windows that slide over a file or a stream: one decoding pass, memory for two windows, whatever the length.
 
-A window's frames are those that `load_video(path, start=, end=)` takes. Which these are depends on when all of its
-frames are shown, so a file's packets are read ahead of the decoder, until every window that may want a frame has said
-so; only frames that are wanted are converted. Streams, and files that say no times, are decoded as they come, and the
-frames of the window at hand are all converted.
+A window's frames are those that `load_video(path, start=, end=)` takes, less those that are damaged. Which these are
+depends on when all of its frames are shown, so a file's packets are read ahead of the decoder, until every window that
+may want a frame has said so; only frames that are wanted are converted. Streams, and files that say no times, are
+decoded as they come, and the frames of the window at hand are all converted.
 """
 
 import bisect
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
@@ -102,12 +102,24 @@ def _read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[K
     if path.is_dir() or path.suffix.lower() in pictures.PICTURE_SUFFIXES:
         yield from _of_pictures(path, sliding, keep)
         return
+    done = 0
+    for threads in (min(torch.get_num_threads(), 8), 1):
+        try:
+            for window in islice(_read_file(path, sliding, keep, threads), done, None):
+                yield window
+                done += 1
+        except _DamageMetError:
+            continue
+        return
+
+
+def _read_file(path: Path, sliding: Sliding, keep: Keep[Kept], threads: int) -> Iterator[Window[Kept]]:
     with decode._open(path) as (container, stream):
         demuxer = _Demuxer(container, stream)
         if demuxer.counted:
             yield from _as_they_come(str(path), demuxer, demuxer, sliding, keep)
         else:
-            yield from _read_ahead(str(path), demuxer, sliding, keep)
+            yield from _read_ahead(str(path), demuxer, sliding, keep, threads)
         if demuxer.damaged_times:
             warnings.warn(
                 f"{path.name}: {demuxer.damaged_times} of its frames have damaged timestamps and are left out.",
@@ -336,13 +348,13 @@ class _Plan:
         """Frames shown earlier are in no window to come."""
         return min(self.begin, self.shown[0]) if self.shown else self.begin
 
-    def is_ready(self, reordered: int) -> bool:
-        """Whether all frames of the next window are known: more than `reordered` that come after it are."""
-        if self.is_stopped or len(self.shown) <= reordered:
+    def is_ready(self, reached: int) -> bool:
+        """Whether all frames of the next window are known, where those shown before the tick `reached` are."""
+        if self.is_stopped or not self.shown:
             return False
         if self.zero is None:
             self.zero = self.shown[0]
-        return (self.shown[-1 - reordered] - self.zero) * self.tick >= self.start + self.sliding.length
+        return (reached - self.zero) * self.tick >= self.start + self.sliding.length
 
     def has_more(self) -> bool:
         """Whether the closed plan has another window: the first, or one that adds something and is half there."""
@@ -373,43 +385,73 @@ class _Plan:
         return start, end, wanted
 
 
-class _Taken(Generic[Kept]):
-    """The frames that windows want, gathered as they come out of the decoder.
+class _DamageMetError(Exception):
+    """Several threads met damage, which they report late, and differently each time: one must read the file again."""
 
-    Where a wanted frame does not come, the next one stands in, if it is shown within `slack` ticks.
+
+class _Frames(Generic[Kept]):
+    """The frames of a video stream as they are decoded; those that windows want are kept, or all of them.
+
+    The rule for damage, of files and streams alike: a window has the frames that it would have if the video were sound,
+    less those that are damaged, and none where fewer than half are left.
     """
 
-    def __init__(self, keep: Keep[Kept], slack: int) -> None:
-        self.keep, self.slack = keep, slack
-        self.awaited: list[int] = []  # a heap
-        self.wanted: dict[int, tuple[int, Kept] | None] = {}
-        self.reached = -math.inf
+    def __init__(
+        self, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept], threads: int, *, all_wanted: bool
+    ) -> None:
+        self.decoder, self.sound, self.threads = decode.PacketDecoder(demuxer.stream, threads), SoundFrames(), threads
+        self.keep, self.counted, self.all_wanted = keep, demuxer.counted, all_wanted
+        self.slack = int(sliding.length / sliding.frames / demuxer.tick)
+        self.wanted = set[int]()
+        self.awaited: list[int] = []  # a heap of those wanted that have not come
+        self.kept: dict[int, Kept] = {}  # by when they are shown, ascending
+        self.reached: int | None = None  # when the latest frame is shown, also where it is damaged
+        self.packets = 0
 
     def want(self, frames: Iterable[int]) -> None:
         for pts in frames:
             if pts not in self.wanted:
-                self.wanted[pts] = None
+                self.wanted.add(pts)
                 heapq.heappush(self.awaited, pts)
 
-    def see(self, frame: av.VideoFrame) -> None:
-        if frame.pts is None or frame.pts <= self.reached:
-            return
-        self.reached = frame.pts
-        kept: tuple[int, Kept] | None = None
-        while self.awaited and self.awaited[0] <= frame.pts:
-            pts = heapq.heappop(self.awaited)
-            if frame.pts - pts <= self.slack:
-                kept = kept or (frame.pts, self.keep(decode._rgb(frame)))
-                self.wanted[pts] = kept
+    def decode(self, packet: "av.Packet[VideoStream] | None") -> None:
+        """Decode a packet, None at the end. Raises `_DamageMetError` where several threads meet damage."""
+        self.packets += packet is not None
+        skip = not self.all_wanted and packet is not None and packet.pts not in self.wanted
+        for frame in self.decoder(packet, skip=skip):
+            self._see(frame, (-1 if self.reached is None else self.reached) + 1 if self.counted else frame.pts)
+        if self.threads > 1 and (self.decoder.fault or self.sound.damaged):
+            raise _DamageMetError
+        if self.counted and not self.decoder.sound:
+            self.reached = self.packets - 1  # what was in the decoder is lost
 
-    def take(self, frames: list[int]) -> list[tuple[int, Kept]]:
-        """The frames, some repeated where others are lost; none where more than half are."""
-        found = [kept for pts in frames if (kept := self.wanted.get(pts))]
-        return _spread(found, len(frames))
+    def _see(self, frame: av.VideoFrame, pts: int | None) -> None:
+        sound = self.sound.is_sound(frame, self.decoder.is_reference)
+        if pts is None or (self.reached is not None and pts <= self.reached):
+            return
+        self.reached, wanted = pts, self.all_wanted
+        while self.awaited and self.awaited[0] <= pts:
+            wanted |= pts - heapq.heappop(self.awaited) <= self.slack
+        if sound and wanted:
+            self.kept[pts] = self.keep(decode._rgb(frame))
+
+    def take(self, wanted: list[int]) -> list[tuple[int, Kept]]:
+        """The frames that a window wants, some repeated where others are damaged; none where more than half are."""
+        found = [pts for pts in map(self._found, wanted) if pts is not None]
+        return _spread([(pts, self.kept[pts]) for pts in found], len(wanted))
+
+    def _found(self, pts: int) -> int | None:
+        """The frame itself; for the times of packets that give no picture of their own, the next one."""
+        if pts in self.kept:
+            return pts
+        if self.decoder.fault or self.sound.damaged:
+            return None
+        return next((later for later in self.kept if 0 < later - pts <= self.slack), None)
 
     def forget(self, before: int) -> None:
-        for pts in [pts for pts in self.wanted if pts < before]:
-            del self.wanted[pts]
+        """Drop frames shown before a tick."""
+        self.kept = {pts: picture for pts, picture in self.kept.items() if pts >= before}
+        self.wanted = {pts for pts in self.wanted if pts >= before}
 
 
 def _spread(found: list[tuple[int, Kept]], count: int) -> list[tuple[int, Kept]]:
@@ -421,57 +463,58 @@ def _spread(found: list[tuple[int, Kept]], count: int) -> list[tuple[int, Kept]]
 # --- ways to read ---------------------------------------------------------------------------------------------------
 
 
-def _read_ahead(name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
-    """Windows of a file whose packets say when their frames are shown."""
+def _plan_of(demuxer: _Demuxer, sliding: Sliding) -> _Plan:
     # An MP4's index names every frame: between two frames there was none. In other files it may be lost.
-    plan = _Plan(sliding, demuxer.tick, demuxer.rate, stills="mp4" in demuxer.container.format.name)
-    decoder, sound = decode.PacketDecoder(demuxer.stream, min(torch.get_num_threads(), 8)), SoundFrames()
-    taken = _Taken(keep, slack=int(sliding.length / sliding.frames / demuxer.tick))
+    stills = "mp4" in demuxer.container.format.name
+    return _Plan(sliding, 1 / demuxer.rate if demuxer.counted else demuxer.tick, demuxer.rate, stills)
+
+
+def _read_ahead(
+    name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept], threads: int
+) -> Iterator[Window[Kept]]:
+    """Windows of a file whose packets say when their frames are shown."""
+    plan, frames = _plan_of(demuxer, sliding), _Frames(demuxer, sliding, keep, threads, all_wanted=False)
     planned: deque[tuple[float, float, list[int]]] = deque()
     ahead: deque[av.Packet[VideoStream]] = deque()
     gaps = 0
 
     def plan_next() -> None:
         planned.append(plan.next())
-        taken.want(planned[-1][2])
+        frames.want(planned[-1][2])
 
-    def decode_next() -> None:
-        packet = ahead.popleft()
-        for frame in sound(decoder(packet, skip=packet.pts not in taken.wanted)):
-            taken.see(frame)
+    def is_complete() -> bool:
+        """Whether the frames of the first window that is planned have come, so far as they come."""
+        last = max(planned[0][2], default=None) if planned else None
+        return bool(planned) and (last is None or (frames.reached is not None and last <= frames.reached))
 
     def pop() -> Window[Kept]:
         nonlocal gaps
         start, end, wanted = planned.popleft()
-        window = Window(start, end, taken.take(wanted))
+        window = Window(start, end, frames.take(wanted))
         gaps += not window.frames
-        taken.forget(min((pts for _, _, later in planned for pts in later), default=plan.needed_from))
+        frames.forget(min((pts for _, _, later in planned for pts in later), default=plan.needed_from))
         return window
 
     for packet in demuxer:
-        if packet.pts is not None and not packet.is_discard and (decoder.may_be_joined or not packet.is_corrupt):
-            plan.add(packet.pts, packet.duration)
+        _add_packet(plan, frames, packet)
         ahead.append(packet)
-        while plan.is_ready(REORDERED):
+        while len(plan.shown) > REORDERED and plan.is_ready(plan.shown[-1 - REORDERED]):
             plan_next()
         if plan.is_stopped:
             break
         while plan.number and ahead and (ahead[0].pts is None or ahead[0].pts < plan.needed_from):
-            decode_next()
-            while planned and max(planned[0][2], default=-math.inf) <= taken.reached:
+            frames.decode(ahead.popleft())
+            while is_complete():
                 yield pop()
     plan.close()
     while plan.has_more():
         plan_next()
     while ahead:
-        decode_next()
-        while planned and max(planned[0][2], default=-math.inf) <= taken.reached and planned[0][1] <= plan.duration:
+        frames.decode(ahead.popleft())
+        while is_complete() and planned[0][1] <= plan.duration:
             yield pop()
-    for frame in sound(decoder(None)):
-        taken.see(frame)
-    _check_decoded(
-        name, decoder.fault, sound, demuxer.fault or ("frames are missing" if gaps and not plan.is_stopped else "")
-    )
+    frames.decode(None)
+    _check_decoded(name, frames, demuxer.fault or ("frames are missing" if gaps and not plan.is_stopped else ""))
     _warn_of_gaps(name, plan)
     while planned:
         window = pop()
@@ -486,50 +529,49 @@ def _as_they_come(
     keep: Keep[Kept],
 ) -> Iterator[Window[Kept]]:
     """Windows of a stream, or of a file whose frames are known only once they are decoded."""
-    decoder, sound = decode.PacketDecoder(demuxer.stream, threads=1), SoundFrames()  # more would hold frames back
-    plan = _Plan(sliding, 1 / demuxer.rate if demuxer.counted else demuxer.tick, demuxer.rate)
-    kept: dict[int, Kept] = {}
-    number = 0
+    # More threads would hold back frames that somebody waits for.
+    plan, frames = _plan_of(demuxer, sliding), _Frames(demuxer, sliding, keep, threads=1, all_wanted=True)
 
     def next_window() -> Window[Kept]:
         start, end, wanted = plan.next()
-        window = Window(start, end, [(pts, kept[pts]) for pts in wanted])
-        for pts in [pts for pts in kept if pts < plan.needed_from]:
-            del kept[pts]
+        window = Window(start, end, frames.take(wanted))
+        frames.forget(plan.needed_from)
         return window
 
     for packet in chain(packets, [None]):
-        for frame in sound(decoder(packet)):
-            pts = number if demuxer.counted else frame.pts
-            number += 1
-            if pts is None or pts in kept or (plan.zero is not None and pts < plan.begin):
-                continue
-            plan.add(pts, None)
-            kept[pts] = keep(decode._rgb(frame))
-            while plan.is_ready(0):
-                yield next_window()
+        if packet is not None and not demuxer.counted:
+            _add_packet(plan, frames, packet)
+        frames.decode(packet)
+        if demuxer.counted and frames.reached is not None:
+            for number in range(plan.frames, frames.reached + 1):
+                plan.add(number, None)
+        while frames.reached is not None and plan.is_ready(frames.reached):
+            yield next_window()
         if plan.is_stopped:
             break
     plan.close()
-    _check_decoded(name, decoder.fault, sound, demuxer.fault)
+    _check_decoded(name, frames, demuxer.fault)
     _warn_of_gaps(name, plan)
     while plan.has_more():
         window = next_window()
         yield Window(window.start, min(window.end, plan.duration), window.frames)
 
 
-def _check_decoded(name: str, fault: str, frames: SoundFrames, broken: str) -> None:
-    """Raises `VideoError` where nothing was decoded; warns where not all was.
+def _add_packet(plan: _Plan, frames: _Frames[Kept], packet: "av.Packet[VideoStream]") -> None:
+    """Tell the plan of the frame in a packet, unless it is not shown or cut off."""
+    if packet.pts is not None and not packet.is_discard and (frames.decoder.may_be_joined or not packet.is_corrupt):
+        plan.add(packet.pts, packet.duration)
 
-    `fault`: what the decoder met; `broken`: what the container lacks.
-    """
-    frames.check(name)
-    if not frames.sound:
+
+def _check_decoded(name: str, frames: _Frames[Kept], broken: str) -> None:
+    """Raises `VideoError` where nothing was decoded; warns where not all was. `broken`: what the container lacks."""
+    sound, fault = frames.sound, frames.decoder.fault
+    sound.check(name)
+    if not sound.sound:
         raise VideoError(name, f"none of its frames can be decoded ({fault or broken or 'there are none'})")
-    if frames.damaged and not fault:
+    if sound.damaged and not fault:
         warnings.warn(
-            f"{name}: {frames.damaged} of {frames.sound + frames.damaged} decoded frames are damaged; "
-            "they are not used.",
+            f"{name}: {sound.damaged} of {sound.sound + sound.damaged} decoded frames are damaged; they are not used.",
             FrosterWarning,
             stacklevel=3,
         )
