@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from froster.serve.options import LONGEST_TEXT
+from froster.serve.options import FLAGS, LONGEST_TEXT
 from froster.serve.samples import named_actions
 
 DESCRIPTION = """Recognizes any action in any video: send a video and names, get the names ranked.
@@ -183,7 +183,10 @@ CODES: dict[int, dict[str, str]] = {
         "unreadable_video": "The video: not a video that can be read (Invalid data found when processing input).",
     },
     429: {"queue_full": "The server is busy; try again in 1 s."},
-    500: {"internal": "The server failed at this request; its log says why."},
+    500: {
+        "internal": "The server failed at this request; its log says why.",
+        "bad_weights": "The model's scores are not finite numbers: its weights are damaged, or overflow.",
+    },
     503: {
         "shutting_down": "The server is shutting down; try again when it is back.",
         "out_of_memory": "Not enough memory for this request; try again later.",
@@ -198,40 +201,43 @@ VIDEO_FIELDS = {
         "type": "string",
         "enum": ["", *named_actions()],
         "description": "A name from `/v1/samples`.",
-        "examples": ["juggling-balls"],
     },
     "model": {"type": "string", "description": "A name from `/v1/models`; by default the first."},
 }
+FLAG = {"type": "string", "enum": [*FLAGS], "default": "0"}
 RECOGNIZE_FIELDS = {
     **VIDEO_FIELDS,
     "labels": {
         "type": "string",
-        "description": "Names with commas, a JSON list of names, or the name of a vocabulary; by default what the "
+        "description": "Names with commas (semicolons or line breaks where there is none), a JSON list of names, or "
+        'the name of a vocabulary: `juggling, fencing`, `["juggling", "fencing"]`, `ucf-101`; by default what the '
         "model was trained on, with its descriptions, where it says so.",
-        "examples": ["juggling, fencing", '["juggling", "fencing"]', "ucf-101"],
     },
     "top": {"type": "integer", "minimum": 1, "default": 5, "description": "How many labels to return."},
-    "frames": {"type": "integer", "enum": [0, 1], "default": 0, "description": "Also return frames."},
+    "frames": FLAG | {"description": "Also return frames."},
     "explain": {
         "type": "string",
         "enum": ["", "attention", "rollout", "gradient"],
         "default": "",
         "description": "Also return where the model looks.",
     },
-    "timeline": {"type": "integer", "enum": [0, 1], "default": 0, "description": "Also return what happens when."},
+    "timeline": FLAG | {"description": "Also return what happens when."},
 }
 
 
-TEXT = r"^[^\0]*[^\s\0][^\0]*$"  # not empty, without null bytes
+TEXT = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"  # not empty, without null bytes
 ONE_VIDEO = [  # a field that is sent empty, as browsers do, is none
     {"required": ["file"]},
     *({"required": [name], "properties": {name: {"minLength": 1}}} for name in ("path", "sample")),
 ]
+EXAMPLE = {"sample": "juggling-balls", "labels": "juggling, fencing", "top": 5, "frames": "0", "timeline": "0"}
 
 
 def form(fields: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "properties": fields, "oneOf": ONE_VIDEO, "additionalProperties": False}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    # Examples of single fields would be put together by tools, and name two videos.
+    content = {"schema": schema, "example": {name: value for name, value in EXAMPLE.items() if name in fields}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": content}}}
 
 
 TEXT_BODY = {
@@ -246,7 +252,7 @@ TEXT_BODY = {
                         "texts": {
                             "type": "array",
                             "minItems": 1,
-                            "items": {"type": "string", "pattern": TEXT, "maxLength": LONGEST_TEXT},
+                            "items": {"type": "string", "pattern": TEXT, "minLength": 1, "maxLength": LONGEST_TEXT},
                         },
                         "model": {"type": ["string", "null"]},
                     },
@@ -305,7 +311,7 @@ def page(schema: dict[str, Any]) -> str:
                 for name, value in content["schema"]["properties"].items():
                     parts.append(f"<tr><td><code>{escape(name)}</code><td>{escape(value.get('description', ''))}</tr>")
                 parts.append("</table>")
-                if "example" in content:
+                if kind == "application/json":
                     parts.append(f"<pre>{escape(json.dumps(content['example'], indent=2))}</pre>")
             parts += example_answers(operation, schema)
     return "".join(parts)

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster.errors import FrosterError, is_out_of_memory
+from froster.errors import FrosterError, WeightsError, is_out_of_memory
 from froster.inference import Runtime
+from froster.scoring import check_finite
 from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
 from froster.students import VideoStudent
 from froster.students.base import VideoFeatures
@@ -60,7 +61,8 @@ class Row(NamedTuple):
 
 @dataclass(eq=False)
 class VideoJob:
-    """One video of V views, `(V, T, 3, S, S)` uint8; its future gives `Scores`, without labels its feature `(D,)`."""
+    """One video of V views, `(V, T, 3, S, S)` as `Runtime.encode` takes them; its future gives `Scores`, or, without
+    labels, its feature `(D,)`."""
 
     model: str
     clips: Tensor
@@ -234,7 +236,7 @@ class Engine:
     @torch.inference_mode()
     def _feature(self, job: VideoJob) -> list[float]:
         assert job.video_features is not None
-        frames = F.normalize(job.video_features.frame_embeddings.float(), dim=-1)
+        frames = F.normalize(with_finite_norms(job.video_features.frame_embeddings), dim=-1)
         return F.normalize(frames.mean(dim=(0, 1)), dim=-1).tolist()
 
     def _step(self, job: StepsJob) -> None:
@@ -272,8 +274,15 @@ def text_steps(runtime: Runtime, texts: Sequence[str]) -> Generator[None, None, 
         some = texts[start : start + PROMPTS_PER_STEP]
         tokens = token_ids(model, some)
         encoded = model.unconditional_class_embeddings(encode_tokens(model, tokens).to(runtime.device))
-        features += F.normalize(encoded.float(), dim=-1).tolist()
+        features += F.normalize(with_finite_norms(encoded), dim=-1).tolist()
         yield
+    return features
+
+
+def with_finite_norms(features: Tensor) -> Tensor:
+    """Features `(…, D)` in float32. Raises `WeightsError` where a norm is not finite: cosines would be wrong."""
+    features = features.float()
+    check_finite(features.norm(dim=-1))
     return features
 
 
@@ -283,6 +292,8 @@ def in_words(error: Exception) -> RequestError:
         return error
     if is_out_of_memory(error):
         return RequestError(503, "out_of_memory", "Not enough memory for this request; try again later.", 10)
+    if isinstance(error, WeightsError):
+        return RequestError(500, "bad_weights", str(error))
     if isinstance(error, FrosterError):
         return bad_request(str(error))
     log.error("A request failed.", exc_info=error)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,7 +23,8 @@ def attention_steps(
 ) -> Generator[None, None, NDArray[np.uint8]]:
     """The frames of the middle view with the attention map overlaid: `(T, H, W, 3)` uint8."""
     yield  # let waiting videos go first
-    frames = runtime.model.preprocess.normalize(loaded.clips[len(loaded.clips) // 2])
+    clip = loaded.clips[len(loaded.clips) // 2]
+    frames = runtime.model.preprocess.normalize(clip) if clip.dtype == torch.uint8 else clip
     maps = explain(runtime.model, frames, kind, classes, target)
     return overlay(loaded.pictures, maps)
 

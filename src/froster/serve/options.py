@@ -12,7 +12,7 @@ from froster.errors import FrosterError
 from froster.explanation import Kind
 from froster.serve.errors import RequestError, bad_request
 from froster.text.class_files import looks_like_json
-from froster.text.labels import Labels, check_labels
+from froster.text.labels import Labels, check_labels, split_names
 from froster.text.names import name_key
 
 LONGEST_TEXT = 1000  # characters; CLIP reads some 300
@@ -28,6 +28,7 @@ class Options:
     frames: bool
     explain: Kind | None
     timeline: bool
+    assumed: str | None = None  # a sentence on how the labels were read
 
 
 class TextRequest(BaseModel):
@@ -48,13 +49,18 @@ def read_options(fields: Mapping[str, str], max_labels: int, trained: Labels | N
     explain = fields.get("explain") or None
     if explain is not None and explain not in kinds:
         raise bad_request(f"explain must be one of {', '.join(kinds)}, or empty, not {explain!r}.")
-    given = fields.get("labels", "")
+    given, assumed = fields.get("labels", ""), None
+    if trained and not given.strip():
+        labels = dict(trained)
+    else:
+        labels, assumed = read_labels(given, max_labels)
     return Options(
-        labels=dict(trained) if trained and not given.strip() else read_labels(given, max_labels),
+        labels=labels,
         top=int(top[:9]),
         frames=read_flag(fields, "frames"),
         explain=cast(Kind | None, explain),
         timeline=read_flag(fields, "timeline"),
+        assumed=assumed,
     )
 
 
@@ -65,14 +71,19 @@ def read_flag(fields: Mapping[str, str], name: str) -> bool:
     return FLAGS[value]
 
 
-def read_labels(text: str, max_labels: int) -> Labels:
-    """Labels from names with commas, a JSON list or the name of a vocabulary. Raises `RequestError`."""
+def read_labels(text: str, max_labels: int) -> tuple[Labels, str | None]:
+    """Labels from names with commas, a JSON list or the name of a vocabulary, and a sentence if one had to be guessed.
+
+    Raises `RequestError`.
+    """
+    assumed = None
     if name_key(text) in VOCABULARY_SPELLINGS:
         names: list[object] = [*read_vocabulary(text)]
     elif looks_like_json(text):
         names = read_list(text)
     else:
-        names = [name for name in text.split(",") if name.strip()]
+        given, assumed = split_names(text)
+        names = [*given]
     if not names:
         raise RequestError(422, "no_labels", "Say which actions to look for: labels, with commas between them.")
     if len(names) > max_labels:
@@ -82,7 +93,7 @@ def read_labels(text: str, max_labels: int) -> Labels:
     except FrosterError as error:
         raise bad_request(str(error)) from error
     check_texts(list(labels))
-    return labels
+    return labels, assumed
 
 
 def check_texts(texts: Sequence[str]) -> None:

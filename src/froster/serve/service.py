@@ -26,6 +26,7 @@ from froster.serve.settings import ServeSettings
 from froster.serve.uploads import Arrivals, Body, Form, read_form, upload_folder
 from froster.serve.videos import Loaded, Video, allowed_path, data_url
 from froster.text.classifier import templates_for, unknown_labels_message
+from froster.text.labels import one_label_message
 
 DECODERS = 2
 GRACE = 5  # seconds for what runs when the server is told to stop
@@ -140,9 +141,8 @@ class Service:
         def work() -> tuple[Video, Loaded]:
             video = self.video(form)  # a sample may have to be drawn
             return video, video.load(
-                frames=runtime.clip_sampling.frames,
-                views=runtime.clip_sampling.views,
-                size=runtime.model.preprocess.size,
+                runtime.clip_sampling,
+                runtime.model.preprocess,
                 pictures=pictures,
                 max_seconds=self.settings.max_seconds,
                 cancelled=left.is_set,
@@ -174,7 +174,7 @@ class Service:
                 {"label": labels[i], "score": scores.scores[i], "similarity": scores.similarities[i]}
                 for i in order[: options.top]
             ],
-            "warning": warning(scores, loaded.warning),
+            "warning": warning(scores, [options.assumed, one_label_message(options.labels)], loaded.warning),
         }
         if options.frames:
             answer["frames"] = await asyncio.to_thread(dated_pictures, loaded.times, loaded.pictures)
@@ -232,9 +232,11 @@ async def done(future: Future[Result]) -> Result:
     return await asyncio.wrap_future(future)
 
 
-def warning(scores: Scores, of_video: str | None) -> str | None:
+def warning(scores: Scores, of_labels: list[str | None], of_video: str | None) -> str | None:
     """What a client should know of an answer, None if nothing."""
-    sentences = [f"{of_video}."] if of_video else []
+    sentences = [sentence for sentence in of_labels if sentence]
+    if of_video:
+        sentences.append(f"{of_video}.")
     if scores.unknown:
         sentences.append(unknown_labels_message(scores.unknown, len(scores.scores)))
     if scores.truncated:

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from froster.errors import VideoError
+from froster.provenance import ClipSampling
 from froster.serve.errors import RequestError
-from froster.video import Preprocessing, decode
-from froster.video.sampling import uniform_indices
+from froster.video import Preprocessing, decode, frame_indices
 from froster.video.timeline import Timeline
 
 PICTURE_SIDE = 256  # pixels of the frames sent to the page
@@ -23,8 +23,8 @@ PICTURE_SIDE = 256  # pixels of the frames sent to the page
 
 @dataclass(frozen=True)
 class Loaded:
-    """A decoded video: `clips` (V, T, 3, S, S) uint8; of the middle view `times` (T,) seconds and `pictures`
-    (T, H, H, 3) uint8: what lies in the square that the model sees, larger; none where nobody asked for them."""
+    """A decoded video: `clips` (V, T, 3, S, S), as a model takes them; of the middle view `times` (T,) seconds and
+    `pictures` (T, H, H, 3) uint8: what lies in the square that the model sees, larger; none where not asked for."""
 
     clips: Tensor
     times: NDArray[np.float64]
@@ -39,9 +39,17 @@ class Video:
         self.path, self.shown = path, shown
 
     def load(
-        self, *, frames: int, views: int, size: int, pictures: bool, max_seconds: float, cancelled: Callable[[], bool]
+        self,
+        how: ClipSampling,
+        preprocess: Preprocessing,
+        *,
+        pictures: bool,
+        max_seconds: float,
+        cancelled: Callable[[], bool],
     ) -> Loaded:
         """Decode what models and page need, in one pass; `cancelled` is asked between frames.
+
+        `how`, `preprocess`: the model's own, as `load_video` takes them.
 
         Raises `RequestError` for a video that cannot be read or is longer than `max_seconds`.
         """
@@ -54,19 +62,20 @@ class Video:
                     f"{self.shown} is {timeline.duration:.0f} seconds long; this server takes at most "
                     f"{max_seconds:g}: cut it.",
                 )
-            return uniform_indices(timeline.times, timeline.duration, frames=frames, views=views)
+            return frame_indices(timeline, how.sampling, frames=how.frames, views=how.views)
 
         def keep(image: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.uint8] | None]:
             if cancelled():
                 raise RequestError(499, "cancelled", "The request was cancelled.")
-            return Preprocessing(size).resize(torch.from_numpy(image)[None])[0], square(image) if pictures else None
+            return prepare.shrink(torch.from_numpy(image)[None])[0], square(image) if pictures else None
 
+        prepare = preprocess.released if how.sampling == "release" else preprocess
         try:
             reading = decode.read(self.path, choose, keep)
         except VideoError as error:
             raise self.unreadable(error) from error
         kept = [reading.kept[number] for number in reading.indices.ravel().tolist()]
-        middle = reading.indices[views // 2]
+        middle = reading.indices[how.views // 2]
         shown = [picture for _, picture in (reading.kept[number] for number in middle.tolist()) if picture is not None]
         return Loaded(
             clips=torch.stack([clip for clip, _ in kept]).unflatten(0, reading.indices.shape),

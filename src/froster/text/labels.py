@@ -26,15 +26,10 @@ def parse_labels(text: str) -> Labels:
     """
     if name_key(text) in VOCABULARY_SPELLINGS:
         return check_labels(read_vocabulary(text))
-    if "," in text:
-        return check_labels([name for name in text.split(",") if name.strip()], "labels")
-    if OTHER_SEPARATORS.search(text.strip()):
-        names = [name.strip() for name in OTHER_SEPARATORS.split(text) if name.strip()]
-        warnings.warn(
-            f"Labels are separated by commas; {text.strip()!r} is read as {len(names)} names.",
-            FrosterWarning,
-            stacklevel=2,
-        )
+    names, assumed = split_names(text)
+    if assumed:
+        warnings.warn(assumed, FrosterWarning, stacklevel=2)
+    if assumed or "," in text:
         return check_labels(names, "labels")
     if is_file(text):
         raise FrosterError(f"{text!r} is a file, not action names; give it as `labels_file=`.")
@@ -49,6 +44,16 @@ def parse_labels(text: str) -> Labels:
             f"or {f'{text},'!r} for an action with that name?"
         )
     return check_labels([text] if text.strip() else [], "labels")
+
+
+def split_names(text: str) -> tuple[list[str], str | None]:
+    """The names that a text lists, and, where the separator had to be guessed, a sentence that says so."""
+    if "," in text:
+        return [name for name in text.split(",") if name.strip()], None
+    names = [name.strip() for name in OTHER_SEPARATORS.split(text) if name.strip()]
+    if OTHER_SEPARATORS.search(text.strip()):
+        return names, f"Labels are separated by commas; {text.strip()!r} is read as {len(names)} names."
+    return names, None
 
 
 def is_file(text: str) -> bool:
@@ -99,13 +104,18 @@ def in_words(classes: Sequence[ListedClass], path: str | Path) -> list[str]:
 
 def warn_of_one_label(labels: Sequence[str] | Mapping[str, str]) -> None:
     """Warn of a single label, whose score (a softmax over the labels) is always 1."""
-    if len(labels) == 1:
-        warnings.warn(
-            f"There is one label, {next(iter(labels))!r}, so its score is 1 for every video; give other labels "
-            "too, or a threshold on its similarity.",
-            FrosterWarning,
-            stacklevel=3,
-        )
+    if message := one_label_message(labels):
+        warnings.warn(message, FrosterWarning, stacklevel=3)
+
+
+def one_label_message(labels: Sequence[str] | Mapping[str, str]) -> str | None:
+    """What to say of a single label; None where there are several."""
+    if len(labels) != 1:
+        return None
+    return (
+        f"There is one label, {next(iter(labels))!r}, so its score is 1 for every video; give other labels too, or a "
+        "threshold on its similarity."
+    )
 
 
 def check_labels(labels: str | Sequence[str] | Mapping[str, str], source: str | Path = "labels") -> Labels:

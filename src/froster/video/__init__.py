@@ -83,7 +83,7 @@ def load_video(
         prepare = prepare.released
     reading = decode.read(
         path,
-        lambda timeline: _SAMPLING[sampling](timeline, frames, views),
+        lambda timeline: frame_indices(timeline, sampling, frames=frames, views=views),
         lambda image: prepare.shrink(torch.from_numpy(image)[None])[0],
         start,
         end,
@@ -91,6 +91,11 @@ def load_video(
     pictures = prepare.finish(torch.stack([reading.kept[number] for number in reading.indices.ravel().tolist()]))
     clips = pictures.unflatten(0, reading.indices.shape)
     return VideoClips(clips, reading.timeline.times[reading.indices], reading.indices, reading.warning)
+
+
+def frame_indices(timeline: Timeline, sampling: Sampling, *, frames: int, views: int) -> NDArray[np.int64]:
+    """The frame numbers `(views, frames)` int64 that a sampling takes of a video."""
+    return _SAMPLING[sampling](timeline, frames, views)
 
 
 def clips_from_array(
