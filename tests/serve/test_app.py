@@ -160,9 +160,9 @@ def test_labels(client: httpx.Client, videos: dict[str, Path]) -> None:
     assert upload(client, video, labels='["walking, slowly"]').json()["label"] == "walking, slowly"
     assert upload(client, video, labels="walking").json()["ranked"][0]["score"] == 1
     unknown = upload(client, video, labels="walking, quantum chromodynamics").json()
-    assert "never shown" in unknown["warning"] and "quantum chromodynamics" in unknown["warning"]
+    assert "unseen" in unknown["warning"] and "quantum chromodynamics" in unknown["warning"]
     cut = upload(client, video, labels=f"walking, {'walking ' * 90}").json()
-    assert "cut off" in cut["warning"]
+    assert "truncated" in cut["warning"]
     for text in ("", " , ,", "[]"):
         assert failure(upload(client, video, labels=text)) == (422, "no_labels")
     assert failure(upload(client, video)) == (422, "no_labels")
