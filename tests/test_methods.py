@@ -69,7 +69,8 @@ def test_clip_of_the_papers_size() -> None:
 
 def test_published_scores_belong_to_networks_and_agree_with_their_means() -> None:
     rows = base_to_novel()
-    assert {row.student for row in [*rows, *cross_dataset()]} <= {*STUDENTS}
+    # ER-ZASR of FROSTER Table 2 is no network of ours.
+    assert {row.student for row in [*rows, *cross_dataset()]} <= {*STUDENTS, ""}
     for row in rows:
         assert list(row.scores) == ["K-400", "HMDB-51", "UCF-101", "SSv2"]
         for scores in row.scores.values():

@@ -1,19 +1,32 @@
-"""What the papers report of each method: top-1 in per cent, ViT-B/16 but where a note says otherwise.
+"""The papers' tables as data: which recipes make a row, and what was published of it.
 
-`data/published/*.csv` name the table that every number was read from. What we could not read in a table of the authors
-is left out: no number is estimated, or read off a plot.
+One file of `data/published/` is one table or figure. Numbers that could not be read in a table of the authors are left
+out: none is estimated or read off a plot.
 """
 
-import csv
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from typing import Any, Literal
 
-Scores = dict[str, dict[str, float]]  # by dataset
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from froster.errors import FrosterError, did_you_mean
+
+Scores = dict[str, dict[str, float]]  # by column, such as {"UCF-101": {"base": 95.3, …}, "UCF": {"mean": …, "std": …}}
+Protocol = Literal["base-to-novel", "cross-dataset", "trade-off"]
+Figure = Literal["ensembles", "gains", "trade-off"]
+NUMBER = r"\d+\.\d+"
+BASE_NOVEL_HM = re.compile(rf"({NUMBER}) / ({NUMBER}) / ({NUMBER})")
+MEAN_STD = re.compile(rf"({NUMBER})(?: ± ({NUMBER}))?")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a paper's table: a method, the network of ours that it trains, and its scores."""
+    """A published row: a method, the student network that it trains ("" where we have none), and its scores."""
 
     student: str
     method: str
@@ -22,29 +35,107 @@ class Published:
     scores: Scores
 
 
+class Row(BaseModel):
+    """A row of a table: what is trained or tested, and the published scores in percent.
+
+    `recipe`: of froster's own, with `{dataset}` for the name of the training set, and `changes` to it; `model`: a CLIP
+    that is tested without training. Neither: a published row that we cannot reproduce. `descriptions`: trained and
+    tested with class descriptions. `ensemble`: share of frozen CLIP in the sum of both outputs. `gain_over`: the row
+    that it improves. `star`: the interpolation weight of CLIP that the paper reports.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    student: str = ""
+    recipe: str | None = None
+    changes: list[str] = []
+    model: str | None = None
+    descriptions: bool = False
+    ensemble: float | None = Field(None, gt=0, lt=1)
+    gain_over: str | None = None
+    star: float | None = None
+    source: str | None = None
+    note: str = ""
+    published: Scores = {}
+
+    @field_validator("published", mode="before")
+    @classmethod
+    def read_scores(cls, value: Any) -> Any:
+        """`84.8 ± 1.1` is a mean and a standard deviation, `95.3 / 80.0 / 87.0` base, novel and harmonic mean."""
+        return {column: read_cell(str(cell)) for column, cell in value.items()}
+
+
+class Table(BaseModel):
+    """A table or figure of a paper.
+
+    `datasets`: what is tested; `columns`: which of a protocol's columns, in the order of the table, by default all.
+    `figure`: how it is drawn.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    source: str
+    protocol: Protocol
+    train: str = "kinetics-400"
+    datasets: list[str]
+    columns: list[str] = []
+    ratios: list[float] = []
+    figure: Figure | None = None
+    note: str = ""
+    rows: list[Row]
+
+    def published(self) -> list[Published]:
+        """The rows with published scores."""
+        return [
+            Published(row.student, row.method, row.source or self.source, row.note, row.published)
+            for row in self.rows
+            if row.published
+        ]
+
+
+def read_cell(cell: str) -> dict[str, float]:
+    """Raises `ValueError` for a cell in neither form."""
+    if found := BASE_NOVEL_HM.fullmatch(cell):
+        return dict(zip(("base", "novel", "hm"), map(float, found.groups()), strict=True))
+    if found := MEAN_STD.fullmatch(cell):
+        mean, std = found.groups()
+        return {"mean": float(mean)} | ({"std": float(std)} if std else {})
+    raise ValueError(f"{cell!r} is neither MEAN, MEAN ± STD nor BASE / NOVEL / HM")
+
+
+@cache
+def table_names() -> tuple[str, ...]:
+    """The tables and figures, in the order of the papers."""
+    names = [path.name.removesuffix(".yaml") for path in files("froster").joinpath("data", "published").iterdir()]
+    papers = ("froster", "open-vclip", "tc-clip")
+    order = {name: next(place for place, paper in enumerate(papers) if name.startswith(paper)) for name in names}
+    return tuple(sorted(names, key=lambda name: (order[name], "figure" in name, name)))
+
+
+@cache
+def read_table(name: str) -> Table:
+    """A table by name. Raises `FrosterError` that names the nearest where there is none."""
+    if name not in table_names():
+        raise FrosterError(f"There is no table {name!r}; {did_you_mean(name, table_names())}")
+    text = files("froster").joinpath("data", "published", f"{name}.yaml").read_text(encoding="utf-8")
+    return Table(name=name, **yaml.safe_load(text))
+
+
 def base_to_novel() -> list[Published]:
     """Trained on 16 clips of each base class: `base`, `novel` and `hm` on K-400, HMDB-51, UCF-101 and SSv2."""
-    return read_table("base-to-novel")
+    return merge(["froster-table-1", "tc-clip-base-to-novel"])
 
 
 def cross_dataset() -> list[Published]:
-    """Trained on K-400: `mean`, and `std` over splits, on UCF-101, HMDB-51 and Kinetics-600.
+    """Trained on K-400 with ViT-B/16: `mean`, and `std` over splits, on UCF-101, HMDB-51 and Kinetics-600.
 
     UCF* and HMDB* are all videos; UCF and HMDB the three official test splits; K-600 three draws of 160 classes.
     """
-    return read_table("cross-dataset")
+    return merge(["froster-table-2", "tc-clip-cross-dataset"])
 
 
-def read_table(name: str) -> list[Published]:
-    """A column is called `DATA SET KEY`; an empty cell was not published."""
-    text = files("froster").joinpath("data", "published", f"{name}.csv").read_text(encoding="utf-8")
-    rows = []
-    for row in csv.DictReader(text.splitlines()):
-        student, method, source, note = (row.pop(key) for key in ("student", "method", "source", "note"))
-        scores: Scores = {}
-        for column, value in row.items():
-            data, key = column.rsplit(" ", 1)
-            if value:
-                scores.setdefault(data, {})[key] = float(value)
-        rows.append(Published(student, method, source, note, scores))
-    return rows
+def merge(names: Sequence[str]) -> list[Published]:
+    return [row for name in names for row in read_table(name).published()]

@@ -24,7 +24,7 @@ def test_names_and_cells_stay_whole_at_any_width(tmp_path: Path, columns: int) -
     result = methods("--results", tmp_path / "r.jsonl", columns=columns)
     lines = result.stdout.splitlines()
     assert all(len(line.rstrip()) <= columns for line in lines if line[:1] in ("", " "))
-    for published in (*base_to_novel(), *cross_dataset()):
+    for published in (row for row in (*base_to_novel(), *cross_dataset()) if row.student):
         assert any(line.startswith(published.method) for line in lines), published.method
     for name, student in STUDENTS.items():
         assert any(line.startswith(name) and student.title in line for line in lines)
@@ -49,7 +49,7 @@ def test_tables_fit_and_name_every_network_and_method(tmp_path: Path, columns: i
         assert float(row[2]) == pytest.approx(network.parameters / 1e6, rel=0.01)
         assert float(row[3]) == pytest.approx(network.trained / 1e6, rel=0.01)
         assert float(row[4]) == pytest.approx(network.flops.clip / 1e9, rel=0.01)
-    for published in (*base_to_novel(), *cross_dataset()):
+    for published in (row for row in (*base_to_novel(), *cross_dataset()) if row.student):
         assert any(line.startswith(published.method) for line in lines)
         for scores in published.scores.values():
             assert f"{next(iter(scores.values())):.1f}" in result.stdout

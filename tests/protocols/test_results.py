@@ -6,7 +6,8 @@ import torch
 
 from froster.evaluation import evaluate
 from froster.protocols.parts import MeanStd
-from froster.protocols.results import PartResult, Report, Results, find_reference
+from froster.protocols.reference import named_reference
+from froster.protocols.results import PartResult, Report, Results
 from froster.published import base_to_novel, cross_dataset
 
 FOUND = evaluate(torch.eye(6), torch.arange(6), list("abcdef"))
@@ -21,7 +22,7 @@ def test_a_table_like_the_papers_with_the_difference(tmp_path: Path) -> None:
     measured = Results(
         scores, [PartResult("UCF-101", "draw 1", "base", FOUND, 816)], [("a.mp4", "broken")], ["A note."]
     )
-    reference = find_reference(base_to_novel(), "vclip", "FROSTER")
+    reference = named_reference("FROSTER", "base-to-novel")
     report = Report(
         "Base to novel", {"tested": {"model": "x"}}, measured, base_to_novel(), ("base", "novel", "hm"), reference
     )
@@ -50,7 +51,7 @@ def test_a_table_like_the_papers_with_the_difference(tmp_path: Path) -> None:
 def test_cross_dataset_columns_and_deviations() -> None:
     scores = {"UCF EP1": {"mean": MeanStd(88.0, 2.0, 10)}, "UCF*": {"mean": MeanStd(84.0, nan, 1)}}
     scores["Kinetics-600"] = {"mean": MeanStd(75.0, 1.0, 3), "top-5": MeanStd(93.0, 0.5, 3)}
-    reference = find_reference(cross_dataset(), "vclip", "FROSTER")
+    reference = named_reference("FROSTER", "cross-dataset")
     report = Report("Cross-dataset", {}, Results(scores), cross_dataset(), ("mean", "top-5"), reference)
     header, rows = report.table()
     assert header == ["method", "UCF EP1", "UCF*", "K-600", "K-600 top-5"]
@@ -58,13 +59,3 @@ def test_cross_dataset_columns_and_deviations() -> None:
     assert by_method["FROSTER"] == ["–", "85.0", "74.8 ± 0.9", "–"]
     assert by_method["this run"] == ["88.0 ± 2.0", "84.0", "75.0 ± 1.0", "93.0 ± 0.5"]
     assert by_method["minus FROSTER"] == ["–", "−1.0", "+0.2", "–"]
-
-
-def test_which_published_row_is_compared_with() -> None:
-    rows = base_to_novel()
-    found = {
-        key: find_reference(rows, *key)
-        for key in (("vclip", "Open-VCLIP"), ("aim", None), ("frame_clip", "Frozen CLIP"))
-    }
-    assert [row and row.method for row in found.values()] == ["Open-VCLIP", "AIM", "Frozen CLIP"]
-    assert find_reference(rows, "st_adapter", "FROSTER") is None

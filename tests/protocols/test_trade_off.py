@@ -13,8 +13,9 @@ from froster.errors import FrosterError
 from froster.models import load_clip, load_model
 from froster.protocols.cross_dataset import load_test_data
 from froster.protocols.data import load_data
+from froster.protocols.models import patch_model
 from froster.protocols.scores import TestSettings
-from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, patched_models, write_trade_off
+from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, write_trade_off
 
 SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 
@@ -26,7 +27,7 @@ def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp
     with torch.no_grad():
         for parameter in student.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
-    models = patched_models(student, clip, [0.0, 0.25, 1.0])
+    models = [patch_model(student, clip, ratio) for ratio in (0.0, 0.25, 1.0)]
     name = (
         "visual.blocks.0.mlp.c_fc.weight" if "visual.blocks.0.mlp.c_fc.weight" in clip.state_dict() else "visual.proj"
     )
@@ -87,4 +88,4 @@ def test_adapters_cannot_be_patched(tmp_path: Path) -> None:
     student = load_model("puppets", "adaptformer", seed=0)
     student.clip_source = object()  # type: ignore[assignment]
     with pytest.raises(FrosterError, match="trained beside CLIP, which stayed"):
-        patched_models(student, load_clip("puppets"), [0.5])
+        patch_model(student, load_clip("puppets"), 0.5)

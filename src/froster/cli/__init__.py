@@ -27,6 +27,7 @@ from froster.cli.pretrain import pretrain
 from froster.cli.protocol import app as protocol
 from froster.cli.puppets import puppets
 from froster.cli.report import report
+from froster.cli.reproduce import reproduce
 from froster.cli.serve import serve
 from froster.cli.terminal import OutputClosedError, echo, one_line, warn
 from froster.cli.timeline import timeline
@@ -45,6 +46,7 @@ for command in (
     train,
     evaluate,
     report,
+    reproduce,
     average,
     patch,
     classes,

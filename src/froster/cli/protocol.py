@@ -121,7 +121,8 @@ def base_to_novel(
     )
     from froster.protocols.data import find_training_lists, load_data
     from froster.protocols.models import Pretrained
-    from froster.protocols.results import Report, Results, find_reference, named_reference
+    from froster.protocols.reference import find_reference, named_reference
+    from froster.protocols.results import Report, Results
     from froster.published import base_to_novel as published
 
     names = names_of(dataset)
@@ -136,7 +137,7 @@ def base_to_novel(
         raise FrosterError("--train-list is to train on; leave it out where a --model is tested as it is.")
     source = pick_source(recipe, changes, model, student)
     rows = published()
-    reference = named_reference(rows, compare) if compare else None
+    reference = named_reference(compare, "base-to-novel") if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(name, manifests) for name in names]
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
@@ -164,7 +165,7 @@ def base_to_novel(
             measured.add(base_to_novel(of, halves, trained, lists, out, settings, show_progress))
         files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
         what = about(source.describe(), data, settings, **files)
-        reference = reference or find_reference(rows, *source.published_as)
+        reference = reference or find_reference("base-to-novel", source, bool(texts))
         show(Report("Base to novel", what, measured, rows, ("base", "novel", "hm"), reference), out)
 
 
@@ -214,14 +215,15 @@ def cross_dataset(
     )
     from froster.protocols.data import load_data
     from froster.protocols.models import Pretrained
-    from froster.protocols.results import Report, Results, find_reference, named_reference
+    from froster.protocols.reference import find_reference, named_reference
+    from froster.protocols.results import Report, Results
     from froster.published import cross_dataset as published
 
     if model and train:
         raise FrosterError("--train is to train; leave it out where a --model is tested as it is.")
     source = pick_source(recipe, changes, model, student)
     rows = published()
-    reference = named_reference(rows, compare) if compare else None
+    reference = named_reference(compare, "cross-dataset") if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     tested = [load_test_data(name, manifests) for name in names_of(test)]
     trained_on = [] if isinstance(source, Pretrained) else [load_data(train or "kinetics-400", manifests)]
@@ -241,14 +243,14 @@ def cross_dataset(
             for of in tested:
                 refuse_trained_videos(trained, of.videos, of.title)  # before a training that takes hours
             measured.notes.append(f"Trained on {len(videos)} clips of {data.manifest}.")
-            network = with_descriptions(source, texts, data.name).model(out, videos)
+            network = with_descriptions(source, texts, data.name).load(out, videos)
         for of in tested:
             labels = described(dict.fromkeys(classes_of(of), ""), texts, of.name)
             columns = parts_of(of, halves[of.name], of.name in closed, all_videos)
             measured.add(run_cross_dataset(of, network, labels, out, settings, show_progress, columns))
         files = {"descriptions": texts.to_json(), "halves": half_files.to_json()}
         what = about(source.describe(), tested, settings, **files, templates=templates and str(templates))
-        reference = reference or find_reference(rows, *source.published_as)
+        reference = reference or find_reference("cross-dataset", source, bool(texts))
         show(Report("Cross-dataset", what, measured, rows, ("mean", "top-5"), reference), out)
 
 
@@ -279,14 +281,16 @@ def trade_off(
     from froster.models import load_clip, load_model
     from froster.protocols.cross_dataset import classes_of, load_test_data
     from froster.protocols.data import load_data
+    from froster.protocols.models import patch_model
     from froster.protocols.results import videos_text
-    from froster.protocols.trade_off import RATIOS, measure_trade_off, patched_models, write_trade_off
+    from froster.protocols.trade_off import RATIOS, measure_trade_off, write_trade_off
     from froster.training.processes import find_processes
 
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(closed, manifests), *(load_test_data(name, manifests) for name in names_of(test))]
     ratios = sorted(set(ratio or RATIOS))
-    models = patched_models(load_model(model), load_clip(clip), ratios)
+    student, original = load_model(model), load_clip(clip)
+    models = [patch_model(student, original, ratio) for ratio in ratios]
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
     with stopped_by_signals(STOPPED):
         labels = {of.name: described(dict.fromkeys(classes_of(of), ""), texts, of.name) for of in data}
@@ -372,6 +376,9 @@ class FilesByName:
                 raise FrosterError(f"{option} {entry!r}: {name!r} is none of the datasets here, {', '.join(names)}.")
             else:
                 self.of_one.setdefault(of, []).append(file)
+
+    def __bool__(self) -> bool:
+        return bool(self.of_all or self.of_one)
 
     def of(self, name: str) -> list[str]:
         return self.of_one.get(name, self.of_all)

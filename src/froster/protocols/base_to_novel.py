@@ -13,7 +13,7 @@ from froster.protocols.data import ProtocolData, has_halves, incompleteness, rea
 from froster.protocols.models import Pretrained, ShowProgress, TrainFromRecipe, no_progress
 from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, mean_std, select_videos
 from froster.protocols.results import PartResult, Results
-from froster.protocols.scores import TestSettings, score_data_set
+from froster.protocols.scores import Ensemble, TestSettings, score_model
 from froster.text.labels import Labels
 
 
@@ -102,6 +102,7 @@ def base_to_novel(
     out: Path,
     settings: TestSettings,
     show_progress: ShowProgress = no_progress,
+    ensemble: Ensemble | None = None,
 ) -> Results:
     """Train and test every draw; of a model as it is, only test it. What is done in `out` is not done again.
 
@@ -119,15 +120,13 @@ def base_to_novel(
     measured = Results(notes=[*filter(None, [incompleteness(data)]), *lists.notes])
     if not has_halves(data.name):
         measured.notes.append(f"{data.title}, base: {', '.join(halves.base)}; novel: {', '.join(halves.novel)}.")
+    labels = halves.base | halves.novel
     numbers: dict[str, list[float]] = {"base": [], "novel": [], "hm": []}
-    for draw, training in enumerate(lists.draws if isinstance(source, TrainFromRecipe) else [[]], start=1):
-        folder = out / data.name / f"draw-{draw}"
-        model = source.model(folder, training, draw - 1) if isinstance(source, TrainFromRecipe) else source.network
+    for draw, training in enumerate(lists.draws if source.is_trained else [[]], start=1):
+        model = source.load(out / data.name / f"draw-{draw}", training, draw - 1)
         measured.notes += note_trained_videos(model.trained_on, test, data.title)
-        with show_progress(
-            f"{data.title}, draw {draw}" if isinstance(source, TrainFromRecipe) else data.title
-        ) as progress:
-            [scores] = score_data_set([model], halves.base | halves.novel, test, folder / "scores", settings, progress)
+        with show_progress(f"{data.title}, draw {draw}" if source.is_trained else data.title) as progress:
+            scores = score_model(model, labels, test, out / data.name / "scores", settings, progress, ensemble)
         measured.unreadable += [video for video in scores.unreadable if video not in measured.unreadable]
         found = {part.name: evaluate_part(scores, part) for part in parts}
         for name, evaluation in found.items():

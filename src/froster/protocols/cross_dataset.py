@@ -17,7 +17,7 @@ from froster.protocols.data import ProtocolData, incompleteness, load_data
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import HALVES, Part, evaluate_part, mean_std, random_half, select_videos
 from froster.protocols.results import PartResult, Results
-from froster.protocols.scores import Scores, TestSettings, score_data_set
+from froster.protocols.scores import Ensemble, Scores, TestSettings, score_model
 from froster.students import VideoStudent
 from froster.text.labels import Labels, read_labels
 
@@ -127,6 +127,7 @@ def run_cross_dataset(
     settings: TestSettings,
     show_progress: ShowProgress = no_progress,
     columns: dict[str, list[Part]] | None = None,
+    ensemble: Ensemble | None = None,
 ) -> Results:
     """Test a model on `columns` of one dataset, by default `parts_of`; every video is scored once.
 
@@ -140,7 +141,7 @@ def run_cross_dataset(
         raise FrosterError(f"{data.manifest} has no video of the classes and splits to test on.")
     trained = note_trained_videos(model.trained_on, videos, data.title)
     with show_progress(data.title) as progress:
-        [scores] = score_data_set([model], labels, videos, out / data.name / "scores", settings, progress)
+        scores = score_model(model, labels, videos, out / data.name / "scores", settings, progress, ensemble)
     measured = summarize(scores, columns, data)
     measured.notes += trained
     return measured

@@ -1,19 +1,18 @@
 """Who is tested in a protocol: a student that a recipe trains, or a model as it is."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from froster.backbones.clip import ClipConfig
-from froster.checkpoints.hub import find_weights_file
-from froster.checkpoints.read import read_checkpoint
+from froster.backbones.clip import Clip
 from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.errors import FrosterError
-from froster.models import load_model, resolve, warn_of_random_start
-from froster.protocols.results import FROZEN
+from froster.interpolation import patch_states
+from froster.models import load_model, warn_of_random_start
 from froster.students import VideoStudent
 from froster.training.loop import train
 from froster.training.processes import find_processes
@@ -27,11 +26,6 @@ def no_progress(what: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def is_vit_b_16(config: ClipConfig) -> bool:
-    """Whether a network has the size that the papers' tables are of."""
-    return (config.vision_width, config.vision_layers, config.patch_size) == (768, 12, 16)
-
-
 @dataclass(frozen=True)
 class TrainFromRecipe:
     """A student that a recipe trains, with `changes` to it (`"key=value"`)."""
@@ -39,21 +33,25 @@ class TrainFromRecipe:
     recipe: Path
     changes: tuple[str, ...] = ()
 
+    is_trained: ClassVar[bool] = True
+
     def read(self, *more: str) -> TrainRecipe:
         return TrainRecipe.read(self.recipe, [*self.changes, *more])
 
-    def model(self, folder: Path, videos: list[LabeledVideo], number: int = 0, *more: str) -> VideoStudent:
-        """The student trained on `videos`, the `number`-th of several; an existing run in `folder` is resumed.
+    def load(
+        self, folder: Path, videos: Sequence[LabeledVideo] = (), number: int = 0, changes: Sequence[str] = ()
+    ) -> VideoStudent:
+        """Train the student on `videos` in `folder`, where an existing run is resumed; a finished one is only loaded.
 
-        Its seed is the recipe's, plus `number`. Raises `FrosterError` as `train` does, and where the run in `folder` is
-        one on other clips.
+        Its seed is that of the recipe plus `number`, the draw. Raises `FrosterError` as `train` does, and
+        where the run in `folder` is one on other clips.
         """
         manifest = folder / "train.csv"
         with find_processes().main_process_first():
             if find_processes().is_main_process:
                 self.write_clips(manifest, videos)
         recipe = self.read(
-            *more,
+            *changes,
             f"out={folder / 'run'}",
             f"data.manifest={manifest}",
             "data.puppets=null",
@@ -62,8 +60,8 @@ class TrainFromRecipe:
         )
         return load_model(train(recipe, resume=True))
 
-    def write_clips(self, manifest: Path, videos: list[LabeledVideo]) -> None:
-        """List what is trained on; a list that a run has begun with stays."""
+    def write_clips(self, manifest: Path, videos: Sequence[LabeledVideo]) -> None:
+        """Write the training manifest. Raises `FrosterError` where a run was started with another one."""
         if not manifest.exists() or not any((manifest.parent / "run").glob("*")):
             write_manifest(manifest, videos)
             return
@@ -81,17 +79,6 @@ class TrainFromRecipe:
         recipe = self.read()
         return {"recipe": str(self.recipe), "changes": list(self.changes), "student": recipe.student}
 
-    @property
-    def published_as(self) -> tuple[str, str | None]:
-        """The student's name and, where one network has several rows, the method in the papers' tables."""
-        recipe = self.read()
-        if not is_vit_b_16(read_checkpoint(find_weights_file(resolve(recipe.model).path)).config):
-            return "", None
-        student = recipe.student.partition(":")[0].replace("-", "_")
-        if student != "vclip":
-            return student, None
-        return student, "FROSTER" if recipe.distillation else "Open-VCLIP"
-
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -99,6 +86,14 @@ class Pretrained:
 
     name: str
     student: str | None = None
+
+    is_trained: ClassVar[bool] = False
+
+    def load(
+        self, folder: Path, videos: Sequence[LabeledVideo] = (), number: int = 0, changes: Sequence[str] = ()
+    ) -> VideoStudent:
+        """`network`; there is nothing to train."""
+        return self.network
 
     @cached_property
     def network(self) -> VideoStudent:
@@ -109,10 +104,14 @@ class Pretrained:
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "student": self.network.name}
 
-    @property
-    def published_as(self) -> tuple[str, str | None]:
-        """A plain CLIP is frozen CLIP; of a checkpoint the method is unknown."""
-        if not is_vit_b_16(self.network.config):
-            return "", None
-        is_clip = self.network.clip_name is not None and self.network.name == "frame_clip"
-        return self.network.name, FROZEN if is_clip else None
+
+def patch_model(model: VideoStudent, clip: Clip, ratio: float) -> VideoStudent:
+    """A copy with the weights `ratio * clip + (1 - ratio) * model` (Open-VCLIP's patching).
+
+    Raises `FrosterError` when CLIP and student are of different networks, or CLIP stayed frozen beside adapters.
+    """
+    if model.clip_source:
+        raise FrosterError("This student was trained beside CLIP, which stayed as it is: there is nothing to patch.")
+    patched = copy.deepcopy(model)
+    patched.load_state_dict(patch_states(clip.state_dict(), model.state_dict(), ratio))
+    return patched

@@ -7,14 +7,12 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from froster.errors import FrosterError, did_you_mean
 from froster.evaluation import Evaluation
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
 from froster.protocols.parts import MeanStd
 from froster.published import Published
 
-FROZEN = "Frozen CLIP"
 # In the papers' tables, by our titles, and what stands behind them in a heading.
 COLUMNS = {"Kinetics-400": "K-400", "Kinetics-600": "K-600", "Something-Something V2": "SSv2"}
 KEYS = {"base": ["base"], "novel": ["novel"], "hm": ["HM"], "mean": [], "top-5": ["top-5"]}
@@ -82,7 +80,9 @@ class Report:
         columns = self.columns()
         heads = [" ".join([column_of(data), *KEYS[key]]) for data, key in columns]
         rows = []
-        for row in self.published:
+        is_listed = any(self.reference == row for row in self.published)
+        extra = [self.reference] if self.reference and not is_listed else []
+        for row in (*self.published, *extra):
             cells = [published_cell(row, data, key) for data, key in columns]
             if any(cell != "–" for cell in cells):
                 rows.append([row.method, *cells])
@@ -181,20 +181,3 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {plain(v)}" for key, v in value.items() if v is not None)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def find_reference(published: Sequence[Published], student: str, method: str | None) -> Published | None:
-    """The row to compare with: that method of that network, or else the first one that trains this network."""
-    rows = [row for row in published if row.student == student and row.method == (method or row.method)]
-    trained = [row for row in rows if method or row.method != FROZEN]
-    return trained[0] if trained else None
-
-
-def named_reference(published: Sequence[Published], method: str) -> Published:
-    """The row of that method. Raises `FrosterError` that names the nearest where there is none."""
-    for row in published:
-        if row.method.lower() == method.lower():
-            return row
-    raise FrosterError(
-        f"The papers' table has no {method!r}; {did_you_mean(method, [row.method for row in published])}"
-    )

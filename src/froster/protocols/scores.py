@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import safetensors
@@ -109,6 +109,45 @@ def score_data_set(
                 safetensors.torch.save_file(tensors, temporary, reasons)
     processes.wait_for_everyone()
     return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(networks), labels, videos)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A model, such as frozen CLIP, whose logits are added to those of the tested one (FROSTER Fig. 1).
+
+    `(1 - share) * tested + share * this`: with 0.5 the ranking is that of the plain sum.
+    """
+
+    model: VideoStudent
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise FrosterError(f"The share of an ensemble's second model is between 0 and 1, not {self.share}.")
+
+    def add(self, scores: Scores, scale: float, own: Scores) -> Scores:
+        """The weighted sum of logits `(N, K)`; `scale`: `exp(logit_scale)` of the tested model."""
+        if scores.videos != own.videos:
+            raise FrosterError("Some videos could be read for one model of the ensemble only; test again.")
+        own_scale = self.model.logit_scale.detach().float().exp().item()
+        return replace(scores, values=(1 - self.share) * scale * scores.values + self.share * own_scale * own.values)
+
+
+def score_model(
+    model: VideoStudent,
+    labels: Labels,
+    videos: Sequence[LabeledVideo],
+    folder: Path,
+    settings: TestSettings,
+    progress: Callable[[int, int], None] | None = None,
+    ensemble: Ensemble | None = None,
+) -> Scores:
+    """`score_data_set` of one model: cosines, or with an `ensemble` the weighted sum of both models' logits."""
+    [scores] = score_data_set([model], labels, videos, folder, settings, progress)
+    if ensemble is None:
+        return scores
+    [own] = score_data_set([ensemble.model], labels, videos, folder, settings, progress)
+    return ensemble.add(scores, model.logit_scale.detach().float().exp().item(), own)
 
 
 def counted(clips: Loaded, start: int, total: int, progress: Callable[[int, int], None] | None) -> Loaded:

@@ -1,18 +1,15 @@
 """Closed-set against zero-shot accuracy as CLIP's share in the weights grows (Open-VCLIP Fig. 2)."""
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from froster.backbones.clip import Clip
 from froster.data.trained import note_trained_videos
 from froster.errors import FrosterError
 from froster.extras import extra
 from froster.files import replace_when_written
-from froster.interpolation import patch_states
 from froster.markdown import markdown_table
 from froster.protocols.cross_dataset import classes_of, zero_shot_part
 from froster.protocols.data import ProtocolData, incompleteness
@@ -43,17 +40,6 @@ class TradeOff:
     classes: dict[str, int] = field(default_factory=dict)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-def patched_models(model: VideoStudent, clip: Clip, ratios: Sequence[float]) -> list[VideoStudent]:
-    """The student at each ratio. Raises `FrosterError` when CLIP and student are of different networks."""
-    if model.clip_source:
-        raise FrosterError("This student was trained beside CLIP, which stayed as it is: there is nothing to patch.")
-    states = [patch_states(clip.state_dict(), model.state_dict(), ratio) for ratio in ratios]
-    models = [copy.deepcopy(model) for _ in ratios]
-    for patched, state in zip(models, states, strict=True):
-        patched.load_state_dict(state)
-    return models
 
 
 def measure_trade_off(

@@ -1,0 +1,58 @@
+"""Training runs that rows and tables share: each is kept under a hash of all that it depends on."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from froster.data.manifests import LabeledVideo
+from froster.models import load_clip
+from froster.protocols.models import TrainFromRecipe, patch_model
+from froster.students import VideoStudent
+from froster.training.checkpoint import RunFolder, own_recipe
+from froster.training.recipe import TrainRecipe
+
+UNPATCHED = ("patch_ratio=0",)  # patching costs nothing: one run serves every ratio
+
+
+@dataclass(frozen=True)
+class SharedRun(TrainFromRecipe):
+    """A student that a recipe trains, in a folder of `runs` that every row with the same training shares."""
+
+    runs: Path = Path("runs")
+
+    def folder(self, videos: Sequence[LabeledVideo], number: int = 0) -> Path:
+        """The run's folder: the student's name and a hash of recipe, seed, clips and the files that the recipe names.
+
+        The recipe's own name does not count: two rows that train the same share a run.
+        """
+        recipe = self.read(*UNPATCHED)
+        settings = json.loads(own_recipe(recipe))
+        del settings["data"]["manifest"], settings["data"]["split"]
+        content = {
+            "recipe": settings,
+            "seed": recipe.seed + number,
+            "clips": sorted((str(video.path), video.label, video.start or 0, video.end or 0) for video in videos),
+            "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in named_files(recipe)],
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return self.runs / f"{recipe.student.partition(':')[0]}-{digest}"
+
+    def load(
+        self, folder: Path, videos: Sequence[LabeledVideo] = (), number: int = 0, changes: Sequence[str] = ()
+    ) -> VideoStudent:
+        """`TrainFromRecipe.load` in the shared folder, then patched with CLIP as the recipe says."""
+        recipe = self.read()
+        model = super().load(self.folder(videos, number), videos, number, (*changes, *UNPATCHED))
+        return patch_model(model, load_clip(recipe.model), recipe.patch_ratio) if recipe.patch_ratio else model
+
+    def is_done(self, videos: Sequence[LabeledVideo], number: int = 0) -> bool:
+        return RunFolder(self.folder(videos, number) / "run").has_model
+
+
+def named_files(recipe: TrainRecipe) -> list[Path]:
+    """The files of texts that the recipe names, besides the manifest."""
+    data = recipe.data
+    descriptions = data.descriptions if isinstance(data.descriptions, list) else [data.descriptions]
+    return [path for path in (data.labels, data.templates, *descriptions) if path is not None]
