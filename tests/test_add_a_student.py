@@ -1,5 +1,6 @@
 """docs/add-a-student.md, followed to the letter in a copy of the project."""
 
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,17 @@ def block(language: str) -> str:
     return str(found)
 
 
+# All commands in one process: starting Python takes seconds.
+RUN_ALL = """
+import json, sys
+from commands import froster
+
+for line in sys.stdin:
+    result = froster(*json.loads(line))
+    print(json.dumps([result.returncode, result.stdout, result.stderr]))
+"""
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with the page's file and recipe."""
@@ -37,12 +49,25 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project
 
 
-def run(copy: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "FROSTER_CACHE": str(copy / "cache"), "COLUMNS": "80"}
-    command = [sys.executable, "-m", *arguments]
-    result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+def python(copy: Path, *arguments: str, stdin: str = "") -> str:
+    path = os.pathsep.join(str(copy / folder) for folder in ("src", "tests"))
+    environment = {**os.environ, "PYTHONPATH": path, "FROSTER_CACHE": str(copy / "cache"), "COLUMNS": "80"}
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=copy, env=environment, input=stdin, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
+
+
+def run(copy: Path, *commands: tuple[str, ...]) -> list[str]:
+    """What these commands print."""
+    lines = python(copy, "-c", RUN_ALL, stdin="\n".join(map(json.dumps, commands))).splitlines()
+    printed = []
+    for status, output, errors in map(json.loads, lines):
+        assert status == 0, errors
+        printed.append(output)
+    assert len(printed) == len(commands)
+    return printed
 
 
 def test_the_page_names_these_commands() -> None:
@@ -56,28 +81,27 @@ def test_the_page_names_these_commands() -> None:
 
 
 @pytest.mark.slow
-def test_the_tests_of_every_student_take_it(copy: Path) -> None:
-    run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/students/test_base.py", "-k", "motion")
+def test_the_tests_of_every_student_and_of_the_list_take_it(copy: Path) -> None:
+    files, chosen = ("tests/students/test_base.py", "tests/cli/test_methods.py"), "motion or (tables_fit and 80)"
+    printed = python(copy, "-m", "pytest", "-p", "no:cacheprovider", *files, "-k", chosen, "--cpu-times", "0")
+    assert "test_base.py" in printed and "test_methods.py" in printed
 
 
 @pytest.mark.slow
-def test_the_tests_of_the_list_take_it(copy: Path) -> None:
-    run(copy, "pytest", "-q", "-p", "no:cacheprovider", "tests/cli/test_methods.py", "-k", "tables_fit and 80")
-
-
-@pytest.mark.slow
-def test_it_is_listed_with_its_cost(copy: Path) -> None:
-    listed = run(copy, "froster", "methods", "--model", "puppets")
+def test_it_is_listed_trained_without_and_with_froster_and_predicts(copy: Path) -> None:
+    train = ("train", "recipes/puppets/motion.yaml", *SHORT)
+    listed, *_ = run(
+        copy,
+        ("methods", "--model", "puppets"),
+        (*train, "out=without"),
+        (*train, "distillation={}", "out=with"),
+    )
     assert re.search(r"^motion +Motion ", listed, re.MULTILINE)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("changes", [[], ["distillation={}"]])
-def test_it_is_trained_without_and_with_froster(copy: Path, changes: list[str]) -> None:
-    out = "with" if changes else "without"
-    run(copy, "froster", "train", "recipes/puppets/motion.yaml", *changes, *SHORT, f"out={out}")
-    assert (copy / out / "model.safetensors").stat().st_size < 2**20  # CLIP is not in it
-    log = (copy / out / "log.jsonl").read_text()
-    assert ('"video_distillation"' in log) == bool(changes)
-    video = next((copy / "clips").rglob("*.mp4"))
-    assert "fishing" in run(copy, "froster", "predict", str(video), "--model", out, "--labels", "fishing, kicking")
+    video = str(next((copy / "clips").rglob("*.mp4")))
+    for out in ("without", "with"):
+        assert (copy / out / "model.safetensors").stat().st_size < 2**20  # CLIP is not in it
+        log = (copy / out / "log.jsonl").read_text()
+        assert ('"video_distillation"' in log) == (out == "with")
+    of_video = ("predict", video, "--labels", "fishing, kicking", "--model")
+    for answer in run(copy, (*of_video, "without"), (*of_video, "with")):
+        assert "fishing" in answer

@@ -123,7 +123,7 @@ def test_progress_in_a_terminal(tmp_path: Path) -> None:
             shown += chunk
     except OSError:  # Linux says so when the other end has closed
         pass
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
     text = shown.decode()
     assert "Decoding" in text
     assert "12/12" in text

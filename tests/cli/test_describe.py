@@ -459,7 +459,7 @@ def test_ctrl_c_in_a_terminal_keeps_what_is_under_way_and_says_what_was_paid(
                 stopped = True
     except OSError:  # Linux says so when the other end has closed
         pass
-    assert process.wait(timeout=60) == 130, shown
+    assert process.wait(timeout=300) == 130, shown
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "Asking small (1,500 tokens)" in text
     kept = len(list((own_cache / "descriptions").glob("[!.]*")))

@@ -104,7 +104,7 @@ def test_bars_and_progress_in_a_terminal(data: Path) -> None:
             shown += chunk
     except OSError:  # Linux says so when the other end has closed
         pass
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=300) == 1
     text = shown.decode()
     assert "Loading puppets and reading its labels" in text
     assert "13/13" in text

@@ -97,13 +97,13 @@ def test_negatives_that_cannot_be_read_are_told(videos: Path, tmp_path: Path) ->
     (tmp_path / "breaks").mkdir()
     (tmp_path / "breaks" / "empty.mp4").touch()
     only = FROSTER, "timeline", videos / "film.mp4", *LABELS, "--false-positive-rate", "0.2", "--negatives", "breaks"
-    failed = subprocess.run(only, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    failed = subprocess.run(only, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert failed.returncode == 2
     warning = "warning: breaks/empty.mp4: the file is empty; it is skipped."
     error = "froster: None of the negatives can be read; give videos without the actions."
     assert failed.stderr.splitlines() == [warning, error]
     more = (*only, "--negatives", videos / "breaks" / "7000.mp4")
-    result = subprocess.run(more, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    result = subprocess.run(more, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert result.returncode == 0, result.stderr
     assert warning in result.stderr.splitlines()
     assert "from 1 video without the actions" in result.stderr
@@ -114,7 +114,7 @@ def test_in_a_terminal_a_table(videos: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [FROSTER, "timeline", videos / "film.mp4", *LABELS], stdout=secondary, stderr=subprocess.PIPE, cwd=tmp_path
     )
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     shown = os.read(primary, 65_536).decode()
     assert process.returncode == 0
     header, row = re.sub(r"\x1b\[\d*m", "", shown).strip().splitlines()
@@ -171,7 +171,7 @@ def test_a_stream_is_told_as_it_happens_and_stops_cleanly(videos: Path, tmp_path
     assert first["label"] == "riding a bicycle"
     time.sleep(0.2)
     process.send_signal(number)
-    assert process.wait(30) == 0
+    assert process.wait(300) == 0
     errors = process.stderr.read().decode()
     assert "Traceback" not in errors
     content = json.loads((tmp_path / "live.json").read_text())

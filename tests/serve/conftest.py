@@ -34,7 +34,7 @@ class Running:
     temporary: Path
 
     def client(self, **options: object) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, verify=False, trust_env=False, **options)  # type: ignore[arg-type]
+        return httpx.Client(base_url=self.url, timeout=120, verify=False, trust_env=False, **options)  # type: ignore[arg-type]
 
     def uploads(self) -> list[Path]:
         return list(self.temporary.glob("froster-serve-*/*"))

@@ -3,6 +3,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ async def running(body: bytes) -> AsyncIterator[tuple[uvicorn.Server, int]]:
             await asyncio.sleep(0.01)
         yield server, bound.getsockname()[1]
         server.should_exit = True
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, 60)
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,11 +39,9 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
 
-async def seconds_until_closed(reader: asyncio.StreamReader) -> float:
-    begin = time.monotonic()
+async def until_closed(reader: asyncio.StreamReader) -> None:
     with suppress(ConnectionResetError):
-        await asyncio.wait_for(reader.read(), 10)
-    return time.monotonic() - begin
+        await asyncio.wait_for(reader.read(), 15)  # the limit itself is 20 s, but for the tests that lower it
 
 
 def test_answers_on_a_kept_connection_do_not_wait() -> None:
@@ -63,26 +62,26 @@ def test_answers_on_a_kept_connection_do_not_wait() -> None:
 def test_headers_have_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("froster.serve.connections.HEADER_SECONDS", 0.3)
 
-    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def send() -> None:
-            for byte in REQUEST:
+            for byte in chain(REQUEST.removesuffix(b"\r\n\r\n"), repeat(ord("a"))):  # headers that never end
                 writer.write(bytes([byte]))
                 await asyncio.sleep(0.1)
 
         sending = asyncio.ensure_future(send())
         try:
-            return await seconds_until_closed(reader)
+            await until_closed(reader)
         finally:
             sending.cancel()
 
     async def work() -> None:
         async with running(b"") as (server, port):
             silent, _ = await asyncio.open_connection("127.0.0.1", port)
-            assert await seconds_until_closed(silent) < 5
-            assert await drip(*await asyncio.open_connection("127.0.0.1", port)) < 2.5
+            await until_closed(silent)
+            await drip(*await asyncio.open_connection("127.0.0.1", port))
             kept = await asyncio.open_connection("127.0.0.1", port)
             await exchange(*kept)
-            assert await drip(*kept) < 2.5  # the next request of a connection, too
+            await drip(*kept)  # the next request of a connection, too
             kept = await asyncio.open_connection("127.0.0.1", port)
             for _ in range(5):
                 await exchange(*kept)  # longer in all than one request may take
@@ -102,13 +101,14 @@ def test_answers_that_nobody_reads_have_a_time_limit(monkeypatch: pytest.MonkeyP
                 deaf.sendall(REQUEST)
                 await until(lambda: len(server.server_state.connections) == 1)
                 await until(lambda: not server.server_state.connections)
+            monkeypatch.setattr("froster.serve.connections.STALL_SECONDS", 10)  # a busy machine stalls, too
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             await exchange(reader, writer)
-            assert len(await asyncio.wait_for(reader.readexactly(50_000_000), 10)) == 50_000_000
+            assert len(await asyncio.wait_for(reader.readexactly(50_000_000), 60)) == 50_000_000
             writer.close()
 
     async def until(condition: Any) -> None:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < end
             await asyncio.sleep(0.01)

@@ -51,7 +51,7 @@ def half_an_upload(server: Running) -> socket.socket:
 
 
 def wait_for_metric(client: httpx.Client, name: str, value: int) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while f"froster_{name} {value}.0" not in client.get("/metrics", headers=SIGNED).text:
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -141,8 +141,8 @@ def test_stop(server: Running) -> None:
         assert asked.result().status_code in (200, 503)
         answer = connection.makefile("rb").read()
         assert b"503" in answer.splitlines()[0] and b"shutting_down" in answer
-        assert server.process.wait(10) == 0
-        assert time.monotonic() - begin < 8
+        assert server.process.wait(60) == 0
+        assert time.monotonic() - begin < 20
     assert {path.name for path in server.temporary.iterdir()} == {"others"}
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port(server)))
