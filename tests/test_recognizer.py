@@ -180,9 +180,7 @@ def test_an_untrained_network_of_random_parts_is_named_and_answers_the_same_twic
     clips = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
     predictions = []
     for _ in range(2):
-        with pytest.warns(
-            FrosterWarning, match=r"^VPT is not trained: it has randomly initialized .* Train it first"
-        ):
+        with pytest.warns(FrosterWarning, match=r"^VPT is not trained: it has randomly initialized .* Train it first"):
             recognizer = Recognizer(load_model("puppets", "vpt", seed=0), ["running", "fishing"])
         predictions.append(recognizer.predict(clips).similarities)
     assert predictions[0] == predictions[1]
