@@ -1,4 +1,4 @@
-"""Every published number of the two papers' tables that could be read, pinned; and what each file must hold."""
+"""Every published number of the two papers that could be read, pinned, and what each table file must hold."""
 
 import pytest
 

@@ -29,7 +29,7 @@ from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.tables.runs import SharedRun
 from froster.tables.texts import describe, describe_halves, find_descriptions
-from froster.text.distance import hausdorff_similarity, read_by_model
+from froster.text.distance import encode_vocabulary, hausdorff_similarity
 
 SHOTS, DRAWS = 16, 3  # of base-to-novel
 FIGURE_CLIP = "vit-b-16"  # reads the class names of FROSTER Fig. 1 and 5
@@ -197,11 +197,11 @@ def measure_similarities(data: Data) -> dict[str, float]:
     """By column, how near the tested classes are to the trained ones, as frozen CLIP reads their names (Fig. 1, 5)."""
     assert data.trained is not None
     model = Pretrained(data.settings.model(FIGURE_CLIP), "frame_clip").network
-    trained = read_by_model(model, data.trained.title, dict.fromkeys(classes_of(data.trained), ""))
+    trained = encode_vocabulary(model, data.trained.title, dict.fromkeys(classes_of(data.trained), ""))
     found: dict[str, float] = {}
     for name, of in data.tested.items():
         names = read_vocabulary("kinetics-600-new") if name == "kinetics-600" else classes_of(of)
-        tested = read_by_model(model, of.title, dict.fromkeys(names, ""))
+        tested = encode_vocabulary(model, of.title, dict.fromkeys(names, ""))
         similarity = hausdorff_similarity(trained.features, tested.features)
         found |= {column_of(column): similarity for column in parts_of(of)}
     return found
