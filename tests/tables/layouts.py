@@ -137,7 +137,7 @@ DRAW: dict[str, Callable[[Path, Drawings, int | None], Path]] = {
 
 
 def draw_datasets(folder: Path, classes: dict[str, int | None], actions: int = len(ACTIONS)) -> Path:
-    """Draw these datasets, each with its first `classes` (None: all), and check them; returns the folder of manifests."""
+    """Draw and check these datasets, each with its first classes (None: all); returns the folder of manifests."""
     drawings = Drawings(folder / "drawings", actions)
     for name, number in classes.items():
         root = DRAW[name](folder / name, drawings, number)

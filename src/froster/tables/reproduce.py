@@ -202,7 +202,7 @@ def measure_similarities(data: Data) -> dict[str, float]:
     for name, of in data.tested.items():
         names = read_vocabulary("kinetics-600-new") if name == "kinetics-600" else classes_of(of)
         tested = encode_vocabulary(model, of.title, dict.fromkeys(names, ""))
-        similarity = hausdorff_similarity(trained.features, tested.features)
+        similarity = hausdorff_similarity(trained.embeddings, tested.embeddings)
         found |= {column_of(column): similarity for column in parts_of(of)}
     return found
 
