@@ -33,7 +33,7 @@ from froster.data.manifests import LabeledVideo
 from froster.data.puppets import ACTIONS, GAPS, draw_video
 from froster.data.puppets.files import write_mp4
 from froster.inference import load_clips
-from froster.training.clips import CLIPS, BatchKeys, Key, TrainingClips, start_worker, training_loader
+from froster.training.clips import CLIPS, BatchKeys, Key, TrainingClips, load_batches
 from froster.training.recipe import DataSettings
 from froster.video import VideoClips
 from froster.video.container import TAG_OPTIONS
@@ -114,13 +114,11 @@ def training_runs(videos: Sequence[LabeledVideo], workers: int) -> dict[str, Run
     keys = BatchKeys(len(videos), BATCH, gradient_accumulation_steps=1, epochs=1, seed=0)
 
     def ours() -> Iterator[Tensor]:
-        return (batch.frames for batch in training_loader(clips, keys, pin_memory=False))
+        return (batch.frames for batch in load_batches(clips, keys, pin_memory=False))
 
     def plain(how: str) -> Iterator[Tensor]:
         dataset = PlainClips(videos, how)
-        return iter(
-            DataLoader(dataset, batch_sampler=keys, num_workers=workers, prefetch_factor=4, worker_init_fn=start_worker)
-        )
+        return iter(DataLoader(dataset, batch_sampler=keys, num_workers=workers, prefetch_factor=4))
 
     return {OURS: ours} | {how: partial(plain, how) for how in PLAIN}
 

@@ -1,8 +1,12 @@
 """Training clips against a search through every crop there can be, and batches in an order that nothing disturbs."""
 
+import ast
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +20,11 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from froster.data.manifests import LabeledVideo
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError
-from froster.training.clips import Batch, BatchKeys, Key, Sample, TrainingClips, check_videos, collate, training_loader
+from froster.training import workers as training_workers
+from froster.training.clips import Batch, BatchKeys, Key, TrainingClips, check_videos, collate, load_batches
 from froster.training.recipe import DataSettings
 from froster.video import decode, decode_frames
+from worker_clips import Reporting, Stalling
 
 
 def settings(**values: object) -> DataSettings:
@@ -255,9 +261,7 @@ def test_workers_change_nothing(videos: list[LabeledVideo]) -> None:
     for workers in (0, 2):
         clips = TrainingClips(videos, TARGETS, settings(workers=workers), size=32, seed=1)
         keys = BatchKeys(len(videos), batch_size=4, gradient_accumulation_steps=2, epochs=3, seed=1)
-        loader = training_loader(clips, keys, pin_memory=False)
-        assert len(loader) == 6
-        runs.append(list(loader))
+        runs.append(list(load_batches(clips, keys, pin_memory=False)))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert len(runs[0]) == len(runs[1]) == 6
     for alone, together in zip(*runs, strict=True):
@@ -265,48 +269,87 @@ def test_workers_change_nothing(videos: list[LabeledVideo]) -> None:
         assert len(alone.frames) == 2 and not alone.unreadable
 
 
-def test_a_worker_has_one_thread(videos: list[LabeledVideo]) -> None:
-    class Threads(TrainingClips):
-        def __getitem__(self, key: Key) -> Sample:
-            return Sample(self.videos[key[1]], 0, None, str(torch.get_num_threads()))
+def test_a_worker_has_one_thread_and_the_limits_of_the_main_process_but_not_its_script(
+    videos: list[LabeledVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for pixels in (5000, 7000):
+        monkeypatch.setenv("FROSTER_MAX_PIXELS", str(pixels))
+        clips = Reporting(videos, TARGETS, settings(workers=1), size=32, seed=1)
+        (batch,) = load_batches(clips, BatchKeys(6, 6, 1, 1, seed=0), pin_memory=False)
+        [report] = set(batch.unreadable.values())
+        found.append(ast.literal_eval(report))
+    assert [report[:3] for report in found] == [(1, 5000, None), (1, 7000, None)]
+    assert found[0][3] != found[1][3] != os.getpid()
 
-    clips = Threads(videos, TARGETS, settings(workers=1), size=32, seed=1)
-    (batch,) = training_loader(clips, BatchKeys(6, 6, 1, 1, seed=0), pin_memory=False)
-    assert set(batch.unreadable.values()) == {"1"}
 
-
-FORK = """
-import gc, signal, sys, threading
-import av
+HELD = """
+import sys, threading
 from froster.data.manifests import LabeledVideo
-from froster.training.clips import BatchKeys, Sample, TrainingClips, training_loader
+from froster.training import clips
 from froster.training.recipe import DataSettings
+from froster.video import decode
 
-class CollectingClips(TrainingClips):
-    def __getitem__(self, key):
-        signal.alarm(20)
-        for _ in range(80):  # they take over the memory of the main process's threads, which the fork left behind
-            threading.Thread(target=threading.Event().wait, daemon=True).start()
-        gc.collect()
-        return Sample(self.videos[0], 0, None, "collected")
-
-gc.disable()
-with av.open(sys.argv[1]) as container:
-    for frame in list(container.decode(video=0)):
-        frame.to_ndarray(format="rgb24")  # by several threads
-        frame.side_data  # refers back to the frame: only the garbage collector frees the two
-del frame
-data = DataSettings(manifest="train.csv", resize_short_side=(32, 32), workers=1)
-clips = CollectingClips([LabeledVideo(sys.argv[1], "a")], [0], data, size=32, seed=0)
-print([batch.unreadable[sys.argv[1]] for batch in training_loader(clips, BatchKeys(1, 1, 1, 1, 0), False)])
+# As where a thread of the main process imports, logs or decodes just when a worker starts.
+lock = decode.lock = threading.Lock()
+read = decode.read
+def locked(*arguments):
+    with lock:
+        return read(*arguments)
+decode.read = locked
+videos = [LabeledVideo(sys.argv[1], "a")] * 4
+data = DataSettings(manifest="train.csv", frames=2, resize_short_side=(32, 32), workers=2)
+loaded = clips.TrainingClips(videos, [0] * 4, data, size=32, seed=0)
+with lock:
+    batches = clips.load_batches(loaded, clips.BatchKeys(4, 2, 1, 1, 0), False)
+    print([len(batch.targets) for batch in batches])
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are not forked")
-def test_workers_do_not_wait_for_threads_of_the_main_process(videos: list[LabeledVideo]) -> None:
-    command = [sys.executable, "-c", FORK, str(videos[0].path)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert (run.returncode, run.stdout) == (0, "['collected']\n"), run.stderr
+def test_locks_that_the_main_process_holds_do_not_stop_workers_and_scripts_need_no_guard(
+    videos: list[LabeledVideo], tmp_path: Path
+) -> None:
+    """The script calls the loader at its top level; started from a copy of this process, its workers would hang."""
+    script = tmp_path / "script.py"
+    script.write_text(HELD)
+    run = subprocess.run([sys.executable, script, videos[0].path], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout) == (0, "[2, 2]\n"), run.stderr
+
+
+def test_a_killed_worker_is_said_with_what_to_do(videos: list[LabeledVideo]) -> None:
+    clips = Stalling(videos, TARGETS, settings(workers=1), size=32, seed=1)
+    batches = load_batches(clips, BatchKeys(6, 6, 1, 1, seed=0), pin_memory=False)
+    [worker] = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(FrosterError, match=rf"worker process \(pid {worker.pid}\) was killed .* fewer data\.workers"):
+        next(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_that_does_not_come_is_said_with_the_file(
+    videos: list[LabeledVideo], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_workers, "PATIENCE", 0.5)
+    go = videos[0].path.with_name("go")
+    clips = Stalling(videos, TARGETS, settings(workers=workers), size=32, seed=1)
+    seen = []
+
+    def warned(message: Warning, *_: object, **__: object) -> None:
+        seen.append(str(message))
+        if len(seen) == 2:
+            go.touch()
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = warned
+            batches = list(load_batches(clips, BatchKeys(6, 6, 1, 1, seed=0), pin_memory=False))
+    finally:
+        go.unlink(missing_ok=True)
+    assert [len(batch.targets) for batch in batches] == [6]
+    said = re.fullmatch(r"No batch has come for \d+ seconds: (.*)\. The run waits; .*", seen[1])
+    assert said and re.search(rf"worker \d has been reading {re.escape(str(videos[1].path))} for \d+ s", said[1])
+    assert len(re.findall(r"worker \d waits", said[1])) == (1 if workers else 0)
 
 
 def test_the_loader_pins_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ FREE_KEYS: dict[str, Any] = {
     "tensorboard": True,
     "data": {"workers", "in_memory", "max_unreadable", "puppets"},
 }
-LOCK_PATIENCE = 8.0  # seconds: the workers of a killed run hold its lock until they notice, which takes up to 5
+LOCK_PATIENCE = 2.0  # seconds: a killed run may take a moment to end
 
 Fingerprint = dict[str, tuple[str, str]]  # of what a recipe only names: in words, and a hash
 

@@ -1,9 +1,6 @@
 """Training clips: random frames and crops of labeled videos, in an order that depends only on the seed."""
 
-import gc
 import math
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError, VideoError
 from froster.training.recipe import DataSettings
+from froster.training.workers import Activity, iterate, warn_when_stalled
 from froster.video import decode
 from froster.video.sampling import random_indices, random_release_indices
 from froster.video.timeline import Choose, Keep, Reading, Timeline
@@ -104,11 +102,20 @@ class TrainingClips(Dataset[Sample]):
             )
         self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
         self.decoded: dict[LabeledVideo, Reading[NDArray[np.uint8]]] = {}
+        self.activity = Activity(data.workers)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, key: Key) -> Sample:
+        with self.activity.loading(key[1]):
+            return self.load(key)
+
+    def describe_workers(self) -> str:
+        """What each worker is doing, for a message."""
+        return self.activity.describe(lambda index: clip_name(self.videos[index]))
+
+    def load(self, key: Key) -> Sample:
         video, target = self.videos[key[1]], self.targets[key[1]]
         rng = np.random.default_rng((self.seed, CLIPS, *key))
         short_side = int(rng.integers(*self.data.resize_short_side, endpoint=True))
@@ -222,29 +229,18 @@ class BatchKeys(Sampler[list[Key]]):
                     yield [(number, index) for index in micro_batch[self.rank :: self.processes].tolist()]
 
 
-def training_loader(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> DataLoader[Sample]:
-    """Data loader of the whole run in the order of `keys`, so that the workers start once, not every epoch.
+def load_batches(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> Iterator[Batch]:
+    """Batches in the order of `keys`; one pass is the whole run, so the workers start once, here.
 
-    Each worker decodes with a single thread, PyTorch's default for workers.
+    Warns where no batch comes for minutes, and of which file.
     """
     workers = clips.data.workers
-    return DataLoader(
+    batches = iterate(
         clips,
+        workers,
         batch_sampler=keys,
-        num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),  # otherwise it draws from the global one, and once more when a run resumes
     )
-
-
-def start_worker(worker: int) -> None:
-    """Prepare a forked worker: no garbage collection of inherited objects, and SIGTERM ends it silently.
-
-    Collecting a decoder that has threads would wait forever for threads that a fork does not copy. Schedulers send
-    SIGTERM to all processes; a worker killed by it would raise an error in the main process, which ends anyway.
-    """
-    gc.freeze()
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    return warn_when_stalled(batches, clips.describe_workers)

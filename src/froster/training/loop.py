@@ -42,13 +42,14 @@ from froster.text.descriptions import describe_labels, read_descriptions, some
 from froster.text.labels import Labels, check_labels, read_labels
 from froster.text.prompts import TEMPLATES, read_templates
 from froster.training.checkpoint import Fingerprint, RunFolder, digest, read_json, write_json
-from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, training_loader
+from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, load_batches
 from froster.training.journal import Journal, check_tensorboard
 from froster.training.processes import find_processes
 from froster.training.recipe import OptimizerSettings, TrainRecipe
 from froster.training.schedule import learning_rate
 from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
+from froster.training.workers import prepare_workers
 
 # The shortest run in FROSTER's tables (16 clips of 26 classes of HMDB-51, batch 64, 12 epochs) takes 72 steps.
 FEW_STEPS = 50
@@ -156,6 +157,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     missing = check_videos(data.videos, recipe.data)
     targets = class_indices(data.videos, list(data.labels), recipe.data.manifest)
 
+    prepare_workers(recipe.data.workers)
     run = prepare(recipe, folder, data, processes)
     clips = TrainingClips(data.videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
     with folder.lock() if processes.is_main_process else nullcontext():
@@ -235,7 +237,7 @@ def describe_from_files(labels: Labels, files: Sequence[Path], warn: bool) -> La
 def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bool) -> None:
     """All steps that are left, with what the run's folder holds of them."""
     recipe, folder = run.recipe, run.folder
-    batches = iter(training_loader(clips, run.keys, pin_memory=processes.device.type == "cuda"))
+    batches = load_batches(clips, run.keys, pin_memory=processes.device.type == "cuda")
     processes.wait_for_everyone()  # nobody may still look for what the main process now writes
     if processes.is_main_process:
         folder.write_settings(recipe, run.fingerprint)

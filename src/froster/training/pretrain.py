@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from froster.backbones.clip import Block, Clip, ClipConfig
 from froster.backbones.tokenizer import CONTEXT_LENGTH, VOCAB_SIZE, tokenize
@@ -29,6 +29,7 @@ from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
 from froster.training.recipe import Recipe
 from froster.training.state import StateFile
+from froster.training.workers import iterate
 
 # Photos and videos for testing are drawn from seeds that no run reaches: a million runs of a million photos end below.
 TEST_SEED = 2**40
@@ -124,10 +125,11 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     elif resume:
         raise FrosterError(f"There is nothing to resume in {recipe.out}; leave out `resume=True`.")
 
-    batches = DataLoader(PhotoBatches(recipe, step), batch_size=None, num_workers=1, prefetch_factor=8)
+    photos = PhotoBatches(recipe, step)
+    batches = iterate(photos, workers=1, batch_size=None, prefetch_factor=8) if len(photos) else ()
     started = time.perf_counter() - seconds
     with ProgressBar("Pretraining", recipe.steps, step, "steps") as bar:
-        for pixels, tokens, actions in batches if step < recipe.steps else ():
+        for pixels, tokens, actions in batches:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             loss = training_loss(
