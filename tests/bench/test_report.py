@@ -27,8 +27,8 @@ ACCURACY = {
     "no_projector": (88.7, 54.2),
     "plain": (90.4, 49.8),
     "residual": (90.3, 58.1),
-    "video_only": (89.9, 54.9),
-    "text_only": (90.8, 52.9),
+    "distill_video": (89.9, 54.9),
+    "distill_text": (90.8, 52.9),
     "froster_averaged": (90.1, 59.6),
     "froster_patched": (87, 62.4),
     "fine_tuned_patched": (88.2, 61.1),
@@ -162,8 +162,8 @@ def test_ablations_compare_with_froster(results: list[Result], report: Path) -> 
         ],
         "What is distilled": [
             ("video and text", "residual", {}),
-            ("video only", "video_only", {}),
-            ("text only", "text_only", {}),
+            ("video only", "distill_video", {}),
+            ("text only", "distill_text", {}),
         ],
     }
     for heading, choices in expected.items():
@@ -375,13 +375,13 @@ def test_unfinished_bench(results: list[Result], tmp_path: Path) -> None:
     assert [path.name for path in write_report(alone, tmp_path / "alone")] == ["results.md", "results.html"]
     assert "![" not in (tmp_path / "alone" / "results.md").read_text()
 
-    started = [*alone, *select(results, "few", "residual")[:2], *select(results, "few", "text_only")[:1]]
+    started = [*alone, *select(results, "few", "residual")[:2], *select(results, "few", "distill_text")[:1]]
     files = write_report(started, tmp_path / "started")
     assert [path.name for path in files] == ["results.md", "results.html", "base-novel.png"]
     tables = sections(files[0].read_text())
     assert tables.keys() == {REGIMES["few"], "What is distilled"}
     draws = {row[0]: row[-1] for row in tables[REGIMES["few"]][1:]}
-    assert draws == {"Frozen CLIP": "1", METHODS["residual"]: "2", METHODS["text_only"]: "1"}
+    assert draws == {"Frozen CLIP": "1", METHODS["residual"]: "2", METHODS["distill_text"]: "1"}
     assert [row[5] for row in tables[REGIMES["few"]][1:]] == ["–"] * 3
     assert "nan" not in files[1].read_text().split("<main>")[1].split("data:")[0]
 

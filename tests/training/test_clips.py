@@ -417,3 +417,26 @@ def test_few_clips_are_gone_through_until_the_steps_are_enough() -> None:
     for enough in (0, 1, 48):
         assert BatchKeys(65, 16, 1, 12, seed=3, min_steps=enough).steps == 48
     assert BatchKeys(clips=3, batch_size=8, gradient_accumulation_steps=1, epochs=2, seed=0).left_out == 0
+
+
+def test_released_preprocessing_and_color_jitter_change_the_pixels_alone(videos: list[LabeledVideo]) -> None:
+    """Frames, crops and flips are drawn first: they are the same with and without."""
+    how = {"resize_short_side": (36, 40)}
+    plain, released, jittered = (
+        TrainingClips(videos, TARGETS, settings(**how, **more), size=32, seed=0)
+        for more in ({}, {"preprocess": "release"}, {"color_jitter": 0.4})
+    )
+    for index in range(len(videos)):
+        frames, bilinear, colored = (clips[0, index].frames for clips in (plain, released, jittered))
+        assert frames is not None and bilinear is not None and colored is not None
+        assert (frames.dtype, bilinear.dtype, colored.dtype) == (torch.uint8, torch.float32, torch.uint8)
+        same = torch.corrcoef(torch.stack([bilinear.flatten(), frames.flatten().float()]))[0, 1]
+        assert 0.8 < same < 1
+        assert not torch.equal(colored, frames)
+        # One set of factors for all frames of the clip: where frames are alike, they stay alike.
+        assert torch.equal(jittered[0, index].frames, colored)
+    factors = [
+        (jittered[0, index].frames.float().mean() / plain[0, index].frames.float().mean()).item()
+        for index in range(len(videos))
+    ]
+    assert len({round(factor, 2) for factor in factors}) > 2

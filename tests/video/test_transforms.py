@@ -1,11 +1,12 @@
 """Preprocessing against Pillow (what CLIP uses) and against the released video code's golden."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from safetensors.torch import load_file
 
 from froster.video import decode_frames
@@ -13,6 +14,7 @@ from froster.video.transforms import (
     CLIP_MEAN,
     CLIP_STD,
     Preprocessing,
+    color_jitter,
     random_crop,
 )
 
@@ -91,3 +93,44 @@ def test_random_crop_cuts_exactly_where_nothing_is_scaled():
         plain, mirrored = (random_crop(torch.from_numpy(frame), 30, 36, (above, left), flip) for flip in (False, True))
         np.testing.assert_array_equal(plain.permute(1, 2, 0).numpy(), expected)
         np.testing.assert_array_equal(mirrored.permute(1, 2, 0).numpy(), expected[:, ::-1])
+
+
+def test_released_training_crop_is_the_released_codes(golden_file):
+    """Resized in [0, 255], then normalized: the same as the authors' order, to rounding."""
+    cases = json.loads(golden_file("more/preprocess_test.json").read_text())["constructor"]["cases"]
+    tensors = load_file(golden_file("more/preprocess_test.safetensors"))
+    for number, case in enumerate(cases):
+        size, expected = case["scale"], tensors[f"out.clip{number}"].transpose(0, 1)
+        for frame, golden in zip(tensors[f"in.frames{number}"], expected, strict=True):
+            height, width = frame.shape[:2]
+            rest = int(size * max(height, width) / min(height, width)) - size
+            center = math.ceil(rest / 2) / rest if rest else 0.0
+            crop = random_crop(frame, size, size, (center, center), flip=False, release=True)
+            assert crop.dtype == torch.float32 and crop.min() >= 0 and crop.max() <= 255
+            torch.testing.assert_close(Preprocessing(size).normalize(crop), golden, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("enhancer", [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color])
+def test_color_jitter_is_pillows(enhancer):
+    index = [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color].index(enhancer)
+    generator = np.random.default_rng(0)
+    picture = generator.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)
+    for factor in generator.uniform(0.6, 1.4, 8):
+        ours = color_jitter(pixels, tuple(np.insert([0.5, 2.0], index, factor).tolist()), [index])
+        expected = np.asarray(enhancer(Image.fromarray(picture)).enhance(factor)).astype(int)
+        assert ours.dtype == torch.uint8
+        # Pillow cuts fractions off, and rounds the gray values.
+        assert np.abs(ours.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+
+
+def test_color_jitter_applies_one_after_the_other():
+    pixels = 255 * torch.rand(3, 8, 9)
+    factors = (0.7, 1.4, 0.6)
+    for order in ((0, 1, 2), (2, 0, 1)):
+        expected = pixels
+        for index in order:
+            expected = color_jitter(expected, factors, [index])
+        torch.testing.assert_close(color_jitter(pixels, factors, order), expected)
+    assert not torch.allclose(color_jitter(pixels, factors, (0, 1, 2)), color_jitter(pixels, factors, (2, 0, 1)))
+    assert torch.equal(color_jitter(pixels, (1.0, 1.0, 1.0), (0, 1, 2)), pixels)

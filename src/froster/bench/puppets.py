@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from froster.bench.report import write_report
-from froster.bench.results import FROSTER, STUDENT_METHODS, Result, append_result, read_results, select
+from froster.bench.results import FROSTER, STUDENT_METHODS, TABLE_4, Result, append_result, read_results, select
 from froster.bench.results import METHODS as NAMES
 from froster.data.manifests import read_manifest
 from froster.data.puppets import ACTIONS, write_videos
@@ -89,8 +89,8 @@ VARIANTS = {
     "no_projector": Method("no-projector", "no_projector", "no_projector_averaged", "no_projector_patched"),
     "plain": Method("plain-projector", "plain", "plain_averaged", "plain_patched"),
     "residual": Method("residual", "residual", "froster_averaged", "froster_patched", curve=True),
-    "video_only": Method("video-only", "video_only"),
-    "text_only": Method("text-only", "text_only"),
+    "distill_video": Method("distill-video", "distill_video"),
+    "distill_text": Method("distill-text", "distill_text"),
 }
 # Every network without and with the frozen teacher, from one recipe; averaged epochs, as FROSTER is tested.
 PAIRS = {
@@ -102,7 +102,8 @@ PAIRS = {
     )
     for name in STUDENT_METHODS
 }
-METHODS = VARIANTS | PAIRS
+ROWS_OF_TABLE_4 = {name: Method(name.replace("_", "-"), name) for name in TABLE_4}
+METHODS = VARIANTS | ROWS_OF_TABLE_4 | PAIRS
 
 
 @dataclass(frozen=True)
@@ -477,7 +478,9 @@ test clips that are not reported; in "hard" it is {HARD_RATE:g} for all:
 
 def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[Job, list[Result]], None]) -> None:
     """Run jobs, several side by side in processes of their own; `done` is called here with the results of each."""
-    # What jobs have in common is drawn before they start.
+    if not jobs:
+        return
+    # Clips that jobs share are generated before they start.
     open_test_clips(setup.work, setup.test_seed, setup.test_clips)
     for regime, draw in dict.fromkeys((job.regime, job.draw) for job in jobs):
         draw_training_clips(setup.work, regime, draw)

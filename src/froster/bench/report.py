@@ -43,8 +43,8 @@ STYLES = {
     "no_projector": ("#cc79a7", "v"),
     "plain": ("#882255", "<"),
     "residual": ("#009e73", "o"),
-    "video_only": ("#56b4e9", "P"),
-    "text_only": ("#999933", "X"),
+    "distill_video": ("#56b4e9", "P"),
+    "distill_text": ("#999933", "X"),
     "froster_averaged": ("#117733", ">"),
 }
 HOLLOW = {"fine_tuned_patched": "fine_tuned", "no_projector_patched": "no_projector", "plain_patched": "plain"}
@@ -113,7 +113,7 @@ def markdown_report(results: Sequence[Result], plots: Sequence[str], notes: str)
         return lambda regime: setting_choices(results, regime, setting)
 
     projectors = {"no_projector": "(a) none", "plain": "(b) two layers", "residual": "(c) residual"}
-    distilled = {"residual": "video and text", "video_only": "video only", "text_only": "text only"}
+    distilled = {"residual": "video and text", "distill_video": "video only", "distill_text": "text only"}
     ablations = [
         ("Alpha of the residual projector", "alpha", of_setting("alpha")),
         ("Beta, the weight of distillation", "beta", of_setting("beta")),

@@ -43,10 +43,22 @@ METHODS = {
     "plain_averaged": "(b) averaged epochs",
     "plain_patched": "(b) averaged and patched (0.5)",
     "residual": "(c) residual = FROSTER",
-    "video_only": "FROSTER, video only",
-    "text_only": "FROSTER, text only",
+    "distill_video": "FROSTER, video distillation only",
+    "distill_text": "FROSTER, text distillation only",
     "froster_averaged": "FROSTER, averaged epochs",
     "froster_patched": "FROSTER, averaged and patched (0.5)",
+}
+# Rows of FROSTER's Table 4, which tunes one encoder or both.
+TABLE_4 = {
+    "table_4_a": "A: image encoder, no distillation",
+    "table_4_b": "B: image encoder, no projector",
+    "table_4_c": "C: image encoder, MLP projector",
+    "table_4_d": "D: image encoder, residual",
+    "table_4_e": "E: text encoder, no distillation",
+    "table_4_f": "F: text encoder, no projector",
+    "table_4_g": "G: text encoder, MLP projector",
+    "table_4_h": "H: text encoder, residual",
+    "table_4_i": "I: both encoders, residual",
 }
 FROSTER = "_froster"  # behind the name of a student that was trained with the frozen teacher
 STUDENT_METHODS = {name: student.title for name, student in STUDENTS.items()} | {
@@ -73,15 +85,15 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class Result:
     """Top-1 of one trained and tested network, in per cent, on one draw of the training clips.
 
-    `regime` is a key of `REGIMES`, `method` one of `METHODS` or `STUDENT_METHODS`; `ratio` is the share of CLIP in the
-    tested weights; `alpha`, `beta` and `zero_init` keep their defaults where a method has no such setting.
-    `learning_rate` is 0 where nothing was trained. `seconds`: training time.
+    `regime` is a key of `REGIMES`, `method` one of `METHODS`, `TABLE_4` or `STUDENT_METHODS`; `ratio` is the
+    interpolation weight of CLIP in the tested weights; `alpha`, `beta` and `zero_init` keep their defaults for methods
+    without such a setting. `learning_rate` is 0 for an untrained model. `seconds`: training time.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     regime: Annotated[str, AfterValidator(known(REGIMES))]
-    method: Annotated[str, AfterValidator(known(METHODS | STUDENT_METHODS))]
+    method: Annotated[str, AfterValidator(known(METHODS | TABLE_4 | STUDENT_METHODS))]
     draw: NonNegativeInt
     base: Percent
     novel: Percent

@@ -27,8 +27,8 @@ def puppets(
     methods: Annotated[
         str,
         typer.Option(
-            help="variants: FROSTER and what its tables compare it with; all: every network, without and with FROSTER; "
-            "or names of networks, with commas."
+            help="variants: FROSTER and what its tables compare it with; table-4: its Table 4, one encoder or both "
+            "tuned; all: every network, without and with FROSTER; or names of networks, with commas."
         ),
     ] = "variants",
     draws: Annotated[
@@ -48,21 +48,25 @@ def puppets(
     from froster.bench.report import summary_table
     from froster.bench.results import read_results
     from froster.bench.students import bench_students, named_students
+    from froster.bench.table_4 import bench_table_4
     from froster.errors import FrosterError, did_you_mean
 
     for name in regime or ():
         if name not in BASE:
             raise FrosterError(f"There is no regime {name!r}; {did_you_mean(name, BASE)}")
-    students = named_students(methods) if methods != "variants" else []
-    if students and regime:
-        raise FrosterError("--regime is for --methods variants; networks are compared in one, few.")
+    is_variants, is_table_4 = methods == "variants", methods == "table-4"
+    if regime and not is_variants:
+        raise FrosterError("--regime is for --methods variants; table-4 is run in hard, networks in few.")
+    students = [] if is_variants or is_table_4 else named_students(methods)
     console, progress = Screen(soft_wrap=True, markup=True), Screen(stderr=True)
     with stopped_by_signals("Stopped; the same command resumes from here."):
-        if students:
+        if is_table_4:
+            files = bench_table_4(out, work, draws or 3, jobs, progress)
+        elif students:
             files = bench_students(students, out, work, draws or 3, jobs, progress)
         else:
             files = run(out, work, regime or list(BASE), draws or 5, sweep_draws, jobs, progress)
-    for name in (regime or BASE) if not students else ():
+    for name in (regime or BASE) if is_variants else ():
         console.print(summary_table(read_results(out / "results.jsonl"), name))
     for path in files:
         console.print(str(path))
