@@ -9,13 +9,13 @@ import pytest
 import froster
 from froster.data.manifests import read_manifest, read_text
 from froster.video import decode_frames, find_videos, load_video
-from froster.video.stream import Sliding
+from froster.video.stream import SlidingWindows
 
 WRONG_ARGUMENTS = {
     "views": lambda: froster.load_video("clip.mp4", views=0),
     "sampling": lambda: froster.load_video("clip.mp4", sampling="middle"),  # type: ignore[arg-type]
     "student": lambda: froster.load_model("puppets", student="vclap"),
-    "window": lambda: Sliding(0, 1, 8),
+    "window": lambda: SlidingWindows(0, 1, 8),
     "labels": lambda: froster.Recognizer("puppets", []),
     "precision": lambda: froster.Recognizer("puppets", ["waving"], precision="float3"),
     "frames": lambda: froster.Recognizer("puppets", ["waving", "bowing"]).predict(np.zeros((2, 8, 8, 3), np.float32)),  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def test_a_video_error_knows_the_path_and_the_reason(tmp_path: Path) -> None:
     cases = {
         empty: (empty, "the file is empty"),
         tmp_path / "missing.mp4": (tmp_path / "missing.mp4", "there is no such file"),
-        folder: (folder / "1.png", "the picture cannot be read (of no known format)"),
+        folder: (folder / "1.png", "the image cannot be read (of no known format)"),
     }
     for source, (path, reason) in cases.items():
         for read in (load_video, decode_frames):

@@ -224,7 +224,7 @@ def test_picture_size_limit_is_an_option_of_every_command(
     for command in ("predict", "timeline"):
         refused = froster(command, video, "--labels", "a, b", "--model", "puppets", cwd=tmp_path)
         assert refused.returncode in (1, 2)
-        assert "64 x 64 are larger than the 4095 pixels allowed" in refused.stderr
+        assert "64 x 64 exceed the maximum of 4095 pixels" in refused.stderr
         taken = froster("--max-pixels", "4096", command, video, "--labels", "a, b", "--model", "puppets", cwd=tmp_path)
         assert taken.returncode == 0, taken.stderr
     wrong = froster("--max-pixels", "0", "predict", video, "--labels", "a, b")

@@ -189,7 +189,7 @@ def test_a_thorough_check_finds_damage_between_the_frames_of_a_quick_one(tmp_pat
     report = checked(standin, tmp_path, thorough=True)
     ((video, reason),) = report.partial
     assert video == "brush_hair/damaged.mp4"
-    assert reason == "10 of 100 frames are damaged; the 90 sound frames are used"
+    assert reason == "10 of 100 frames are damaged; the 90 others are used"
     with (tmp_path / "manifests" / "m.partial.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == [{"path": str(standin.root / video), "reason": reason}]

@@ -181,7 +181,7 @@ def test_a_clip_that_breaks_off_is_taken_and_named(videos: list[LabeledVideo], t
         batch = collate([clips[0, 0], clips[0, 1]])
         assert batch.targets.tolist() == [0, 1] and not batch.unreadable
         assert list(batch.partial) == [str(pictures)]
-        assert "1 of 5 pictures cannot be read" in batch.partial[str(pictures)]
+        assert "1 of 5 images cannot be read" in batch.partial[str(pictures)]
 
 
 def test_missing_videos_are_counted_at_once(videos: list[LabeledVideo], tmp_path: Path) -> None:

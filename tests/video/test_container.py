@@ -9,7 +9,7 @@ import pytest
 
 from froster.errors import FrosterWarning, VideoError
 from froster.video import container, decode, decode_frames, load_video
-from froster.video.stream import Sliding, read_windows, seconds_of
+from froster.video.stream import SlidingWindows, read_windows, seconds_of
 
 ROOT = Path(__file__).parents[2]
 TITLES = {"shift_jis": "動画の題名", "latin-1": "Fußball für Anfänger", "utf-16-le": "動画", "koi8-r": "Видео"}
@@ -38,7 +38,7 @@ def test_tags_that_are_not_utf_8(tagged, number_of, name, encoding):
     path = tagged(name, encoding)
     taken = decode_frames(path)
     assert [number_of(frame) for frame in taken.frames] == list(range(30)) and taken.warning is None
-    windows = list(read_windows(path, Sliding(0.5, 0.5, 2), number_of))
+    windows = list(read_windows(path, SlidingWindows(0.5, 0.5, 2), number_of))
     assert [number for window in windows for _, number in window.frames] == [3, 11, 18, 26]
     assert seconds_of(path) == pytest.approx(1, abs=0.1)
 
@@ -46,7 +46,7 @@ def test_tags_that_are_not_utf_8(tagged, number_of, name, encoding):
 def test_the_handed_file_with_a_shift_jis_title(shared):
     path = shared / "files_that_fail" / "shiftjis-title.avi"
     assert load_video(path).warning is None
-    assert len(list(read_windows(path, Sliding(0.5, 0.5, 2), lambda image: 0))) >= 1
+    assert len(list(read_windows(path, SlidingWindows(0.5, 0.5, 2), lambda image: 0))) >= 1
 
 
 def test_every_file_is_opened_with_tags_of_any_encoding():
@@ -85,7 +85,7 @@ def test_an_exception_of_any_class_is_a_video_error(video, monkeypatch, error, p
         assert "\n" not in str(caught.value)
     if place != "_survey":
         with pytest.raises(VideoError, match=r"odd\.mp4: "):
-            list(read_windows(path, Sliding(1, 1, 2), lambda image: 0))
+            list(read_windows(path, SlidingWindows(1, 1, 2), lambda image: 0))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -98,7 +98,7 @@ def test_an_interrupt_passes(video, monkeypatch, error):
     with pytest.raises(error):
         load_video(path)
     with pytest.raises(error):
-        list(read_windows(path, Sliding(1, 1, 2), lambda image: 0))
+        list(read_windows(path, SlidingWindows(1, 1, 2), lambda image: 0))
 
 
 def test_an_exception_of_the_callers_function_is_not_the_files(video):
@@ -111,7 +111,7 @@ def test_an_exception_of_the_callers_function_is_not_the_files(video):
     with pytest.raises(ZeroDivisionError):
         decode.read(path, lambda timeline: np.array([0]), fail)
     with pytest.raises(ZeroDivisionError):
-        list(read_windows(path, Sliding(1, 1, 2), fail))
+        list(read_windows(path, SlidingWindows(1, 1, 2), fail))
 
 
 def test_memory_that_runs_out_in_the_callers_function_is_the_files(video):

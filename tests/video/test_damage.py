@@ -15,7 +15,7 @@ from PIL import Image
 from froster.errors import FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
 from froster.video.container import is_reference
-from froster.video.stream import Sliding, read_windows
+from froster.video.stream import SlidingWindows, read_windows
 
 ENCRYPTION = {
     "encryption_scheme": "cenc-aes-ctr",
@@ -58,11 +58,11 @@ def test_concealed_damage_is_not_used(video, number_of, name):
     np.testing.assert_array_equal(taken.frames, whole[kept(marks)])
     lost = 300 - len(taken.frames)
     assert 0 < lost < 60
-    assert taken.warning == f"{name}: {lost} of 300 frames are damaged; the {300 - lost} sound frames are used"
+    assert taken.warning == f"{name}: {lost} of 300 frames are damaged; the {300 - lost} others are used"
     clips = load_video(path, views=3)
     assert clips.warning == taken.warning
     with pytest.warns(FrosterWarning, match=r"of \d+ decoded frames are damaged"):
-        windows = list(read_windows(path, Sliding(1, 1, 30), number_of))
+        windows = list(read_windows(path, SlidingWindows(1, 1, 30), number_of))
     shown = {number for window in windows for _, number in window.frames}
     assert shown and shown <= {number_of(whole[number]) for number in kept(marks)}
 
@@ -98,7 +98,7 @@ def test_which_pictures_others_refer_to(video, name, codec, options):
 @pytest.mark.parametrize("name", ["damaged.mp4", "damaged.mkv", "damaged.ts"])
 def test_a_damaged_pipe_gives_what_the_damaged_file_gives(tmp_path, video, number_of, name, seed):
     options = {"options": B_PYRAMID, "container_options": {"movflags": "faststart"} if name[-1] == "4" else {}}
-    path, sliding, draw = video(name, 240, size=(96, 64), **options), Sliding(2, 1, 8), np.random.default_rng(seed)
+    path, sliding, draw = video(name, 240, size=(96, 64), **options), SlidingWindows(2, 1, 8), np.random.default_rng(seed)
     whole = list(read_windows(path, sliding, number_of))
     flip_bits(path, [40, *draw.choice(np.arange(50, 240), 3, replace=False).tolist()])
     with pytest.warns(FrosterWarning, match="damaged"):
@@ -130,7 +130,7 @@ def test_the_handed_file_with_concealed_damage(shared):
 @pytest.mark.parametrize("movflags", ["faststart", "frag_keyframe+empty_moov"])
 def test_an_encrypted_file_is_called_encrypted(video, movflags):
     path = video("secret.mp4", 90, size=(192, 128), container_options={**ENCRYPTION, "movflags": movflags})
-    for read in (load_video, decode_frames, lambda path: list(read_windows(path, Sliding(1, 1, 4), np.mean))):
+    for read in (load_video, decode_frames, lambda path: list(read_windows(path, SlidingWindows(1, 1, 4), np.mean))):
         with pytest.raises(VideoError, match=r"secret\.mp4: none of its .*frames can be decoded \(it is encrypted\)"):
             read(path)
 
@@ -145,7 +145,7 @@ def test_a_file_with_hardly_any_sound_frame_is_refused(video):
     path.write_bytes(data)
     _, marks = plain(path)
     assert sum(marks) >= 90
-    for read in (load_video, lambda path: list(read_windows(path, Sliding(1, 1, 4), np.mean))):
+    for read in (load_video, lambda path: list(read_windows(path, SlidingWindows(1, 1, 4), np.mean))):
         with pytest.raises(VideoError, match=r"noise\.mp4: \d+ of \d+ frames are damaged, too many"):
             read(path)
 
@@ -212,7 +212,7 @@ def test_frames_are_freed_at_once(video, number_of, tmp_path):
         counts.append(alive())
         return number_of(image)
 
-    sliding = Sliding(1, 0.5, 8)
+    sliding = SlidingWindows(1, 0.5, 8)
     gc.collect()
     gc.disable()
     try:
@@ -264,7 +264,7 @@ def through_pipe(path, pipe, sliding, keep):
 
 @pytest.mark.parametrize("first", ["not default", "cover"])
 def test_a_pipe_reads_the_stream_that_a_file_gives(tmp_path, two_streams, number_of, first):
-    path, sliding = two_streams(first), Sliding(1, 1, 8)
+    path, sliding = two_streams(first), SlidingWindows(1, 1, 8)
     of_file = list(read_windows(path, sliding, number_of))
     assert [window.frames for window in through_pipe(path, tmp_path / "pipe", sliding, number_of)] == [
         window.frames for window in of_file
@@ -275,14 +275,14 @@ def test_a_pipe_reads_the_stream_that_a_file_gives(tmp_path, two_streams, number
 
 
 def test_a_pipe_counts_the_frames_of_an_avi_with_b_frames(tmp_path, video, number_of):
-    path, sliding = video("reordered.avi", 90, options={"bf": "2"}), Sliding(1, 1, 8)
+    path, sliding = video("reordered.avi", 90, options={"bf": "2"}), SlidingWindows(1, 1, 8)
     of_file = list(read_windows(path, sliding, number_of))
     assert [window.end for window in of_file] == [1, 2, 3]
     assert through_pipe(path, tmp_path / "pipe", sliding, number_of) == of_file
 
 
 def test_the_handed_file_with_two_streams(shared, tmp_path):
-    path, sliding = shared / "files_that_fail" / "two-video-streams.mkv", Sliding(1, 1, 4)
+    path, sliding = shared / "files_that_fail" / "two-video-streams.mkv", SlidingWindows(1, 1, 4)
     of_file = list(read_windows(path, sliding, lambda image: image.shape))
     assert of_file[0].frames[0][1] == (128, 192, 3)
     assert through_pipe(path, tmp_path / "pipe", sliding, lambda image: image.shape) == of_file

@@ -15,7 +15,7 @@ from PIL import Image
 
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
-from froster.video.stream import Sliding, read_windows
+from froster.video.stream import SlidingWindows, read_windows
 from froster.video.transforms import Preprocessing
 
 
@@ -100,12 +100,12 @@ def test_an_edit_list_longer_than_its_data_is_not_taken_for_a_file_that_breaks_o
     path.write_bytes(data)
     taken = decode_frames(path)
     assert ([number_of(frame) for frame in taken.frames], taken.warning) == ([55, 56, 57, 58, 59], None)
-    windows = list(read_windows(path, Sliding(1.0, 1.0, 5), number_of))
+    windows = list(read_windows(path, SlidingWindows(1.0, 1.0, 5), number_of))
     assert [number for _, number in windows[0].frames] == [55, 56, 57, 58, 59]
     path = video("cut.mp4", 60, container_options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.warns(FrosterWarning, match=r"cut\.mp4: breaks off after (\d+) of 60 frames"):
-        list(read_windows(path, Sliding(1.0, 1.0, 5), number_of))
+        list(read_windows(path, SlidingWindows(1.0, 1.0, 5), number_of))
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_no_other_files_are_opened_for_a_playlist(video, tmp_path, name):
     with pytest.raises(VideoError, match=r"a playlist|not a video"):
         load_video(tmp_path / name)
     with pytest.raises(VideoError, match=r"a playlist|not a video"):
-        list(read_windows(tmp_path / name, Sliding(1.0, 1.0, 4), lambda image: 0))
+        list(read_windows(tmp_path / name, SlidingWindows(1.0, 1.0, 4), lambda image: 0))
 
 
 def test_videos_larger_than_the_limit_are_refused(video, tmp_path, monkeypatch):
@@ -348,12 +348,12 @@ def test_videos_larger_than_the_limit_are_refused(video, tmp_path, monkeypatch):
     for at in [6, *(at + 5 for at in range(13, len(data) - 9) if data[at : at + 5] == b"\x2c\0\0\0\0")]:
         data[at : at + 4] = (16000).to_bytes(2, "little") * 2
     path.write_bytes(data)
-    with pytest.raises(VideoError, match="16000 x 16000 are larger than the 35389440 pixels allowed"):
+    with pytest.raises(VideoError, match="16000 x 16000 exceed the maximum of 35389440 pixels"):
         load_video(path)
     with pytest.raises(VideoError, match="16000 x 16000 are larger"):
-        list(read_windows(path, Sliding(1.0, 1.0, 4), lambda image: 0))
+        list(read_windows(path, SlidingWindows(1.0, 1.0, 4), lambda image: 0))
     monkeypatch.setenv("FROSTER_MAX_PIXELS", "4095")
-    with pytest.raises(VideoError, match="64 x 64 are larger than the 4095 pixels"):
+    with pytest.raises(VideoError, match="64 x 64 exceed the maximum of 4095 pixels"):
         load_video(video("square.mp4", 3))
 
 
@@ -378,9 +378,9 @@ def test_unusable_files(tmp_path, video, sound):
         "empty.mp4": "the file is empty",
         "words.mp4": "not a video that can be read",
         "words.txt": "a text file|not a video",
-        "words.jpg": "the picture cannot be read",
+        "words.jpg": "the image cannot be read",
         "noise.mkv": "not a video that can be read",
-        "folder": "a folder without pictures",
+        "folder": "a folder without images",
         "voice.wav": "has no video stream, only audio",
         "voice.m4a": "has no video stream, only audio",
     }

@@ -11,7 +11,7 @@ from PIL import Image
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode_frames, find_videos, load_video
 from froster.video.limits import set_max_pixels
-from froster.video.stream import Sliding, read_windows
+from froster.video.stream import SlidingWindows, read_windows
 from froster.video.transforms import Preprocessing
 
 
@@ -63,7 +63,7 @@ def test_a_default_image_that_is_no_frame_is_left_out(tmp_path, picture, number_
     taken = decode_frames(path)
     assert [number_of(frame) for frame in taken.frames] == [1, 2, 3]
     np.testing.assert_allclose(taken.times, [0, 0.5, 1.5], atol=1e-6)
-    (window,) = read_windows(path, Sliding(2.0, 2.0, 3), number_of)
+    (window,) = read_windows(path, SlidingWindows(2.0, 2.0, 3), number_of)
     assert [number for _, number in window.frames] == [1, 2, 3] and window.end == pytest.approx(1.75)
 
 
@@ -76,7 +76,7 @@ def test_an_animated_picture_is_opened_once_to_decode_it(tmp_path, picture, monk
     decode_frames(tmp_path / name)
     assert len(opened) == 2  # the first time for the times alone
     opened.clear()
-    assert len(list(read_windows(tmp_path / name, Sliding(0.2, 0.1, 4), lambda image: 0))) in (19, 1)
+    assert len(list(read_windows(tmp_path / name, SlidingWindows(0.2, 0.1, 4), lambda image: 0))) in (19, 1)
     assert len(opened) == 2
 
 
@@ -90,22 +90,22 @@ def test_an_animated_picture_that_breaks_off(tmp_path, picture, number_of):
     (tmp_path / "cut.png").write_bytes(content[: at + 10])  # in the middle of frame 7
     taken = decode_frames(tmp_path / "cut.png")
     assert [number_of(frame) for frame in taken.frames] == list(range(7))
-    assert taken.warning == "cut.png: 1 of 8 pictures cannot be read; the others are used"
+    assert taken.warning == "cut.png: 1 of 8 images cannot be read; the others are used"
     (tmp_path / "cut.png").write_bytes(content[: at - 4 - 38])  # between frames 6 and 7
     taken = decode_frames(tmp_path / "cut.png")
     assert [number_of(frame) for frame in taken.frames] == list(range(7))
     assert taken.warning == "cut.png: breaks off after 7 of 10 frames"
     with pytest.warns(FrosterWarning, match=r"cut\.png: breaks off after 7 of 10 frames"):
-        list(read_windows(tmp_path / "cut.png", Sliding(2.0, 1.0, 4), number_of))
+        list(read_windows(tmp_path / "cut.png", SlidingWindows(2.0, 1.0, 4), number_of))
 
 
 def test_pictures_larger_than_the_limit_are_refused_until_it_is_raised(tmp_path, monkeypatch):
     monkeypatch.delenv("FROSTER_MAX_PIXELS", raising=False)
     Image.new("1", (8192, 4321)).save(tmp_path / "large.png")
-    with pytest.raises(VideoError, match=r"8192 x 4321 are larger than the 35389440 pixels.*FROSTER_MAX_PIXELS"):
+    with pytest.raises(VideoError, match=r"8192 x 4321 exceed the maximum of 35389440 pixels.*FROSTER_MAX_PIXELS"):
         load_video(tmp_path / "large.png", preprocess=Preprocessing(32))
     with pytest.raises(VideoError, match="8192 x 4321"):
-        list(read_windows(tmp_path / "large.png", Sliding(2.0, 1.0, 8), lambda image: 0))
+        list(read_windows(tmp_path / "large.png", SlidingWindows(2.0, 1.0, 8), lambda image: 0))
     monkeypatch.setenv("FROSTER_MAX_PIXELS", "")
     set_max_pixels(8192 * 4321)
     assert load_video(tmp_path / "large.png", preprocess=Preprocessing(32)).frames.shape == (1, 8, 3, 32, 32)
@@ -133,7 +133,7 @@ def test_unreadable_pictures_are_left_out_and_said(tmp_path, picture, number_of)
     (tmp_path / "7.png").write_bytes(whole[: len(whole) // 2])
     taken = decode_frames(tmp_path)
     assert [number_of(frame) for frame in taken.frames] == [0, 1, 2, 4, 5, 6, 8, 9]
-    assert taken.warning == f"{tmp_path.name}: 2 of 10 pictures cannot be read; the others are used"
+    assert taken.warning == f"{tmp_path.name}: 2 of 10 images cannot be read; the others are used"
     for number in range(10):
         (tmp_path / f"{number}.png").write_bytes(b"broken")
     with pytest.raises(VideoError, match="cannot be read"):
@@ -225,7 +225,7 @@ def test_a_link_to_nothing_in_a_folder_is_said(tmp_path, tree):
 def test_find_videos_says_what_is_missing(tree):
     for name, reason in (
         ("absent.mp4", "there is no such file or folder"),
-        ("nothing", "holds no video"),
+        ("nothing", "contains no video"),
         ("*.mov", "no video matches"),
     ):
         with pytest.raises(VideoError, match=reason) as caught:
@@ -243,7 +243,7 @@ def test_a_link_back_up_is_not_followed_for_ever(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     os.mkfifo(tmp_path / "pictures" / "0.png")
-    with pytest.raises(VideoError, match="without pictures"):
+    with pytest.raises(VideoError, match="without images"):
         load_video(tmp_path / "pictures")
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(VideoError, match="neither a file nor a folder"):

@@ -94,7 +94,7 @@ def test_larger_than_allowed(clip: Path, server: str, name: str) -> None:
     [
         ("rtsp://camera/1", "only http and https addresses"),
         ("http://127.0.0.1:1/clip.mp4", "cannot be fetched"),
-        ("http://[clip.mp4", "is no address"),
+        ("http://[clip.mp4", "is not a valid URL"),
     ],
 )
 def test_other_addresses(source: str, message: str) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode, decode_frames, load_video
-from froster.video.stream import Sliding, is_stream, read_windows
+from froster.video.stream import SlidingWindows, is_stream, read_windows
 from froster.video.transforms import Preprocessing
 
 VARIABLE = list(np.cumsum(np.random.default_rng(0).integers(10, 90, 200)).tolist())  # milliseconds
@@ -58,7 +58,7 @@ def test_windows_are_what_load_video_takes_of_a_segment(video, number_of, name, 
         kept.append(number_of(image))
         return kept[-1]
 
-    windows = list(read_windows(path, Sliding(length, stride, frames), keep))
+    windows = list(read_windows(path, SlidingWindows(length, stride, frames), keep))
     assert len(windows) > 2
     for window in windows:
         clip = load_video(path, frames=frames, preprocess=Preprocessing(64), start=window.start, end=window.end).frames[
@@ -90,7 +90,7 @@ def test_a_frame_said_to_be_shown_long_after_it_is_decoded_is_left_out(video, nu
     data[tag + 13 : tag + 16] = b"\x80\x00\x00"  # shown 8,388 s before it is decoded: read as 4.3 million s after
     path.write_bytes(data)
     with pytest.warns(FrosterWarning, match=r"clip\.flv: 1 of its frames have damaged timestamps"):
-        windows = list(read_windows(path, Sliding(1.0, 1.0, 4), number_of))
+        windows = list(read_windows(path, SlidingWindows(1.0, 1.0, 4), number_of))
     assert [(window.start, window.end) for window in windows] == [(0.0, 1.0), (1.0, pytest.approx(2.0, abs=0.1))]
     assert all(window.frames for window in windows)
     taken = decode_frames(path)
@@ -107,7 +107,7 @@ def test_no_timestamps_make_windows_without_end(video, number_of, name):
     with pytest.warns(
         FrosterWarning, match=rf"{name}: its timestamps, .* without a new frame; the windows end at \d+ s"
     ):
-        windows = list(read_windows(path, Sliding(1.0, 1.0, 4), number_of))
+        windows = list(read_windows(path, SlidingWindows(1.0, 1.0, 4), number_of))
     assert [number for _, number in windows[0].frames] == [1, 3, 6, 8]
     assert 3600 < len(windows) < 3600 + 20 * 60 + 10
 
@@ -117,20 +117,22 @@ def test_no_durations_of_pictures_make_windows_without_end(tmp_path, picture):
     frames = [Image.fromarray(picture(number)) for number in range(8)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=[100] * 4 + [60_000_000] * 4)
     with pytest.warns(FrosterWarning, match=r"slow\.png: its timestamps, .* without a new frame"):
-        windows = list(read_windows(path, Sliding(1.0, 1.0, 4), lambda image: None))
+        windows = list(read_windows(path, SlidingWindows(1.0, 1.0, 4), lambda image: None))
     assert 3600 < len(windows) < 3600 + 8 * 60 + 10
 
 
 def test_the_pass_over_the_file_is_one(video, monkeypatch):
     path, packets, original = video("b_frames.mp4", 200), [], decode._decode
     monkeypatch.setattr(decode, "_decode", lambda packet: packets.append(packet.pts) or original(packet))
-    list(read_windows(path, Sliding(2.0, 0.5, 8), lambda image: None))
+    list(read_windows(path, SlidingWindows(2.0, 0.5, 8), lambda image: None))
     assert len(packets) == len(set(packets)) == 200
 
 
 def test_the_last_window_is_cut_where_it_adds_something_and_half_of_it_is_there(video):
     def bounds(seconds, length, stride):
-        windows = read_windows(video("cut.mp4", round(seconds * 30)), Sliding(length, stride, 2), lambda image: None)
+        windows = read_windows(
+            video("cut.mp4", round(seconds * 30)), SlidingWindows(length, stride, 2), lambda image: None
+        )
         return [(pytest.approx(w.start), pytest.approx(w.end, abs=1e-3)) for w in windows]
 
     assert bounds(3.0, 2.0, 1.0) == [(0, 2), (1, 3)]
@@ -147,7 +149,7 @@ def test_damage_in_the_middle_is_a_gap(video, number_of, name):
     damaged[len(damaged) // 3 : 2 * len(damaged) // 3] = bytes(2 * len(damaged) // 3 - len(damaged) // 3)
     path.write_bytes(damaged)
     with pytest.warns(FrosterWarning, match="damaged|breaks off"):
-        windows = list(read_windows(path, Sliding(2.0, 1.0, 8), number_of))
+        windows = list(read_windows(path, SlidingWindows(2.0, 1.0, 8), number_of))
     gaps = [window.start for window in windows if not window.frames]
     assert 6 <= len(gaps) <= 12
     assert gaps == list(np.arange(gaps[0], gaps[-1] + 1))
@@ -162,7 +164,7 @@ def test_a_file_that_breaks_off_gives_what_is_there(video, number_of):
     path = video("cut.mkv", 900)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.warns(FrosterWarning, match=r"cut\.mkv: breaks off after 1\d\.\d of 30\.0 s"):
-        windows = list(read_windows(path, Sliding(2.0, 1.0, 8), number_of))
+        windows = list(read_windows(path, SlidingWindows(2.0, 1.0, 8), number_of))
     assert 10 < len(windows) < 20
     assert all(window.frames for window in windows)
 
@@ -170,7 +172,7 @@ def test_a_file_that_breaks_off_gives_what_is_there(video, number_of):
 def test_a_still_counts_as_shown_as_long_as_its_file_says(video, number_of):
     ticks = [*range(0, 3000, 100), *range(12_000, 15_000, 100)]
     path = video("still.mp4", 60, ticks=ticks, tick=Fraction(1, 1000))
-    windows = {window.start: window for window in read_windows(path, Sliding(2.0, 1.0, 4), number_of)}
+    windows = {window.start: window for window in read_windows(path, SlidingWindows(2.0, 1.0, 4), number_of)}
     assert [number for _, number in windows[5.0].frames] == [29] * 4
     assert all(window.frames for window in windows.values())
     assert {number for _, number in windows[12.0].frames} <= set(range(30, 50))
@@ -185,7 +187,7 @@ def test_joined_transport_streams_lose_no_frame(tmp_path, video, number_of, code
     taken = decode_frames(joined)
     assert [number_of(frame) for frame in taken.frames] == list(range(40)) * 3
     assert taken.warning is None
-    windows = list(read_windows(joined, Sliding(1.0, 1.0, 30), number_of))
+    windows = list(read_windows(joined, SlidingWindows(1.0, 1.0, 30), number_of))
     numbers = [number for window in windows for _, number in window.frames]
     assert numbers == list(range(40)) * 3
 
@@ -203,7 +205,7 @@ def test_a_piece_lost_from_a_transport_stream_is_damage(video, number_of):
     assert 90 <= len(numbers) < 120
     assert "lost.ts: is damaged" in taken.warning
     with pytest.warns(FrosterWarning, match="damaged"):
-        windows = list(read_windows(path, Sliding(1.0, 1.0, 30), number_of))
+        windows = list(read_windows(path, SlidingWindows(1.0, 1.0, 30), number_of))
     assert {number for window in windows for _, number in window.frames} <= set(numbers)
 
 
@@ -211,7 +213,7 @@ def test_a_clock_that_starts_anew_does_not_end_the_video(tmp_path, video, number
     parts = [video(f"{part}.ts", 150).read_bytes() for part in range(2)]
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(parts))
-    windows = list(read_windows(path, Sliding(2.0, 1.0, 4), number_of))
+    windows = list(read_windows(path, SlidingWindows(2.0, 1.0, 4), number_of))
     assert windows[-1].end == pytest.approx(10.0, abs=0.2)
     assert all(window.frames for window in windows)
     assert [number for _, number in windows[7].frames] == pytest.approx([67, 82, 97, 112], abs=2)
@@ -220,12 +222,12 @@ def test_a_clock_that_starts_anew_does_not_end_the_video(tmp_path, video, number
 def test_folders_of_pictures(tmp_path):
     for number in range(100):
         Image.new("L", (8, 8), number).save(tmp_path / f"{number}.png")
-    windows = list(read_windows(tmp_path, Sliding(2.0, 1.0, 3), lambda image: int(image[0, 0, 0])))
+    windows = list(read_windows(tmp_path, SlidingWindows(2.0, 1.0, 3), lambda image: int(image[0, 0, 0])))
     assert [[number for _, number in window.frames] for window in windows] == [[10, 30, 50], [40, 60, 80], [66, 80, 93]]
     for number in range(60, 100):
         (tmp_path / f"{number}.png").write_bytes(b"damaged")
     with pytest.warns(FrosterWarning, match=r"cannot be read"):
-        windows = list(read_windows(tmp_path, Sliding(2.0, 1.0, 3), lambda image: int(image[0, 0, 0])))
+        windows = list(read_windows(tmp_path, SlidingWindows(2.0, 1.0, 3), lambda image: int(image[0, 0, 0])))
     assert [[number for _, number in window.frames] for window in windows] == [[10, 30, 50], [], []]
 
 
@@ -234,13 +236,13 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path, name):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(VideoError, match=name):
-        list(read_windows(tmp_path / name, Sliding(2.0, 1.0, 8), lambda image: None))
+        list(read_windows(tmp_path / name, SlidingWindows(2.0, 1.0, 8), lambda image: None))
 
 
 @pytest.mark.parametrize("length, stride, frames", [(0, 1, 8), (2, 0, 8), (2, -1, 8), (float("nan"), 1, 8), (2, 1, 0)])
 def test_windows_that_make_no_sense(length, stride, frames):
     with pytest.raises(FrosterError, match="must be"):
-        Sliding(length, stride, frames)
+        SlidingWindows(length, stride, frames)
 
 
 def test_what_is_a_stream(tmp_path, monkeypatch):
@@ -249,23 +251,23 @@ def test_what_is_a_stream(tmp_path, monkeypatch):
     (tmp_path / "0").touch()
     assert not any(map(is_stream, ["0", "a.mp4", tmp_path]))
     with pytest.raises(VideoError, match=r"/dev/video73: the camera cannot be opened"):
-        list(read_windows("73", Sliding(2.0, 1.0, 8), lambda image: None))
+        list(read_windows("73", SlidingWindows(2.0, 1.0, 8), lambda image: None))
     with pytest.raises(VideoError, match="the stream cannot be opened"):
-        list(read_windows("http://127.0.0.1:9/a.mp4", Sliding(2.0, 1.0, 8), lambda image: None))
+        list(read_windows("http://127.0.0.1:9/a.mp4", SlidingWindows(2.0, 1.0, 8), lambda image: None))
 
 
 @pytest.mark.parametrize(
     "length, stride, message",
     [
-        (float("nan"), 1, r"^window \(nan\) is no number; it must be more than 0 s\.$"),
-        (2, float("nan"), r"^stride \(nan\) is no number; it must be more than 0 s\.$"),
+        (float("nan"), 1, r"^window \(nan\) is not a number; it must be more than 0 s\.$"),
+        (2, float("nan"), r"^stride \(nan\) is not a number; it must be more than 0 s\.$"),
         (2, -1, r"^stride \(-1 s\) must be more than 0 s\.$"),
         (float("inf"), 1, r"^window \(inf s\) must be finite\.$"),
     ],
 )
 def test_only_what_is_wrong_of_the_windows_is_named(length, stride, message):
     with pytest.raises(FrosterError, match=message):
-        Sliding(length, stride, 8)
+        SlidingWindows(length, stride, 8)
 
 
 @contextmanager
@@ -300,8 +302,8 @@ def served(content, stalls=False):
 def test_a_url_gives_the_windows_of_the_file(video, number_of):
     path = video("served.ts", 300)
     with served(path.read_bytes()) as url:
-        streamed = list(read_windows(url, Sliding(2.0, 1.0, 8), number_of))
-    assert streamed == list(read_windows(path, Sliding(2.0, 1.0, 8), number_of))
+        streamed = list(read_windows(url, SlidingWindows(2.0, 1.0, 8), number_of))
+    assert streamed == list(read_windows(path, SlidingWindows(2.0, 1.0, 8), number_of))
 
 
 def test_an_index_at_the_end_of_what_cannot_seek_is_said(tmp_path, video, number_of):
@@ -315,11 +317,11 @@ def test_an_index_at_the_end_of_what_cannot_seek_is_said(tmp_path, video, number
         with served(path.read_bytes()) as url:
             for source, what in ((url, "the server"), (pipe, "the pipe")):
                 if readable:
-                    windows = list(read_windows(source, Sliding(2.0, 1.0, 8), number_of))
-                    assert windows == list(read_windows(path, Sliding(2.0, 1.0, 8), number_of))
+                    windows = list(read_windows(source, SlidingWindows(2.0, 1.0, 8), number_of))
+                    assert windows == list(read_windows(path, SlidingWindows(2.0, 1.0, 8), number_of))
                     continue
                 with pytest.raises(VideoError, match=rf"{what} cannot seek, and .* at its end: download it") as caught:
-                    list(read_windows(source, Sliding(2.0, 1.0, 8), number_of))
+                    list(read_windows(source, SlidingWindows(2.0, 1.0, 8), number_of))
                 assert "-movflags faststart" in str(caught.value)
         feed.join()
 
@@ -337,12 +339,12 @@ class Feed(threading.Thread):
 
 
 def test_a_url_that_falls_silent_ends(video, number_of, monkeypatch):
-    monkeypatch.setattr("froster.video.stream.SILENCE", 0.5)
+    monkeypatch.setattr("froster.video.stream.READ_TIMEOUT", 0.5)
     with (
         served(video("served.ts", 300).read_bytes(), stalls=True) as url,
-        pytest.warns(FrosterWarning, match=r"nothing came for 0\.5 s"),
+        pytest.warns(FrosterWarning, match=r"no data for 0\.5 s"),
     ):
-        windows = list(read_windows(url, Sliding(2.0, 1.0, 8), number_of))
+        windows = list(read_windows(url, SlidingWindows(2.0, 1.0, 8), number_of))
     assert [window.start for window in windows] == list(range(9))
 
 
@@ -360,7 +362,7 @@ def test_a_stream_gives_windows_before_it_ends(tmp_path, video, number_of):
 
     writer = threading.Thread(target=write)
     writer.start()
-    for window in read_windows(pipe, Sliding(2.0, 1.0, 8), number_of):
+    for window in read_windows(pipe, SlidingWindows(2.0, 1.0, 8), number_of):
         seen.append(window)
         if len(seen) == 3:
             enough.set()

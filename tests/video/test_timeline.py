@@ -92,7 +92,7 @@ def test_frame_numbers_are_asked_for_in_the_segment(video, number_of):
         return np.array([29])
 
     assert decode_frames(path, choose, start=1, end=2).indices.tolist() == [59]
-    with pytest.raises(VideoError, match="frame 30 was asked for, but it has 30 frames"):
+    with pytest.raises(VideoError, match="frame 30 was requested, but only 30 frames"):
         decode_frames(path, [30], start=1, end=2)
 
 
@@ -146,7 +146,7 @@ def test_a_segment_that_reaches_past_the_end_is_cut_there(video):
     clips = load_video(path, frames=2, preprocess=Preprocessing(32), start=1, end=3.1)
     assert clips.indices.tolist() == [[37, 52]]
     assert clips.warning == (
-        "kinetics.mp4: the video is 2.00 s long, less than half of the segment from 1 s to 3.1 s is there; "
+        "kinetics.mp4: the video is 2.00 s long, less than half of the segment from 1 s to 3.1 s exists; "
         "that part is used"
     )
 

@@ -78,13 +78,13 @@ def timeline(
     from froster.text.descriptions import describe_labels
     from froster.text.prompts import read_templates
     from froster.timeline import DEFAULT_THRESHOLD
-    from froster.video.stream import Sliding, seconds_of
+    from froster.video.stream import SlidingWindows, seconds_of
 
     wanted = labels_of(model, labels, labels_file)
     if descriptions is not None:
         wanted = describe_labels(wanted, descriptions)
     names = list(wanted)
-    Sliding(window, stride, frames or 1)  # raises before anything is loaded
+    SlidingWindows(window, stride, frames or 1)  # raises before anything is loaded
     sources, failures = find_sources(videos)
     several = len(sources) + len(failures) > 1
     if not several:

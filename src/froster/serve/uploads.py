@@ -24,7 +24,7 @@ from froster.errors import did_you_mean
 from froster.serve.errors import RequestError, bad_request, busy, shutting_down
 from froster.serve.settings import show_size
 from froster.video.files import VIDEO_SUFFIXES
-from froster.video.pictures import PICTURE_SUFFIXES
+from froster.video.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -314,7 +314,7 @@ class FormReader:
                 raise bad_request("Send one file at a time.")
             # Of a client's name only a known suffix is used: it tells pictures from videos.
             suffix = os.path.splitext(self.file_name)[1].lower()  # noqa: PTH122 (any text, not a path)
-            known = suffix if suffix in VIDEO_SUFFIXES | PICTURE_SUFFIXES else ""
+            known = suffix if suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES else ""
             self.form.file = self.folder / f"{secrets.token_hex(8)}{known}"
             self.sink = self.form.file.open("xb")
 

@@ -17,7 +17,7 @@ from froster.students.base import VideoFeatures
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import load_or_encode_classes, templates_for
 from froster.timeline.segments import Threshold, WindowScores
-from froster.video.stream import Sliding, Window, is_stream, read_windows
+from froster.video.stream import SlidingWindows, Window, is_stream, read_windows
 
 BATCH_SIZE = 8  # windows; 1 for a stream, to keep latency low
 MIN_BACKGROUND_CLASSES = 10  # for a contrast
@@ -41,7 +41,7 @@ def score_timeline(
             FrosterWarning,
             stacklevel=2,
         )
-    return _score(recognizer, str(source), Sliding(window, stride, recognizer.clip_sampling.frames))
+    return _score(recognizer, str(source), SlidingWindows(window, stride, recognizer.clip_sampling.frames))
 
 
 def calibrate_threshold(
@@ -81,7 +81,7 @@ def calibrate_threshold(
     return Threshold(quantile_threshold(best, false_positive_rate), "similarity")
 
 
-def _score(recognizer: Recognizer, source: str, sliding: Sliding) -> Iterator[WindowScores]:
+def _score(recognizer: Recognizer, source: str, sliding: SlidingWindows) -> Iterator[WindowScores]:
     model = recognizer.model
     batch_size = 1 if is_stream(source) else BATCH_SIZE
     background = _background_classes(recognizer)

@@ -1,4 +1,4 @@
-"""Video files in, tensors out: which frames are looked at, how they are decoded and prepared for a model."""
+"""Load videos as model inputs: frame sampling, decoding, preprocessing."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -33,22 +33,22 @@ Sampling = Literal["uniform", "release"]
 
 @dataclass(frozen=True)
 class VideoClips:
-    """What a model sees of one video: V views (clips in time) of T frames each."""
+    """The model input of one video: V views (clips in time) of T frames each."""
 
     frames: torch.Tensor  # (V, T, 3, S, S) float32, normalized with the backbone's mean and std
     times: NDArray[np.float64]  # (V, T) seconds after the file's first frame
     indices: NDArray[np.int64]  # (V, T) frame numbers in presentation order, counting the frames that decode
-    warning: str | None  # one sentence where only part of the file could be decoded
+    warning: str | None  # set if only part of the file could be decoded
 
 
 @dataclass(frozen=True)
 class DecodedFrames:
-    """Frames as the file holds them, upright."""
+    """Frames at the file's resolution, upright."""
 
     frames: NDArray[np.uint8]  # (N, H, W, 3) RGB
     times: NDArray[np.float64]  # (N,) seconds after the file's first frame
     indices: NDArray[np.int64]  # (N,) frame numbers in presentation order, counting the frames that decode
-    warning: str | None  # one sentence where only part of the file could be decoded
+    warning: str | None  # set if only part of the file could be decoded
 
 
 def load_video(
@@ -65,7 +65,7 @@ def load_video(
 
     `sampling`: "uniform" covers the whole video evenly, "release" takes the frames of the authors' code.
     `preprocess`: a model's, `model.preprocess`, by default CLIP's at 224; with release sampling its form in the
-    authors' code (`Preprocessing.released`). A picture is a video of one frame; a folder of pictures is a video of 30
+    authors' code (`Preprocessing.released`). An image is a video of one frame; a folder of images is a video of 30
     frames a second.
     `start`, `end`: seconds after the file's first frame; frames appearing in [start, end) count, as if there were
     no others. A segment that ends behind the video is cut there, with a warning where less than half of it is left.
@@ -84,12 +84,12 @@ def load_video(
     reading = decode.read(
         path,
         lambda timeline: frame_indices(timeline, sampling, frames=frames, views=views),
-        lambda image: prepare.shrink(torch.from_numpy(image)[None])[0],
+        lambda image: prepare.per_frame(torch.from_numpy(image)[None])[0],
         start,
         end,
     )
-    pictures = prepare.finish(torch.stack([reading.kept[number] for number in reading.indices.ravel().tolist()]))
-    clips = pictures.unflatten(0, reading.indices.shape)
+    images = prepare.per_batch(torch.stack([reading.kept[number] for number in reading.indices.ravel().tolist()]))
+    clips = images.unflatten(0, reading.indices.shape)
     return VideoClips(clips, reading.timeline.times[reading.indices], reading.indices, reading.warning)
 
 
@@ -101,7 +101,7 @@ def frame_indices(timeline: Timeline, sampling: Sampling, *, frames: int, views:
 def clips_from_array(
     array: NDArray[np.uint8], *, frames: int = 8, views: int = 1, preprocess: Preprocessing | None = None
 ) -> torch.Tensor:
-    """Clips from frames in memory, spread evenly.
+    """Clips from frames in memory, sampled uniformly.
 
     `(N, H, W, 3)` uint8 RGB -> `(views, frames, 3, S, S)` float32. Raises `FrosterError` for another shape or type.
     """
@@ -138,20 +138,20 @@ def decode_frames(
             raise VideoError(path, "no frame was asked for")
         outside = chosen[(chosen < -count) | (chosen >= count)]
         if outside.size:
-            raise VideoError(path, f"frame {outside[0]} was asked for, but it has {count} frames that can be decoded")
+            raise VideoError(path, f"frame {outside[0]} was requested, but only {count} frames can be decoded")
         return np.where(chosen < 0, chosen + count, chosen).astype(np.int64).ravel()
 
     reading = decode.read(path, numbers, lambda image: image, start, end)
-    pictures = [reading.kept[number] for number in reading.indices.tolist()]
-    stacked = np.stack([_scaled(picture, pictures[0].shape) for picture in pictures])
+    images = [reading.kept[number] for number in reading.indices.tolist()]
+    stacked = np.stack([_scaled(image, images[0].shape) for image in images])
     return DecodedFrames(stacked, reading.timeline.times[reading.indices], reading.indices, reading.warning)
 
 
-def _scaled(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if picture.shape == shape:
-        return picture
+def _scaled(image: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if image.shape == shape:
+        return image
     scaled = torch.nn.functional.interpolate(
-        torch.from_numpy(picture)[None].permute(0, 3, 1, 2), size=shape[:2], mode="bicubic", antialias=True
+        torch.from_numpy(image)[None].permute(0, 3, 1, 2), size=shape[:2], mode="bicubic", antialias=True
     )
     return scaled[0].permute(1, 2, 0).numpy()
 

@@ -1,4 +1,4 @@
-"""What files and streams have in common: opening, the choice of the stream, damaged frames, exceptions."""
+"""Shared by files and streams: opening, choosing the video stream, skipping damaged frames, exceptions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 
-# Tags in legacy encodings are common (Shift-JIS, Latin-1): PyAV before 19 raises on them unless told otherwise.
+# Tags in legacy encodings are common (Shift-JIS, Latin-1); PyAV before 19 raises on them by default.
 TAG_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ def open_container(
 
 
 def choose_video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream that ffmpeg would play (default disposition first), but no cover picture; None without one."""
+    """The stream that ffmpeg would play (default disposition first), but not a cover image; None without one."""
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     best = container.streams.best("video")
     return best if isinstance(best, VideoStream) and best in streams else next(iter(streams), None)
@@ -51,9 +51,9 @@ SideDataType._missing_ = classmethod(_unnamed_type)  # type: ignore[assignment,m
 
 
 def display_matrix(frame: av.VideoFrame) -> NDArray[np.int32] | None:
-    """The nine numbers by which a frame is turned or mirrored for display, None where it is shown as stored."""
+    """The nine numbers by which a frame is rotated or mirrored for display, None if it is displayed as stored."""
     # Reading the side data makes a reference cycle, in which a large frame would wait for the garbage collector; a copy
-    # of a few pixels has the same side data. `frame.rotation` does not tell a mirrored picture from a turned one.
+    # of a few pixels has the same side data. `frame.rotation` does not distinguish mirrored from rotated images.
     small = frame.reformat(width=2, height=2, format="gray", interpolation="POINT", threads=1)
     matrix = small.side_data.get("DISPLAYMATRIX")
     return np.frombuffer(memoryview(matrix), np.int32) if isinstance(matrix, SideData) else None
@@ -65,7 +65,7 @@ def is_encrypted(packet: "av.Packet[Any]") -> bool:
 
 
 def is_reference(packet: "av.Packet[VideoStream]") -> bool:
-    """Whether other pictures may refer to the one in a packet, by H.264's `nal_ref_idc`; True for other codecs."""
+    """Whether other images may refer to the one in a packet, by H.264's `nal_ref_idc`; True for other codecs."""
     context = packet.stream.codec_context
     if context.name != "h264":
         return True
@@ -79,7 +79,7 @@ def is_reference(packet: "av.Packet[VideoStream]") -> bool:
             start = at = code + 3
         else:
             break
-        if data[start : start + 1] and data[start] & 0x1F in (1, 2, 5):  # a slice of the picture
+        if data[start : start + 1] and data[start] & 0x1F in (1, 2, 5):  # a slice of the image
             return bool(data[start] & 0x60)
     return True
 
@@ -87,7 +87,7 @@ def is_reference(packet: "av.Packet[VideoStream]") -> bool:
 class SoundFrames:
     """Leaves out damaged frames: those that the decoder marks as corrupt, and those that may refer to them.
 
-    A decoder conceals damage by copying from other pictures, and marks only the picture hit, not those that refer to
+    A decoder conceals damage by copying from other images, and marks only the image hit, not those that refer to
     it, which may be all up to the next keyframe. `damaged` counts all that were left out, `corrupt` those marked,
     `sound` the others.
     """
@@ -109,14 +109,14 @@ class SoundFrames:
         return not is_damaged
 
     def check(self, name: str | PathLike[str]) -> None:
-        """Raises `VideoError` where fewer than one frame in ten is sound, counting those that were marked."""
+        """Raises `VideoError` if fewer than one frame in ten is undamaged."""
         if self.corrupt > 9 * self.sound:
             total = self.sound + self.damaged
             raise VideoError(name, f"{self.damaged} of {total} frames are damaged, too many to use the others")
 
 
 class CallerError(Exception):
-    """Carries an exception of a caller's function past `decoder_errors`."""
+    """Wraps an exception of a caller's function, to pass `decoder_errors` unchanged."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -124,7 +124,7 @@ class CallerError(Exception):
 
 
 def of_caller(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, whose exceptions `decoder_errors` leaves as they are."""
+    """`function`, with exceptions that `decoder_errors` does not convert."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -137,7 +137,7 @@ def of_caller(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def decoder_errors(name: str | PathLike[str]) -> Iterator[None]:
-    """Raise `VideoError` with `name` and the reason for every exception, so that no file can end a batch.
+    """Convert every exception to a `VideoError` with `name` and the reason, so that no file can end a batch.
 
     FFmpeg, PyAV and Pillow raise exceptions of any class on damaged files. A `FrosterError` passes, and so does an
     exception of a function in `of_caller`, unless memory ran out.
@@ -156,6 +156,6 @@ def decoder_errors(name: str | PathLike[str]) -> Iterator[None]:
 
 
 def describe(error: Exception) -> str:
-    """The class and message of an exception in one line, without the file that errors of the system name."""
+    """The class and message of an exception in one line, without the file name of system errors."""
     message = " ".join(str(getattr(error, "strerror", None) or error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

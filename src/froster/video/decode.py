@@ -1,9 +1,9 @@
-"""Reads chosen frames of a video file with PyAV, decoding as little as it can.
+"""Read chosen frames of a video file with PyAV, decoding as little as possible.
 
 1. The file is *surveyed*: every packet is read, none decoded. That gives each frame's time, with variable
    frame rates, B-frames, edit lists and missing headers, so a frame number means the same in every container.
-2. The wanted frames are decoded. Where a keyframe on the way to the next one is more than `SEEK_WORTH`
-   packets ahead, the decoder jumps to it; on the way, pictures that no other picture needs are skipped. AVI
+2. The wanted frames are decoded. Where a keyframe on the way to the next one is more than `MIN_SEEK`
+   packets ahead, the decoder jumps to it; on the way, images that no other image needs are skipped. AVI
    stores no presentation times: with B-frames its frames are counted from the start as they come out.
 3. If a frame fails to appear, the file is decoded from its start by one thread, to learn which frames can be
    had, and the choice is made again among those.
@@ -44,14 +44,14 @@ from froster.video.container import (
     of_caller,
     open_container,
 )
+from froster.video.images import IMAGE_SUFFIXES, read_images
 from froster.video.limits import LOCAL_OPTIONS, check_size, max_pixels
-from froster.video.pictures import PICTURE_SUFFIXES, read_pictures
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline, is_time_damaged
 
-SEEK_WORTH = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
+MIN_SEEK = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
 IN_DECODER = 32  # packets: as many may be in a decoder of several threads before the first one's frame comes out
-DOUBTFUL = 2  # packets of a transport stream: one that is called cut off, and the one after it
-THREADS_WORTH = 300_000  # pixels of a frame; of smaller ones, handing them over costs more than threads gain
+DOUBTFUL_PACKETS = 2  # packets of a transport stream: one that is called cut off, and the one after it
+MIN_THREADED_PIXELS = 300_000  # pixels of a frame; of smaller ones, handing them over costs more than threads gain
 
 
 def read(
@@ -61,25 +61,25 @@ def read(
     start: float | None = None,
     end: float | None = None,
 ) -> Reading[Kept]:
-    """Decode the frames that `choose` picks from a file's timeline and keep what `keep` makes of each.
+    """Decode the frames that `choose` picks from a file's timeline and apply `keep` to each.
 
     Only one full-size frame is held at a time. `choose` may be called a second time, with the shorter
-    timeline of what can really be decoded. Picture files and folders of pictures count as videos. With `start` or
+    timeline of what can really be decoded. Image files and folders of images count as videos. With `start` or
     `end`, seconds after the file's first frame, `choose` is given that segment alone. Raises `VideoError`.
     """
     path = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     with decoder_errors(path):
         _check_readable(path)
         choose, keep = within(path, of_caller(choose), start, end), of_caller(keep)
-        if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
-            reading = read_pictures(path, choose, keep)
+        if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+            reading = read_images(path, choose, keep)
         else:
             reading = _read_video(path, choose, keep)
     return replace(reading, warning=reading.warning or _cut_short(path, reading.timeline, start, end))
 
 
 def within(path: Path, choose: Choose, start: float | None, end: float | None) -> Choose:
-    """`choose` for the frames of a file that appear in [start, end) seconds, None for its beginning and its end.
+    """`choose` for the frames of a file that appear in [start, end) seconds, None for the start and end of the file.
 
     `choose` is given their own timeline, as if there were no others; the numbers returned are the file's. Raises
     `VideoError` where the segment makes no sense or holds no frame.
@@ -104,13 +104,13 @@ def within(path: Path, choose: Choose, start: float | None, end: float | None) -
 
 
 def _cut_short(path: Path, timeline: Timeline, start: float | None, end: float | None) -> str | None:
-    """A warning where less than half of a segment is there; many in Kinetics end a little behind their video."""
+    """A warning if less than half of a segment exists; many in Kinetics end slightly after their video."""
     begin = start or 0.0
     if end is None or timeline.duration - begin >= (end - begin) / 2:
         return None
     return (
         f"{path.name}: the video is {timeline.duration:.2f} s long, less than half of the segment from {begin:g} s "
-        f"to {end:g} s is there; that part is used"
+        f"to {end:g} s exists; that part is used"
     )
 
 
@@ -135,7 +135,7 @@ def _read_video(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
 
 def _check_readable(path: Path) -> None:
     if is_dead_link(path):
-        raise VideoError(path, f"a link to {path.readlink()}, which is not there")
+        raise VideoError(path, f"a link to {path.readlink()}, which does not exist")
     if not path.exists():
         raise VideoError(path, "there is no such file")
     if not os.access(path, os.R_OK):
@@ -148,9 +148,9 @@ def _check_readable(path: Path) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its video stream: no cover picture, and of several the one that ffmpeg would play."""
+    """The container and its video stream, as chosen by `choose_video_stream`."""
     try:
-        # `file:` lets a name hold a colon.
+        # `file:` allows colons in names.
         container = open_container(f"file:{path}", options=LOCAL_OPTIONS)
     except av.FFmpegError as error:
         raise VideoError(path, _why_not_opened(path, error)) from error
@@ -164,25 +164,25 @@ def _open(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if stream.codec_context is None:
             raise VideoError(path, "the codec is unknown to PyAV, or the file's header is incomplete")
         check_size(path, stream.width, stream.height)
-        stream.codec_context.options = {"max_pixels": str(max_pixels())}  # should the size change on the way
+        stream.codec_context.options = {"max_pixels": str(max_pixels())}  # the size may change mid-stream
         yield container, stream
 
 
 def _why_not_opened(path: Path, error: av.FFmpegError | None) -> str:
-    """`error`: what FFmpeg said, None where it opened the file and found nothing in it."""
+    """`error`: FFmpeg's error, None if it opened the file and found no streams."""
     with path.open("rb") as file:
         head = file.read(32)
         if head[4:8] == b"ftyp":
             return _missing_or_damaged_index(file)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"#EXTM3U", b"ffconcat")):
         return "a playlist, not a video; name the files that it lists"
-    if isinstance(error, av.ArgumentError):  # so FFmpeg calls a format that is not among those allowed
+    if isinstance(error, av.ArgumentError):  # FFmpeg's error for a format that is not allowed
         return "not a video that can be read (plain text, a playlist, or another format that is not taken)"
-    return f"not a video that can be read ({error.strerror if error else 'it holds nothing'})"
+    return f"not a video that can be read ({error.strerror if error else 'it is empty'})"
 
 
 def _missing_or_damaged_index(file: BinaryIO) -> str:
-    """What is wrong with an MP4 that cannot be opened, by its boxes (ISO/IEC 14496-12, 4.2)."""
+    """Why an MP4 cannot be opened, from its boxes (ISO/IEC 14496-12, 4.2)."""
     length, at = os.fstat(file.fileno()).st_size, 0
     cut = "the file is incomplete, its index (moov) is missing, as after a download that was cut short"
     while at + 8 <= length:
@@ -201,30 +201,30 @@ def _missing_or_damaged_index(file: BinaryIO) -> str:
     return cut
 
 
-_Stretch = tuple[int | None, list[int]]  # the time to seek to, None in a file just opened, and the wanted times
+_Stretch = tuple[int | None, list[int]]  # time to seek to (None: start of the file), wanted times
 
 
 @dataclass(frozen=True)
 class _Survey:
-    """A file's packets in decoding order, and the timeline they promise."""
+    """A file's packets in decoding order, and the timeline from their timestamps."""
 
     pts: NDArray[np.int64]  # (P,)
     keyframe: NDArray[np.bool_]  # (P,)
-    timeline: Timeline | None  # None where packets are damaged or have no times of their own
-    counted: bool  # frames are known by the order in which they come out, not by their times
+    timeline: Timeline | None  # None if packets are damaged or have no timestamps
+    counted: bool  # frames are identified by output order, not by timestamps
     tick: Fraction
     rate: Fraction
-    begin: int | None  # when the first frame is shown, if the packets tell
-    total: int  # frames that the file should have
-    times_damaged: bool  # some frames state times that cannot be true
-    breaks_off: bool  # the packets end before the header says they should
+    begin: int | None  # presentation time of the first frame, if known
+    total: int  # expected number of frames
+    times_damaged: bool  # some timestamps are impossible
+    breaks_off: bool  # the packets end before the duration in the header
 
 
 def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Survey:
     pts = list[int | None]()
     keyframe, shown, damaged, end = list[bool](), list[bool](), False, 0
     times_damaged = False
-    ends = defaultdict[int, int](int)  # when each stream's packets are over, in its ticks; a stream may begin late
+    ends = defaultdict[int, int](int)  # end of each stream's packets, in its ticks; a stream may start late
     tick = stream.time_base or Fraction(1, 90_000)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
@@ -262,7 +262,7 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
     timed = np.array([p if p is not None else -1 for p in pts], dtype=np.int64)
     timeline, order = None, np.unique(timed[np.array(shown)])
     if not damaged and not times_damaged and None not in pts and len(order) == sum(shown) > 0:
-        if end <= order[-1]:  # the last frame states no duration
+        if end <= order[-1]:  # the last frame has no duration
             end = int(order[-1]) + max(1, round(1 / (rate * tick)))
         timeline = Timeline(order, end, tick, rate, header_frames or None, header_duration)
     begin = None if counted else next((p for p, visible in zip(pts, shown, strict=True) if visible), None)
@@ -282,19 +282,19 @@ def indexed_packets(container: InputContainer, stream: VideoStream) -> int:
 def _fetch(
     container: InputContainer, stream: VideoStream, survey: _Survey, stretches: list[_Stretch], keep: Keep[Kept]
 ) -> dict[int, Kept]:
-    """Decode the frames of the stretches, by their times; one that does not appear is left out."""
+    """Decode the frames of the stretches, by timestamp; missing ones are left out."""
     found: dict[int, Kept] = {}
     context = stream.codec_context
     context.thread_type = "AUTO"
-    small = context.width * context.height < THREADS_WORTH
-    context.thread_count = 1 if small else min(torch.get_num_threads(), 8)  # a data loader's worker has one
-    may_skip = not survey.counted and context.codec.name != "libdav1d"  # which heeds only what was set at its start
+    small = context.width * context.height < MIN_THREADED_PIXELS
+    context.thread_count = 1 if small else min(torch.get_num_threads(), 8)  # one in a data loader's worker
+    may_skip = not survey.counted and context.codec.name != "libdav1d"  # which ignores later changes of skip_frame
     shown = iter(survey.timeline.pts.tolist() if survey.timeline else ())
     try:
         for target, stretch in stretches:
             missing = set(stretch)
             if target is not None:
-                # MPEG streams have no index: a seek lands near the time, so aim a second early.
+                # MPEG streams have no index, so seeks are imprecise: aim a second early.
                 early = 1 / survey.tick if container.format.name in ("mpegts", "mpeg") else 0
                 container.seek(target - int(early), stream=stream)
             landed, last, entry = target is None, -math.inf, None
@@ -309,11 +309,11 @@ def _fetch(
                     context.skip_frame = skip_frame(packet, is_wanted=packet.pts in missing)
                 for frame in _decode(packet):
                     pts = next(shown, None) if survey.counted else frame.pts
-                    if pts is None or pts <= last:  # the container's times are not the decoder's
+                    if pts is None or pts <= last:  # container and decoder disagree on timestamps
                         return {}
                     last = pts
                     if entry is not None and pts >= entry:
-                        if frame.pict_type != PictureType.I:  # a gradual refresh: whole only frames later
+                        if frame.pict_type != PictureType.I:  # gradual refresh: complete only some frames later
                             return found
                         entry = None
                     if frame.is_corrupt and entry is None:
@@ -331,9 +331,9 @@ def _fetch(
 
 
 def _stretches(survey: _Survey, wanted: NDArray[np.int64]) -> list[_Stretch]:
-    """Cut the wanted times into runs decoded in one go.
+    """Group the wanted times into stretches that are decoded without seeking.
 
-    A frame's keyframe is the last one shown no later than it: pictures shown before a keyframe but stored
+    A frame's keyframe is the last one shown no later than it: images shown before a keyframe but stored
     after it may need what precedes it.
     """
     keys = np.flatnonzero(survey.keyframe)
@@ -344,7 +344,7 @@ def _stretches(survey: _Survey, wanted: NDArray[np.int64]) -> list[_Stretch]:
     stretches: list[_Stretch] = [(int(survey.pts[0]), [])]
     reached = 0
     for pts, position, key in zip(wanted.tolist(), positions.tolist(), before.tolist(), strict=True):
-        if key >= 0 and by_time[key] - reached > SEEK_WORTH:
+        if key >= 0 and by_time[key] - reached > MIN_SEEK:
             stretches.append((int(survey.pts[by_time[key]]), []))
         stretches[-1][1].append(pts)
         reached = max(reached, position)
@@ -352,7 +352,7 @@ def _stretches(survey: _Survey, wanted: NDArray[np.int64]) -> list[_Stretch]:
 
 
 def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
-    """Two passes over the whole file by one thread: learn which frames can be had, then take the chosen."""
+    """Two passes over the whole file by one thread: find decodable frames, then read the chosen ones."""
     damage: list[str] = []
     pts: list[int | None] = []
     end, tick, begin = 0, 1 / survey.rate, survey.begin
@@ -370,9 +370,9 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     times = np.array([p if p is not None else 0 for p in pts], dtype=np.int64)
     if (
         survey.times_damaged or None in pts or (np.diff(times) <= 0).any()
-    ):  # no usable times: the header's rate stands in
+    ):  # no usable timestamps: use the header's frame rate
         tick, times, end, begin = 1 / survey.rate, np.arange(len(pts), dtype=np.int64), len(pts), 0
-    if begin is not None:  # seconds count from the file's first frame, even where that one is lost
+    if begin is not None:  # seconds count from the file's first frame, even if it cannot be decoded
         begin = min(begin, int(times[0]))
     timeline = Timeline(times, max(end, int(times[-1]) + 1), tick, survey.rate, begin=begin)
     indices = choose(timeline)
@@ -385,20 +385,22 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     warning = None
     if frames.damaged and not damage and not survey.breaks_off:
         total = len(pts) + frames.damaged
-        warning = f"{path.name}: {frames.damaged} of {total} frames are damaged; the {len(pts)} sound frames are used"
+        warning = (
+            f"{path.name}: {frames.damaged} of {total} frames are damaged; the {len(pts)} others are used"
+        )
     elif damage or survey.breaks_off:
         fault = "is damaged" if resumed or frames.damaged else "breaks off"
         warning = _warning(path, len(pts), max(survey.total, len(pts)), fault)
     elif survey.times_damaged:
         rate = float(survey.rate)
-        warning = f"{path.name}: has damaged timestamps; its frames are taken as {rate:g} a second"
+        warning = f"{path.name}: has damaged timestamps; {rate:g} frames per second are assumed"
     return Reading(kept, indices, timeline, warning)
 
 
 def _decodable(path: Path, damage: list[str], sound: SoundFrames) -> Iterator[av.VideoFrame]:
     """Every frame that decodes soundly, see `PacketDecoder`; `damage` collects the decoder's reasons."""
     with _open(path) as (container, stream):
-        decoder = PacketDecoder(stream, threads=1)  # several report damage late, and differently each time
+        decoder = PacketDecoder(stream, threads=1)  # with several, damage is reported late and not deterministically
         try:
             for packet in container.demux(stream):
                 frames = decoder(packet if packet.size else None)
@@ -410,7 +412,7 @@ def _decodable(path: Path, damage: list[str], sound: SoundFrames) -> Iterator[av
 
 
 class PacketDecoder:
-    """Gives the frames of packets that decode soundly; after a damaged packet, decoding resumes at the next keyframe.
+    """Decodes packets to undamaged frames; after a damaged packet, decoding resumes at the next keyframe.
 
     Frames still inside the decoder when it meets damage are dropped: they lean on it. A packet that is cut off is never
     decoded, so the frames before it come out whole. In a transport stream FFmpeg calls a packet cut off wherever the
@@ -422,19 +424,19 @@ class PacketDecoder:
         self.context = stream.codec_context
         self.context.thread_type = "AUTO"
         self.context.thread_count = threads
-        self.may_skip = self.context.codec.name != "libdav1d"  # which heeds only what was set at its start
+        self.may_skip = self.context.codec.name != "libdav1d"  # which ignores later changes of skip_frame
         self.may_be_joined = stream.container.format.name == "mpegts"
         self.sound, self.fault = True, ""
         self._doubtful: list[av.Packet[VideoStream]] = []  # packets before, which are whole only at a join
         self._recent: deque[av.Packet[VideoStream]] = deque(maxlen=IN_DECODER)
 
     def __call__(self, packet: "av.Packet[VideoStream] | None", skip: bool = False) -> list[av.VideoFrame]:
-        """Frames that come out as `packet` goes in, None at the end; `skip`: its own picture is needed by others at
+        """Frames that come out as `packet` goes in, None at the end; `skip`: its own image is needed by others at
         most.
         """
         frames = list[av.VideoFrame]()
         if self._doubtful:
-            if packet is not None and not packet.is_keyframe and len(self._doubtful) < DOUBTFUL:
+            if packet is not None and not packet.is_keyframe and len(self._doubtful) < DOUBTFUL_PACKETS:
                 self._doubtful.append(packet)
                 return frames
             frames = self._decide(joined=packet is not None and packet.is_keyframe)
@@ -446,11 +448,11 @@ class PacketDecoder:
         return frames + self._decode(packet, fault_of(packet) if packet is not None else "", skip)
 
     def is_reference(self, frame: av.VideoFrame) -> bool:
-        """Whether other pictures may refer to a frame that has just come out."""
+        """Whether other images may refer to a frame that has just come out."""
         return all(is_reference(packet) for packet in self._recent if packet.pts == frame.pts is not None)
 
     def _decide(self, joined: bool) -> list[av.VideoFrame]:
-        """The frames of the doubtful packets, where a join made them so."""
+        """The frames of the doubtful packets, if a join explains their damage."""
         doubtful, self._doubtful = self._doubtful, []
         if not joined:
             return self._decode(doubtful[0], fault_of(doubtful[0]))
@@ -459,7 +461,7 @@ class PacketDecoder:
         return frames
 
     def _decode(self, packet: "av.Packet[VideoStream] | None", reason: str, skip: bool = False) -> list[av.VideoFrame]:
-        """`reason`: why the packet must not be decoded."""
+        """`reason`: why the packet is not decoded, or ""."""
         try:
             if packet is None or reason:
                 frames = self.context.decode(None)
@@ -471,7 +473,7 @@ class PacketDecoder:
         except av.FFmpegError as error:
             frames, reason = [], error.strerror or str(error)
             if packet is not None and self.context.thread_count == 1 and not is_reference(packet):
-                self.fault = reason  # only this picture is lost
+                self.fault = reason  # only this image is lost
                 return frames
         if reason:
             self.fault = reason
@@ -481,17 +483,17 @@ class PacketDecoder:
 
 
 def skip_frame(packet: "av.Packet[VideoStream]", is_wanted: bool) -> Literal["NONREF", "DEFAULT"]:
-    """What to set FFmpeg's `skip_frame` to, to leave out a picture that is not wanted nor needed by others.
+    """What to set FFmpeg's `skip_frame` to, to leave out an image that is not wanted nor needed by others.
 
-    Left alone, it would keep FFmpeg's H.264 decoder from saying that a picture needed by others cannot be decoded.
+    Left alone, it would keep FFmpeg's H.264 decoder from saying that an image needed by others cannot be decoded.
     """
     return "DEFAULT" if is_wanted or (packet.stream.codec_context.name == "h264" and is_reference(packet)) else "NONREF"
 
 
 def fault_of(packet: "av.Packet[VideoStream]") -> str:
-    """Why a packet must not be decoded; empty if it may."""
+    """Why a packet cannot be decoded, or ""."""
     if packet.is_corrupt:
-        return "a packet is cut off"
+        return "a packet is truncated"
     return "it is encrypted" if is_encrypted(packet) else ""
 
 
@@ -506,7 +508,7 @@ def _warning(path: Path, usable: int, total: int, fault: str = "breaks off") -> 
 
 def _rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A decoded frame as `(H, W, 3)` uint8 RGB, upright."""
-    # One thread: PyAV starts new ones for every frame otherwise, which costs more than they save.
+    # One thread: otherwise PyAV starts new ones for every frame, which costs more than it saves.
     image = frame.reformat(format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
     matrix = display_matrix(frame)
     return image if matrix is None else _upright(image, matrix)

@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, patterns) to a list of videos."""
+"""Find videos from files, folders and glob patterns."""
 
 import glob
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from froster.errors import VideoError
 from froster.files import is_dead_link
-from froster.video.pictures import PICTURE_SUFFIXES, folder_pictures, natural_key
+from froster.video.images import IMAGE_SUFFIXES, folder_images, natural_key
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
@@ -21,11 +21,11 @@ VIDEO_SUFFIXES = frozenset({
 
 
 def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The videos that `paths` name, in the order given, each once.
+    """The videos that match `paths`, in the given order, without duplicates.
 
     A file is taken whatever its suffix. A folder is searched through all its levels for files with a video's
     suffix, in natural order, hidden ones left out; links to files that are not there are among them, so that whoever
-    opens them says so. A folder that directly holds pictures, no video and no folder, is one video. A name with `*`,
+    opens them says so. A folder that directly holds images, no video and no folder, is one video. A name with `*`,
     `?` or `[` that does not exist is a pattern (`**` for all levels).
     Raises `VideoError` for a name that does not exist, and for a folder or pattern that yields nothing.
     """
@@ -50,13 +50,13 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 def _videos_in(path: Path, *, named: bool) -> list[Path]:
     if not path.is_dir():
-        return [path] if named or path.suffix.lower() in VIDEO_SUFFIXES | PICTURE_SUFFIXES else []
+        return [path] if named or path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES else []
     try:
         videos = list(_search(path))
     except PermissionError as error:
         raise VideoError(error.filename, "cannot be opened, permission denied") from error
     if named and not videos:
-        raise VideoError(path, "the folder holds no video and is no folder of pictures")
+        raise VideoError(path, "the folder contains no video and is not a folder of images")
     return videos
 
 
@@ -65,11 +65,11 @@ def _search(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=natural_key)
     folders = [entry for entry in entries if entry.is_dir()]
     videos = [entry for entry in entries if _is_video(entry)]
-    if not folders and not videos and folder_pictures(folder):
+    if not folders and not videos and folder_images(folder):
         yield folder
     yield from videos
     for inner in folders:
-        if inner.resolve() not in above:  # a link back up would be searched for ever
+        if inner.resolve() not in above:  # a link to a parent would recurse forever
             yield from _search(inner, above)
 
 

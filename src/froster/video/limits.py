@@ -1,4 +1,4 @@
-"""What is taken from a video file, so that no file can fill the memory or have other files opened.
+"""Limits on video files, so that none can exhaust memory or open other files.
 
 The same for the library, the commands and the server.
 """
@@ -8,17 +8,16 @@ from pathlib import Path
 
 from froster.errors import FrosterError, VideoError
 
-MAX_PIXELS = 8192 * 4320  # of one picture: 8K
-MAX_PIXELS_VARIABLE = "FROSTER_MAX_PIXELS"  # of the environment, so that worker processes keep to it as well
+MAX_PIXELS = 8192 * 4320  # per frame: 8K
+MAX_PIXELS_VARIABLE = "FROSTER_MAX_PIXELS"  # an environment variable, which worker processes inherit
 
-# Containers that hold their own pictures. Playlists (HLS, DASH, concat and others) would have FFmpeg open the files
-# that they name, wherever these lie.
+# Containers with embedded streams. Playlists (HLS, DASH, concat and others) make FFmpeg open any files they name.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,gif,ogg,asf,"
     "yuv4mpegpipe,mjpeg,mxf,nut,rm,wtv,dv,swf,amv,"
-    "wav,mp3,flac,aac"  # to say that there is only sound
+    "wav,mp3,flac,aac"  # for the message that there is only audio
 )
-# Options of FFmpeg. A file or pipe may name no other file; a stream may be a playlist of others on the network.
+# Options of FFmpeg. A file or pipe may not name other files; a stream may be a playlist of network URLs.
 LOCAL_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 PIPE_OPTIONS = {"protocol_whitelist": "pipe", "format_whitelist": FORMATS}
 REMOTE_OPTIONS = {
@@ -28,7 +27,7 @@ REMOTE_OPTIONS = {
 
 
 def max_pixels() -> int:
-    """The most pixels that a picture may have: `MAX_PIXELS`, or what the environment variable says.
+    """Maximum pixels per frame: `MAX_PIXELS`, or the environment variable.
 
     Raises `FrosterError` where the variable holds no whole number above 0.
     """
@@ -41,21 +40,21 @@ def max_pixels() -> int:
 
 
 def set_max_pixels(pixels: int) -> None:
-    """Let pictures have up to `pixels` pixels, in this process and those that it starts.
+    """Set the maximum pixels per frame, in this process and its children.
 
     Raises `ValueError` below 1.
     """
     if pixels < 1:
-        raise ValueError(f"The most pixels of a picture must be 1 or more, not {pixels}.")
+        raise ValueError(f"The maximum pixels must be 1 or more, not {pixels}.")
     os.environ[MAX_PIXELS_VARIABLE] = str(pixels)
 
 
 def check_size(path: str | Path, width: int, height: int) -> None:
-    """Raises `VideoError` for pictures of more than `max_pixels()`."""
+    """Raises `VideoError` for images of more than `max_pixels()`."""
     most = max_pixels()
     if width * height > most:
         raise VideoError(
             path,
-            f"its pictures of {width} x {height} are larger than the {most} pixels allowed; scale them down, "
-            f"or set the environment variable {MAX_PIXELS_VARIABLE}, if there is memory for it",
+            f"its frames of {width} x {height} exceed the maximum of {most} pixels; scale them down, "
+            f"or set the environment variable {MAX_PIXELS_VARIABLE}, if there is enough memory",
         )

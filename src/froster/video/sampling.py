@@ -1,4 +1,4 @@
-"""Which frames of a video are looked at: index arithmetic only, nothing is read.
+"""Frame sampling: index arithmetic only, nothing is read.
 
 Two rules. `uniform`, the default, covers the whole video evenly. `release` is what the authors' code does, for
 published numbers: a window of fixed length in seconds, crude at its ends. Each has a random form for training.
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-RELEASE_SAMPLING_RATE = 16  # the published recipe: one frame in 16 ...
-RELEASE_TARGET_FPS = 30  # ... at 30 frames a second
+RELEASE_SAMPLING_RATE = 16  # the published recipe: every 16th frame ...
+RELEASE_TARGET_FPS = 30  # ... at 30 frames per second
 
 
 def uniform_indices(times: NDArray[np.float64], end: float, *, frames: int, views: int) -> NDArray[np.int64]:
-    """Frame numbers that cover a video evenly.
+    """Frame indices that cover a video uniformly.
 
     The video is cut into `views * frames` equal segments of time and each gives the frame shown at its
     middle; view v takes the segments v, v + views, v + 2 * views, ..., so that every view sees the whole
@@ -47,7 +47,7 @@ def release_indices(
     frames: int,
     views: int,
 ) -> NDArray[np.int64]:
-    """Frame numbers that the authors' released code decodes at test time (`goldens/sampling.json`).
+    """Frame indices of the authors' released code at test time (`goldens/sampling.json`).
 
     A view is a window of `ceil(16 (frames - 1) / 30 fps)` frames that starts at `view / views` of what is
     left beside it; inside, the frames are spread from the first over `16 frames / 30 fps` frames, more than
@@ -78,7 +78,7 @@ def release_indices(
 def random_indices(
     times: NDArray[np.float64], end: float, *, frames: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Frame numbers that cover a video at random moments, the training form of `uniform_indices`.
+    """Frame indices at random times, the training version of `uniform_indices`.
 
     The video is cut into `frames` equal segments of time and each gives the frame shown at a moment drawn uniformly
     from it. A video of fewer frames than segments repeats frames.
@@ -93,7 +93,7 @@ def random_indices(
 def random_release_indices(
     pts: NDArray[np.int64], *, fps: float, frames: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Frame numbers as the authors' released code draws them in training.
+    """Frame indices of the authors' released code in training.
 
     A window of `16 frames / 30 fps` frames starts anywhere that it fits, or at 0 where the video is shorter; the frames
     are spread over it from its first to its last and clamped to the video.

@@ -1,4 +1,4 @@
-"""Videos that are no files: http and https addresses and standard input, copied into a temporary file.
+"""Copy http(s) URLs and standard input into a temporary file.
 
 Frames of a video are chosen by the times of all of them, so it is read twice, which a pipe cannot do.
 """
@@ -20,11 +20,11 @@ from froster.files import is_dead_link
 
 MAX_BYTES = 4 << 30
 CHUNK = 1 << 20
-SILENCE = 20.0  # seconds to wait for a server
+READ_TIMEOUT = 20.0  # seconds to wait for a server
 
 
 def is_spooled(source: str | os.PathLike[str]) -> bool:
-    """Whether a name stands for standard input (`-`) or a URL, which `spooled` copies into a file."""
+    """Whether a name stands for standard input (`-`) or a URL, which `spooled` copies to a file."""
     name = os.fspath(source)
     return name == "-" or ("://" in name and not os.path.exists(name) and not is_dead_link(name))  # noqa: PTH110
 
@@ -64,7 +64,7 @@ def _split(name: str) -> SplitResult:
     try:
         return urlsplit(name)
     except ValueError as error:
-        raise VideoError(name, f"is no address ({error})") from error
+        raise VideoError(name, f"is not a valid URL ({error})") from error
 
 
 def _copy_standard_input(path: Path, max_bytes: int) -> None:
@@ -75,17 +75,17 @@ def _copy_standard_input(path: Path, max_bytes: int) -> None:
 
 def _download(url: str, path: Path, max_bytes: int) -> None:
     try:
-        with urlopen(Request(url, headers={"User-Agent": "froster"}), timeout=SILENCE) as response:
+        with urlopen(Request(url, headers={"User-Agent": "froster"}), timeout=READ_TIMEOUT) as response:
             promised = response.headers.get("Content-Length", "")
             size = int(promised) if promised.isdecimal() else None
             if size is not None and size > max_bytes:
                 raise _too_large(url, max_bytes)
             copied = _copy(response, path, url, max_bytes)
     except HTTPError as error:
-        raise VideoError(url, f"the server answers {error.code} {error.reason}") from error
+        raise VideoError(url, f"the server responds {error.code} {error.reason}") from error
     except (URLError, HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise VideoError(url, f"cannot be fetched ({reason})") from error
+        raise VideoError(url, f"cannot be downloaded ({reason})") from error
     if size is not None and copied < size:
         raise VideoError(url, f"breaks off after {copied} of {size} bytes")
 

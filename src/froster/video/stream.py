@@ -29,23 +29,23 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from froster.errors import FrosterError, FrosterWarning, VideoError
-from froster.video import decode, pictures, sampling
+from froster.video import decode, images, sampling
 from froster.video.container import SoundFrames, choose_video_stream, decoder_errors, of_caller, open_container
 from froster.video.limits import LOCAL_OPTIONS, PIPE_OPTIONS, REMOTE_OPTIONS, check_size, max_pixels
 from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline, is_time_damaged
 
-REORDERED = 16  # frames that may be stored before a frame and shown after it: the most that any codec allows
-STEP_BACK, JUMP = 0.5, 3600  # seconds; where a decoder's clock makes a longer step, it was set anew
-# Seconds without a new frame that are believed: in all, and for each frame. Damaged timestamps may state years.
+MAX_REORDER_DEPTH = 16  # frames decoded before a frame and displayed after it; the maximum of any codec
+STEP_BACK, JUMP = 0.5, 3600  # seconds; a larger step in the timestamps means that the clock was reset
+# Plausible seconds without a new frame, in total and per frame; damaged timestamps may say years.
 GAPS, GAP_PER_FRAME = 3600, 60
-INDEX_HEADERS = 300  # bytes: an MP4's index has more, whatever it lists
-PACKETS_AHEAD = 256  # of a stream, that wait for the decoder
-OPENING, SILENCE = 10.0, 20.0  # seconds to wait for a stream to open, and for its next packet
+INDEX_HEADERS = 300  # bytes; an MP4's index is larger
+PACKETS_AHEAD = 256  # of a stream, queued for the decoder
+OPEN_TIMEOUT, READ_TIMEOUT = 10.0, 20.0  # seconds to wait for a stream to open, and for its next packet
 
 
 @dataclass(frozen=True)
-class Sliding:
-    """How windows lie: `length` and `stride` in seconds, `frames` taken from each. Raises `FrosterError`."""
+class SlidingWindows:
+    """SlidingWindows windows of `length` and `stride` seconds, with `frames` frames each. Raises `FrosterError`."""
 
     length: float
     stride: float
@@ -54,7 +54,7 @@ class Sliding:
     def __post_init__(self) -> None:
         for name, seconds in (("window", self.length), ("stride", self.stride)):
             if math.isnan(seconds):
-                raise FrosterError(f"{name} ({seconds:g}) is no number; it must be more than 0 s.")
+                raise FrosterError(f"{name} ({seconds:g}) is not a number; it must be more than 0 s.")
             if not 0 < seconds < math.inf:
                 raise FrosterError(f"{name} ({seconds:g} s) must be {'finite' if seconds > 0 else 'more than 0 s'}.")
         if self.frames < 1:
@@ -63,7 +63,7 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Window(Generic[Kept]):
-    """What appears in [start, end) seconds after the first frame.
+    """The frames displayed in [start, end) seconds after the first frame.
 
     `frames`: number (ascending with time, not consecutive) of each frame taken, and what was kept of it; empty where
     less than half of what was wanted can be decoded.
@@ -75,13 +75,13 @@ class Window(Generic[Kept]):
 
 
 def is_stream(source: str | os.PathLike[str]) -> bool:
-    """Whether a name stands for what comes as it happens: a camera, a URL, standard input (`-`), a named pipe."""
+    """Whether a source is a stream: a camera, a URL, standard input (`-`), a named pipe."""
     name = os.fspath(source)
     return name == "-" or "://" in name or _camera(name) is not None or Path(name).is_fifo()
 
 
-def read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
-    """Windows of a video file, a folder of pictures or a stream, in order, with what `keep` made of their frames.
+def read_windows(source: str | os.PathLike[str], sliding: SlidingWindows, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
+    """Windows of a video file, a folder of images or a stream, in order, with what `keep` made of their frames.
 
     `keep` is called once with each frame that a window takes, `(H, W, 3)` uint8 RGB. Windows start every
     `sliding.stride` seconds; one that the video's end cuts short comes where it adds something and half of it is there.
@@ -91,16 +91,16 @@ def read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[Ke
         yield from _read_windows(source, sliding, of_caller(keep))
 
 
-def _read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
+def _read_windows(source: str | os.PathLike[str], sliding: SlidingWindows, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
     if is_stream(source):
         name = os.fspath(source)
         with _live(name) as (demuxer, packets):
-            yield from _as_they_come(name, demuxer, packets, sliding, keep)
+            yield from _read_stream(name, demuxer, packets, sliding, keep)
         return
     path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     decode._check_readable(path)
-    if path.is_dir() or path.suffix.lower() in pictures.PICTURE_SUFFIXES:
-        yield from _of_pictures(path, sliding, keep)
+    if path.is_dir() or path.suffix.lower() in images.IMAGE_SUFFIXES:
+        yield from _read_folder(path, sliding, keep)
         return
     done = 0
     for threads in (min(torch.get_num_threads(), 8), 1):
@@ -113,16 +113,16 @@ def _read_windows(source: str | os.PathLike[str], sliding: Sliding, keep: Keep[K
         return
 
 
-def _read_file(path: Path, sliding: Sliding, keep: Keep[Kept], threads: int) -> Iterator[Window[Kept]]:
+def _read_file(path: Path, sliding: SlidingWindows, keep: Keep[Kept], threads: int) -> Iterator[Window[Kept]]:
     with decode._open(path) as (container, stream):
         demuxer = _Demuxer(container, stream)
         if demuxer.counted:
-            yield from _as_they_come(str(path), demuxer, demuxer, sliding, keep)
+            yield from _read_stream(str(path), demuxer, demuxer, sliding, keep)
         else:
             yield from _read_ahead(str(path), demuxer, sliding, keep, threads)
         if demuxer.damaged_times:
             warnings.warn(
-                f"{path.name}: {demuxer.damaged_times} of its frames have damaged timestamps and are left out.",
+                f"{path.name}: {demuxer.damaged_times} of its frames have damaged timestamps and are skipped.",
                 FrosterWarning,
                 stacklevel=2,
             )
@@ -131,9 +131,9 @@ def _read_file(path: Path, sliding: Sliding, keep: Keep[Kept], threads: int) -> 
 
 
 def seconds_of(source: str | os.PathLike[str]) -> float | None:
-    """How long a video file is by its header; None where that does not say, and for anything else."""
+    """Duration of a video file by its header; None if unknown, or for other sources."""
     path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
-    if is_stream(source) or path.is_dir() or path.suffix.lower() in pictures.PICTURE_SUFFIXES:
+    if is_stream(source) or path.is_dir() or path.suffix.lower() in images.IMAGE_SUFFIXES:
         return None
     decode._check_readable(path)
     with decoder_errors(path), decode._open(path) as (container, _):
@@ -160,7 +160,7 @@ def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         else:
             local = "://" not in name or name.lower().startswith("file:")
             options = LOCAL_OPTIONS if local else REMOTE_OPTIONS
-            container = open_container(name, options=options, timeout=(OPENING, SILENCE))
+            container = open_container(name, options=options, timeout=(OPEN_TIMEOUT, READ_TIMEOUT))
     except (av.FFmpegError, ValueError) as error:
         what = "the camera" if camera else "the stream"
         reason = error.strerror if isinstance(error, av.FFmpegError) else error
@@ -176,7 +176,7 @@ def _open_stream(name: str) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 @contextmanager
 def _live(name: str) -> Iterator[tuple["_Demuxer", Iterator["av.Packet[VideoStream]"]]]:
-    """A stream and its packets, read by a thread of its own: a read that waits cannot be interrupted, a queue can."""
+    """A stream and its packets, read in a separate thread, since a blocking read cannot be interrupted."""
     ahead: Queue[_Demuxer | av.Packet[VideoStream] | Exception | None] = Queue(PACKETS_AHEAD)
     stopped = Event()
 
@@ -195,7 +195,7 @@ def _live(name: str) -> Iterator[tuple["_Demuxer", Iterator["av.Packet[VideoStre
                 demuxer = _Demuxer(container, stream)
                 if put(demuxer) and all(put(packet) for packet in demuxer):
                     put(None)
-        except Exception as error:  # whatever it is, the other thread must learn of it
+        except Exception as error:  # reported to the other thread
             put(error)
 
     def packets() -> Iterator["av.Packet[VideoStream]"]:
@@ -215,7 +215,7 @@ def _live(name: str) -> Iterator[tuple["_Demuxer", Iterator["av.Packet[VideoStre
 
 
 class _Demuxer:
-    """The packets of a video stream, their times on one clock that neither jumps nor restarts."""
+    """The packets of a video stream, with timestamps made continuous."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.container, self.stream = container, stream
@@ -223,10 +223,10 @@ class _Demuxer:
         self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.fault = ""
         self.packets, self.last_second, self.ended = 0, 0.0, False
-        self.damaged_times = 0  # frames that are left out, as nobody knows when they are shown
+        self.damaged_times = 0  # frames skipped for their damaged timestamps
         packets = self._packets()
         self.first = next(packets, None)
-        # AVI stores when frames are decoded, not when they are shown: with B-frames, their order is all that is known.
+        # AVI stores decoding times, not presentation times: with B-frames, only the order is known.
         reordered_avi = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
         self.counted = reordered_avi or self.first is None or self.first.pts is None
         self._all = chain([] if self.first is None else [self.first], packets)
@@ -236,12 +236,12 @@ class _Demuxer:
 
     @property
     def promised(self) -> float:
-        """Seconds that the header says, 0 where it says nothing."""
+        """Duration by the header in seconds, 0 if unknown."""
         return (self.container.duration or 0) / av.time_base
 
     @property
     def broken_off(self) -> str:
-        """After how much of what the container promises the packets ended; empty where they are all there."""
+        """Where the packets end, compared with the container's header; "" if they are complete."""
         if not self.ended:
             return ""
         if indexed := decode.indexed_packets(self.container, self.stream):
@@ -252,7 +252,7 @@ class _Demuxer:
 
     @property
     def _needs_seeking(self) -> bool:
-        """Whether an MP4's frames lie before its index, in what is no file here and so was read past them."""
+        """Whether an MP4's frames come before its index in a source that cannot seek."""
         entries = self.stream.index_entries
         # An index takes more than a byte a frame, so one that comes first leaves no room for frames at the beginning.
         frames_first = len(entries) > 0 and min(entry.pos for entry in entries) < len(entries) + INDEX_HEADERS
@@ -282,8 +282,8 @@ class _Demuxer:
                     packet.pts, self.damaged_times = None, self.damaged_times + 1
                 yield cast("av.Packet[VideoStream]", packet)
         except av.FFmpegError as error:
-            if isinstance(error, av.ExitError):  # how PyAV calls its own timeout
-                self.fault = f"nothing came for {SILENCE:g} s"
+            if isinstance(error, av.ExitError):  # PyAV's timeout
+                self.fault = f"no data for {READ_TIMEOUT:g} s"
             elif latest is None and self._needs_seeking:
                 self.fault = (
                     f"the {'server' if '://' in self.container.name else 'pipe'} cannot seek, and the file's index is "
@@ -298,36 +298,36 @@ class _Demuxer:
 
 
 class _Plan:
-    """Which frames the windows take. It is told when each frame is shown, in ticks, and forgets what is over."""
+    """Plans which frames the windows use, from the presentation times of frames, in ticks; drops old frames."""
 
-    def __init__(self, sliding: Sliding, tick: Fraction, rate: Fraction, stills: bool = False) -> None:
+    def __init__(self, sliding: SlidingWindows, tick: Fraction, rate: Fraction, stills: bool = False) -> None:
         self.sliding, self.tick, self.rate = sliding, tick, rate
-        self.stills = stills  # whether a frame is shown until the next one, however long that takes
-        self.number = 0  # of the next window
-        self.shown: list[int] = []  # ascending, from the last frame before the next window on
-        self.gone: dict[int, int] = {}  # when each disappears, as far as the file says
-        self.zero: int | None = None  # when the first frame of all is shown
+        self.stills = stills  # whether a frame is displayed until the next one
+        self.number = 0  # index of the next window
+        self.shown: list[int] = []  # ascending presentation times, from the last frame before the next window
+        self.end_times: dict[int, int] = {}  # presentation time -> end time, if the file has durations
+        self.zero: int | None = None  # presentation time of the first frame
         self.end: int | None = None
-        self.frames = 0  # that were added
-        self.gaps = 0.0  # seconds of the windows so far in which no frame appears
+        self.frames = 0  # number of frames added
+        self.gaps = 0.0  # total stride of windows without a new frame
 
     def add(self, pts: int, duration: int | None) -> None:
-        if pts not in self.gone:
+        if pts not in self.end_times:
             self.frames += 1
             bisect.insort(self.shown, pts)
-            self.gone[pts] = pts + (duration or 0)
-            self.end = self.gone[pts] if self.end is None else max(self.end, self.gone[pts])
+            self.end_times[pts] = pts + (duration or 0)
+            self.end = self.end_times[pts] if self.end is None else max(self.end, self.end_times[pts])
 
     def close(self) -> None:
-        """No more frames come."""
+        """Mark the end of the frames."""
         if self.zero is None and self.shown:
             self.zero = self.shown[0]
-        if self.shown and self.end is not None and self.end <= self.shown[-1]:  # the last frame states no duration
+        if self.shown and self.end is not None and self.end <= self.shown[-1]:  # the last frame has no duration
             self.end = self.shown[-1] + max(1, round(1 / (self.rate * self.tick)))
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the gaps between frames are longer than is believed, so that there are no more windows."""
+        """Whether gaps between frames are implausibly long, which ends the windows."""
         return self.gaps > GAPS + GAP_PER_FRAME * self.frames
 
     @property
@@ -340,12 +340,12 @@ class _Plan:
 
     @property
     def begin(self) -> int:
-        """When the next window begins, in ticks."""
+        """Start of the next window, in ticks."""
         return (self.zero or 0) + math.ceil((self.start - HALF_MILLISECOND) / self.tick)
 
     @property
     def needed_from(self) -> int:
-        """Frames shown earlier are in no window to come."""
+        """Earlier frames are in no later window."""
         return min(self.begin, self.shown[0]) if self.shown else self.begin
 
     def is_ready(self, reached: int) -> bool:
@@ -357,14 +357,14 @@ class _Plan:
         return (reached - self.zero) * self.tick >= self.start + self.sliding.length
 
     def has_more(self) -> bool:
-        """Whether the closed plan has another window: the first, or one that adds something and is half there."""
+        """Whether a closed plan has another window: the first, or one with new frames and at least half its length."""
         before = self.start - self.sliding.stride + self.sliding.length
         adds = self.duration - max(before, self.start) > 2 * HALF_MILLISECOND
         half = self.duration - self.start >= self.sliding.length / 2 - 2 * HALF_MILLISECOND
         return self.zero is not None and not self.is_stopped and (self.number == 0 or (adds and half))
 
     def next(self) -> tuple[float, float, list[int]]:
-        """Start and end of the next window in seconds, and the frames it takes, repeats included."""
+        """Start and end of the next window in seconds, and its frames, including repetitions."""
         start, end = self.start, self.start + self.sliding.length
         pts = np.array(self.shown, dtype=np.int64)
         timeline = Timeline(pts, self.end or 0, self.tick, self.rate, begin=self.zero)
@@ -375,12 +375,12 @@ class _Plan:
             wanted = pts[first + chosen[0]].tolist()
         else:
             self.gaps += self.sliding.stride
-            if first and (self.stills or self.gone[self.shown[first - 1]] > self.begin):
+            if first and (self.stills or self.end_times[self.shown[first - 1]] > self.begin):
                 wanted = [self.shown[first - 1]] * self.sliding.frames
         self.number += 1
         over = max(0, bisect.bisect_left(self.shown, self.begin) - 1)
         for old in self.shown[:over]:
-            del self.gone[old]
+            del self.end_times[old]
         del self.shown[:over]
         return start, end, wanted
 
@@ -397,7 +397,7 @@ class _Frames(Generic[Kept]):
     """
 
     def __init__(
-        self, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept], threads: int, *, all_wanted: bool
+        self, demuxer: _Demuxer, sliding: SlidingWindows, keep: Keep[Kept], threads: int, *, all_wanted: bool
     ) -> None:
         self.decoder, self.sound, self.threads = decode.PacketDecoder(demuxer.stream, threads), SoundFrames(), threads
         self.keep, self.counted, self.all_wanted = keep, demuxer.counted, all_wanted
@@ -441,7 +441,7 @@ class _Frames(Generic[Kept]):
         return _spread([(pts, self.kept[pts]) for pts in found], len(wanted))
 
     def _found(self, pts: int) -> int | None:
-        """The frame itself; for the times of packets that give no picture of their own, the next one."""
+        """The frame itself; for the times of packets that give no image of their own, the next one."""
         if pts in self.kept:
             return pts
         if self.decoder.fault or self.sound.damaged:
@@ -450,7 +450,7 @@ class _Frames(Generic[Kept]):
 
     def forget(self, before: int) -> None:
         """Drop frames shown before a tick."""
-        self.kept = {pts: picture for pts, picture in self.kept.items() if pts >= before}
+        self.kept = {pts: image for pts, image in self.kept.items() if pts >= before}
         self.wanted = {pts for pts in self.wanted if pts >= before}
 
 
@@ -463,14 +463,14 @@ def _spread(found: list[tuple[int, Kept]], count: int) -> list[tuple[int, Kept]]
 # --- ways to read ---------------------------------------------------------------------------------------------------
 
 
-def _plan_of(demuxer: _Demuxer, sliding: Sliding) -> _Plan:
+def _plan_of(demuxer: _Demuxer, sliding: SlidingWindows) -> _Plan:
     # An MP4's index names every frame: between two frames there was none. In other files it may be lost.
     stills = "mp4" in demuxer.container.format.name
     return _Plan(sliding, 1 / demuxer.rate if demuxer.counted else demuxer.tick, demuxer.rate, stills)
 
 
 def _read_ahead(
-    name: str, demuxer: _Demuxer, sliding: Sliding, keep: Keep[Kept], threads: int
+    name: str, demuxer: _Demuxer, sliding: SlidingWindows, keep: Keep[Kept], threads: int
 ) -> Iterator[Window[Kept]]:
     """Windows of a file whose packets say when their frames are shown."""
     plan, frames = _plan_of(demuxer, sliding), _Frames(demuxer, sliding, keep, threads, all_wanted=False)
@@ -498,7 +498,7 @@ def _read_ahead(
     for packet in demuxer:
         _add_packet(plan, frames, packet)
         ahead.append(packet)
-        while len(plan.shown) > REORDERED and plan.is_ready(plan.shown[-1 - REORDERED]):
+        while len(plan.shown) > MAX_REORDER_DEPTH and plan.is_ready(plan.shown[-1 - MAX_REORDER_DEPTH]):
             plan_next()
         if plan.is_stopped:
             break
@@ -521,11 +521,11 @@ def _read_ahead(
         yield Window(window.start, min(window.end, plan.duration), window.frames)
 
 
-def _as_they_come(
+def _read_stream(
     name: str,
     demuxer: _Demuxer,
     packets: Iterable["av.Packet[VideoStream]"],
-    sliding: Sliding,
+    sliding: SlidingWindows,
     keep: Keep[Kept],
 ) -> Iterator[Window[Kept]]:
     """Windows of a stream, or of a file whose frames are known only once they are decoded."""
@@ -577,7 +577,7 @@ def _check_decoded(name: str, frames: _Frames[Kept], broken: str) -> None:
         )
     elif fault or broken:
         warnings.warn(
-            f"{name}: is damaged or breaks off ({fault or broken}); what decodes is used, the rest are gaps.",
+            f"{name}: is damaged or breaks off ({fault or broken}); decoded parts are used, the rest are gaps.",
             FrosterWarning,
             stacklevel=3,
         )
@@ -593,10 +593,10 @@ def _warn_of_gaps(name: str, plan: _Plan) -> None:
         )
 
 
-def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
-    with pictures.PictureSequence(path) as sequence:
+def _read_folder(path: Path, sliding: SlidingWindows, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
+    with images.ImageFrames(path) as sequence:
         ticks = sequence.edges.tolist()
-        plan = _Plan(sliding, Fraction(1, pictures.TICKS), pictures.FOLDER_RATE)
+        plan = _Plan(sliding, Fraction(1, images.TICKS), images.FOLDER_RATE)
         for pts, gone in pairwise(ticks):
             plan.add(pts, gone - pts)
         plan.close()
@@ -614,7 +614,7 @@ def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Win
                     kept[pts], unreadable, failure = None, unreadable + 1, error
                 else:
                     kept[pts], seen = keep(image), seen + 1
-            found = [(pts, picture) for pts in wanted if (picture := kept[pts]) is not None]
+            found = [(pts, result) for pts in wanted if (result := kept[pts]) is not None]
             yield Window(start, min(end, plan.duration), _spread(found, sliding.frames))
             for pts in [pts for pts in kept if pts < plan.needed_from]:
                 del kept[pts]
@@ -626,4 +626,4 @@ def _of_pictures(path: Path, sliding: Sliding, keep: Keep[Kept]) -> Iterator[Win
         warnings.warn(f"{path.name}: breaks off after {reached}.", FrosterWarning, stacklevel=2)
     if failure:
         reason = f"{failure.path}: {failure.reason}"
-        warnings.warn(f"{reason}; {unreadable} such pictures are left out.", FrosterWarning, stacklevel=2)
+        warnings.warn(f"{reason}; {unreadable} such images are skipped.", FrosterWarning, stacklevel=2)

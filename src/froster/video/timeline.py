@@ -1,4 +1,4 @@
-"""What is known about the frames of a file before any is decoded, and what comes back after."""
+"""Presentation times of a file's frames, and the result of reading it."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,16 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-HALF_MILLISECOND = 0.0005  # containers and lists round times to milliseconds: a frame this early is on time
+HALF_MILLISECOND = 0.0005  # tolerance, since containers and lists round times to milliseconds
 
-LONGEST_DELAY = 3600.0  # seconds that a sound file may put between decoding a frame and showing it
+LONGEST_DELAY = 3600.0  # plausible seconds between decoding and presentation
 
 Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each frame of a file is shown, in presentation order.
+    """Presentation times of a file's frames, in presentation order.
 
     `pts` (N,) int64 ascending, in units of `tick` seconds; `end`: when the last frame disappears, in ticks;
     `rate`: frames a second by the header; `header_frames`, `header_duration` (ticks): what the header says,
@@ -38,21 +38,21 @@ class Timeline:
 
     @property
     def zero(self) -> int:
-        """The tick that seconds are counted from: when the file's first frame appears."""
+        """Presentation time of the file's first frame, in ticks; seconds count from it."""
         return int(self.pts[0]) if self.begin is None else self.begin
 
     @property
     def times(self) -> NDArray[np.float64]:
-        """(N,) seconds since the file's first frame appeared."""
+        """(N,) seconds after the file's first frame."""
         return np.asarray((self.pts - self.zero) * float(self.tick), dtype=np.float64)
 
     @property
     def duration(self) -> float:
-        """Seconds from the appearance of the file's first frame to the last one's disappearance."""
+        """Seconds from the start of the file's first frame to the end of its last one."""
         return float((self.end - self.zero) * self.tick)
 
     def cut(self, start: float, end: float) -> tuple["Timeline", int]:
-        """The frames that appear in [start, end) seconds, as if they were a file, and the number of the first of them.
+        """The frames in [start, end) seconds as a timeline of their own, and the index of the first one.
 
         They move to where the file's own frames begin; the last one disappears at `end` at the latest. May be empty.
         """
@@ -69,17 +69,17 @@ class Timeline:
 
 
 def is_time_damaged(pts: int | None, dts: int | None, tick: Fraction) -> bool:
-    """Whether a packet, times in units of `tick` seconds, is said to be shown long before or after it is decoded."""
+    """Whether a packet, times in units of `tick` seconds, is presented implausibly long before or after decoding."""
     return pts is not None and dts is not None and abs(pts - dts) * tick > LONGEST_DELAY
 
 
-Choose = Callable[[Timeline], NDArray[np.int64]]  # frame numbers of any shape, repeats allowed
+Choose = Callable[[Timeline], NDArray[np.int64]]  # frame indices of any shape, with repetitions
 Keep = Callable[[NDArray[np.uint8]], Kept]  # called on each chosen frame, (H, W, 3) RGB, as soon as it is decoded
 
 
 @dataclass(frozen=True)
 class Reading(Generic[Kept]):
-    """The chosen frames of one file: what `keep` made of each, by frame number."""
+    """The chosen frames of one file: results of `keep` by frame index."""
 
     kept: dict[int, Kept]
     indices: NDArray[np.int64]  # as `choose` returned them

@@ -1,4 +1,4 @@
-"""From decoded frames to what a model takes in: resize, center crop, normalize."""
+"""Preprocessing of decoded frames: resize, center crop, normalize."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a backbone wants its input; `preprocess(pictures)` prepares them. The defaults are CLIP's.
+    """A backbone's preprocessing: `preprocess(images)`. The defaults are CLIP's.
 
     The short side is resized to `size` with `interpolation`, antialiased, the center is cropped, and each channel is
     normalized with `mean` and `std`. `normalize_first` is the authors' video code: it normalizes, then resizes without
@@ -36,35 +36,35 @@ class Preprocessing:
         if self.size < 1:
             raise ValueError(f"The input resolution must be 1 or more, not {self.size}.")
         if self.interpolation not in get_args(Interpolation):
-            raise ValueError(f"There is no interpolation {self.interpolation!r}: choose bicubic or bilinear.")
+            raise ValueError(f"There is no interpolation {self.interpolation!r}; choose bicubic or bilinear.")
 
     @property
     def released(self) -> "Preprocessing":
         """The same for the authors' video code (`goldens/more/preprocess_test`)."""
         return replace(self, interpolation="bilinear", normalize_first=True)
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Prepare pictures of one size: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` float32."""
-        return self.finish(self.shrink(pictures))
+    def __call__(self, images: Tensor) -> Tensor:
+        """Preprocess images of one size: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` float32."""
+        return self.per_batch(self.per_frame(images))
 
-    def shrink(self, pictures: Tensor) -> Tensor:
-        """The part that is done picture by picture while decoding; `finish` does the rest for all of them at once."""
+    def per_frame(self, images: Tensor) -> Tensor:
+        """The per-image part, done while decoding; `per_batch` does the rest."""
         if self.normalize_first:
-            return self._resize_normalized(self.normalize(pictures.permute(0, 3, 1, 2)))
-        return self.resize(pictures)
+            return self._resize_normalized(self.normalize(images.permute(0, 3, 1, 2)))
+        return self.resize(images)
 
-    def finish(self, shrunk: Tensor) -> Tensor:
-        """Normalized `(N, 3, size, size)` float32 from what `shrink` returns."""
+    def per_batch(self, shrunk: Tensor) -> Tensor:
+        """Normalized `(N, 3, size, size)` float32 from what `per_frame` returns."""
         return shrunk if self.normalize_first else self.normalize(shrunk)
 
-    def resize(self, pictures: Tensor) -> Tensor:
+    def resize(self, images: Tensor) -> Tensor:
         """Resize and center crop: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` uint8.
 
         Same geometry as OpenAI's `preprocess`: long side `int(size * long / short)`, crop offset
-        `round((side - size) / 2)`. Scaling stays in uint8, as in Pillow: on camera pictures fewer than 1 value in 100
+        `round((side - size) / 2)`. Scaling stays in uint8, as in Pillow: on photos fewer than 1 value in 100
         is a gray level off Pillow's, 1 in 50,000 two.
         """
-        scaled = scale_short_side(pictures, self.size, self.interpolation)
+        scaled = scale_short_side(images, self.size, self.interpolation)
         height, width = scaled.shape[2:]
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
         return scaled[:, :, top : top + self.size, left : left + self.size]
@@ -117,13 +117,13 @@ def scale_as_released(frames: Tensor, short_side: int) -> Tensor:
     return interpolate(scaled, size=target, mode="bilinear", align_corners=False)
 
 
-def color_jitter(pictures: Tensor, factors: tuple[float, float, float], order: Sequence[int]) -> Tensor:
+def color_jitter(images: Tensor, factors: tuple[float, float, float], order: Sequence[int]) -> Tensor:
     """Scale brightness, contrast and saturation by `factors`, in this `order` of their indices.
 
-    `(3, H, W)` uint8, or float32 in [0, 255]; the result has the same dtype. Each blends the picture with another, as
+    `(3, H, W)` uint8, or float32 in [0, 255]; the result has the same dtype. Each blends the image with another, as
     Pillow's `ImageEnhance` does: with black, with the mean of its gray version, with its gray version.
     """
-    jittered = pictures.float()
+    jittered = images.float()
     for index in order:
         if index == 0:
             other = torch.zeros(())
@@ -131,7 +131,7 @@ def color_jitter(pictures: Tensor, factors: tuple[float, float, float], order: S
             gray = (jittered * LUMA).sum(dim=0, keepdim=True)
             other = gray.mean() if index == 1 else gray
         jittered = torch.lerp(other.expand_as(jittered), jittered, factors[index]).clamp_(0, 255)
-    return jittered.round_().to(torch.uint8) if pictures.dtype == torch.uint8 else jittered
+    return jittered.round_().to(torch.uint8) if images.dtype == torch.uint8 else jittered
 
 
 def scale_short_side(frames: Tensor, short_side: int, interpolation: Interpolation = "bicubic") -> Tensor:

@@ -1,4 +1,4 @@
-"""Still pictures, animated pictures and folders of pictures, read with Pillow as if they were videos."""
+"""Still images, animated images and folders of images, read with Pillow as if they were videos."""
 
 import re
 import struct
@@ -18,10 +18,10 @@ from froster.files import is_dead_link
 from froster.video.limits import check_size, max_pixels
 from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".apng", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-FOLDER_RATE = Fraction(30)  # a folder states no frame rate; 30 is the rate that the published recipe counts in
-TICKS = 1_000_000  # a second
-DEFAULT_MILLISECONDS = 100.0  # of a frame that states no duration, as browsers show it
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".apng", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+FOLDER_RATE = Fraction(30)  # frames per second; a folder has no rate, and the published recipe assumes 30
+TICKS = 1_000_000  # per second
+DEFAULT_MILLISECONDS = 100.0  # for a frame without duration, as in browsers
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
@@ -30,27 +30,27 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in parts]
 
 
-def folder_pictures(folder: Path) -> list[Path]:
-    """The picture files directly in a folder, in natural order; hidden files and pipes are not seen."""
-    files = (file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.name[0] != ".")
+def folder_images(folder: Path) -> list[Path]:
+    """The image files directly in a folder, in natural order; hidden files and pipes are ignored."""
+    files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != ".")
     return sorted((file for file in files if file.is_file() or is_dead_link(file)), key=natural_key)
 
 
 @dataclass(frozen=True)
-class PictureFrame:
-    """A frame of a picture file: `position` as Pillow counts, how many `milliseconds` it is shown."""
+class ImageFrame:
+    """A frame of an image file: `position` in Pillow's count, duration in `milliseconds`."""
 
     file: Path
     position: int
     milliseconds: float
 
 
-class PictureSequence:
-    """The frames of a folder of pictures or of a picture file; a context manager that closes the open file.
+class ImageFrames:
+    """The frames of a folder of images or of an image file; a context manager that closes the open file.
 
     `frames`: what there is, in order; `promised`: how many there should be; `edges` (N + 1,) int64: when each frame
-    appears and the last one disappears, in microseconds. Asked for ascending numbers, an animated picture is decoded
-    once. Raises `VideoError` where there is no picture.
+    appears and the last one disappears, in microseconds. Asked for ascending numbers, an animated image is decoded
+    once. Raises `VideoError` where there is no image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,32 +81,32 @@ class PictureSequence:
         """
         frame = self.frames[number]
         try:
-            # Going back means decoding from the first frame again, which Pillow would do at any seek in a new file.
+            # Seeking backward decodes from the first frame again.
             if self._image is None or self._file != frame.file or self._image.tell() > frame.position:
                 self.close()
-                self._file, self._image = frame.file, open_picture(frame.file)
+                self._file, self._image = frame.file, open_image(frame.file)
             for position in range(self._image.tell(), frame.position + 1):
                 self._image.seek(position)
             return _upright_rgb(self._image)
         except VideoError:
             self.close()
             raise
-        except Exception as error:  # Pillow's decoders raise errors of many classes on damaged data
+        except Exception as error:  # Pillow raises many classes of errors on damaged data
             self.close()
-            raise VideoError(frame.file, f"the picture cannot be read ({error})") from error
+            raise VideoError(frame.file, f"the image cannot be read ({error})") from error
 
 
-def open_picture(file: Path) -> ImageFile.ImageFile:
-    """The picture file, opened and not decoded. Raises `VideoError` for other files and for pictures too large."""
+def open_image(file: Path) -> ImageFile.ImageFile:
+    """The image file, opened and not decoded. Raises `VideoError` for other files and for images too large."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels() > 2 * Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels()  # Pillow has a limit of its own, which must not stay below a raised one
+        Image.MAX_IMAGE_PIXELS = max_pixels()  # raise Pillow's own limit too
     try:
         image = Image.open(file)
     except Image.DecompressionBombError:
-        raise VideoError(file, f"its pictures are larger than {max_pixels()} pixels; scale them down") from None
-    except Exception as error:  # Pillow's parsers raise errors of many classes on damaged data
+        raise VideoError(file, f"its images are larger than {max_pixels()} pixels; scale them down") from None
+    except Exception as error:  # Pillow raises many classes of errors on damaged data
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise VideoError(file, f"the picture cannot be read ({reason})") from error
+        raise VideoError(file, f"the image cannot be read ({reason})") from error
     try:
         check_size(file, *image.size)
     except VideoError:
@@ -115,18 +115,18 @@ def open_picture(file: Path) -> ImageFile.ImageFile:
     return image
 
 
-def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
-    """Read the chosen frames of a picture file (all its frames, if it moves) or of a folder of pictures.
+def read_images(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
+    """Read the chosen frames of an image file (all frames, if animated) or of a folder of images.
 
-    A folder counts as 30 frames a second. Pictures that cannot be read are left out, with a warning.
+    A folder has 30 frames per second. Unreadable images are skipped with a warning.
     Raises `VideoError` where nothing can be read.
     """
-    with PictureSequence(path) as pictures:
-        frames, edges = pictures.frames, pictures.edges
+    with ImageFrames(path) as images:
+        frames, edges = images.frames, images.edges
         rate = Fraction(len(frames) / float(edges[-1] / TICKS)).limit_denominator(1001)
         readable, failure, kept = np.arange(len(frames)), None, dict[int, Kept]()
         while len(readable):
-            # The times are those in the whole folder: a picture that cannot be read moves no other.
+            # Unreadable images keep their time, so that others do not move.
             last = int(edges[readable[-1] + 1])
             timeline = Timeline(edges[readable], last, Fraction(1, TICKS), rate, begin=0)
             indices = choose(timeline)
@@ -135,10 +135,10 @@ def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]
                 if number in kept or lost[number]:
                     continue
                 try:
-                    image = pictures.rgb(number)
+                    image = images.rgb(number)
                 except VideoError as error:
                     failure = error
-                    # The frames of one file build on each other.
+                    # Frames of one file depend on each other.
                     lost[[n for n in range(number, len(frames)) if frames[n].file == frames[number].file]] = True
                 else:
                     kept[number] = keep(image)
@@ -146,42 +146,42 @@ def read_pictures(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]
                 warning = None
                 if failure is not None:
                     count = len(frames) - len(readable)
-                    warning = f"{path.name}: {count} of {len(frames)} pictures cannot be read; the others are used"
-                elif pictures.promised > len(frames):
-                    warning = f"{path.name}: breaks off after {len(frames)} of {pictures.promised} frames"
+                    warning = f"{path.name}: {count} of {len(frames)} images cannot be read; the others are used"
+                elif images.promised > len(frames):
+                    warning = f"{path.name}: breaks off after {len(frames)} of {images.promised} frames"
                 chosen = {place: kept[readable[place]] for place in np.unique(indices).tolist()}
                 return Reading(chosen, indices, timeline, warning)
             readable = readable[~lost[readable]]
-    raise failure or VideoError(path, "the folder holds no picture")
+    raise failure or VideoError(path, "the folder contains no image")
 
 
-def _folder_frames(folder: Path) -> list[PictureFrame]:
-    pictures = folder_pictures(folder)
-    if not pictures:
-        raise VideoError(folder, "a folder without pictures; give a video file or a folder of pictures")
-    return [PictureFrame(picture, 0, float(1000 / FOLDER_RATE)) for picture in pictures]
+def _folder_frames(folder: Path) -> list[ImageFrame]:
+    images = folder_images(folder)
+    if not images:
+        raise VideoError(folder, "a folder without images; give a video file or a folder of images")
+    return [ImageFrame(image, 0, float(1000 / FOLDER_RATE)) for image in images]
 
 
-def _file_frames(file: Path) -> list[PictureFrame]:
-    with open_picture(file) as image:
-        # The pages of a TIFF are no film.
+def _file_frames(file: Path) -> list[ImageFrame]:
+    with open_image(file) as image:
+        # The pages of a TIFF are not an animation.
         moving = getattr(image, "is_animated", False) and image.format != "TIFF"
         if not moving:
             durations, first = [0.0], 0
         elif image.format == "PNG":
             durations, first = _apng_durations(file)
-            durations = durations[: image.n_frames - first]  # type: ignore[attr-defined]  # of moving pictures
+            durations = durations[: image.n_frames - first]  # type: ignore[attr-defined]  # of animated images
         elif image.format == "WEBP":
             durations, first = _webp_durations(file), 0
         else:
             durations, first = _decoded_durations(file, image), 0
     if not durations:
-        raise VideoError(file, "an animated picture without a single frame")
-    return [PictureFrame(file, first + n, ms or DEFAULT_MILLISECONDS) for n, ms in enumerate(durations)]
+        raise VideoError(file, "an animated image without a single frame")
+    return [ImageFrame(file, first + n, ms or DEFAULT_MILLISECONDS) for n, ms in enumerate(durations)]
 
 
 def _apng_durations(file: Path) -> tuple[list[float], int]:
-    """Milliseconds of each frame, and how many pictures come before them: a default image that is no frame, or none.
+    """Milliseconds of each frame, and how many images come before them: a default image that is not a frame, or none.
 
     Read from the `fcTL` chunks of the PNG specification, third edition; Pillow would have to decode to tell them.
     """
@@ -217,7 +217,7 @@ def _webp_durations(file: Path) -> list[float]:
 
 
 def _chunks(file: Path, *, start: int, layout: str, checksum: int = 0) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and first 26 bytes of each chunk of a PNG or RIFF file, whose headers are packed as `layout` says."""
+    """Kind and first 26 bytes of each chunk of a PNG or RIFF file, with headers in the struct format `layout`."""
     riff = layout.startswith("<")  # pads chunks to an even length
     end, size = file.stat().st_size, struct.calcsize(layout)
     with file.open("rb") as stream:
@@ -236,9 +236,9 @@ def _decoded_durations(file: Path, image: ImageFile.ImageFile) -> list[float]:
             image.seek(position)
             image.load()
             durations.append(float(image.info.get("duration", 0)))
-    except Exception as error:  # Pillow's decoders raise errors of many classes on damaged data
+    except Exception as error:  # Pillow raises many classes of errors on damaged data
         if not durations:
-            raise VideoError(file, f"the picture cannot be read ({error})") from error
+            raise VideoError(file, f"the image cannot be read ({error})") from error
     return durations
 
 
