@@ -48,7 +48,7 @@ def test_a_folder_is_all_its_checkpoints_and_labels_are_kept(epochs: Path, tmp_p
 def test_one_checkpoint_has_nothing_to_average_with(epochs: Path, tmp_path: Path) -> None:
     (epochs / "epoch-1.safetensors").unlink()
     for one in (epochs, epochs / "epoch-2.safetensors"):
-        with pytest.raises(FrosterError, match=r"nothing to average .*epoch-2\.safetensors with; name more"):
+        with pytest.raises(FrosterError, match=r"only one checkpoint, .*epoch-2\.safetensors; give several"):
             average([one], tmp_path / "mean.safetensors")
     assert not (tmp_path / "mean.safetensors").exists()
 

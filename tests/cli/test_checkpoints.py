@@ -40,7 +40,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
 
     (tmp_path / "folder.safetensors").mkdir()
     for folder in (tmp_path, tmp_path / "folder.safetensors"):
-        with pytest.raises(FrosterError, match=r"is a folder; name a \.safetensors file in it"):
+        with pytest.raises(FrosterError, match=r"is a folder; give a \.safetensors file in it"):
             check_output_name(folder)
     with pytest.raises(FrosterError, match=r"mean\.pt must end in \.safetensors"):
         check_output_name(tmp_path / "mean.pt")

@@ -85,7 +85,7 @@ def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
         return encode_labels(runtime, labels)
 
     monkeypatch.setattr("froster.serve.engine.encode_labels", counted)
-    monkeypatch.setattr("froster.serve.engine.LABELS_KEPT", 4)
+    monkeypatch.setattr("froster.serve.engine.MAX_CACHED_LABELS", 4)
     engine.start()
     for labels in (LABELS, LABELS[::-1], (bowing, kicking, fishing), (walking, bowing)):
         engine.submit(VideoJob("puppets", clip(0), labels)).result(20)
@@ -100,7 +100,7 @@ def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
 
 
 def test_more_labels_than_are_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("froster.serve.engine.LABELS_KEPT", 2)
+    monkeypatch.setattr("froster.serve.engine.MAX_CACHED_LABELS", 2)
     monkeypatch.setattr("froster.serve.engine.PROMPTS_PER_STEP", 1)
     jobs = [VideoJob("puppets", clip(seed), labels) for seed, labels in enumerate((LABELS, LABELS[::-1]))]
     for job in jobs:

@@ -88,7 +88,7 @@ def test_unknown_and_repeated_fields_are_refused(tmp_path: Path) -> None:
     for form, sentence in (
         (field("lables") + FORM, "The form has an unknown field 'lables'; did you mean 'labels'?"),
         (field("zzz") + FORM, "The form has an unknown field 'zzz'; there are: file, labels, top."),
-        (field("top") + field("top") + FORM, "The field 'top' comes twice; send it once."),
+        (field("top") + field("top") + FORM, "The field 'top' is given twice; send it once."),
         (FORM[: FORM.rindex(b"--x--")] + FORM, "Send one file at a time."),
     ):
         refused = refusal(request([form]), tmp_path)
@@ -118,9 +118,9 @@ def test_headers_of_a_part_take_no_memory(tmp_path: Path, headers: bytes) -> Non
 
 
 def test_uploads_that_come_too_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("froster.serve.uploads.LINGER", 0.05)
-    monkeypatch.setattr("froster.serve.uploads.WINDOW", 0.1)
-    monkeypatch.setattr("froster.serve.uploads.LEAST_RATE", 500)
+    monkeypatch.setattr("froster.serve.uploads.DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr("froster.serve.uploads.RATE_WINDOW", 0.1)
+    monkeypatch.setattr("froster.serve.uploads.MIN_RATE", 500)
     drops = [FORM[start : start + 1] for start in range(len(FORM))]
     steady = [FORM[start : start + 20] for start in range(0, len(FORM), 20)]
     for slow in (
@@ -135,17 +135,17 @@ def test_uploads_that_come_too_slowly(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_uploads_have_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("froster.serve.uploads.LINGER", 0.05)
+    monkeypatch.setattr("froster.serve.uploads.DRAIN_SECONDS", 0.05)
     monkeypatch.setattr("froster.serve.uploads.EXTRA_SECONDS", 0.2)
-    monkeypatch.setattr("froster.serve.uploads.LARGEST_RATE", 1_000_000)
+    monkeypatch.setattr("froster.serve.uploads.DEADLINE_RATE", 1_000_000)
     refused = refusal(request([START, *[bytes(1000)] * 99], pause=0.01), tmp_path, limit=100_000)
     assert (refused.status, refused.code) == (408, "upload_timeout")
     assert "not complete" in str(refused)
 
 
 def test_the_slowest_upload_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("froster.serve.uploads.SETTLED", 0.1)
-    monkeypatch.setattr("froster.serve.uploads.LINGER", 0.05)
+    monkeypatch.setattr("froster.serve.uploads.WARMUP_SECONDS", 0.1)
+    monkeypatch.setattr("froster.serve.uploads.DRAIN_SECONDS", 0.05)
     arrivals = Arrivals(most=2, most_bytes=10_000_000)
 
     async def arrive(pieces: list[bytes], pause: float = 0.02) -> str:

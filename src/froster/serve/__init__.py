@@ -1,1 +1,1 @@
-"""A server for people and programs: videos and action names over HTTP, ranked actions back."""
+"""HTTP server for action recognition: a web page and a REST API."""

@@ -1,4 +1,4 @@
-"""The HTTP side: endpoints, limits and answers. `create_app` is the whole server but its port."""
+"""HTTP endpoints; `create_app` builds the ASGI application."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -59,7 +59,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.add_exception_handler(HTTPException, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
 
-    # For the description alone: the guard has checked the token before.
+    # For the OpenAPI description only: the guard has already checked the token.
     scheme = HTTPBearer(scheme_name="token", description="The token the server was started with.", auto_error=False)
     secured: dict[str, Any] = {"dependencies": [Security(scheme)]} if settings.token else {}
 
@@ -71,13 +71,13 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @app.post("/v1/embed/video", **documents.EMBED_VIDEO, **secured)
     async def embed_video(request: Request) -> Response:
-        """The normalized feature of one video, the mean of its frames' features."""
+        """The normalized embedding of one video, the mean of its frames' embeddings."""
         async with service.form(request, documents.VIDEO_FIELDS) as form:
             return JSONResponse(await while_connected(request, service.embed_video(form)))
 
     @app.post("/v1/embed/text", **documents.EMBED_TEXT, **secured)
     async def embed_text(request: Request) -> Response:
-        """The normalized feature of each text, as it stands, without templates."""
+        """The normalized embedding of each text, without templates."""
         body = await service.body(request, JSON_BYTES)
         wanted = read_text_request(await body.whole(service.arrivals))
         with service.place_in_queue():
@@ -85,7 +85,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @app.get("/v1/models", **documents.MODELS, **secured)
     def models() -> dict[str, Any]:
-        """The models; `size` is the side of the pictures they see, in pixels, `labels` what they were trained on."""
+        """The models; `size` is their input resolution in pixels, `labels` what they were trained on."""
         entries = [
             {
                 "name": name,
@@ -100,12 +100,12 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @app.get("/v1/samples", **documents.SAMPLES, **secured)
     def samples() -> dict[str, Any]:
-        """Drawn clips to try the server with."""
+        """Sample clips (puppets) to try the server with."""
         return {"samples": list_samples()}
 
     @app.get("/v1/vocabularies", **documents.VOCABULARIES, **secured)
     def vocabularies() -> dict[str, Any]:
-        """Label sets that have a name."""
+        """Vocabularies (named label sets)."""
         titles = VOCABULARIES | PARTS
         entries = [{"name": name, "title": titles[name], "labels": list(read_vocabulary(name))} for name in titles]
         return {"vocabularies": entries}
@@ -117,7 +117,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @app.get("/healthz", **documents.HEALTH)
     async def health() -> Response:
-        """Whether the server takes requests."""
+        """Whether the server accepts requests."""
         if service.closing.is_set():
             raise shutting_down()
         return JSONResponse({"status": "ok"})
@@ -142,7 +142,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
 
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
-    """The result of work whose request was read to its end; the work is cancelled when the client leaves."""
+    """The result of work for a completely read request; cancelled if the client disconnects."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -174,6 +174,6 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(error: HTTPException) -> dict[str, str]:
-    """The `Allow` header of a 405; where GET is answered, so is HEAD. Files, which name no methods, are read only."""
+    """The `Allow` header of a 405; HEAD is allowed wherever GET is. Static files are read-only."""
     named = {method.strip() for method in (error.headers or {}).get("Allow", "GET").split(",")}
     return {"Allow": ", ".join(sorted(named | ({"HEAD"} if "GET" in named else set())))}

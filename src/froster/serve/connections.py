@@ -1,4 +1,4 @@
-"""Listening, and connections that no client can hold open by sending or reading slowly."""
+"""Listening socket, and connections with timeouts for slow clients."""
 
 import asyncio
 import socket
@@ -7,15 +7,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from froster.errors import FrosterError
 
-HEADER_SECONDS = 20.0  # from the first byte of a request, or from connecting, to the end of its headers
-STALL_SECONDS = 60.0  # in which a client reads at least the 48 kB between the two marks of asyncio's write buffer
+HEADER_SECONDS = 20.0  # from connecting, or the first byte of a request, to the end of its headers
+STALL_SECONDS = 60.0  # for a client to read the 48 kB between the water marks of asyncio's write buffer
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """A port of this server alone; nobody can connect until it listens. Raises `FrosterError`."""
+    """Bind a port exclusively, without listening yet. Raises `FrosterError`."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # asyncio sets TCP_NODELAY only where the protocol is named; without it, answers wait 40 ms for an ACK.
+        # asyncio sets TCP_NODELAY only if the protocol is given; without it, answers wait 40 ms for an ACK.
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -30,7 +30,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 class Connection(H11Protocol):
-    """An HTTP/1.1 connection with time limits for headers and for answers; bodies have theirs in `uploads.Body`."""
+    """An HTTP/1.1 connection with time limits for headers and for answers; those for bodies are in `uploads.Body`."""
 
     _headers_due: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
@@ -60,10 +60,10 @@ class Connection(H11Protocol):
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        self._abort_later()  # closing waits for what is still in the write buffer
+        self._abort_later()  # closing waits for the write buffer
 
     def _await_headers(self) -> None:
-        """Start the clock unless it runs; stop it while a request is at work."""
+        """Start the timer if it is not running; stop it while a request is processed."""
         if self.cycle is not None and not self.cycle.response_complete:
             if self._headers_due is not None:
                 self._headers_due.cancel()

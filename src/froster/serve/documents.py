@@ -1,4 +1,4 @@
-"""The API's description: schemas and examples for OpenAPI, and a page that shows them without any network."""
+"""API documentation: schemas and examples for OpenAPI, and a page that works offline."""
 
 import html
 import json
@@ -8,17 +8,17 @@ from typing import Any
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
-from froster.serve.options import FLAGS, LONGEST_TEXT
+from froster.serve.options import FLAGS, MAX_TEXT
 from froster.serve.samples import named_actions
 
-DESCRIPTION = """Recognizes any action in any video: send a video and names, get the names ranked.
+DESCRIPTION = """Recognizes any action in any video: send a video and action names, get them ranked.
 
 Errors are JSON, `{"error": {"code": "file_too_large", "message": "one sentence for people"}}`.
-A server with a token wants `Authorization: Bearer TOKEN` with every request below `/v1` and for `/metrics`."""
+A server with a token requires `Authorization: Bearer TOKEN` for every request under `/v1` and for `/metrics`."""
 
 
 class Ranked(BaseModel):
-    """A label, its score among the labels given (they add up to 1), and its cosine with the video."""
+    """A label, its score (softmax over the given labels), and its cosine with the video."""
 
     label: str
     score: float
@@ -30,7 +30,7 @@ class Scored(BaseModel):
     score: float
 
 
-class Picture(BaseModel):
+class TimedImage(BaseModel):
     time: float = Field(description="Seconds after the first frame.")
     image: str = Field(description="A JPEG as a `data:` URL.")
 
@@ -57,10 +57,10 @@ class Recognition(BaseModel):
     model: str
     label: str = Field(description="The best label.")
     ranked: list[Ranked] = Field(description="The best `top` labels, best first.")
-    warning: str | None = Field(description="What could not be used or recognized, if anything.")
-    seconds: float = Field(description="How long the server took.")
-    frames: list[Picture] | None = Field(None, description="Only with `frames=1`.")
-    attention: list[Picture] | None = Field(None, description="Only with `explain`.")
+    warning: str | None = Field(description="Unused parts of the video and unknown labels, if any.")
+    seconds: float = Field(description="Processing time.")
+    frames: list[TimedImage] | None = Field(None, description="Only with `frames=1`.")
+    attention: list[TimedImage] | None = Field(None, description="Only with `explain`.")
     timeline: TimelineAnswer | None = Field(None, description="Only with `timeline=1`.")
 
     model_config = {
@@ -84,7 +84,7 @@ class Recognition(BaseModel):
 class VideoFeature(BaseModel):
     model: str
     features: list[float]
-    frames: int = Field(description="How many frames were looked at.")
+    frames: int = Field(description="Number of frames used.")
 
 
 class TextFeatures(BaseModel):
@@ -95,11 +95,9 @@ class TextFeatures(BaseModel):
 class ModelEntry(BaseModel):
     name: str
     student: str
-    size: int = Field(description="Side of the pictures that the model sees, in pixels.")
+    size: int = Field(description="Input resolution in pixels.")
     default: bool
-    labels: list[str] = Field(
-        description="What the model was trained on, used where a request gives no labels; empty where it does not say."
-    )
+    labels: list[str] = Field(description="Training labels, the default of a request; empty if unknown.")
 
 
 class Models(BaseModel):
@@ -110,7 +108,7 @@ class Sample(BaseModel):
     name: str
     title: str
     labels: list[str]
-    video: str = Field(description="Its address, relative to that of this list.")
+    video: str = Field(description="URL, relative to this list.")
     picture: str = Field(description="As `video`.")
 
 
@@ -142,7 +140,7 @@ class ErrorAnswer(BaseModel):
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Responses for OpenAPI, each with the codes that come with it."""
+    """Responses for OpenAPI, each with its error codes."""
     return {
         status: {
             "model": ErrorAnswer,
@@ -226,7 +224,7 @@ RECOGNIZE_FIELDS = {
 
 
 TEXT = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"  # not empty, without null bytes
-ONE_VIDEO = [  # a field that is sent empty, as browsers do, is none
+ONE_VIDEO = [  # empty fields, as browsers send them, count as absent
     {"required": ["file"]},
     *({"required": [name], "properties": {name: {"minLength": 1}}} for name in ("path", "sample")),
 ]
@@ -252,7 +250,7 @@ TEXT_BODY = {
                         "texts": {
                             "type": "array",
                             "minItems": 1,
-                            "items": {"type": "string", "pattern": TEXT, "minLength": 1, "maxLength": LONGEST_TEXT},
+                            "items": {"type": "string", "pattern": TEXT, "minLength": 1, "maxLength": MAX_TEXT},
                         },
                         "model": {"type": ["string", "null"]},
                     },
@@ -331,5 +329,5 @@ def example_answers(operation: dict[str, Any], schema: dict[str, Any]) -> list[s
 
 
 def escape(text: str) -> str:
-    """HTML of a text in which backticks stand around code."""
+    """HTML of a text with code in backticks."""
     return re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))

@@ -1,4 +1,4 @@
-"""One thread that owns the models: it batches videos across clients, and does long work in small steps."""
+"""The engine: one thread that owns the models, batches videos across clients, and runs long jobs in small steps."""
 
 import threading
 from collections import OrderedDict, deque
@@ -28,14 +28,14 @@ from froster.text.classifier import (
 )
 from froster.text.prompts import class_prompts
 
-PROMPTS_PER_STEP = 256  # about a second of a ViT-B/16 on two cores: how long videos wait for somebody's new labels
-LABELS_KEPT = 8192  # rows of class matrices, of each model: 16 MB for a ViT-B/16
-THREADS = "froster-serve-"  # how the names of all threads that work for clients begin
+PROMPTS_PER_STEP = 256  # about a second for ViT-B/16 on two cores, the delay of videos by another client's new labels
+MAX_CACHED_LABELS = 8192  # class embeddings per model, 16 MB for ViT-B/16
+THREADS = "froster-serve-"  # prefix of all worker threads' names
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model makes of one video.
+    """A model's scores for one video.
 
     `similarities`, `scores`: `(K,)`, cosine with every label and their softmax. `classes`: the class matrix `(K, …)`
     on the model's device. `truncated`: number of truncated prompts. `unknown`: labels with words unseen in pretraining.
@@ -48,11 +48,11 @@ class Scores:
     unknown: list[str]
 
 
-Label = tuple[str, str]  # its name and its description, "" where there is none
+Label = tuple[str, str]  # name and description ("" for none)
 
 
 class Row(NamedTuple):
-    """One label's row of a class matrix, `(…)`; how many of its prompts are too long; whether its words are unknown."""
+    """A label's class embedding `(…)`, number of truncated prompts, and whether it has unseen words."""
 
     features: Tensor
     truncated: int
@@ -61,8 +61,8 @@ class Row(NamedTuple):
 
 @dataclass(eq=False)
 class VideoJob:
-    """One video of V views, `(V, T, 3, S, S)` as `Runtime.encode` takes them; its future gives `Scores`, or, without
-    labels, its feature `(D,)`."""
+    """One video of V views, `(V, T, 3, S, S)` as `Runtime.encode` takes them; its future returns `Scores`, or, without
+    labels, the embedding `(D,)`."""
 
     model: str
     clips: Tensor
@@ -74,14 +74,14 @@ class VideoJob:
 
 @dataclass(eq=False)
 class StepsJob:
-    """Work that is done step by step, with other clients' work in between; its future gives what it returns."""
+    """Work that runs step by step, interleaved with other clients' work; its future gives the result."""
 
     steps: Generator[None, None, Any]
     done: Future[Any] = field(default_factory=Future)
 
 
 class Engine:
-    """Runs jobs on the models in a thread of its own, between `start` and `stop`.
+    """Runs jobs on the models in its own thread, between `start` and `stop`.
 
     A job whose future is cancelled is dropped at the next step. `batched` is called with the size of every batch of
     videos.
@@ -102,7 +102,7 @@ class Engine:
         self.thread.start()
 
     def submit(self, job: VideoJob | StepsJob) -> Future[Any]:
-        """Queue a job. Raises `RequestError` when the engine is stopping."""
+        """Queue a job. Raises `RequestError` if the engine is stopping."""
         with self.changed:
             if self.stopping:
                 raise shutting_down()
@@ -111,13 +111,13 @@ class Engine:
         return job.done
 
     def stop(self) -> None:
-        """Let the step that runs finish, and fail what waits with `shutting_down`; returns at once."""
+        """Finish the current step, and fail waiting jobs with `shutting_down`; returns at once."""
         with self.changed:
             self.stopping = True
             self.changed.notify()
 
     def join(self, seconds: float) -> None:
-        """Wait until the step that runs is done."""
+        """Wait for the current step."""
         self.thread.join(seconds)
 
     def _run(self) -> None:
@@ -153,7 +153,7 @@ class Engine:
             job.steps.close()
 
     def _next_batch(self) -> list[VideoJob]:
-        """The oldest video, and others for the same model."""
+        """A batch: the oldest video, and others for the same model."""
         model = self.videos[0].model
         jobs = [job for job in self.videos if job.model == model][: self.batch]
         self.videos = deque(job for job in self.videos if job not in jobs)
@@ -172,7 +172,7 @@ class Engine:
                 job.video_features = video_features
                 self.observed.append(job)
             return
-        # Outside of the handler, which holds on to the memory of the attempt. Whoever is to blame fails alone.
+        # Outside of the handler, which keeps the failed attempt's memory. One by one, so that only the culprit fails.
         self._observe(jobs[: len(jobs) // 2])
         self._observe(jobs[len(jobs) // 2 :])
 
@@ -198,7 +198,7 @@ class Engine:
                 fail(job, in_words(error))
 
     def _missing(self, job: VideoJob) -> list[Label]:
-        """The labels of a job that no one has asked for so far."""
+        """The labels of a job that are not cached."""
         kept = self.kept[job.model]
         for label in job.labels:
             if label not in job.rows and label in kept:
@@ -207,7 +207,7 @@ class Engine:
         return [label for label in job.labels if label not in job.rows]
 
     def _encode_some(self, job: VideoJob) -> None:
-        """Encode a few of the missing labels of a job, which then waits for its next turn."""
+        """Encode a chunk of a job's missing labels, and queue it again."""
         runtime, kept = self.runtimes[job.model], self.kept[job.model]
         try:
             some = self._missing(job)[
@@ -218,7 +218,7 @@ class Engine:
         except Exception as error:
             fail(job, in_words(error))
             return
-        while len(kept) > LABELS_KEPT:
+        while len(kept) > MAX_CACHED_LABELS:
             kept.popitem(last=False)
         self.observed.append(job)
 
@@ -251,7 +251,7 @@ class Engine:
 
 
 def encode_labels(runtime: Runtime, labels: Sequence[Label]) -> dict[Label, Row]:
-    """Rows of the class matrix, as `froster.text.classifier.encode_classes` makes them."""
+    """Class embeddings, as by `froster.text.classifier.encode_classes`."""
     model = runtime.model
     classes, truncated = encode_and_count_truncated(model, dict(labels), model.templates)
     unknown = unknown_labels(model, [name for name, _ in labels])
@@ -267,7 +267,7 @@ def count_truncated_prompts(model: VideoStudent, label: Label) -> int:
 
 
 def text_steps(runtime: Runtime, texts: Sequence[str]) -> Generator[None, None, list[list[float]]]:
-    """Normalized features of texts as they are, without templates: N texts -> N lists of D."""
+    """Normalized embeddings of texts, without templates: N texts -> N lists of D."""
     features: list[list[float]] = []
     model = runtime.model
     for start in range(0, len(texts), PROMPTS_PER_STEP):
@@ -287,7 +287,7 @@ def with_finite_norms(features: Tensor) -> Tensor:
 
 
 def in_words(error: Exception) -> RequestError:
-    """What a client is told of an error; what nobody foresaw goes to the log."""
+    """The error for the client; unexpected ones are logged."""
     if isinstance(error, RequestError):
         return error
     if is_out_of_memory(error):
@@ -301,7 +301,7 @@ def in_words(error: Exception) -> RequestError:
 
 
 def give(job: VideoJob | StepsJob, result: object) -> None:
-    with suppress(InvalidStateError):  # the client has left
+    with suppress(InvalidStateError):  # the client has disconnected
         job.done.set_result(result)
 
 

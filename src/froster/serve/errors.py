@@ -1,4 +1,4 @@
-"""What is answered when a request cannot be: a status, a code for programs, a sentence for people."""
+"""Error responses: a status, a code for programs, a message for people."""
 
 import logging
 
@@ -8,7 +8,7 @@ log = logging.getLogger("froster.serve")
 
 
 class RequestError(FrosterError):
-    """A request that is refused: answered as `{"error": {"code", "message"}}` with an HTTP `status`.
+    """A rejected request, answered as `{"error": {"code", "message"}}` with an HTTP `status`.
 
     `retry_after`: seconds after which the same request may do, None where it never will.
     """

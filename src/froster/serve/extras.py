@@ -26,7 +26,7 @@ def attention_steps(
     clip = loaded.clips[len(loaded.clips) // 2]
     frames = runtime.model.preprocess.normalize(clip) if clip.dtype == torch.uint8 else clip
     maps = explain(runtime.model, frames, kind, classes, target)
-    return overlay(loaded.pictures, maps)
+    return overlay(loaded.images, maps)
 
 
 def timeline_steps(

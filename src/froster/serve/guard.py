@@ -1,4 +1,4 @@
-"""Who may ask: a page elsewhere may not use the browser of someone who runs a server on their own machine."""
+"""Access control: token, and protection from requests by other sites' pages (CSRF, DNS rebinding)."""
 
 import hmac
 import ipaddress
@@ -68,7 +68,7 @@ class Guard:
                 return
             await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            status = 499  # nobody is there to be answered
+            status = 499  # the client has disconnected
         except Exception as error:
             log.error("A request failed.", exc_info=error)
             if started:
@@ -79,7 +79,7 @@ class Guard:
 
 
 def with_root_path(scope: Scope, root_path: str) -> Scope:
-    """A copy whose path begins with the prefix, whether or not the proxy took it away.
+    """A copy whose path starts with the prefix, whether or not the proxy removed it.
 
     The copy also lets the server see the method that was asked for: it leaves out the body of HEAD.
     """
@@ -92,7 +92,7 @@ def check_request(scope: Scope, settings: ServeSettings) -> None:
     """Raises `RequestError` for a request that comes from a foreign page, or without the token."""
     headers = Headers(scope=scope)
     host = headers.get("host", "")
-    # A foreign name that was made to lead here (DNS rebinding) still stands in the header.
+    # With DNS rebinding, the foreign name is still in the header.
     if settings.is_local and not is_own_name(host, settings.host):
         raise RequestError(403, "wrong_host", f"This server answers to localhost, not to {host!r}.")
     origin = headers.get("origin")
@@ -101,14 +101,14 @@ def check_request(scope: Scope, settings: ServeSettings) -> None:
         raise RequestError(403, "cross_site", "Another site's page may not send requests to this server.")
     if settings.token and needs_token(scope):
         kind, _, token = headers.get("authorization", "").partition(" ")
-        # As bytes: headers may hold what is not ASCII.
+        # As bytes: headers may contain non-ASCII text.
         given = token.strip().encode("latin-1", "replace")
         if kind.lower() != "bearer" or not hmac.compare_digest(given, settings.token.encode()):
             raise RequestError(401, "unauthorized", "This server needs its token: Authorization: Bearer TOKEN.")
 
 
 def needs_token(scope: Scope) -> bool:
-    path = get_route_path(scope)  # what the router looks at
+    path = get_route_path(scope)  # the path for the router
     return path == "/metrics" or path.startswith("/v1/")
 
 

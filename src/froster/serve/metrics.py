@@ -1,8 +1,8 @@
-"""What the server counts, for Prometheus."""
+"""Prometheus metrics."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the time of the first request of every kind, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # creation times of counters, which are not needed
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

@@ -1,4 +1,4 @@
-"""What a request asks for, checked."""
+"""Parse and check the options of a request."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from froster.text.class_files import looks_like_json
 from froster.text.labels import Labels, check_labels, split_names
 from froster.text.names import name_key
 
-LONGEST_TEXT = 1000  # characters; CLIP reads some 300
+MAX_TEXT = 1000  # characters; CLIP reads about 300
 FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
 
 
 @dataclass(frozen=True)
 class Options:
-    """The fields of `POST /v1/recognize` beside the video."""
+    """The fields of `POST /v1/recognize`, without the video."""
 
     labels: Labels
     top: int
@@ -72,7 +72,7 @@ def read_flag(fields: Mapping[str, str], name: str) -> bool:
 
 
 def read_labels(text: str, max_labels: int) -> tuple[Labels, str | None]:
-    """Labels from names with commas, a JSON list or the name of a vocabulary, and a sentence if one had to be guessed.
+    """Labels from comma-separated names, a JSON list or a vocabulary, and a warning if that was ambiguous.
 
     Raises `RequestError`.
     """
@@ -87,7 +87,7 @@ def read_labels(text: str, max_labels: int) -> tuple[Labels, str | None]:
     if not names:
         raise RequestError(422, "no_labels", "Say which actions to look for: labels, with commas between them.")
     if len(names) > max_labels:
-        raise RequestError(422, "too_many_labels", f"{len(names)} labels are more than the {max_labels} allowed here.")
+        raise RequestError(422, "too_many_labels", f"{len(names)} labels exceed the maximum of {max_labels}.")
     try:
         labels = check_labels(names, "labels")  # type: ignore[arg-type]  # checks that they are text
     except FrosterError as error:
@@ -97,21 +97,21 @@ def read_labels(text: str, max_labels: int) -> tuple[Labels, str | None]:
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raises `RequestError` for a text that is none, or that no model reads to its end and that costs time."""
+    """Raises `RequestError` for invalid Unicode and for texts longer than any model reads."""
     for text in texts:
         if not text.strip():
             raise bad_request("One of the texts is empty; leave it out.")
         if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text):
-            raise bad_request(f"{text[:30]!a} holds half a letter or a null byte; leave it out.")
-        if len(text) > LONGEST_TEXT:
-            raise bad_request(f"{text[:30]!r}… is longer than {LONGEST_TEXT} characters; models read less.")
+            raise bad_request(f"{text[:30]!a} contains an invalid character or a null byte; remove it.")
+        if len(text) > MAX_TEXT:
+            raise bad_request(f"{text[:30]!r}… is longer than {MAX_TEXT} characters.")
 
 
 def read_list(text: str) -> list[object]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise bad_request(f"labels look like JSON but are none: {error}.") from error
+        raise bad_request(f"labels look like JSON but are invalid: {error}.") from error
     if not isinstance(content, list):
         raise bad_request('labels as JSON must be a list: ["juggling", "fencing"].')
     return content

@@ -1,4 +1,4 @@
-"""From settings to a server that listens, until it is told to stop."""
+"""Run the server until it is stopped."""
 
 import copy
 import logging
@@ -17,12 +17,12 @@ from froster.cli.terminal import one_line
 from froster.serve.app import create_app
 from froster.serve.connections import Connection, bound_socket
 from froster.serve.engine import THREADS
-from froster.serve.service import GRACE, Service
+from froster.serve.service import SHUTDOWN_SECONDS, Service
 from froster.serve.settings import ServeSettings
 
 
 class Server(uvicorn.Server):
-    """Says when it can be reached, and tells the service of a signal before the connections close."""
+    """Prints its address when it is ready, and notifies the service of a signal before connections close."""
 
     def __init__(self, config: uvicorn.Config, service: Service, greeting: str) -> None:
         super().__init__(config)
@@ -38,7 +38,7 @@ class Server(uvicorn.Server):
 
 
 class PrintableAccessFormatter(AccessFormatter):
-    """uvicorn's line for each request, without what a terminal would obey: `X-Forwarded-For` may hold anything."""
+    """uvicorn's access log format without control characters, since `X-Forwarded-For` may contain anything."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name is logging's)
         line = copy.copy(record)
@@ -48,7 +48,7 @@ class PrintableAccessFormatter(AccessFormatter):
 
 
 def logging_config() -> dict[str, Any]:
-    """uvicorn's, with the access log on standard error: standard output has the server's address alone."""
+    """uvicorn's logging config, with the access log on standard error; standard output has only the address."""
     config = copy.deepcopy(LOGGING_CONFIG)
     config["formatters"]["access"]["()"] = PrintableAccessFormatter
     config["handlers"]["access"]["stream"] = "ext://sys.stderr"
@@ -60,18 +60,18 @@ def logging_config() -> dict[str, Any]:
 def run(settings: ServeSettings, port: int, *, access_log: bool = True) -> None:
     """Serve until SIGINT or SIGTERM; `access_log`: one line for each request on standard error.
 
-    Raises `FrosterError` when the port cannot be had, or a model not be loaded."""
+    Raises `FrosterError` if the port is taken or a model cannot be loaded."""
     with bound_socket(settings.host, port) as bound:
         app = create_app(settings)
-        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what clients send
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are about clients' requests
         config = uvicorn.Config(
             app,
             http=Connection,
             log_config=logging_config(),
             access_log=access_log,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
-        # uvicorn raises the signal again when all is closed: then it has done its work.
+        # uvicorn raises the signal again after closing everything.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         service: Service = app.state.service
@@ -79,4 +79,4 @@ def run(settings: ServeSettings, port: int, *, access_log: bool = True) -> None:
         address = f"http://{host}:{bound.getsockname()[1]}"
         Server(config, service, f"froster serves {', '.join(service.models)} on {address}").run(sockets=[bound])
     if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
-        os._exit(0)  # a long step of a model cannot be stopped in another way; all else is closed and removed
+        os._exit(0)  # the only way to stop a long step of a model; everything else is closed

@@ -1,4 +1,4 @@
-"""Six drawn clips to try the server with: puppets, drawn on first use and kept in the user's cache."""
+"""Six sample clips (puppets), rendered on first use and cached on disk."""
 
 from pathlib import Path
 from threading import Lock
@@ -13,14 +13,14 @@ from froster.video import decode_frames
 
 ACTIONS = ("skipping rope", "juggling balls", "climbing a ladder", "riding a bicycle", "bowing", "crawling")
 OTHERS = ("walking", "kicking", "fishing")
-SEED = 7_000_000  # not among those trained or tested on
+SEED = 7_000_000  # not among the training or test clips
 FRAMES, RATE, SIDE = 48, 16, 256
 
 drawing = Lock()
 
 
 def list_samples() -> list[dict[str, object]]:
-    """What `/v1/samples` says; nothing is drawn. Addresses are relative to it: a proxy may show it below a prefix."""
+    """The content of `/v1/samples`, without rendering. URLs are relative, since a proxy may add a prefix."""
     return [
         {
             "name": name,
@@ -34,7 +34,7 @@ def list_samples() -> list[dict[str, object]]:
 
 
 def sample_file(name: str, suffix: str) -> Path:
-    """The video (`.mp4`) or the picture (`.jpg`) of a sample, drawn if need be. Raises `RequestError` for others."""
+    """The video (`.mp4`) or thumbnail (`.jpg`) of a sample, rendered if needed. Raises `RequestError`."""
     actions = named_actions()
     if name not in actions or suffix not in (".mp4", ".jpg"):
         raise RequestError(404, "unknown_sample", f"There is no sample {name!r}; there are {', '.join(actions)}.")
@@ -44,7 +44,7 @@ def sample_file(name: str, suffix: str) -> Path:
         if not video.is_file():
             write_mp4(video, draw_video(SEED, action_index(actions[name]), FRAMES, SIDE, "easy"), RATE)
         if suffix == ".jpg" and not picture.is_file():
-            draw_picture(video, picture)
+            save_thumbnail(video, picture)
     return video if suffix == ".mp4" else picture
 
 
@@ -52,7 +52,7 @@ def named_actions() -> dict[str, str]:
     return {action.replace(" ", "-"): action for action in ACTIONS}
 
 
-def draw_picture(video: Path, picture: Path) -> None:
+def save_thumbnail(video: Path, picture: Path) -> None:
     middle = decode_frames(video, [FRAMES // 2]).frames[0]
     with replace_when_written(picture) as temporary:
         Image.fromarray(middle).save(temporary, "JPEG", quality=85)

@@ -1,4 +1,4 @@
-"""What a server does with a request that has arrived: decode, recognize, embed; and how many it takes at a time."""
+"""Request handling: decode, recognize, embed, with a bounded queue."""
 
 import asyncio
 import math
@@ -29,15 +29,15 @@ from froster.text.classifier import templates_for, unknown_labels_message
 from froster.text.labels import one_label_message
 
 DECODERS = 2
-GRACE = 5  # seconds for what runs when the server is told to stop
-TYPICAL_SECONDS = 1.0  # of a request, before there was one
-ARRIVING = 4  # bodies that may arrive for each place in the queue
+SHUTDOWN_SECONDS = 5  # for running work when the server is stopped
+TYPICAL_SECONDS = 1.0  # estimate for the first request
+BODIES_PER_PLACE = 4  # concurrently arriving bodies per place in the queue
 
 Result = TypeVar("Result")
 
 
 class Service:
-    """What all requests share: the models, their engine, the pool of decoders, the queue and the metrics."""
+    """State shared by all requests: models, engine, decoder pool, queue and metrics."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
@@ -45,11 +45,11 @@ class Service:
         self.models = load_models(settings)
         self.engine = Engine(self.models, settings.batch, self.metrics.batches.observe)
         self.decoders = ThreadPoolExecutor(DECODERS, f"{THREADS}decoder")
-        # Decoded videos wait in memory, the others as files: no more than the engine needs to be kept busy.
+        # Decoded videos wait in memory, others as files: only as many as keep the engine busy.
         self.ahead = asyncio.Semaphore(2 * settings.batch)
         self.closing = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.arrivals = Arrivals(ARRIVING * settings.queue, settings.queue * settings.max_upload)
+        self.arrivals = Arrivals(BODIES_PER_PLACE * settings.queue, settings.queue * settings.max_upload)
         self.admitted = 0
         self.metrics.queue.set_function(lambda: self.admitted)
         self.metrics.arriving.set_function(lambda: len(self.arrivals.bodies))
@@ -66,16 +66,16 @@ class Service:
             finally:
                 self.close()
                 self.decoders.shutdown(wait=False, cancel_futures=True)
-                self.engine.join(GRACE)
+                self.engine.join(SHUTDOWN_SECONDS)
 
     def close(self) -> None:
-        """Refuse what comes and what waits, let finish what runs. May be called from a signal handler's thread."""
+        """Reject new and waiting requests, finish running ones. Safe in a signal handler's thread."""
         self.engine.stop()
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.closing.set)
 
     def check_queue(self) -> None:
-        """Raises `RequestError` when all places are taken or the server is about to stop."""
+        """Raises `RequestError` if the queue is full or the server is stopping."""
         if self.closing.is_set():
             raise shutting_down()
         if self.admitted >= self.settings.queue:
@@ -83,7 +83,7 @@ class Service:
 
     @contextmanager
     def place_in_queue(self) -> Iterator[None]:
-        """A place for a request that has arrived completely. Raises `RequestError` when there is none."""
+        """A place in the queue for a complete request. Raises `RequestError` if it is full."""
         self.check_queue()
         self.admitted += 1
         begin = time.monotonic()
@@ -94,10 +94,10 @@ class Service:
             self.typical_seconds += 0.1 * (time.monotonic() - begin - self.typical_seconds)
 
     async def body(self, request: Request, limit: int) -> Body:
-        """The body of a request, still to be read. Raises `RequestError` for a query, and where no place is free."""
+        """The unread body of a request. Raises `RequestError` for a query string, or if the queue is full."""
         body = Body(request, self.closing, limit)
         try:
-            if request.url.query:  # a field that was sent there would be missing without a word
+            if request.url.query:  # fields sent there would be silently ignored
                 raise bad_request("Send everything in the body: this address takes no query.")
             self.check_queue()
         except RequestError:
@@ -114,7 +114,7 @@ class Service:
                 yield form
 
     def model(self, name: str | None) -> str:
-        """The name of a model that is there. Raises `RequestError`."""
+        """The name of a loaded model. Raises `RequestError`."""
         if not name:
             return next(iter(self.models))
         if name not in self.models:
@@ -122,7 +122,7 @@ class Service:
         return name
 
     def video(self, form: Form) -> Video:
-        """The video that a form gives, names or uploads. Raises `RequestError`."""
+        """The video of a form: uploaded, a path, or a sample. Raises `RequestError`."""
         path, sample = form.fields.get("path"), form.fields.get("sample")
         if (form.file is not None) + bool(path) + bool(sample) != 1:
             raise bad_request("Send one video: a file, a path or the name of a sample.")
@@ -132,18 +132,18 @@ class Service:
             return allowed_path(path, self.settings.folder)
         return Video(sample_file(sample or "", ".mp4"), f"The sample {sample}")
 
-    async def load(self, form: Form, model: str, pictures: bool = False) -> tuple[Video, Loaded]:
+    async def load(self, form: Form, model: str, images: bool = False) -> tuple[Video, Loaded]:
         """Decode the video of a form for a model, in the pool."""
         if self.closing.is_set():
             raise shutting_down()
         runtime, left = self.models[model], Event()
 
         def work() -> tuple[Video, Loaded]:
-            video = self.video(form)  # a sample may have to be drawn
+            video = self.video(form)  # a sample may have to be rendered
             return video, video.load(
                 runtime.clip_sampling,
                 runtime.model.preprocess,
-                pictures=pictures,
+                images=images,
                 max_seconds=self.settings.max_seconds,
                 cancelled=left.is_set,
             )
@@ -177,14 +177,14 @@ class Service:
             "warning": warning(scores, [options.assumed, one_label_message(options.labels)], loaded.warning),
         }
         if options.frames:
-            answer["frames"] = await asyncio.to_thread(dated_pictures, loaded.times, loaded.pictures)
+            answer["frames"] = await asyncio.to_thread(timed_images, loaded.times, loaded.images)
         if options.explain:
             seen = await done(
                 self.engine.submit(
                     StepsJob(attention_steps(runtime, loaded, options.explain, scores.classes, order[0]))
                 )
             )
-            answer["attention"] = await asyncio.to_thread(dated_pictures, loaded.times, seen)
+            answer["attention"] = await asyncio.to_thread(timed_images, loaded.times, seen)
         if options.timeline:
             answer["timeline"] = await done(
                 self.engine.submit(StepsJob(timeline_steps(runtime, video, options, scores.classes)))
@@ -209,7 +209,7 @@ class Service:
 
 
 def load_models(settings: ServeSettings) -> dict[str, Runtime]:
-    """Each model, by a name without the machine's folders. Raises `FrosterError`."""
+    """Public name -> model path; names do not reveal folders. Raises `FrosterError` for duplicates."""
     models = {}
     for path in settings.models:
         name = public_name(path)
@@ -233,7 +233,7 @@ async def done(future: Future[Result]) -> Result:
 
 
 def warning(scores: Scores, of_labels: list[str | None], of_video: str | None) -> str | None:
-    """What a client should know of an answer, None if nothing."""
+    """The warning in an answer, None if there is none."""
     sentences = [sentence for sentence in of_labels if sentence]
     if of_video:
         sentences.append(f"{of_video}.")
@@ -246,5 +246,5 @@ def warning(scores: Scores, of_labels: list[str | None], of_video: str | None) -
     return " ".join(sentences) or None
 
 
-def dated_pictures(times: NDArray[np.float64], pictures: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    return [{"time": time, "image": data_url(picture)} for time, picture in zip(times.tolist(), pictures, strict=True)]
+def timed_images(times: NDArray[np.float64], images: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    return [{"time": time, "image": data_url(image)} for time, image in zip(times.tolist(), images, strict=True)]

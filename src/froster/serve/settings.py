@@ -1,4 +1,4 @@
-"""What a server is started with, and whether that is safe."""
+"""Settings of a server, and checks that they are safe."""
 
 import ipaddress
 import re
@@ -50,17 +50,17 @@ class ServeSettings:
             raise FrosterError("The token must be ASCII letters, digits and signs, without spaces.")
         if not re.fullmatch(r"(/[\w.~-]+)*", self.root_path, re.ASCII):
             raise FrosterError(
-                f"{self.root_path!r} is no prefix of paths: `root_path=` begins with / and does not end with it, "
+                f"{self.root_path!r} is not a path prefix: `root_path=` starts with / and does not end with it, "
                 "like /froster."
             )
         if self.folder is not None and not self.folder.is_dir():
-            raise FrosterError(f"There is no folder {self.folder} whose videos could be allowed.")
+            raise FrosterError(f"There is no folder {self.folder}.")
         if min(self.max_upload, self.max_seconds, self.max_labels, self.queue, self.batch) < 1:
             raise FrosterError("max-upload, max-seconds, max-labels, queue and batch must be 1 or more.")
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """Whether the server listens on localhost only."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -71,7 +71,7 @@ def parse_size(text: str) -> int:
     """Bytes of `"200MB"`, `"1.5 GB"` or `"5000"`. Raises `FrosterError` for other forms."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B?)", text.strip().upper())
     if not found:
-        raise FrosterError(f"{text!r} is no size; write it like 200MB or 1.5GB.")
+        raise FrosterError(f"{text!r} is not a size; write it like 200MB or 1.5GB.")
     number, unit = found.groups()
     return int(float(number) * UNITS["" if unit in ("", "B") else f"{unit.removesuffix('B')}B"])
 

@@ -1,4 +1,4 @@
-"""Requests' bodies: streamed, cut off at their limits, kept in a folder that is empty again when they are answered."""
+"""Request bodies: streamed to disk with size and time limits, deleted after the answer."""
 
 import asyncio
 import contextlib
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 PREFIX = "froster-serve-"
-FIELDS = 32  # parts of a form; ours has nine fields
-FIELD_BYTES = 1_000_000  # of all parts but the file; 1000 labels are 30 kB
-SHORT_BYTES = 5000  # of any of them but the labels
-WINDOW = 30.0  # seconds in which a body that is not complete must bring WINDOW * LEAST_RATE bytes
-LEAST_RATE = 10_000  # bytes per second
-LARGEST_RATE = 200_000  # bytes per second at which the largest body allowed still arrives in time
-EXTRA_SECONDS = 60.0  # on top, for small bodies
-LINGER = 2.0  # seconds a refused upload is read on and thrown away: a client that still sends hears no answer
-SETTLED = 2.0  # seconds before the rate of an upload says anything
+MAX_FIELDS = 32  # parts of a form; ours has nine
+FIELD_BYTES = 1_000_000  # of all parts except the file; 1000 labels are 30 kB
+SHORT_BYTES = 5000  # of each part except the labels
+RATE_WINDOW = 30.0  # seconds over which MIN_RATE applies
+MIN_RATE = 10_000  # bytes per second
+DEADLINE_RATE = 200_000  # bytes per second at which the largest allowed body arrives in time
+EXTRA_SECONDS = 60.0  # on top of the deadline, for small bodies
+DRAIN_SECONDS = 2.0  # a rejected upload is read on, since a client that is still sending does not read the answer
+WARMUP_SECONDS = 2.0  # before the rate of an upload is meaningful
 
 
 @dataclass
 class Form:
-    """The text fields of a form by name, and the file as it lies in the folder of uploads, None without one."""
+    """The text fields of a form by name, and its file in the upload folder, if any."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: Path | None = None
@@ -51,7 +51,7 @@ class Form:
 
 @contextmanager
 def upload_folder() -> Iterator[Path]:
-    """A folder for this process alone, gone at the end; folders of processes that were killed are removed first.
+    """A temporary folder for this process; folders of killed processes are deleted first.
 
     A lock beside the folder says that its process lives.
     """
@@ -70,8 +70,8 @@ def upload_folder() -> Iterator[Path]:
 
 
 def remove_if_left(folder: Path) -> None:
-    """Remove one of our folders, not somebody else's, where no process holds its lock."""
-    with contextlib.suppress(OSError):  # it is gone already, or cannot be touched
+    """Delete one of our folders that no process has locked."""
+    with contextlib.suppress(OSError):  # already deleted, or no permission
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != getattr(os, "getuid", lambda: 0)():
             return
@@ -96,14 +96,14 @@ class Body:
 
     @property
     def deadline(self) -> float:
-        """When the whole body must be here, on the monotonic clock."""
-        return self.begun + EXTRA_SECONDS + self.limit / LARGEST_RATE
+        """The deadline of the whole body, on the monotonic clock."""
+        return self.begun + EXTRA_SECONDS + self.limit / DEADLINE_RATE
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Raises `RequestError` when the body comes too slowly or the server stops, `ClientDisconnect` when cut off."""
+        """Raises `RequestError` if the body is too slow or the server stops, `ClientDisconnect` if it breaks off."""
         stopped, dropped = (asyncio.ensure_future(event.wait()) for event in (self.closing, self.dropped))
         coming: asyncio.Future[Message] | None = None
-        window_end, wanted = time.monotonic() + WINDOW, self.received + WINDOW * LEAST_RATE
+        window_end, wanted = time.monotonic() + RATE_WINDOW, self.received + RATE_WINDOW * MIN_RATE
         try:
             while not self.ended:
                 coming = coming or asyncio.ensure_future(self.receive())
@@ -127,9 +127,9 @@ class Body:
                     most = self.deadline - self.begun
                     raise too_slow(f"was not complete after {most:.0f} s")
                 if dropped.done() or (now >= window_end and self.received < wanted):
-                    raise too_slow(f"came with less than {LEAST_RATE / 1000:g} kB/s")
+                    raise too_slow(f"was slower than {MIN_RATE / 1000:g} kB/s")
                 if now >= window_end:
-                    window_end, wanted = now + WINDOW, self.received + WINDOW * LEAST_RATE
+                    window_end, wanted = now + RATE_WINDOW, self.received + RATE_WINDOW * MIN_RATE
         finally:
             for waiting in (stopped, dropped, coming):
                 if waiting is not None:
@@ -143,16 +143,16 @@ class Body:
                 async for chunk in self.chunks():
                     content += chunk
                     if len(content) > self.limit:
-                        raise bad_request(f"The request is longer than {show_size(self.limit)}; send less.")
+                        raise bad_request(f"The request exceeds {show_size(self.limit)}.")
         except RequestError:
             await self.discard()
             raise
         return bytes(content)
 
     async def discard(self) -> None:
-        """Read what a client still sends, for a moment, and keep nothing."""
+        """Read and discard what a client still sends, for a short time."""
         with contextlib.suppress(TimeoutError, ClientDisconnect, RequestError):
-            async with asyncio.timeout(LINGER):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 async for _ in self.chunks():
                     pass
 
@@ -162,7 +162,7 @@ def too_slow(what: str) -> RequestError:
 
 
 class Arrivals:
-    """The bodies that are arriving, at most `most` at a time, and the `stored` bytes of uploads on the disk."""
+    """The arriving bodies, at most `most` at a time, and the `stored` bytes of uploads on disk."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self.most, self.most_bytes = most, most_bytes
@@ -171,15 +171,17 @@ class Arrivals:
 
     @contextmanager
     def admit(self, body: Body) -> Iterator[None]:
-        """Count a body while it arrives. When there are too many, the slowest gives way where it is too slow anyway.
+        """Count a body while it arrives. If there are too many, the slowest is dropped if it is below the minimum rate.
 
         Raises `RequestError` when all others are fast enough.
         """
         if len(self.bodies) >= self.most:
             now = time.monotonic()
-            settled = [other for other in self.bodies if now - other.begun > SETTLED and not other.dropped.is_set()]
-            slowest = min(settled, key=lambda other: other.received / (now - other.begun), default=None)
-            if slowest is None or slowest.received > LEAST_RATE * (now - slowest.begun):
+            settled = [
+                other for other in self.bodies if now - other.begun > WARMUP_SECONDS and not other.dropped.is_set()
+            ]
+            slowest = min(active, key=lambda other: other.received / (now - other.begun), default=None)
+            if slowest is None or slowest.received > MIN_RATE * (now - slowest.begun):
                 raise busy("Too many uploads are arriving")
             slowest.dropped.set()
         self.bodies.add(body)
@@ -189,9 +191,9 @@ class Arrivals:
             self.bodies.discard(body)
 
     def store(self, size: int) -> None:
-        """Count bytes that go to the disk. Raises `RequestError` when there are too many."""
+        """Count bytes written to disk. Raises `RequestError` if there are too many."""
         if self.stored + size > self.most_bytes:
-            raise busy(f"The uploads at work fill the {show_size(self.most_bytes)} that they may have")
+            raise busy(f"Uploads have used up their limit of {show_size(self.most_bytes)}")
         self.stored += size
 
     def remove(self, size: int) -> None:
@@ -226,7 +228,7 @@ async def read_form(
 
 
 class FormReader:
-    """Takes a multipart body piece by piece; the part `file` goes to the disk, all others stay in memory."""
+    """Parses a multipart body incrementally; the part `file` is written to disk, the others stay in memory."""
 
     def __init__(self, folder: Path, arrivals: Arrivals, limit: int, fields: Collection[str]) -> None:
         self.folder, self.arrivals, self.limit, self.fields = folder, arrivals, limit, fields
@@ -260,7 +262,7 @@ class FormReader:
 
     def too_large(self) -> RequestError:
         limit = show_size(self.limit)
-        return RequestError(413, "file_too_large", f"The file is larger than {limit}, the most this server takes.")
+        return RequestError(413, "file_too_large", f"The file exceeds the maximum of {limit}.")
 
     def write(self, chunk: bytes) -> None:
         try:
@@ -285,8 +287,8 @@ class FormReader:
 
     def begin_part(self) -> None:
         self.parts += 1
-        if self.parts > FIELDS:
-            raise bad_request(f"The form has more than {FIELDS} parts.")
+        if self.parts > MAX_FIELDS:
+            raise bad_request(f"The form has more than {MAX_FIELDS} parts.")
         self.name = self.file_name = ""
         self.value = bytearray()
 
@@ -308,11 +310,11 @@ class FormReader:
             hint = did_you_mean(self.name, self.fields)
             raise bad_request(f"The form has an unknown field {self.name[:99]!r}; {hint}")
         if self.name in self.form.fields:
-            raise bad_request(f"The field {self.name!r} comes twice; send it once.")
+            raise bad_request(f"The field {self.name!r} is given twice; send it once.")
         if self.name == "file":
             if self.form.file is not None:
                 raise bad_request("Send one file at a time.")
-            # Of a client's name only a known suffix is used: it tells pictures from videos.
+            # Only a known suffix of the client's file name is used, to distinguish images from videos.
             suffix = os.path.splitext(self.file_name)[1].lower()  # noqa: PTH122 (any text, not a path)
             known = suffix if suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES else ""
             self.form.file = self.folder / f"{secrets.token_hex(8)}{known}"
@@ -322,7 +324,7 @@ class FormReader:
         if self.sink is None:
             self.in_memory += end - start
             if self.in_memory > FIELD_BYTES:
-                raise bad_request(f"The text of the form is longer than {show_size(FIELD_BYTES)}; send less.")
+                raise bad_request(f"The text of the form exceeds {show_size(FIELD_BYTES)}.")
             self.value += data[start:end]
             return
         if self.written + end - start > self.limit:
@@ -335,12 +337,12 @@ class FormReader:
         if self.sink is not None:
             self.sink.close()
             self.sink = None
-            if not self.written and not self.file_name and self.form.file:  # a page's file input that was left empty
+            if not self.written and not self.file_name and self.form.file:  # an empty file input of a page
                 self.form.file.unlink()
                 self.form.file = None
             return
         if self.name != "labels" and len(self.value) > SHORT_BYTES:
-            raise bad_request(f"The field {self.name[:99]!r} is longer than {show_size(SHORT_BYTES)}.")
+            raise bad_request(f"The field {self.name[:99]!r} exceeds {show_size(SHORT_BYTES)}.")
         try:
             self.form.fields[self.name] = self.value.decode()
         except UnicodeDecodeError as error:

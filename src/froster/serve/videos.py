@@ -1,4 +1,4 @@
-"""A client's video: where it may lie, what it may be, and what of it the models and the page need."""
+"""A client's video: allowed locations, limits, and the frames for models and page."""
 
 import base64
 import io
@@ -18,22 +18,22 @@ from froster.serve.errors import RequestError
 from froster.video import Preprocessing, decode, frame_indices
 from froster.video.timeline import Timeline
 
-PICTURE_SIDE = 256  # pixels of the frames sent to the page
+PAGE_SIDE = 256  # of the frames sent to the page
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A decoded video: `clips` (V, T, 3, S, S), as a model takes them; of the middle view `times` (T,) seconds and
-    `pictures` (T, H, H, 3) uint8: what lies in the square that the model sees, larger; none where not asked for."""
+    """A decoded video: `clips` (V, T, 3, S, S), the model's input; of the middle view `times` (T,) seconds and
+    `images` (T, H, H, 3) uint8, the model's center crop at a higher resolution, empty unless requested."""
 
     clips: Tensor
     times: NDArray[np.float64]
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     warning: str | None
 
 
 class Video:
-    """A file to decode, and how its name reads in messages."""
+    """A file to decode, and its name in messages."""
 
     def __init__(self, path: Path, shown: str) -> None:
         self.path, self.shown = path, shown
@@ -43,11 +43,11 @@ class Video:
         how: ClipSampling,
         preprocess: Preprocessing,
         *,
-        pictures: bool,
+        images: bool,
         max_seconds: float,
         cancelled: Callable[[], bool],
     ) -> Loaded:
-        """Decode what models and page need, in one pass; `cancelled` is asked between frames.
+        """Decode the frames for models and page in one pass; `cancelled` is checked between frames.
 
         `how`, `preprocess`: the model's own, as `load_video` takes them.
 
@@ -59,15 +59,14 @@ class Video:
                 raise RequestError(
                     413,
                     "video_too_long",
-                    f"{self.shown} is {timeline.duration:.0f} seconds long; this server takes at most "
-                    f"{max_seconds:g}: cut it.",
+                    f"{self.shown} is {timeline.duration:.0f} seconds long; the maximum is {max_seconds:g}.",
                 )
             return frame_indices(timeline, how.sampling, frames=how.frames, views=how.views)
 
         def keep(image: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.uint8] | None]:
             if cancelled():
                 raise RequestError(499, "cancelled", "The request was cancelled.")
-            return prepare.shrink(torch.from_numpy(image)[None])[0], square(image) if pictures else None
+            return prepare.shrink(torch.from_numpy(image)[None])[0], square(image) if images else None
 
         prepare = preprocess.released if how.sampling == "release" else preprocess
         try:
@@ -76,11 +75,11 @@ class Video:
             raise self.unreadable(error) from error
         kept = [reading.kept[number] for number in reading.indices.ravel().tolist()]
         middle = reading.indices[how.views // 2]
-        shown = [picture for _, picture in (reading.kept[number] for number in middle.tolist()) if picture is not None]
+        shown = [image for _, image in (reading.kept[number] for number in middle.tolist()) if image is not None]
         return Loaded(
             clips=torch.stack([clip for clip, _ in kept]).unflatten(0, reading.indices.shape),
             times=reading.timeline.times[middle],
-            pictures=np.stack(shown) if shown else np.empty((0, 0, 0, 3), np.uint8),
+            images=np.stack(shown) if shown else np.empty((0, 0, 0, 3), np.uint8),
             warning=self.in_words(reading.warning) if reading.warning else None,
         )
 
@@ -88,12 +87,12 @@ class Video:
         return RequestError(422, "unreadable_video", f"{self.shown}: {self.in_words(error.reason)}.")
 
     def in_words(self, message: str) -> str:
-        """A message of the decoder without this machine's paths."""
+        """A decoder message without this machine's paths."""
         return message.replace(str(self.path), self.shown).replace(self.path.name, self.shown)
 
 
 def allowed_path(text: str, folder: Path | None) -> Video:
-    """The file that `text` names, under `folder` or in full. Raises `RequestError` for any file elsewhere."""
+    """The file at `text`, absolute or relative to `folder`. Raises `RequestError` for files outside of it."""
     if folder is None:
         raise RequestError(403, "path_not_allowed", "This server reads no files of its own; upload the video.")
     outside = RequestError(403, "path_not_allowed", "The path leads out of the folder that this server may read.")
@@ -110,16 +109,16 @@ def allowed_path(text: str, folder: Path | None) -> Video:
 
 
 def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The square in the middle of a picture, at most `PICTURE_SIDE` wide: `(H, W, 3)` -> `(S, S, 3)` uint8."""
+    """The center crop of an image, at most `PAGE_SIDE` wide: `(H, W, 3)` -> `(S, S, 3)` uint8."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = round((height - side) / 2), round((width - side) / 2)
-    picture = Image.fromarray(image[top : top + side, left : left + side])
-    return np.asarray(picture.resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.BICUBIC))
+    crop = Image.fromarray(image[top : top + side, left : left + side])
+    return np.asarray(crop.resize((PAGE_SIDE, PAGE_SIDE), Image.Resampling.BICUBIC))
 
 
-def data_url(picture: NDArray[np.uint8]) -> str:
-    """A picture `(H, W, 3)` uint8 RGB as a JPEG in a `data:` URL."""
+def data_url(image: NDArray[np.uint8]) -> str:
+    """An image `(H, W, 3)` uint8 RGB as a JPEG in a `data:` URL."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=85)
+    Image.fromarray(image).save(file, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

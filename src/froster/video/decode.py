@@ -385,9 +385,7 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     warning = None
     if frames.damaged and not damage and not survey.breaks_off:
         total = len(pts) + frames.damaged
-        warning = (
-            f"{path.name}: {frames.damaged} of {total} frames are damaged; the {len(pts)} others are used"
-        )
+        warning = f"{path.name}: {frames.damaged} of {total} frames are damaged; the {len(pts)} others are used"
     elif damage or survey.breaks_off:
         fault = "is damaged" if resumed or frames.damaged else "breaks off"
         warning = _warning(path, len(pts), max(survey.total, len(pts)), fault)
