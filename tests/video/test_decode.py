@@ -236,7 +236,7 @@ def test_one_frame(video):
 def test_frame_numbers_are_checked(video):
     path = video("ten.mp4", 10)
     assert decode_frames(path, [3, 3, -1]).indices.tolist() == [3, 3, 9]
-    with pytest.raises(VideoError, match=r"ten\.mp4: frame 10 .* has 10 frames"):
+    with pytest.raises(VideoError, match=r"ten\.mp4: frame 10 was requested, but only 10 frames"):
         decode_frames(path, [10])
     with pytest.raises(VideoError, match="no frame was asked for"):
         decode_frames(path, [])
@@ -350,7 +350,7 @@ def test_videos_larger_than_the_limit_are_refused(video, tmp_path, monkeypatch):
     path.write_bytes(data)
     with pytest.raises(VideoError, match="16000 x 16000 exceed the maximum of 35389440 pixels"):
         load_video(path)
-    with pytest.raises(VideoError, match="16000 x 16000 are larger"):
+    with pytest.raises(VideoError, match="16000 x 16000 exceed"):
         list(read_windows(path, SlidingWindows(1.0, 1.0, 4), lambda image: 0))
     monkeypatch.setenv("FROSTER_MAX_PIXELS", "4095")
     with pytest.raises(VideoError, match="64 x 64 exceed the maximum of 4095 pixels"):

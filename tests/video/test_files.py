@@ -218,7 +218,7 @@ def test_digital_video_of_tapes(tmp_path):
 def test_a_link_to_nothing_in_a_folder_is_said(tmp_path, tree):
     (tree / "b" / "clip3.mp4").symlink_to(tmp_path / "gone.mp4")
     assert tree / "b" / "clip3.mp4" in find_videos([tree])
-    with pytest.raises(VideoError, match=r"clip3\.mp4: a link to .*gone\.mp4, which is not there"):
+    with pytest.raises(VideoError, match=r"clip3\.mp4: a link to .*gone\.mp4, which does not exist"):
         load_video(tree / "b" / "clip3.mp4")
 
 

@@ -72,9 +72,9 @@ def test_a_file_is_itself(clip: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.mp4", "missing.mp4: the server answers 404 Not Found"),
+        ("missing.mp4", "missing.mp4: the server responds 404 Not Found"),
         ("breaks-off.mp4", r"breaks off after \d+ of \d+ bytes"),
-        ("elsewhere", "elsewhere: the server answers 302"),
+        ("elsewhere", "elsewhere: the server responds 302"),
     ],
 )
 def test_what_cannot_be_fetched_is_named(server: str, name: str, message: str) -> None:
@@ -93,7 +93,7 @@ def test_larger_than_allowed(clip: Path, server: str, name: str) -> None:
     ("source", "message"),
     [
         ("rtsp://camera/1", "only http and https addresses"),
-        ("http://127.0.0.1:1/clip.mp4", "cannot be fetched"),
+        ("http://127.0.0.1:1/clip.mp4", "cannot be downloaded"),
         ("http://[clip.mp4", "is not a valid URL"),
     ],
 )

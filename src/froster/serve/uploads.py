@@ -177,7 +177,7 @@ class Arrivals:
         """
         if len(self.bodies) >= self.most:
             now = time.monotonic()
-            settled = [
+            active = [
                 other for other in self.bodies if now - other.begun > WARMUP_SECONDS and not other.dropped.is_set()
             ]
             slowest = min(active, key=lambda other: other.received / (now - other.begun), default=None)
