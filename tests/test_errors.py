@@ -55,7 +55,7 @@ def test_a_video_error_knows_the_path_and_the_reason(tmp_path: Path) -> None:
 
 
 def test_errors_within_errors_keep_their_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("froster.data.manifests.LARGEST_TEXT", 3)
+    monkeypatch.setattr("froster.data.manifests.MAX_TEXT_BYTES", 3)
     large = tmp_path / "clips.csv"
     large.write_text("video,label\n")
     with pytest.raises(froster.FrosterError, match="larger than 0 MiB"):

@@ -96,7 +96,7 @@ def test_a_frame_said_to_be_shown_long_after_it_is_decoded_is_left_out(video, nu
     taken = decode_frames(path)
     assert [number_of(frame) for frame in taken.frames] == list(range(50))
     np.testing.assert_allclose(taken.times, np.arange(50) / 25, atol=1e-6)
-    assert taken.warning == "clip.flv: has damaged timestamps; its frames are taken as 25 a second"
+    assert taken.warning == "clip.flv: has damaged timestamps; 25 frames per second are assumed"
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.flv"])
