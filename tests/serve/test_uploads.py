@@ -130,7 +130,7 @@ def test_uploads_that_come_too_slowly(tmp_path: Path, monkeypatch: pytest.Monkey
     ):
         refused = refusal(slow, tmp_path)
         assert (refused.status, refused.code) == (408, "upload_timeout")
-        assert "less than 0.5 kB/s" in str(refused)
+        assert "slower than 0.5 kB/s" in str(refused)
     assert read(request(steady, pause=0.01), tmp_path)[1] == b"bytes"
 
 

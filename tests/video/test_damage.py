@@ -98,7 +98,11 @@ def test_which_pictures_others_refer_to(video, name, codec, options):
 @pytest.mark.parametrize("name", ["damaged.mp4", "damaged.mkv", "damaged.ts"])
 def test_a_damaged_pipe_gives_what_the_damaged_file_gives(tmp_path, video, number_of, name, seed):
     options = {"options": B_PYRAMID, "container_options": {"movflags": "faststart"} if name[-1] == "4" else {}}
-    path, sliding, draw = video(name, 240, size=(96, 64), **options), SlidingWindows(2, 1, 8), np.random.default_rng(seed)
+    path, sliding, draw = (
+        video(name, 240, size=(96, 64), **options),
+        SlidingWindows(2, 1, 8),
+        np.random.default_rng(seed),
+    )
     whole = list(read_windows(path, sliding, number_of))
     flip_bits(path, [40, *draw.choice(np.arange(50, 240), 3, replace=False).tolist()])
     with pytest.warns(FrosterWarning, match="damaged"):

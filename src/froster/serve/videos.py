@@ -66,7 +66,7 @@ class Video:
         def keep(image: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.uint8] | None]:
             if cancelled():
                 raise RequestError(499, "cancelled", "The request was cancelled.")
-            return prepare.shrink(torch.from_numpy(image)[None])[0], square(image) if images else None
+            return prepare.per_frame(torch.from_numpy(image)[None])[0], square(image) if images else None
 
         prepare = preprocess.released if how.sampling == "release" else preprocess
         try:
