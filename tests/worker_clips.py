@@ -1,4 +1,4 @@
-"""Data sets of workers, which must be importable there: a test's own module is not."""
+"""Datasets of workers, which must be importable there: a test's own module is not."""
 
 import os
 import time
