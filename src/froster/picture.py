@@ -36,23 +36,35 @@ def check_picture_path(path: Path) -> None:
     path.with_name(f"{path.name}.try").unlink(missing_ok=True)
 
 
-def save_picture(predictions: Sequence[Prediction], path: Path, top: int = 5, title: str = "") -> None:
+def save_picture(
+    predictions: Sequence[Prediction],
+    path: Path,
+    top: int = 5,
+    title: str = "",
+    names: Sequence[str] | None = None,
+) -> None:
     """Write an image with one row per video (at most 200): four frames, and bars for its best labels.
 
-    The suffix of `path`, one of `SUFFIXES`, sets the format.
+    The suffix of `path`, one of `SUFFIXES`, sets the format. `names`: what the videos are called, by default their
+    paths; a path or URL is shown with its last two parts.
     """
+    names = names or [prediction.video for prediction in predictions]
     predictions = predictions[:MAX_VIDEOS]
     inches = max(1.75, 0.3 * top) * len(predictions) + (0.55 if title else 0.1)
     figure = Figure(figsize=(11.5, inches), dpi=110, facecolor="white", layout="constrained")
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left")
     rows = figure.subplots(len(predictions), MAX_FRAMES + 1, squeeze=False, width_ratios=[1] * MAX_FRAMES + [3.2])
-    for prediction, axes in zip(predictions, rows, strict=True):
+    for prediction, name, axes in zip(predictions, names, rows, strict=False):
         for axis, frame in zip(axes, frames_to_show(prediction.video), strict=False):
             axis.imshow(frame, interpolation="lanczos")
             axis.set_axis_off()
         axes[0].set_title(
-            "/".join(Path(prediction.video).parts[-2:]), fontsize=9, loc="left", fontweight="bold", parse_math=False
+            "/".join(Path(name.partition("?")[0] if "://" in name else name).parts[-2:]),
+            fontsize=9,
+            loc="left",
+            fontweight="bold",
+            parse_math=False,
         )
         draw_bars(axes[-1], prediction, top)
     with replace_when_written(path) as temporary:

@@ -3,11 +3,13 @@ import io
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import pytest
 
 from commands import FROSTER, froster, froster_process
@@ -336,7 +338,7 @@ def test_csv_on_a_terminal_shows_no_control_characters_and_elsewhere_is_exact(vi
         assert {row["video"] for row in rows} == {str(name)}
 
 
-def test_standard_input_is_a_video_of_the_batch(videos: Path) -> None:
+def test_standard_input_is_a_video_of_the_batch(videos: Path, tmp_path: Path) -> None:
     clip, other = videos / "juggling-balls" / "5.mp4", videos / "riding-a-bicycle" / "5.mp4"
     command = [FROSTER, "predict", "-", other, "--labels", LABELS, "--model", "puppets", "--views", "1"]
     result = subprocess.run(command, input=clip.read_bytes(), capture_output=True, check=False)
@@ -345,6 +347,23 @@ def test_standard_input_is_a_video_of_the_batch(videos: Path) -> None:
     assert (first["video"], second["video"]) == ("-", str(other))
     alone = json.loads(froster(*command[1:2], clip, *command[4:]).stdout)
     assert first["predictions"] == alone["predictions"]
+
+    # Cut off, in the order of a stream: what is said of it, and the picture, name no temporary file.
+    stream = tmp_path / "stream.ts"
+    with av.open(str(clip)) as source, av.open(str(stream), "w", format="mpegts") as target:
+        out = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = out
+                target.mux(packet)
+    cut, picture = stream.read_bytes()[:-600], tmp_path / "out.svg"
+    result = subprocess.run([*command, "--picture", picture], input=cut, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout.splitlines()[0])
+    assert told["warning"].startswith("standard input: ") and f"warning: {told['warning']}" in result.stderr.decode()
+    titles = re.findall("<!-- (.*?) -->", picture.read_text())
+    assert "standard input" in titles and "riding-a-bicycle/5.mp4" in titles
+    assert not [title for title in titles if "tmp" in title]
 
     result = subprocess.run(command, input=b"no video" * 100, capture_output=True, check=False)
     assert result.returncode == 1

@@ -93,6 +93,16 @@ def test_negatives_set_the_threshold(videos: Path, tmp_path: Path) -> None:
     assert len(named) == int(0.1 * len(breaks)) == 3
 
 
+@pytest.mark.parametrize(("threshold", "found"), [("-1", True), ("1", False)])
+def test_a_threshold_on_the_similarity(videos: Path, tmp_path: Path, threshold: str, found: bool) -> None:
+    result = froster(videos / "film.mp4", *LABELS, "--threshold", threshold, "--out", "film")
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "film.json").read_text())
+    assert content["threshold"] == {"value": float(threshold), "measure": "similarity"}
+    labeled = [row["label"] != "" for row in csv.DictReader((tmp_path / "film.csv").open())]
+    assert labeled == [found] * len(labeled) and bool(content["segments"]) == found
+
+
 def test_negatives_that_cannot_be_read_are_told(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "breaks").mkdir()
     (tmp_path / "breaks" / "empty.mp4").touch()
@@ -130,6 +140,8 @@ def test_in_a_terminal_a_table(videos: Path, tmp_path: Path) -> None:
         (("film.mp4", *LABELS, "--negatives", "nothing"), "nothing: there is no such file or folder"),
         (("film.mp4", *LABELS, "--negatives", "breaks", "--false-positive-rate", "5"), "from 0 to below 1, not 5"),
         (("film.mp4", *LABELS, "--out", "/proc/film"), "Cannot write an image to /proc/film.png"),
+        (("film.mp4", *LABELS, "--threshold", "0.2", "--negatives", "breaks"), "one of --threshold and --negatives"),
+        (("film.mp4", *LABELS, "--threshold", "nan"), "--threshold must be a finite cosine similarity, not nan"),
         (("99", *LABELS), "/dev/video99: the camera cannot be opened"),
         (("film.mp4",), "--labels"),
     ],

@@ -168,7 +168,8 @@ def predict(
                     show(replace(result, video=video))
                     predictions.append(result)
         if picture is not None and predictions:
-            save_picture(predictions, picture, top)
+            named = [sources[Path(prediction.video)] for prediction in predictions]
+            save_picture(predictions, picture, top, names=["standard input" if of == "-" else of for of in named])
             messages.print(f"See {picture}")
         if failures:
             if len(failures) + len(predictions) > 1:

@@ -1,5 +1,6 @@
 """`froster timeline`: localize actions in time in a long video, a camera or a stream."""
 
+import math
 import signal
 import sys
 from dataclasses import asdict
@@ -45,6 +46,10 @@ def timeline(
     window: Annotated[float, typer.Option(help="Window length in seconds.")] = 2.0,
     stride: Annotated[float, typer.Option(help="Seconds between the starts of consecutive windows.")] = 1.0,
     frames: FramesOption = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Minimum similarity of the best label of a window; below it: none of these."),
+    ] = None,
     negatives: Annotated[
         list[str] | None,
         typer.Option(metavar="VIDEO", help="A video or folder that shows none of the actions; repeat for more."),
@@ -70,6 +75,10 @@ def timeline(
     """
     if labels is not None and labels_file is not None:
         raise FrosterError(WHICH_ACTIONS)
+    if threshold is not None and negatives:
+        raise FrosterError("Choose one of --threshold and --negatives.")
+    if threshold is not None and not math.isfinite(threshold):
+        raise FrosterError(f"--threshold must be a finite cosine similarity, not {threshold}.")
 
     from froster.inference import Runtime
     from froster.models import default_model
@@ -77,7 +86,7 @@ def timeline(
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
     from froster.text.prompts import read_templates
-    from froster.timeline import DEFAULT_THRESHOLD
+    from froster.timeline import DEFAULT_THRESHOLD, Threshold
     from froster.video.stream import SlidingWindows, seconds_of
 
     wanted = labels_of(model, labels, labels_file)
@@ -115,12 +124,12 @@ def timeline(
         with messages.status(f"Loading {model} and encoding {len(names)} labels"):
             runtime = Runtime(model, student=student, views=1, frames=frames, device=device, precision=precision.value)
             recognizer = Recognizer(runtime, wanted, templates=prompts)
-        threshold = DEFAULT_THRESHOLD
+        limit = DEFAULT_THRESHOLD if threshold is None else Threshold(threshold, "similarity")
         if negatives:
-            threshold = calibrate(recognizer, negatives, false_positive_rate, window, stride, messages)
+            limit = calibrate(recognizer, negatives, false_positive_rate, window, stride, messages)
         for video, name in zip(sources, outs, strict=True):
             try:
-                score_and_write(recognizer, video, name, window, stride, threshold, messages, several, raw_csv)
+                score_and_write(recognizer, video, name, window, stride, limit, messages, several, raw_csv)
             except VideoError as error:
                 if not several:
                     raise
