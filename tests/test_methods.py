@@ -9,9 +9,10 @@ import torch
 
 from froster.backbones.build import build_clip
 from froster.backbones.clip import Clip, ClipConfig
-from froster.bench.results import Cell, Result, append_result
+from froster.bench.results import Result, append_result
 from froster.errors import FrosterError
 from froster.flops import count_cost
+from froster.mean_std import MeanStd
 from froster.methods import (
     PUPPETS_STUDENTS,
     PuppetsScores,
@@ -105,9 +106,9 @@ def test_scores_on_puppets_are_means_over_draws(tmp_path: Path) -> None:
     frozen, froster = scores["Frozen CLIP"], scores["(c) residual = FROSTER"]
     assert scores["CLIP + FROSTER"].student == "frame_clip"
     assert len(scores) == 3
-    assert (frozen.student, frozen.regime, frozen.base.mean, frozen.base.draws) == ("frame_clip", "hard", 80.0, 1)
+    assert (frozen.student, frozen.regime, frozen.base.mean, frozen.base.n) == ("frame_clip", "hard", 80.0, 1)
     assert froster.student == "vclip"
-    assert froster.base == Cell(92.0, pytest.approx(8**0.5), 2)
+    assert froster.base == MeanStd(92.0, pytest.approx(8**0.5), 2)
     assert froster.hm.mean == pytest.approx((2 * 90 * 70 / 160 + 2 * 94 * 66 / 160) / 2)
 
     for result in results:
@@ -120,11 +121,11 @@ def test_scores_on_puppets_are_means_over_draws(tmp_path: Path) -> None:
 
 
 def test_json_is_plain_and_complete() -> None:
-    once = Cell(80.0, nan, 1)
+    once = MeanStd(80.0, nan, 1)
     networks = all_networks(SMALL, frames=1)
     content = methods_to_json(networks, [PuppetsScores("vclip", "FROSTER", "hard", once, once, once)])
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert [network["name"] for network in content["networks"]] == [*STUDENTS]
     assert content["networks"][0]["flops"] == asdict(networks[0].flops)
     assert len(content["published"]["base_to_novel"]) == len(base_to_novel())
-    assert content["puppets"][0]["base"] == {"mean": 80.0, "deviation": None, "draws": 1}
+    assert content["puppets"][0]["base"] == {"mean": 80.0, "std": None, "n": 1}

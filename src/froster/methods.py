@@ -18,7 +18,6 @@ from froster.bench.results import (
     METHODS,
     REGIMES,
     STUDENT_METHODS,
-    Cell,
     Result,
     aggregate,
     begins_with_result,
@@ -28,6 +27,7 @@ from froster.bench.results import (
 from froster.checkpoints.read import read_checkpoint
 from froster.errors import FrosterError, did_you_mean
 from froster.flops import Cost, count_cost
+from froster.mean_std import MeanStd
 from froster.models import PUPPETS, puppets_weights
 from froster.published import base_to_novel, cross_dataset
 from froster.students import STUDENTS, build_student
@@ -65,9 +65,9 @@ class PuppetsScores:
     student: str
     method: str
     regime: str
-    base: Cell
-    novel: Cell
-    hm: Cell
+    base: MeanStd
+    novel: MeanStd
+    hm: MeanStd
 
 
 def model_sizes(name: str) -> ClipConfig:

@@ -31,12 +31,12 @@ def test_aggregate_over_draws() -> None:
     for score, values in expected.items():
         cell = aggregate(results, score)
         assert cell.mean == pytest.approx(values.mean(), rel=1e-12)
-        assert cell.deviation == pytest.approx(values.std(ddof=1), rel=1e-12)
-        assert cell.draws == 5
+        assert cell.std == pytest.approx(values.std(ddof=1), rel=1e-12)
+        assert cell.n == 5
     one = aggregate(results[:1], "base")
-    assert (one.mean, one.draws) == (scores[0, 0], 1)
-    assert np.isnan(one.deviation)
-    assert aggregate([], "hm").draws == 0
+    assert (one.mean, one.n) == (scores[0, 0], 1)
+    assert np.isnan(one.std)
+    assert aggregate([], "hm").n == 0
 
 
 def test_paired_difference_over_common_draws() -> None:

@@ -8,7 +8,8 @@ import torch
 from froster.data.manifests import LabeledVideo
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
-from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, mean_std, random_half, select_videos
+from froster.mean_std import mean_std
+from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, random_half, select_videos
 from froster.protocols.scores import Scores
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from froster.evaluation import evaluate
-from froster.protocols.parts import MeanStd
+from froster.mean_std import MeanStd
 from froster.protocols.reference import named_reference
 from froster.protocols.results import PartResult, Report, Results
 from froster.published import base_to_novel, cross_dataset

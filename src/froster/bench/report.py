@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froster.bench.placement import Label, freeze_layout, place_labels
-from froster.bench.results import METHODS, REGIMES, Cell, Result, aggregate, paired_difference, select
+from froster.bench.results import METHODS, REGIMES, Result, aggregate, paired_difference, select
 from froster.errors import FrosterError
 from froster.extras import extra
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
+from froster.mean_std import MeanStd
 
 with extra("cli", "The benchmark"):
     from markdown_it import MarkdownIt
@@ -264,8 +265,8 @@ def score_texts(results: Sequence[Result]) -> list[str]:
     return [cell_text(aggregate(results, score)) for score in SCORES]
 
 
-def cell_text(cell: Cell) -> str:
-    return f"{cell.mean:.1f}" if math.isnan(cell.deviation) else f"{cell.mean:.1f} ± {cell.deviation:.1f}"
+def cell_text(cell: MeanStd) -> str:
+    return f"{cell.mean:.1f}" if math.isnan(cell.std) else f"{cell.mean:.1f} ± {cell.std:.1f}"
 
 
 def difference_text(results: Sequence[Result], reference: Sequence[Result]) -> str:
@@ -492,7 +493,7 @@ def draw_ratios(results: Sequence[Result]) -> Figure | None:
         name_panel(axis, regime)
         labels.append([])
         lines.append([])
-        shown: list[tuple[Cell, Cell]] = []
+        shown: list[tuple[MeanStd, MeanStd]] = []
         for method, curve in curves.items():
             color, marker = STYLES[method]
             ours = method == "residual"
@@ -544,12 +545,12 @@ def footnote(figure: Figure, text: str) -> None:
     figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5, color=GRAY)
 
 
-def spread(cell: Cell) -> float:
+def spread(cell: MeanStd) -> float:
     """Half the length of an error bar."""
-    return 0.0 if math.isnan(cell.deviation) else cell.deviation
+    return 0.0 if math.isnan(cell.std) else cell.std
 
 
-def set_limits(axis: Axes, base: Sequence[Cell], novel: Sequence[Cell]) -> None:
+def set_limits(axis: Axes, base: Sequence[MeanStd], novel: Sequence[MeanStd]) -> None:
     """Room around all points and bars, most of it at the right, where the labels go; at least 8 points of accuracy."""
     for cells, before, behind, limit in ((base, 0.1, 0.32, axis.set_xlim), (novel, 0.1, 0.1, axis.set_ylim)):
         low = min(cell.mean - spread(cell) for cell in cells)

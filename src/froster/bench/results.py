@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import nan
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -22,6 +20,7 @@ from pydantic import (
 )
 
 from froster.errors import FrosterError, did_you_mean
+from froster.mean_std import MeanStd, mean_std
 from froster.students import STUDENTS
 
 REGIMES = {
@@ -114,15 +113,6 @@ class Result:
     def experiment(self) -> "Result":
         """What was trained and tested, without its outcome: equal for two runs of the same."""
         return replace(self, base=0.0, novel=0.0, seconds=0.0)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Mean over the draws and sample standard deviation (n - 1); NaN where there are too few draws."""
-
-    mean: float
-    deviation: float
-    draws: int
 
 
 LINE: TypeAdapter[Result] = TypeAdapter(Result)
@@ -218,27 +208,21 @@ def select(results: Sequence[Result], regime: str, method: str, **settings: floa
     ]
 
 
-def aggregate(results: Sequence[Result], score: str) -> Cell:
-    """Mean and deviation of `score` ("base", "novel" or "hm") over results of several draws."""
-    values = [getattr(result, score) for result in results]
-    return Cell(
-        statistics.fmean(values) if values else nan, statistics.stdev(values) if len(values) > 1 else nan, len(values)
-    )
+def aggregate(results: Sequence[Result], score: str) -> MeanStd:
+    """Mean and std of `score` ("base", "novel" or "hm") over results of several draws."""
+    return mean_std([getattr(result, score) for result in results])
 
 
 def paired_difference(
     results_a: Sequence[Result], results_b: Sequence[Result], score: str = "hm"
 ) -> tuple[float, float, int]:
-    """Mean of `score` of a less b over their common draws, its standard error, and how many draws these are.
+    """Mean of `score` of a minus b over their common draws, its standard error, and the number of draws.
 
-    A frozen CLIP tested once stands for every draw: no training clips go into it. NaN where there are too few draws.
+    A frozen CLIP tested once counts for every draw, since it is not trained. NaN if there are too few draws.
     """
     a, b = by_draw(results_a, score, results_b), by_draw(results_b, score, results_a)
-    differences = [a[draw] - b[draw] for draw in sorted(a.keys() & b.keys())]
-    if not differences:
-        return nan, nan, 0
-    deviation = statistics.stdev(differences) if len(differences) > 1 else nan
-    return statistics.fmean(differences), deviation / math.sqrt(len(differences)), len(differences)
+    found = mean_std([a[draw] - b[draw] for draw in sorted(a.keys() & b.keys())])
+    return found.mean, found.std / math.sqrt(max(found.n, 1)), found.n
 
 
 def by_draw(results: Sequence[Result], score: str, others: Sequence[Result]) -> dict[int, float]:

@@ -165,7 +165,7 @@ def show_puppets(puppets: Sequence["PuppetsScores"], title: str, screen: "Screen
         return
     for regime in dict.fromkeys(scores.regime for scores in puppets):
         rows = [
-            [scores.method, *map(cell_text, (scores.base, scores.novel, scores.hm)), str(scores.hm.draws)]
+            [scores.method, *map(cell_text, (scores.base, scores.novel, scores.hm)), str(scores.hm.n)]
             for scores in puppets
             if scores.regime == regime
         ]

@@ -13,9 +13,10 @@ from froster.data.manifests import LabeledVideo, listed
 from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import DRAWS, VOCABULARIES, canonical_names, published_halves, read_vocabulary
 from froster.errors import FrosterError
+from froster.mean_std import mean_std
 from froster.protocols.data import ProtocolData, incompleteness, load_data
 from froster.protocols.models import ShowProgress, no_progress
-from froster.protocols.parts import HALVES, Part, evaluate_part, mean_std, random_half, select_videos
+from froster.protocols.parts import HALVES, Part, evaluate_part, random_half, select_videos
 from froster.protocols.results import PartResult, Results
 from froster.protocols.scores import Ensemble, Scores, TestSettings, score_model
 from froster.students import VideoStudent

@@ -1,10 +1,8 @@
 """The parts of a dataset that a number in the papers' tables is measured on: classes, and their videos in a split."""
 
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from math import isnan, nan
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,26 +30,6 @@ class Part:
     def videos_from(self) -> str:
         """For reports: the splits, or "all videos"."""
         return " and ".join(self.splits) or "all videos"
-
-
-@dataclass(frozen=True)
-class MeanStd:
-    """Mean and sample standard deviation (n - 1) of `n` values; NaN for a single one."""
-
-    mean: float
-    std: float
-    n: int
-
-    def to_json(self) -> dict[str, float | int | None]:
-        std = None if isnan(self.std) else self.std
-        return {"mean": self.mean, "std": std, "n": self.n}
-
-    def with_mean(self, mean: float) -> "MeanStd":
-        return replace(self, mean=mean)
-
-
-def mean_std(values: Sequence[float]) -> MeanStd:
-    return MeanStd(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else nan, len(values))
 
 
 def evaluate_part(scores: Scores, part: Part) -> Evaluation:

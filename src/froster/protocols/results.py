@@ -10,7 +10,7 @@ from typing import Any
 from froster.evaluation import Evaluation
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
-from froster.protocols.parts import MeanStd
+from froster.mean_std import MeanStd
 from froster.published import Published
 
 # In the papers' tables, by our titles, and what stands behind them in a heading.

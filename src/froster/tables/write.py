@@ -10,7 +10,7 @@ from typing import Any
 
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
-from froster.protocols.parts import MeanStd
+from froster.mean_std import MeanStd
 from froster.protocols.results import KEYS, column_of
 from froster.published import Row
 from froster.tables.reproduce import RowResult, TableResult
