@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import resource
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ import pytest
 
 from froster.checkpoints import hub
 from froster.errors import WeightsError
+from froster.files import WriteError
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
 
@@ -135,3 +137,17 @@ def test_unwritable_cache_is_one_sentence(
     monkeypatch.setenv("FROSTER_CACHE", str(tmp_path / "file"))
     with pytest.raises(WeightsError, match="Cannot fetch vit-b-16"):
         hub.fetch_release("vit-b-16")
+
+
+def test_a_full_disk_is_said_and_what_was_fetched_is_kept(server: type[Server], own_cache: Path) -> None:
+    """A limit of file sizes stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
+    try:
+        with pytest.raises(WriteError, match=r"^Cannot write .*ViT-B-16\.pt\.partial: File too large\.$"):
+            hub.fetch_release("vit-b-16")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (own_cache / "clip" / "ViT-B-16.pt.partial").read_bytes() == CONTENT[:2_000_000]
+    assert hub.fetch_release("vit-b-16").read_bytes() == CONTENT
+    assert server.requests == [None, "bytes=2000000-"]

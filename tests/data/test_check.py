@@ -248,8 +248,14 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, opened: list[Path]) 
     assert files(tmp_path) == {"m.decoded.jsonl"}
     known = [json.loads(line)[0] for line in cache.read_text().splitlines()]
     assert len(known) == 5
-    with cache.open("a") as file:
-        file.write('["/half/a/li')  # as a kill leaves it
+    damaged = [
+        b'["\xff\xfe.mp4", 1, 1, null, null, "", "", false]',
+        b"null",
+        b'[["a"], 1, 1, null, null, "", "", true]',
+    ]
+    damaged += [b'["a.mp4", 1, 1, null, null, 5, {}, true]', b"[" * 100_000, b"\x80\x00"]
+    with cache.open("ab") as file:
+        file.write(b"\n".join([*damaged, b'["/half/a/li']))  # its end as a kill leaves it
     opened.clear()
     assert checked(standin, tmp_path, decode_all=True).complete
     assert {str(path) for path in opened} == {str(standin.root / name) for name in standin.labels} - set(known)

@@ -8,9 +8,6 @@ without a word, as where a bit is flipped that no checksum covers.
 
 import os
 import random
-import resource
-import select
-import signal
 import sys
 import tempfile
 import time
@@ -26,14 +23,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterWarning, VideoError
 from froster.recognizer import Recognizer
 from froster.students import build_student
 from froster.timeline import score_timeline
 from froster.video import decode_frames
+from fuzz.apart import run_apart
 
-SECONDS = 20
 MEMORY = 1 << 30  # beyond what the parent has
 FRAMES, SIZE, RATE = 24, 64, 12
 MOST_WINDOWS = 10_000
@@ -182,27 +181,6 @@ def outcome(recognize: Recognizer, path: Path, original: NDArray[np.uint8], most
     return "same" if np.array_equal(frames[: len(original)], original) else "other frames"
 
 
-def outcome_apart(recognize: Recognizer, path: Path, original: NDArray[np.uint8], most: int) -> str:
-    """`outcome` in a process of its own, which may hang, run out of memory or crash."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-        os.write(writer, outcome(recognize, path, original, most).encode()[:4000])
-        os._exit(0)
-    os.close(writer)
-    ready, _, _ = select.select([reader], [], [], SECONDS)
-    found = os.read(reader, 4000).decode() if ready else ""
-    os.close(reader)
-    if not ready:
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if not ready:
-        return "hang"
-    return found or f"killed by signal {os.WTERMSIG(status)}"
-
-
 def fuzz(count: int, seed: int, folder: Path) -> Iterator[tuple[str, str, float]]:
     """Kind of mutation, outcome (see `GOOD`) and seconds of `count` files."""
     av.logging.set_level(av.logging.PANIC)
@@ -212,7 +190,7 @@ def fuzz(count: int, seed: int, folder: Path) -> Iterator[tuple[str, str, float]
         for path in write_originals(folder / "originals")
     ]
     for path, _, frames in originals:
-        found = outcome_apart(recognize, path, frames, FRAMES)
+        found = run_apart(outcome, recognize, path, frames, FRAMES, memory=MEMORY)
         if (found, len(frames)) != ("same", FRAMES):
             yield f"{path.name} as it is", f"{found}, {len(frames)} frames", 0.0
     for number in range(count):
@@ -222,7 +200,8 @@ def fuzz(count: int, seed: int, folder: Path) -> Iterator[tuple[str, str, float]
         mutated = folder / path.name
         mutated.write_bytes(mutate(data, draw))
         start = time.monotonic()
-        found = outcome_apart(recognize, mutated, frames, FRAMES * (2 if mutate in (join, double_chunk) else 1))
+        most = FRAMES * (2 if mutate in (join, double_chunk) else 1)
+        found = run_apart(outcome, recognize, mutated, frames, most, memory=MEMORY)
         if found not in GOOD:
             mutated.rename(folder / f"{seed}_{number}_{path.name}")
         yield f"{number} {path.name} {mutate.__name__}", found, time.monotonic() - start

@@ -7,12 +7,8 @@ memory. Reported: tracebacks, hangs, deaths by a signal, and files that load as 
 import hashlib
 import io
 import json
-import os
 import random
 import re
-import resource
-import select
-import signal
 import struct
 import sys
 import tempfile
@@ -28,13 +24,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.own import hash_exactly, save_checkpoint
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student
+from fuzz.apart import run_apart
 
-SECONDS = 20
 MEMORY = 2 << 30  # beyond what the parent has
 WRONG_VALUES = (0, -1, 10**9, 10**30, 1.5, True, None, "x", [], {}, [1], "", float("nan"), "9" * 5000)
 
@@ -175,30 +173,12 @@ def outcome(path: Path) -> str:
     return digest.hexdigest()
 
 
-def outcome_apart(path: Path) -> str:
-    """`outcome` in a process of its own, which may hang, run out of memory or crash."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-        os.write(writer, outcome(path).encode()[:4000])
-        os._exit(0)
-    os.close(writer)
-    ready, _, _ = select.select([reader], [], [], SECONDS)
-    found = os.read(reader, 4000).decode() if ready else ""
-    os.close(reader)
-    if not ready:
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if not ready:
-        return "hang"
-    return found or f"killed by signal {os.WTERMSIG(status)}"
-
-
 def fuzz(count: int, seed: int, folder: Path) -> Iterator[tuple[str, str, float]]:
     """Kind of mutation, outcome (`refused` and `same` are good) and seconds of `count` files."""
-    originals = [(path, path.read_bytes(), outcome_apart(path)) for path in write_originals(folder / "originals")]
+    originals = [
+        (path, path.read_bytes(), run_apart(outcome, path, memory=MEMORY))
+        for path in write_originals(folder / "originals")
+    ]
     for path, _, loaded in originals:
         if not re.fullmatch("[0-9a-f]{64}", loaded):
             yield f"{path.name} as it is", loaded, 0.0
@@ -209,7 +189,7 @@ def fuzz(count: int, seed: int, folder: Path) -> Iterator[tuple[str, str, float]
         mutated = folder / path.name
         mutated.write_bytes(mutate(data, draw, path))
         start = time.monotonic()
-        found = outcome_apart(mutated)
+        found = run_apart(outcome, mutated, memory=MEMORY)
         if re.fullmatch("[0-9a-f]{64}", found):
             found = "same" if found == loaded else "another model without a word"
         if found not in ("refused", "same"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from froster.errors import WeightsError
-from froster.files import cache_dir, replace_when_written
+from froster.files import WriteError, cache_dir, replace_when_written, writing
 from froster.progress import ProgressBar
 
 HOST = "https://openaipublic.azureedge.net/clip/models"
@@ -107,7 +107,8 @@ def fetch_release(name: str) -> Path:
     partial = target.with_name(f"{file}.partial")
     url = f"{HOST}/{digest}/{file}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f"{file}.lock")):  # two processes must not write one download
             if found := find_release(name):
                 return found
@@ -117,6 +118,8 @@ def fetch_release(name: str) -> Path:
                 raise WeightsError(f"What {url} sent is not the official file of {name} (SHA-256 differs); try again.")
             partial.replace(target)
             mark_official(target, digest)
+    except WriteError:
+        raise
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         wrong = " The file that is there is not the official one." if target.exists() else ""
@@ -153,7 +156,10 @@ def state_of(path: Path, digest: str) -> str:
 
 
 def download(url: str, partial: Path) -> None:
-    """Fetch `url` into `partial` with a progress bar, after the bytes that are there already."""
+    """Fetch `url` into `partial` with a progress bar, after the bytes that are there already.
+
+    Raises `WriteError` where they cannot be stored; what is there stays, to go on from.
+    """
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -166,7 +172,7 @@ def download(url: str, partial: Path) -> None:
     done = start = have if resumed else 0
     length = int(response.headers.get("Content-Length") or 0)
     progress = ProgressBar(url.rsplit("/", 1)[-1], start + length or None, start, "bytes")
-    with response, partial.open("ab" if resumed else "wb") as out, progress as bar:
+    with response, progress as bar, writing(partial), partial.open("ab" if resumed else "wb") as out:
         while chunk := response.read(CHUNK):
             out.write(chunk)
             done += len(chunk)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.terminal import Screen, echo, warn
+from froster.cli.terminal import Screen, echo, echo_json, warn
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -124,7 +124,12 @@ def report(answers: "list[Answer]", actions: int, model: str, screen: "Screen") 
 
 
 def write(descriptions: dict[str, str], out: Path) -> None:
-    from froster.files import replace_when_written
+    """Write the file; where that fails, print what was paid for."""
+    from froster.files import WriteError, replace_when_written
 
-    with replace_when_written(out) as temporary:
-        temporary.write_text(json.dumps(descriptions, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        with replace_when_written(out) as temporary:
+            temporary.write_text(json.dumps(descriptions, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except WriteError:
+        echo_json(descriptions, indent=2)
+        raise

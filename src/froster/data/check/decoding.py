@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from froster.data.manifests import LabeledVideo
 from froster.errors import VideoError
+from froster.files import writing
 from froster.video import decode
 from froster.video.timeline import Timeline
 
@@ -37,15 +38,13 @@ def decode_videos(
     """The verdict on each video; videos that changed since they were cached are decoded, in `workers` threads.
 
     `thorough`: decode every frame. Verdicts are written to the cache as they are known, so that a stopped run resumes.
+    Raises `WriteError` where they cannot be.
     """
     verdicts = cached_verdicts(videos, cache, thorough)
     new = [video for video in dict.fromkeys(videos) if video not in verdicts]
     if not new:
         return verdicts
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with cache.open("a+b") as file, ThreadPoolExecutor(workers) as pool:
-        if file.tell() and file.seek(-1, os.SEEK_END) and file.read() != b"\n":
-            file.write(b"\n")  # after a line that was cut short when the process was killed
+    with writing(cache), open_cache(cache) as file, ThreadPoolExecutor(workers) as pool:
         pending = deque[tuple[LabeledVideo, CacheKey | None, Future[Verdict]]]()
 
         def save_next() -> None:
@@ -53,7 +52,6 @@ def decode_videos(
             verdicts[video] = verdict.result()
             if key is not None:
                 file.write(json.dumps([*key, *verdicts[video], thorough]).encode() + b"\n")
-                file.flush()
             if on_progress is not None:
                 on_progress(len(verdicts), len(set(videos)))
 
@@ -69,18 +67,27 @@ def decode_videos(
     return verdicts
 
 
+def open_cache(cache: Path) -> BinaryIO:
+    """The cache, opened to append lines."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    file = cache.open("a+b", buffering=0)  # what cannot be written is said at once, not when the file is closed
+    if file.tell() and file.seek(-1, os.SEEK_END) and file.read() != b"\n":
+        file.write(b"\n")  # after a line that was cut short when the process was killed
+    return file
+
+
 def cached_verdicts(videos: Sequence[LabeledVideo], cache: Path, thorough: bool = False) -> dict[LabeledVideo, Verdict]:
     """Cached verdicts on videos whose files have not changed; with `thorough` only those from all frames."""
     if not cache.exists():
         return {}
     known = dict[CacheKey, Verdict]()
-    for line in cache.read_text(encoding="utf-8").splitlines():
+    for line in cache.read_bytes().splitlines():
         try:
             path, size, modified, start, end, error, warning, all_frames = json.loads(line)
-        except (ValueError, TypeError):  # cut short, or damaged
+            if (all_frames or not thorough) and isinstance(error, str) and isinstance(warning, str):
+                known[path, size, modified, start, end] = Verdict(error, warning)
+        except (ValueError, TypeError, RecursionError):  # cut short, or damaged
             continue
-        if all_frames or not thorough:
-            known[path, size, modified, start, end] = Verdict(error, warning)
     keys = {video: cache_key(video) for video in videos}
     return {video: known[key] for video, key in keys.items() if key in known}
 
