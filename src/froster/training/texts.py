@@ -21,7 +21,7 @@ class ClassPrompts:
         self.prompts = [list(row) for row in zip(*prompts, strict=True)]
         self.tokens = tokenize([prompt for row in self.prompts for prompt in row]).unflatten(0, (-1, len(labels)))
         self.classes = len(labels)
-        self.checked_lengths: set[int] = set()  # `max_text_tokens` for which truncated prompts were reported
+        self.checked_lengths: set[int] = set()  # values of `max_text_tokens` that truncation was reported for
 
     def warn_once(self, student: VideoStudent) -> None:
         """Warn of prompts that the student's text encoder truncates; in the main process."""
@@ -37,10 +37,10 @@ class ClassPrompts:
         return [*chosen, *range(self.templates, len(self.tokens))]
 
     def encode(self, student: VideoStudent, template: int, rank: int = 0, processes: int = 1) -> Tensor:
-        """This process's share of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
+        """This process's part of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
 
-        Like `froster.text.classifier.encode_classes` with two prompts per class. Where K is not a multiple of the
-        processes, the last shares are padded with the last class. The first call warns of truncated prompts.
+        Like `froster.text.classifier.encode_classes` with the prompts of `rows`. If K is not a multiple of the number
+        of processes, the last parts are padded with the last class. The first call warns of truncated prompts.
         """
         self.warn_once(student)
         tokens = self.tokens[self.rows(template)]
@@ -76,6 +76,6 @@ class CachedClassEmbeddings:
     def row(self, number: int) -> Tensor:
         if number not in self.embeddings:
             embeddings = encode_tokens(self.model, token_ids(self.model, self.texts.prompts[number]))
-            # Tensors made in inference mode cannot take part in a backward pass; a copy can.
+            # Tensors created in inference mode cannot be used in autograd; a copy can.
             self.embeddings[number] = embeddings.clone().to(next(self.model.text.parameters()).device)
         return self.embeddings[number]
