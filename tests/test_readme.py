@@ -64,7 +64,7 @@ def make_hmdb(folder: Path) -> None:
             put_text(lists, [f"{name}_{part}.avi {part} " for part in (1, 2)])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.usefixtures("short_training")
 def test_commands(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)

@@ -116,13 +116,13 @@ def test_without_a_terminal_a_line_says_that_work_begins() -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two methods, 20 clips, two steps, 45 test clips."""
+    """Two methods, 10 clips, two steps, 45 test clips."""
     methods = {name: bench.VARIANTS[name] for name in ("fine_tuned", "residual")}
     for name, value in {
         "VARIANTS": methods,
         "EPOCHS": dict.fromkeys(BASE, 2),
         "WARMUP_EPOCHS": dict.fromkeys(BASE, 1),
-        "TRAIN_CLIPS": 2,
+        "TRAIN_CLIPS": 1,
         "TUNING_CLIPS": 1,
         "TEST_CLIPS": 1,
         "TUNING_DRAWS": (100,),

@@ -10,7 +10,7 @@ from froster.cli.demo import SHOWN_ACTIONS
 from froster.models import load_model
 
 
-@pytest.mark.slow
+@pytest.mark.slow(100)
 def test_demo_trains_compares_and_recognizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if made := os.environ.get("FROSTER_DEMO_OUTPUT"):  # CI has run it
         output, folder = Path(made).read_text(encoding="utf-8"), Path(made).parent / "demo"

@@ -49,10 +49,10 @@ def test_base_to_novel_trains_tests_and_compares(place: Path) -> None:
     assert [n["clips"] for n in report["results"]] == [2, 2, 2, 2]
     assert "this run" in first.stdout
     assert "epoch 1/1" in first.stderr
-    again = froster_process(*command, cwd=place)
+    again = froster(*command, cwd=place)
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert "epoch" not in again.stderr
-    changed = froster_process(*command, "seed=7", cwd=place)
+    changed = froster(*command, "seed=7", cwd=place)
     assert changed.returncode == 2
     assert "holds a run of another recipe (seed differs)" in changed.stderr
 

@@ -30,7 +30,7 @@ def test_page_has_the_numbers_that_evaluate_prints(data: Path, tmp_path: Path) -
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{out}\n"
     assert result.stderr == f"warning: 1 of 5 videos could not be read and are not counted; {out} lists them.\n"
-    evaluated = json.loads(froster_process("evaluate", *which, *classes, "--json", cwd=data).stdout)
+    evaluated = json.loads(froster("evaluate", *which, *classes, "--json", cwd=data).stdout)
     page = out.read_text(encoding="utf-8")
     for part in ("base", "novel"):
         assert f"<dt>{part} classes, top-1</dt><dd>{100 * evaluated[part]['top1']:.1f}\u00a0%</dd>" in page

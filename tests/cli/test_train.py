@@ -44,7 +44,7 @@ def test_the_run_predicts_and_is_evaluated(trained: Path) -> None:
     predicted = froster_process("predict", "clips/walking/0.mp4", "--model", "run/", "--labels", LABELS, cwd=trained)
     assert predicted.returncode == 0, predicted.stderr
     assert json.loads(predicted.stdout)["predictions"][0]["label"] in LABELS
-    evaluated = froster_process("evaluate", "run", "--data", "clips/manifest.csv", "--json", cwd=trained)
+    evaluated = froster("evaluate", "run", "--data", "clips/manifest.csv", "--json", cwd=trained)
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["student"] == "vclip"
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -247,21 +247,52 @@ def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, p
 
 
 @pytest.fixture(scope="module")
-def two_processes(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRecipe, str]:
-    """A run of two processes, and what it wrote to standard error."""
+def damaged_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `manifest`, but one of the clips cannot be decoded."""
+    folder = tmp_path_factory.mktemp("damaged")
+    written = write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
+    (folder / "walking" / "1.mp4").write_bytes(b"no video at all")
+    return written
+
+
+def one_clip_a_process(damaged_manifest: Path, out: Path) -> list[TrainRecipe]:
+    """Recipes with batches of two clips, for each objective: with two processes, the one may have no clip."""
+    changes = (
+        "optimizer.batch_size=2",
+        "data.max_unreadable=0.1",
+        "optimizer.learning_rate=1e-4",
+        "optimizer.epochs=2",
+    )
+    return [
+        short_recipe(damaged_manifest, out / path.stem, *changes, path=path)
+        for path in (RECIPE, FINE_TUNED, OPEN_VCLIP)
+    ]
+
+
+class TwoProcesses(NamedTuple):
+    """Runs of two processes, and what they wrote to standard error."""
+
+    run: TrainRecipe
+    one_clip_a_process: list[TrainRecipe]
+    errors: str
+
+
+@pytest.fixture(scope="module")
+def two_processes(manifest: Path, damaged_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> TwoProcesses:
     folder = tmp_path_factory.mktemp("two")
-    recipe = short_recipe(manifest, folder / "run", "optimizer.learning_rate=1e-4", "average_from=1")
-    return recipe, in_two_processes(folder, recipe)
+    run = short_recipe(manifest, folder / "run", "optimizer.learning_rate=1e-4", "average_from=1")
+    others = one_clip_a_process(damaged_manifest, folder)
+    return TwoProcesses(run, others, in_two_processes(folder, run, *others))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-def test_two_processes_are_one(manifest: Path, tmp_path: Path, two_processes: tuple[TrainRecipe, str]) -> None:
+def test_two_processes_are_one(manifest: Path, tmp_path: Path, two_processes: TwoProcesses) -> None:
     """Same losses and weights as one process with the same batches, to 1e-5; three classes do not divide by two."""
-    two, errors = two_processes
+    two = two_processes.run
     one = short_recipe(manifest, tmp_path / "one", "optimizer.learning_rate=1e-4", "average_from=1")
     loop.train(one)
-    assert errors.count("epoch 3/3") == 1  # one of the two speaks
+    assert two_processes.errors.count("epoch 3/3") == 1  # one of the two speaks
     ours, theirs = log(two.out), log(one.out)
     assert len(ours) == len(theirs) == 9
     for mine, single in zip(ours, theirs, strict=True):
@@ -275,38 +306,21 @@ def test_two_processes_are_one(manifest: Path, tmp_path: Path, two_processes: tu
 
 
 @pytest.mark.slow
-def test_a_process_without_a_clip_takes_part(tmp_path: Path) -> None:
-    """Batches of two, one clip a process: where one cannot be decoded, a process has none."""
-    folder = tmp_path / "clips"
-    write_videos(folder, ACTIONS, videos=4, frames=6, size=64)
-    (folder / "walking" / "1.mp4").write_bytes(b"no video at all")
-    changes = (
-        "optimizer.batch_size=2",
-        "data.max_unreadable=0.1",
-        "optimizer.learning_rate=1e-4",
-        "optimizer.epochs=2",
-    )
-    recipes = {"froster": RECIPE, "fine-tuned": FINE_TUNED, "open-vclip": OPEN_VCLIP}
-    one, two = (
-        [
-            short_recipe(folder / "manifest.csv", tmp_path / f"{name}-{processes}", *changes, path=path)
-            for name, path in recipes.items()
-        ]
-        for processes in (1, 2)
-    )
-    in_two_processes(tmp_path, *two)
-    for alone, shared_out in zip(one, two, strict=True):
-        loop.train(alone)
-        ours, theirs = ([step["loss"] for step in log(recipe.out)] for recipe in (shared_out, alone))
+def test_a_process_without_a_clip_takes_part(
+    damaged_manifest: Path, tmp_path: Path, two_processes: TwoProcesses
+) -> None:
+    alone = one_clip_a_process(damaged_manifest, tmp_path)
+    for one, two in zip(alone, two_processes.one_clip_a_process, strict=True):
+        loop.train(one)
+        ours, theirs = ([step["loss"] for step in log(recipe.out)] for recipe in (two, one))
         assert ours == pytest.approx(theirs, abs=1e-5)
-        assert len(json.loads((shared_out.out / "unreadable.json").read_text())) == 1
+        assert len(json.loads((two.out / "unreadable.json").read_text())) == 1
 
 
 @pytest.mark.slow
 def test_two_stopped_processes_go_on_to_the_same_bits(
-    manifest: Path, tmp_path: Path, two_processes: tuple[TrainRecipe, str]
+    manifest: Path, tmp_path: Path, two_processes: TwoProcesses
 ) -> None:
-    whole, _ = two_processes
     broken = short_recipe(manifest, tmp_path / "broken", "optimizer.learning_rate=1e-4", "average_from=1")
     stopping = STOPPED.format(process="os.getppid()", signal="SIGTERM")  # a scheduler stops the launcher
     stopped = start(stopping, "train", write_recipe(broken), launcher=LAUNCHER, folder=tmp_path)
@@ -318,7 +332,7 @@ def test_two_stopped_processes_go_on_to_the_same_bits(
     resumed = start(going_on, write_recipe(broken), launcher=LAUNCHER, folder=tmp_path)
     _, errors = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, errors
-    assert_equal_weights(whole.out / "model.safetensors", broken.out / "model.safetensors")
+    assert_equal_weights(two_processes.run.out / "model.safetensors", broken.out / "model.safetensors")
 
 
 def test_accumulated_batches_and_checkpointed_activations_change_nothing(manifest: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_schedule_warms_up_and_falls_to_zero() -> None:
     assert learning_rate(recipe, recipe.steps) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(75)
 def test_a_short_run_of_the_recipe_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20,000 photos, a twentieth of the recipe, reach 15 %: far above the 2 % of guessing among 45 actions."""
     scores = module.zero_shot_scores
