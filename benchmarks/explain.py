@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from froster.backbones.clip import Clip
+from froster.backbones.build import new_backbone
 from froster.bench import puppets as bench
 from froster.data.puppets import ACTIONS, draw_video_and_mask
 from froster.explanation import Kind, explain, share_on
@@ -47,7 +47,7 @@ def train_students(folder: Path) -> dict[str, Path]:
 
 def random_clip() -> VideoStudent:
     torch.manual_seed(0)
-    return build_student("frame_clip", Clip(load_model(PUPPETS).config)).eval()
+    return build_student("frame_clip", new_backbone(load_model(PUPPETS).config)).eval()
 
 
 def test_video(seed: int, action: int, frames: int, size: int) -> tuple[torch.Tensor, NDArray[np.float32]]:

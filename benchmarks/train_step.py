@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.backbones.clip import Clip, ClipConfig, TextTransformer, VisionTransformer
+from froster.backbones.clip import Clip, ClipConfig
 from froster.data.vocabularies import read_vocabulary
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
@@ -137,7 +137,7 @@ class PlainStep(Step):
         self.optimizer.zero_grad()
         frames, targets = setting.frames.to(setting.device), setting.targets.to(setting.device)
         frames = Preprocessing().normalize(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        tokens = setting.texts.tokens[[TEMPLATE, -1]].to(setting.device)
+        tokens = setting.texts.tokenize(setting.student)[[TEMPLATE, -1]].to(setting.device)
         with torch.autocast(setting.device, torch.bfloat16, enabled=setting.device == "cuda"):
             features = plain_features(student.visual, frames, window=1)
             classes = plain_classes(student.text, tokens)
@@ -157,7 +157,7 @@ class PlainStep(Step):
         return terms
 
 
-def plain_features(visual: VisionTransformer, frames: Tensor, window: int) -> Tensor:
+def plain_features(visual: Any, frames: Tensor, window: int) -> Tensor:
     """`(B, T, 3, H, W)` -> `(B, T, D)`, normalized; tokens attend to `window` frames to either side (0: their own)."""
     patches = F.conv2d(frames.flatten(0, 1), visual.conv1.weight, stride=visual.patch_size)
     patches = rearrange(patches, "(b t) c h w -> b t (h w) c", b=len(frames))
@@ -168,7 +168,7 @@ def plain_features(visual: VisionTransformer, frames: Tensor, window: int) -> Te
     return F.normalize((visual.ln_post(x[:, :, 0]) @ visual.proj).float(), dim=-1)
 
 
-def plain_classes(text: TextTransformer, tokens: Tensor) -> Tensor:
+def plain_classes(text: Any, tokens: Tensor) -> Tensor:
     """`(2, K, 77)` -> `(K, D)`, normalized."""
     x = text.token_embedding(tokens) + text.positional_embedding
     causal = torch.full((x.shape[-2], x.shape[-2]), float("-inf"), device=x.device).triu(1)
@@ -295,7 +295,7 @@ def step_flops(setting: Setting) -> float:
     """
     config = setting.config
     tokens = (config.image_size // config.patch_size) ** 2 + 1
-    length = int(setting.texts.tokens[[TEMPLATE, -1]].argmax(dim=-1).max()) + 1
+    length = int(setting.texts.tokenize(setting.student)[[TEMPLATE, -1]].argmax(dim=-1).max()) + 1
 
     def blocks(layers: int, width: int, queries: int, keys: int) -> float:
         return layers * (2 * queries * 12 * width**2 + 4 * queries * keys * width)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from froster.backbones.build import build_clip
+from froster.backbones.build import build_backbone
 from froster.backbones.clip import Clip, ClipConfig
 from froster.bench.results import Result, append_result
 from froster.errors import FrosterError
@@ -23,7 +23,7 @@ from froster.methods import (
     puppets_scores,
     read_puppets_scores,
 )
-from froster.models import load_clip
+from froster.models import load_backbone
 from froster.published import base_to_novel, cross_dataset
 from froster.students import STUDENTS, build_student
 
@@ -40,11 +40,11 @@ SMALL = ClipConfig(48, 8, 64, 2, 1, 128, 2, 2, 64)
     ],
 )
 def test_sizes_of_releases(name: str, parameters: int) -> None:
-    assert sum(p.numel() for p in build_clip(model_sizes(name)).parameters()) == parameters
+    assert sum(p.numel() for p in build_backbone(model_sizes(name)).parameters()) == parameters
 
 
 def test_sizes_of_puppets_and_of_a_model_that_is_not_there() -> None:
-    assert model_sizes("puppets") == load_clip("puppets").config
+    assert model_sizes("puppets") == load_backbone("puppets").config
     with pytest.raises(FrosterError, match="no model 'vit-b-61'; did you mean 'vit-b-16'"):
         model_sizes("vit-b-61")
 

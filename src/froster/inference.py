@@ -150,11 +150,10 @@ def load_clips(
 @torch.inference_mode()
 def encode_clips(model: VideoStudent, clips: Tensor) -> VideoFeatures:
     """Features of B clips `(B, T, 3, S, S)`, normalized float32 or resized uint8, on the model's device."""
-    parameter = model.visual.get_parameter("proj")
-    clips = clips.to(parameter.device)
+    clips = clips.to(model.device)
     if clips.dtype == torch.uint8:
         clips = model.preprocess.normalize(clips)
-    return model.forward_features(clips.to(parameter.dtype))
+    return model.forward_features(clips.to(model.dtype))
 
 
 @torch.inference_mode()
@@ -167,8 +166,8 @@ def video_similarities(
 ) -> Tensor:
     """Cosines of N videos, each of `views` successive clips, with K classes: `(N, K)` float32, the mean over views.
 
-    `exp(logit_scale)` times it are the logits. Raises `WeightsError` where weights overflow, so that a score would be
-    NaN.
+    `model.similarities_to_logits` makes logits of them. Raises `WeightsError` where weights overflow, so that a score
+    would be NaN.
     """
     classes = class_embeddings.to(features.frame_embeddings.device)
     # Where a norm overflows every cosine is 0; texts that did are 0 themselves, so their log is infinite.

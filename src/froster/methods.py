@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from froster.backbones.build import build_clip
+from froster.backbones.base import BackboneConfig
+from froster.backbones.build import build_backbone
 from froster.backbones.clip import ClipConfig
 from froster.bench.results import (
     FROSTER,
@@ -70,7 +71,7 @@ class PuppetsScores:
     hm: MeanStd
 
 
-def model_sizes(name: str) -> ClipConfig:
+def model_sizes(name: str) -> BackboneConfig:
     """Config of a release of OpenAI's CLIP or of the package's small model, without downloading weights.
 
     Raises `FrosterError` for an unknown name, with the closest known one.
@@ -82,8 +83,8 @@ def model_sizes(name: str) -> ClipConfig:
     return RELEASE_SIZES[name]
 
 
-def all_networks(config: ClipConfig, frames: int = 8) -> list[Network]:
-    """Every student of `froster.students.STUDENTS` on a CLIP of this config, for clips of `frames` frames.
+def all_networks(config: BackboneConfig, frames: int = 8) -> list[Network]:
+    """Every student of `froster.students.STUDENTS` on a backbone of this config, for clips of `frames` frames.
 
     Raises `FrosterError` if a student does not support that many frames.
     """
@@ -91,10 +92,10 @@ def all_networks(config: ClipConfig, frames: int = 8) -> list[Network]:
 
 
 @cache
-def describe(name: str, config: ClipConfig, frames: int) -> Network:
+def describe(name: str, config: BackboneConfig, frames: int) -> Network:
     """A student with default options, built on the meta device."""
     with torch.device("meta"):
-        student = build_student(name, build_clip(config))
+        student = build_student(name, build_backbone(config))
     with FakeTensorMode(allow_non_fake_inputs=True):  # the meta device does not support autocast
         cost = count_cost(student.to_empty(device="cpu"), frames)
     parameters, trained = student.parameters(), student.trainable_parameters().values()

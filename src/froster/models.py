@@ -5,18 +5,17 @@ import os
 import re
 import warnings
 from contextlib import nullcontext
-from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from froster.backbones.build import build_clip, clip_names
-from froster.backbones.clip import Clip
-from froster.checkpoints.checkpoint import Checkpoint, ClipSource, StateDict
+from froster.backbones.base import Backbone
+from froster.backbones.build import backbone_names, build_backbone, new_backbone
+from froster.checkpoints.checkpoint import BackboneSource, Checkpoint, StateDict
 from froster.checkpoints.hub import RELEASES, SUFFIXES, fetch_release, find_release, find_weights_file
-from froster.checkpoints.own import clip_digest, tensors_digest
+from froster.checkpoints.own import backbone_digest, tensors_digest
 from froster.checkpoints.read import load_into, read_checkpoint
 from froster.device import pick_device
 from froster.errors import FrosterError, FrosterWarning, WeightsError, did_you_mean
@@ -53,14 +52,14 @@ def load_model(
     found = resolve(path_or_name)
     path = find_weights_file(found.path)
     checkpoint = read_checkpoint(path)
-    if checkpoint.clip_source:
-        checkpoint.state |= source_state(checkpoint.clip_source, path)
+    if checkpoint.backbone_source:
+        checkpoint.state |= source_state(checkpoint.backbone_source, path)
     with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
         model = student_from(checkpoint, path, student or found.student, options)
     if checkpoint.is_plain:
-        model.clip_name = found.name
+        model.backbone_name = found.name
     checkpoint.provenance.apply_to(model)
     if checkpoint.provenance.templates_file:
         warnings.warn(
@@ -88,12 +87,12 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
     else:
         state = STUDENTS[name].from_released(checkpoint.state)
         options = {**STUDENTS[name].options_from(state), **from_spec, **options}
-    of_clip = clip_names(checkpoint.config)
-    clip = build_clip(checkpoint.config)
-    load_into(clip, {key: value for key, value in state.items() if key in of_clip}, path)
-    model = build_student(spec, clip, **options)
-    # On a plain CLIP, the student's own modules keep their initialization.
-    if own or state.keys() - of_clip:
+    of_backbone = backbone_names(checkpoint.config)
+    backbone = build_backbone(checkpoint.config)
+    load_into(backbone, {key: value for key, value in state.items() if key in of_backbone}, path)
+    model = build_student(spec, backbone, **options)
+    # On a plain backbone, the student's own modules keep their initialization.
+    if own or state.keys() - of_backbone:
         try:
             load_into(model, state, path)
         except WeightsError as error:
@@ -103,8 +102,8 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
                 f"{path} is a checkpoint of {checkpoint.student} and cannot be loaded as {name}; leave out `student=`, "
                 f"or use {checkpoint.student}."
             ) from error
-        model.clip_source = checkpoint.clip_source
-    elif model.state_dict().keys() - of_clip and starts_at_random(model):
+        model.backbone_source = checkpoint.backbone_source
+    elif model.state_dict().keys() - of_backbone and starts_at_random(model):
         model.random_start = added_digest(model)
     return model.eval()
 
@@ -112,20 +111,17 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
 def starts_at_random(student: VideoStudent) -> bool:
     """Whether an untrained student's predictions depend on its random initialization.
 
-    Compares two seeds on a CLIP with two layers.
+    Compares two seeds on a backbone with two layers.
     """
-    config = student.config
-    layers = {key: min(2, getattr(config, key)) for key in ("vision_layers", "text_layers")}
-    start, end = config.vocab_size - 2, config.vocab_size - 1
-    tokens = torch.tensor([[start, 1, 2, end], [start, 3, 4, end]])
     answers = []
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
-        clip = Clip(replace(config, image_size=2 * config.patch_size, **layers))
-        frames = torch.randn(1, 3, 3, clip.config.image_size, clip.config.image_size)
+        backbone = new_backbone(student.config.shrink())
+        frames = torch.randn(1, 3, 3, backbone.config.image_size, backbone.config.image_size)
+        tokens = backbone.example_tokens()
         for seed in (1, 2):
             torch.manual_seed(seed)
-            drawn = type(student)(copy.deepcopy(clip), **student.options).eval()
+            drawn = type(student)(copy.deepcopy(backbone), **student.options).eval()
             answers.append(drawn.similarities(drawn.forward_features(frames), drawn.encode_prompts(tokens)))
     return bool((answers[0] - answers[1]).abs().max() > 1e-5)
 
@@ -142,29 +138,28 @@ def warn_of_random_start(model: VideoStudent) -> None:
 
 
 def added_digest(model: VideoStudent) -> str:
-    """SHA-256 of the tensors that a student has beside CLIP's."""
+    """SHA-256 of the tensors that a student adds to its backbone's."""
     state = model.state_dict()
-    return tensors_digest(state, state.keys() - clip_names(model.config))
+    return tensors_digest(state, state.keys() - backbone_names(model.config))
 
 
 def recognized_student(checkpoint: Checkpoint) -> str | None:
-    """The student that has just the tensors which a released checkpoint holds beside CLIP's."""
-    of_clip = clip_names(checkpoint.config)
-    if checkpoint.state.keys() <= of_clip:
+    """The student that has exactly the tensors of a released checkpoint."""
+    if checkpoint.state.keys() <= backbone_names(checkpoint.config):
         return None
     for name, student in STUDENTS.items():
         state = student.from_released(checkpoint.state)
         try:
             with torch.device("meta"):  # slower than without values, but safe with whatever a constructor does
-                model = build_student(name, build_clip(checkpoint.config), **student.options_from(state))
-        except FrosterError:  # this CLIP is too small for it
+                model = build_student(name, build_backbone(checkpoint.config), **student.options_from(state))
+        except FrosterError:  # it cannot be built on this backbone
             continue
         if state.keys() == model.state_dict().keys():
             return name
     return None
 
 
-def source_state(source: ClipSource, path: Path) -> StateDict:
+def source_state(source: BackboneSource, path: Path) -> StateDict:
     """The tensors of the CLIP beside which the checkpoint `path` was trained: where it was, or beside `path`.
 
     The name comes from a file: nothing is downloaded for it, and only weights files are opened. Raises `WeightsError`
@@ -173,12 +168,12 @@ def source_state(source: ClipSource, path: Path) -> StateDict:
     others, unreadable = [], []
     for place in source_places(source.name, path):
         try:
-            clip = load_clip(place)
+            backbone = load_backbone(place)
         except WeightsError:
             unreadable.append(str(place))
             continue
-        state = clip.state_dict()
-        if clip_digest(state, clip.config) == source.sha256:
+        state = backbone.state_dict()
+        if backbone_digest(state, backbone.config) == source.sha256:
             return state
         others.append(str(place))
     if others:
@@ -205,18 +200,18 @@ def source_places(name: str, path: Path) -> list[str | Path]:
     return [place for place in (recorded, *beside) if place.is_dir() or (place.suffix in SUFFIXES and place.is_file())]
 
 
-def load_clip(path_or_name: str | Path) -> Clip:
-    """Load a plain CLIP, such as a frozen teacher, in float32, on the CPU, in evaluation mode.
+def load_backbone(path_or_name: str | Path) -> Backbone:
+    """Load a plain backbone, such as a frozen teacher, in float32, on the CPU, in evaluation mode.
 
     Raises `WeightsError` for an unknown name, a file that cannot be used, or one that holds a fine-tuned student.
     """
     path = resolve(path_or_name).path
     checkpoint = read_checkpoint(path)
     if checkpoint.student:
-        raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain CLIP is needed here.")
-    clip = build_clip(checkpoint.config)
-    load_into(clip, checkpoint.state, path)
-    return clip.eval()
+        raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain backbone is needed here.")
+    backbone = build_backbone(checkpoint.config)
+    load_into(backbone, checkpoint.state, path)
+    return backbone.eval()
 
 
 class Found(NamedTuple):

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from froster.backbones.clip import Clip, ClipConfig, QuickGELU
+from froster.backbones.blocks import Grid, QuickGELU
+from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.checkpoints.read import load_into
 from goldens import GoldenFile
@@ -74,11 +75,11 @@ def test_frames_do_not_see_one_another() -> None:
 def test_any_square_size_that_fits_the_patch() -> None:
     clip = small_clip()
     assert clip.encode_video(torch.randn(1, 2, 3, 48, 48)).shape == (1, 2, 32)
-    native = clip.visual.positions(4, 4)
+    native = clip.visual.positions(Grid(4, 4))
     assert native is clip.visual.positional_embedding
     # Interpolated positions of a constant table stay constant, whatever the grid.
     clip.visual.positional_embedding[1:] = 0.5
-    assert (clip.visual.positions(7, 7)[1:] - 0.5).abs().max() < 1e-6
+    assert (clip.visual.positions(Grid(7, 7))[1:] - 0.5).abs().max() < 1e-6
 
 
 def test_size_that_does_not_fit_the_patch_is_refused() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from froster import load_model
-from froster.checkpoints.checkpoint import ClipSource
-from froster.checkpoints.own import clip_digest, save_checkpoint
+from froster.checkpoints.checkpoint import BackboneSource
+from froster.checkpoints.own import backbone_digest, save_checkpoint
 from froster.cli.average import average
 from froster.errors import FrosterError
 from froster.provenance import stored_provenance
@@ -77,7 +77,7 @@ def test_other_outputs_are_refused_before_the_work(tmp_path: Path, epochs: Path,
 
 def test_adapters_of_different_clips_become_a_whole_checkpoint(tmp_path: Path) -> None:
     adapters, whole = load_model("puppets", "adaptformer", seed=0), load_model("puppets", "adaptformer", seed=1)
-    adapters.clip_source = ClipSource("puppets", clip_digest(adapters.state_dict(), adapters.config))
+    adapters.backbone_source = BackboneSource("puppets", backbone_digest(adapters.state_dict(), adapters.config))
     whole.visual.proj.data += 1
     paths = [tmp_path / "adapters.safetensors", tmp_path / "whole.safetensors"]
     for student, path in zip((adapters, whole), paths, strict=True):

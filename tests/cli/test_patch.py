@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from froster import load_model
-from froster.checkpoints.checkpoint import ClipSource
-from froster.checkpoints.own import clip_digest, save_checkpoint
+from froster.checkpoints.checkpoint import BackboneSource
+from froster.checkpoints.own import backbone_digest, save_checkpoint
 from froster.cli.patch import patch
 from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError
@@ -54,7 +54,7 @@ def test_other_outputs_are_refused(run: Path, tmp_path: Path, name: str, message
 
 def test_adapters_are_nothing_to_patch(tmp_path: Path) -> None:
     model = load_model("puppets", "adaptformer")
-    model.clip_source = ClipSource("puppets", clip_digest(model.state_dict(), model.config))
+    model.backbone_source = BackboneSource("puppets", backbone_digest(model.state_dict(), model.config))
     save_checkpoint(model, tmp_path / "adapters.safetensors")
     with pytest.raises(FrosterError, match="has only adapters and a frozen CLIP"):
         patch("puppets", tmp_path / "adapters.safetensors", 0.5, tmp_path / "patched.safetensors")

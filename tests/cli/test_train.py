@@ -12,7 +12,7 @@ from commands import FROSTER, froster, froster_process
 from froster import load_model
 from froster.data.puppets import write_videos
 from froster.interpolation import average_states, patch_states
-from froster.models import load_clip
+from froster.models import load_backbone
 from froster.training.state import read_state
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "froster-puppets.yaml"
@@ -76,7 +76,7 @@ def test_sigterm_ends_as_ctrl_c_does(trained: Path, workers: int) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert errors.endswith("Stopped; resume with --resume.\n") and "Traceback" not in errors
+    assert errors.endswith("Stopped; go on with --resume.\n") and "Traceback" not in errors
     state = read_state(out / "state.pt")
     assert state and state["step"] >= 1
     assert not list(out.rglob("*.partial.*"))
@@ -93,7 +93,7 @@ def test_average_and_patch_write_what_loads_like_any_other(trained: Path) -> Non
     for key, value in mean.state_dict().items():
         torch.testing.assert_close(value, expected[key], atol=1e-7, rtol=1e-6)
         torch.testing.assert_close(tested.state_dict()[key], value, atol=1e-7, rtol=1e-6)
-    between = patch_states(load_clip("puppets").state_dict(), mean.state_dict(), 0.3)
+    between = patch_states(load_backbone("puppets").state_dict(), mean.state_dict(), 0.3)
     for key, value in load_model(trained / "patched.safetensors").state_dict().items():
         torch.testing.assert_close(value, between[key], atol=1e-7, rtol=1e-6)
 

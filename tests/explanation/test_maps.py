@@ -140,7 +140,7 @@ def test_vclip_by_hand(window: int, boundary: str) -> None:
         weights.append(exponentials / (exponentials.sum(-1, keepdim=True) + zeros))
         x = x + block.attn.out_proj((weights[-1] @ v).movedim(0, -2).flatten(-2))
         x = x + block.mlp(block.ln_2(x))
-    video_features = VideoFeatures(model.visual.project(x.view(1, T, N, -1)))
+    video_features = VideoFeatures(model.visual.pool(x.view(1, T, N, -1)))
     logits = model.logit_scale.exp() * model.similarities(video_features, classes)[0]
     score = logits[2] - (logits[0].exp() + logits[1].exp()).log()
     gradients = torch.autograd.grad(score, weights)
@@ -206,7 +206,7 @@ def test_x_clip_messages_lead_back_to_the_class_tokens(head: str) -> None:
         x = x + block.mlp(block.ln_2(x))
     check(model, "attention", matrices[-1])
     if model.mit is not None:
-        features = model.visual.project(x[None])
+        features = model.visual.pool(x[None])
         q, k, _ = model.mit.block.attn.in_proj(model.mit.block.ln_1(features + model.mit.positions_of(T))[0]).chunk(
             3, dim=-1
         )
@@ -343,7 +343,7 @@ def test_a_student_that_does_not_say_how_its_tokens_lie_is_told() -> None:
             tokens = self.visual.embed(frames).unflatten(1, (-1, 2)).flatten(2, 3)
             for block in self.visual.blocks:
                 tokens = block(tokens)
-            return VideoFeatures(self.visual.project(tokens.unflatten(2, (2, -1)).flatten(1, 2)))
+            return VideoFeatures(self.visual.pool(tokens.unflatten(2, (2, -1)).flatten(1, 2)))
 
     torch.manual_seed(0)
     model = Pairs(Clip(ClipConfig(32, 8, 64, 1, 1, 64, 1, 1, 32)))

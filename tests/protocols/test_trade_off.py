@@ -10,7 +10,7 @@ from PIL import Image
 from froster.data.manifests import read_manifest, write_manifest
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
-from froster.models import load_clip, load_model
+from froster.models import load_backbone, load_model
 from froster.protocols.cross_dataset import load_test_data
 from froster.protocols.data import load_data
 from froster.protocols.models import patch_model
@@ -21,7 +21,7 @@ SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float3
 
 
 def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp_path: Path) -> None:
-    clip = load_clip("puppets")
+    clip = load_backbone("puppets")
     student = load_model("puppets", "frame_clip")
     torch.manual_seed(0)
     with torch.no_grad():
@@ -86,6 +86,6 @@ def test_the_plot_has_a_line_for_each_other_data_set() -> None:
 
 def test_adapters_cannot_be_patched(tmp_path: Path) -> None:
     student = load_model("puppets", "adaptformer", seed=0)
-    student.clip_source = object()  # type: ignore[assignment]
+    student.backbone_source = object()  # type: ignore[assignment]
     with pytest.raises(FrosterError, match="trained beside CLIP, which stayed"):
-        patch_model(student, load_clip("puppets"), 0.5)
+        patch_model(student, load_backbone("puppets"), 0.5)

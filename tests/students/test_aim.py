@@ -2,7 +2,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from froster.backbones.clip import Block, Clip, ClipConfig
+from froster.backbones.blocks import Block
+from froster.backbones.clip import Clip, ClipConfig
 from froster.models import load_model
 from froster.students import VideoStudent, build_student
 from froster.students.adaptformer import Adapter

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from froster.backbones.build import clip_names
+from froster.backbones.build import backbone_names
 from froster.backbones.clip import Clip, ClipConfig
 from froster.backbones.tokenizer import tokenize
-from froster.checkpoints.checkpoint import ClipSource
-from froster.checkpoints.own import clip_digest, save_checkpoint
+from froster.checkpoints.checkpoint import BackboneSource
+from froster.checkpoints.own import backbone_digest, save_checkpoint
 from froster.errors import WeightsError
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
@@ -49,7 +49,7 @@ def new_student(name: str) -> VideoStudent:
 def moved_student(name: str) -> VideoStudent:
     """A student that has been trained: nothing of what it adds is at zero any more."""
     student = new_student(name)
-    of_clip = clip_names(SMALL)
+    of_clip = backbone_names(SMALL)
     with torch.no_grad():
         for key, parameter in student.named_parameters():
             if key not in of_clip:
@@ -209,16 +209,16 @@ def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
 @ALL
 def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_path: Path) -> None:
     student = moved_student(name)
-    if student.trainable_parameters().keys() & clip_names(SMALL):
+    if student.trainable_parameters().keys() & backbone_names(SMALL):
         pytest.skip("trains CLIP's own parameters")
     clip, path = tmp_path / "clip.safetensors", tmp_path / "adapters.safetensors"
     save_checkpoint(small_clip(), clip)
     shutil.copy(clip, tmp_path / "moved.safetensors")
-    student.clip_source = ClipSource(str(clip), clip_digest(student.state_dict(), SMALL))
+    student.backbone_source = BackboneSource(str(clip), backbone_digest(student.state_dict(), SMALL))
     save_checkpoint(student, path)
     with safetensors.safe_open(path, "pt") as file:
         assert set(file.keys()) == student.trainable_parameters().keys()
-        assert json.loads(file.metadata()["clip"])["sha256"] == student.clip_source.sha256
+        assert json.loads(file.metadata()["clip"])["sha256"] == student.backbone_source.sha256
     assert torch.equal(similarities(load_model(path), clips()), similarities(student, clips()))
 
     (tmp_path / "elsewhere").mkdir()

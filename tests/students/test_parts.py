@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from froster.backbones.clip import Block, Clip, ClipConfig
+from froster.backbones.blocks import Block
+from froster.backbones.clip import Clip, ClipConfig
 from froster.students import build_student
 from froster.students.parts import WrappedBlock, WrappedText, cross_attention, frame_rows
 

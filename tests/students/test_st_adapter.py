@@ -11,7 +11,7 @@ from froster.checkpoints.own import save_checkpoint
 from froster.errors import FrosterError
 from froster.models import load_model
 from froster.students import build_student
-from froster.students.st_adapter import StAdapter, StAdapterVision
+from froster.students.st_adapter import StAdapter, StAdapterBlock
 from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -51,7 +51,9 @@ def test_the_papers_form_agrees_with_its_authors(golden_file: GoldenFile) -> Non
     """Adapters of 48 channels before attention and MLP; the mean class token goes to a linear head of 7 classes."""
     original = load_file(golden_file("more/st_adapter_original.safetensors"))
     clip = Clip(ClipConfig(32, 8, 128, 2, 2, 64, 1, 1, 32)).eval()
-    vision = StAdapterVision(clip.visual, hidden=48, kernel="temporal", before="attention+mlp")
+    vision = clip.visual
+    for layer, block in enumerate(vision.blocks):
+        vision.blocks[layer] = StAdapterBlock(block, "attention+mlp", lambda: StAdapter(128, 48, "temporal", 1))
     names = {"pre": "before", "fc1": "down", "fc2": "up"}
     state = {"proj": vision.proj}
     for name, x in to_clip_names({f"visual.{name}": x for name, x in original.items()}).items():

@@ -1,6 +1,6 @@
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from froster.backbones.clip import Clip, ClipConfig
-from froster.backbones.tokenizer import tokenize
+from froster.backbones.tokenizer import ClipTokenizer, tokenize
 from froster.checkpoints.foreign import infer_config, to_clip_names
 from froster.checkpoints.read import load_into
 from froster.errors import FrosterWarning
@@ -72,8 +72,12 @@ def test_class_matrix_of_the_released_code(golden_file: GoldenFile, monkeypatch:
     assert (texts - golden["out.text_features"]).abs().max() < 2e-5
     # The same class matrix through `encode_classes`, each text standing for one row of the golden tokens.
     rows = {f"{k} {c}": tokens[k, c] for k in range(3) for c in range(6)}
-    monkeypatch.setattr(classifier, "tokenize", lambda texts: torch.stack([rows[text] for text in texts]))
-    monkeypatch.setattr(classifier, "VOCAB_SIZE", clip.config.vocab_size)
+
+    class GoldenTokens(ClipTokenizer):
+        def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
+            return torch.stack([rows[text] for text in texts])
+
+    clip.tokenizer = GoldenTokens(vocab_size=clip.config.vocab_size)
     monkeypatch.setattr(classifier, "class_prompts", lambda name, *_: [f"{k} {name}" for k in range(3)])
     matrix = encode_classes(FrameClip(clip), {str(c): "" for c in range(6)})
     assert (matrix - golden["out.class_matrix"]).abs().max() < 2e-5

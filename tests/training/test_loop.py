@@ -21,7 +21,7 @@ from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.puppets import files, write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.interpolation import average_states, patch_states
-from froster.models import load_clip
+from froster.models import load_backbone
 from froster.shipped import find_recipe
 from froster.training import checkpoint, loop
 from froster.training.checkpoint import RunFolder
@@ -146,7 +146,7 @@ def test_what_a_run_can_learn_is_said_before_it_begins(
         warnings.simplefilter("error", FrosterWarning)
         loop.train(short_recipe(manifest, tmp_path / "many", *changes))
     assert (
-        "12 clips in batches of 5: 26 steps an epoch (13 passes over the clips), 52 in all; "
+        "12 clips in batches of 5: 26 steps an epoch (13 times through the clips), 52 in all; "
         "each time 2 of them, drawn anew, left out to fill whole batches\n"
     ) in capsys.readouterr().err
     assert [step["step"] for step in log(tmp_path / "many")] == list(range(1, 53))
@@ -236,7 +236,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, p
     assert process.returncode == -signal.SIGKILL, errors
     assert [path.name for path in (broken.out / "checkpoints").iterdir()] == ["epoch-001.safetensors"]
     assert not (broken.out / "model.safetensors").exists()
-    with pytest.raises(FrosterError, match="holds a run already: resume it with `resume=True`"):
+    with pytest.raises(FrosterError, match="holds a run already: go on with `resume=True`"):
         loop.train(broken)
     loop.train(broken, resume=True)
     loop.train(whole)
@@ -354,7 +354,7 @@ def test_tested_weights_are_averaged_and_patched(manifest: Path, tmp_path: Path)
     recipe = short_recipe(manifest, tmp_path / "run", "keep_checkpoints=3", "average_from=1", "patch_ratio=0.25")
     path = loop.train(recipe)
     epochs = [weights(recipe.out / "checkpoints" / f"epoch-{number:03d}.safetensors") for number in (2, 3)]
-    expected = patch_states(load_clip("puppets").state_dict(), average_states(epochs), 0.25)
+    expected = patch_states(load_backbone("puppets").state_dict(), average_states(epochs), 0.25)
     for key, value in weights(path).items():
         torch.testing.assert_close(value, expected[key], atol=1e-6, rtol=1e-5)
 
@@ -362,14 +362,14 @@ def test_tested_weights_are_averaged_and_patched(manifest: Path, tmp_path: Path)
 def test_open_vclip_keeps_the_text_encoder(manifest: Path, tmp_path: Path) -> None:
     recipe = short_recipe(manifest, tmp_path / "run", path=OPEN_VCLIP)
     trained = weights(loop.train(recipe))
-    before = load_clip("puppets").state_dict()
+    before = load_backbone("puppets").state_dict()
     changed = {key for key in before if not torch.equal(before[key], trained[key])}
     assert changed == {key for key in before if key.startswith("visual.")}
     assert all("interpolated" in step for step in log(recipe.out))
 
 
 def test_weight_distance_holds_the_student_back(manifest: Path, tmp_path: Path) -> None:
-    clip, moved = load_clip("puppets").state_dict(), {}
+    clip, moved = load_backbone("puppets").state_dict(), {}
     for weight in (0, 10):
         recipe = short_recipe(manifest, tmp_path / str(weight), f"weight_distance={weight}", "distillation=null")
         trained = weights(loop.train(recipe))
@@ -456,7 +456,7 @@ def test_adapters_name_their_clip_whatever_lies_in_the_folder(
     with safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["clip"])["name"] == "puppets"
         assert all("adapter" in key for key in file.keys())  # noqa: SIM118
-    clip, student = load_clip("puppets").state_dict(), load_model(tmp_path / "run")
+    clip, student = load_backbone("puppets").state_dict(), load_model(tmp_path / "run")
     assert all(torch.equal(value, student.state_dict()[key]) for key, value in clip.items())
 
 
@@ -466,7 +466,7 @@ def test_adapters_of_a_fine_tuned_clip_hold_it(manifest: Path, tmp_path: Path) -
     path = loop.train(short_recipe(manifest, tmp_path / "second", f"model={first.out}", *ADAPTERS))
     tuned, student = weights(first.out), weights(path)
     assert all(torch.equal(value, student[key]) for key, value in tuned.items())
-    assert not torch.equal(tuned["visual.proj"], load_clip("puppets").visual.proj)
+    assert not torch.equal(tuned["visual.proj"], load_backbone("puppets").visual.proj)
     # A third run goes on with these adapters, and holds the tuned CLIP too.
     third = weights(loop.train(short_recipe(manifest, tmp_path / "third", f"model={path.parent}", *ADAPTERS)))
     assert all(torch.equal(value, third[key]) for key, value in tuned.items())
@@ -476,7 +476,7 @@ def test_adapters_of_a_fine_tuned_clip_hold_it(manifest: Path, tmp_path: Path) -
 def test_clip_is_frozen_at_first_and_trained_later(manifest: Path, tmp_path: Path) -> None:
     recipe = short_recipe(manifest, tmp_path / "run", "student=x_clip", "freeze_clip_epochs=1")
     loop.train(recipe)
-    clip = load_clip("puppets").state_dict()
+    clip = load_backbone("puppets").state_dict()
     moved = []
     for epoch in (1, 2):
         of_epoch = weights(recipe.out / "checkpoints" / f"epoch-{epoch:03d}.safetensors")
@@ -559,7 +559,7 @@ def test_a_model_without_content_is_no_finished_run(manifest: Path, tmp_path: Pa
     recipe.out.mkdir()
     folder.model.touch()
     folder.state.path.touch()
-    with pytest.raises(FrosterError, match="holds a run already: resume it with"):
+    with pytest.raises(FrosterError, match="holds a run already: go on with"):
         loop.train(recipe)
     folder.state.remove()
     assert not folder.is_finished(recipe, resume=True)
@@ -594,7 +594,7 @@ def test_a_damaged_state_goes_on_from_the_one_before_it_to_the_same_bits(
     damaged = bytearray(state.read_bytes())
     damaged[len(damaged) // 2] ^= 4
     state.write_bytes(damaged)
-    with pytest.warns(FrosterWarning, match=r"state\.pt is damaged; resuming from .*previous-state\.pt"):
+    with pytest.warns(FrosterWarning, match=r"state\.pt is damaged; the run goes on from .*previous-state\.pt"):
         resumed = loop.train(recipe, resume=True)
     assert_equal_weights(resumed, whole)
     assert [step["step"] for step in log(recipe.out)] == list(range(1, 10))
@@ -622,7 +622,7 @@ def test_a_folder_has_one_run_at_a_time(manifest: Path, tmp_path: Path, monkeypa
     stopped = STOPPED.format(process="os.getpid()", signal="SIGSTOP")
     first = start(stopped, "train", write_recipe(recipe), folder=tmp_path)
     assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
-    monkeypatch.setattr(checkpoint, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(checkpoint, "LOCK_PATIENCE", 0.1)
     with pytest.raises(FrosterError, match=r"Another process is training in .*run; choose another out"):
         loop.train(recipe, resume=True)
     assert first.poll() is None
@@ -712,12 +712,10 @@ def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(
         patched.setattr(loop, "final_model", lambda run: signal.raise_signal(signal.SIGINT))
         loop.train(recipe)
     own.write_text("\n".join(rows[:-1]) + "\n")
-    with pytest.raises(
-        FrosterError, match=r"cannot be resumed with other clips \(12 rows before, 11 rows now\); restore the previous"
-    ):
+    with pytest.raises(FrosterError, match=r"cannot go on with other clips \(12 rows before, 11 rows now\); go back"):
         loop.train(recipe, resume=True)
     own.write_text("\n".join([*rows[:-1], rows[1]]) + "\n")
-    with pytest.raises(FrosterError, match=r"cannot be resumed with other clips than before; restore the previous"):
+    with pytest.raises(FrosterError, match=r"cannot go on with other clips than before; go back"):
         loop.train(recipe, resume=True)
     own.write_text("\n".join(rows) + "\n")
     state = read_state(recipe.out / "state.pt")
@@ -751,15 +749,15 @@ def test_a_finished_run_is_not_taken_for_one_on_other_data(manifest: Path, tmp_p
     finished = loop.train(recipe)
     rows = contents[own].splitlines()
     for changes, said in (
-        ({own: "\n".join(rows[:-1])}, r"other clips \(12 rows before, 11 rows now\); restore the previous ones"),
-        ({own: "\n".join([*rows[:-1], rows[1]])}, "other clips than before; restore the previous"),
+        ({own: "\n".join(rows[:-1])}, r"other clips \(12 rows before, 11 rows now\); go back to what it had"),
+        ({own: "\n".join([*rows[:-1], rows[1]])}, "other clips than before; go back"),
         ({own: "\n".join([*rows[:-1], f"{rows[-1]}0.1"])}, "other clips than before"),
         ({labels: "\n".join([*ACTIONS, "fencing"])}, r"other labels \(3 classes before, 4 classes now\)"),
         ({descriptions: contents[descriptions].replace("someone", "nobody")}, "other labels than before"),
         ({templates: "a video of {}."}, r"other templates \(2 of them before, 1 of them now\)"),
     ):
         put(changes)
-        with pytest.raises(FrosterError, match=rf"run cannot be resumed with {said}"):
+        with pytest.raises(FrosterError, match=rf"run cannot go on with {said}"):
             loop.train(recipe, resume=True)
     put({})
     assert loop.train(recipe, resume=True) == finished

@@ -17,7 +17,7 @@ from torch import Tensor
 from froster.backbones.tokenizer import tokenize
 from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos
-from froster.models import load_clip, load_model
+from froster.models import load_backbone, load_model
 from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.training import loop
@@ -205,7 +205,7 @@ def test_a_run_of_froster(manifest: Path, tmp_path: Path) -> None:
 def test_a_run_of_open_vclip(manifest: Path, tmp_path: Path) -> None:
     recipe = recipe_of("puppets/open-vclip", manifest, tmp_path / "run", "data.prompt_style=templates")
     student = load_model("puppets", "vclip").train()
-    clip = {name: value.clone() for name, value in load_clip("puppets").state_dict().items()}
+    clip = {name: value.clone() for name, value in load_backbone("puppets").state_dict().items()}
     trained = {name: p for name, p in student.named_parameters() if name.startswith("visual.")}
     adam, averaged, ratios = AdamW(trained), [], []
     with torch.no_grad():  # the text encoder is frozen: all 28 templates, averaged, once

@@ -66,7 +66,7 @@ def test_a_whole_step_is_the_released_codes(golden_file: GoldenFile, monkeypatch
     teacher = FrameClip(models["raw_model."]).requires_grad_(False)
     student = build_student("vclip", models["model."])
     texts = ClassPrompts({str(number): "" for number in range(5)}, TEMPLATES[:1])
-    texts.tokens = golden["in.train_tokens"]
+    texts.tokens[student.tokenizer] = golden["in.train_tokens"]
     distillation = Distillation(32)
     for side, name in ((distillation.video, "v"), (distillation.text, "t")):
         assert side is not None
@@ -74,8 +74,8 @@ def test_a_whole_step_is_the_released_codes(golden_file: GoldenFile, monkeypatch
         side.w2.weight.data = golden[f"projector_{name}.2.weight"].clone()
 
     def teacher_classes(template: int) -> Tensor:
-        features = F.normalize(teacher.encode_text(texts.tokens.flatten(0, 1)), dim=-1).unflatten(0, (2, 5))
-        return F.normalize(features.mean(dim=0), dim=-1)
+        embeddings = teacher.encode_text(golden["in.train_tokens"].flatten(0, 1)).unflatten(0, (2, 5))
+        return F.normalize(F.normalize(embeddings, dim=-1).mean(dim=0), dim=-1)
 
     monkeypatch.setattr(Preprocessing, "normalize", lambda _, frames: frames)  # the golden's frames are floats
     step = Objective(student, texts, None, distillation, teacher, teacher_classes)
@@ -162,8 +162,8 @@ def test_prompts_are_a_template_and_the_bare_text_cut_to_the_longest() -> None:
     assert len(tokens) == 2 * len(LABELS)
     lengths = tokens.argmax(dim=1) + 1
     assert tokens.shape[1] == int(lengths.max()) < 77
-    assert torch.equal(tokens[:4], step.prompts.tokens[4, :, : tokens.shape[1]])
-    assert torch.equal(tokens[4:], step.prompts.tokens[28, :, : tokens.shape[1]])
+    assert torch.equal(tokens[:4], step.prompts.tokenize(step.student)[4, :, : tokens.shape[1]])
+    assert torch.equal(tokens[4:], step.prompts.tokenize(step.student)[28, :, : tokens.shape[1]])
 
 
 @pytest.mark.parametrize("processes", [2, 3])

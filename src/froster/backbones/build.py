@@ -1,12 +1,31 @@
-"""CLIPs without values, to be filled from a checkpoint."""
+"""The table of backbones, and networks without values, to be filled from a checkpoint."""
 
 import functools
-from typing import Any
+import inspect
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from froster.backbones.clip import Clip, ClipConfig
+from froster.backbones.base import Backbone, BackboneConfig
+from froster.backbones.clip import Clip
+from froster.errors import FrosterError
+
+BACKBONES: dict[str, type[Backbone]] = {}
+Registered = TypeVar("Registered", bound=type[Backbone])
+
+
+def register_backbone(cls: Registered) -> Registered:
+    """Class decorator: checkpoints may hold backbones of this class, under the `family` of its configs.
+
+    Raises `FrosterError` where another class has that family.
+    """
+    family = cls.config_class.family
+    other = BACKBONES.get(family)
+    if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise FrosterError(f"{inspect.getfile(other)} has a backbone {family!r} too; choose another name.")
+    BACKBONES[family] = cls
+    return cls
 
 
 class Uninitialized(TorchFunctionMode):
@@ -22,13 +41,23 @@ class Uninitialized(TorchFunctionMode):
         return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
-def build_clip(config: ClipConfig) -> Clip:
-    """A `Clip` without values, to be filled by `froster.checkpoints.read.load_into`."""
+def new_backbone(config: BackboneConfig) -> Backbone:
+    """A backbone of the config's family, randomly initialized."""
+    family: Any = BACKBONES[config.family]
+    backbone: Backbone = family(config)
+    return backbone
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """A backbone without values, to be filled by `froster.checkpoints.read.load_into`."""
     with Uninitialized():
-        return Clip(config)
+        return new_backbone(config)
 
 
 @functools.cache
-def clip_names(config: ClipConfig) -> frozenset[str]:
-    """Names of a CLIP's tensors, which every student has too."""
-    return frozenset(build_clip(config).state_dict())
+def backbone_names(config: BackboneConfig) -> frozenset[str]:
+    """Names of a backbone's tensors, which every student on it has too."""
+    return frozenset(build_backbone(config).state_dict())
+
+
+register_backbone(Clip)

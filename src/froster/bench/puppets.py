@@ -38,7 +38,7 @@ from froster.extras import extra
 from froster.files import replace_when_written
 from froster.inference import video_scores
 from froster.interpolation import patch_states
-from froster.models import PUPPETS, load_clip, load_model
+from froster.models import PUPPETS, load_backbone, load_model
 from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.text.classifier import encode_classes
@@ -240,7 +240,7 @@ def run_job(job: Job, setup: Setup) -> list[Result]:
     last = recipe.out / "checkpoints" / f"epoch-{recipe.optimizer.epochs:03d}.safetensors"
     *_, final_step = (recipe.out / "log.jsonl").read_text(encoding="utf-8").splitlines()
     test = open_test_clips(setup.work, setup.test_seed, setup.test_clips)
-    clip = load_clip(PUPPETS).state_dict()
+    clip = load_backbone(PUPPETS).state_dict()
     results: list[Result] = []
     tested: dict[tuple[Path, float], tuple[float, float]] = {}
     for name, path, ratio in weights_to_test(job, last, averaged, setup.only_last):

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from froster.backbones.build import clip_names
+from froster.backbones.build import backbone_names
 from froster.bench.puppets import (
     BASE,
     EPOCHS,
@@ -69,7 +69,7 @@ def learning_rates(student: str) -> tuple[float, ...]:
 
 def trains_clip(student: str) -> bool:
     model = load_model(PUPPETS, student)
-    return bool(model.trainable_parameters().keys() & clip_names(model.config))
+    return bool(model.trainable_parameters().keys() & backbone_names(model.config))
 
 
 def write_report(

@@ -5,16 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
-from froster.backbones.build import clip_names
-from froster.backbones.clip import ClipConfig
+from froster.backbones.base import BackboneConfig
+from froster.backbones.build import backbone_names
 from froster.provenance import Provenance
 
 StateDict = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class ClipSource:
-    """The CLIP beside which a checkpoint was trained: what `load_clip` takes, and `clip_digest` of its tensors."""
+class BackboneSource:
+    """The backbone whose tensors a checkpoint leaves out: what `load_backbone` takes, and their `backbone_digest`."""
 
     name: str
     sha256: str
@@ -22,16 +22,16 @@ class ClipSource:
 
 @dataclass
 class Checkpoint:
-    """What a file holds, under the names of `Clip`, before a model is built from it."""
+    """What a file holds, under the names of a backbone and its students, before a model is built from it."""
 
     state: StateDict
-    config: ClipConfig
+    config: BackboneConfig
     student: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    clip_source: ClipSource | None = None  # where CLIP's own tensors are when `state` does not have them
+    backbone_source: BackboneSource | None = None  # where the backbone's tensors are when `state` lacks them
     provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it holds a CLIP and nothing else."""
-        return self.student is None and self.state.keys() <= clip_names(self.config)
+        """Whether it holds a backbone and nothing else."""
+        return self.student is None and self.state.keys() <= backbone_names(self.config)

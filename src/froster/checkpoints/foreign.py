@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from froster.backbones.build import clip_names
+from froster.backbones.build import backbone_names
 from froster.backbones.clip import ClipConfig
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
@@ -75,7 +75,7 @@ def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Ch
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
     # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. Tensors beside CLIP's are of others.
-    is_vclip = is_released_student(tensors, metadata) and state.keys() <= clip_names(config)
+    is_vclip = is_released_student(tensors, metadata) and state.keys() <= backbone_names(config)
     return Checkpoint(state, config, "vclip" if is_vclip else None)
 
 
@@ -122,7 +122,7 @@ def warn_of_several_networks(tensors: StateDict, path: Path) -> None:
 
 
 def to_clip_names(tensors: StateDict) -> StateDict:
-    """The tensors of a foreign checkpoint under the names of `Clip`, in float32."""
+    """The tensors of a foreign checkpoint under the names of our `Clip`, in float32."""
     tensors = without_wrappers(tensors)
     tensors = {k: v for k, v in tensors.items() if not TRAINING_ONLY.match(k) and not BUFFERS.search(k)}
     hugging_face = is_hugging_face(tensors)
@@ -182,7 +182,7 @@ def add_frozen_text(state: StateDict, path: Path) -> None:
 
 
 def infer_config(state: StateDict, hints: dict[str, Any] | None = None) -> ClipConfig:
-    """Sizes of a CLIP from its tensors under the names of `Clip`.
+    """Sizes of a CLIP from its tensors under the names of our `Clip`.
 
     `hints` may give what tensors do not show: heads, activation, epsilons of the LayerNorms.
     """

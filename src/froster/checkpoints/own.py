@@ -2,26 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import safetensors.torch
 import torch
 
-from froster.backbones.build import clip_names
-from froster.backbones.clip import ClipConfig
-from froster.checkpoints.checkpoint import Checkpoint, ClipSource, StateDict
+from froster.backbones.base import Activation, BackboneConfig
+from froster.backbones.build import BACKBONES, backbone_names
+from froster.checkpoints.checkpoint import BackboneSource, Checkpoint, StateDict
 from froster.checkpoints.containers import DOWNLOAD_AGAIN, to_float32
 from froster.errors import WeightsError
 from froster.files import replace_when_written
 from froster.provenance import provenance_metadata, read_provenance
+from froster.video.transforms import Interpolation, ResizeMode
 
 FORMAT = "froster-1"
 TOKEN_TABLE = "text.token_embedding.weight"
 TOKEN_ROWS = "text.token_embedding.rows"
-# Limits of what a description may say: about ten times the largest CLIP there is.
+# Limits of what a description may say: about ten times the largest backbone there is.
 LARGEST = {
     "image_size": 4096,
     "patch_size": 512,
@@ -32,38 +33,46 @@ LARGEST = {
     "text_layers": 512,
     "text_heads": 512,
     "embed_dim": 16_384,
+    "vision_mlp_width": 65_536,
+    "text_mlp_width": 65_536,
     "context_length": 4096,
     "vocab_size": 1_000_000,
+}
+CHOICES = {
+    "activation": get_args(Activation),
+    "resize_mode": get_args(ResizeMode),
+    "interpolation": get_args(Interpolation),
 }
 LARGEST_OPTION = 10_000
 
 
 class Savable(Protocol):
-    """A `Clip`, or a `VideoStudent`."""
+    """A `Backbone`, or a `VideoStudent`."""
 
-    config: ClipConfig
+    config: BackboneConfig
 
     def state_dict(self) -> StateDict: ...
 
 
 def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
-    """Write a `VideoStudent` or a `Clip` as safetensors, whole or not at all.
+    """Write a `VideoStudent` or a `Backbone` as safetensors, whole or not at all.
 
     `dtype` converts the tensors, for instance to float16 for shipping. A student's `labels`, `templates` and
-    `clip_sampling` go into the metadata. Token rows that are zero are left out, and all of CLIP's tensors where the
-    student's `clip_source` says that they are elsewhere.
+    `clip_sampling` go into the metadata. Token rows that are zero are left out, and all of the backbone's tensors where
+    the student's `backbone_source` says that they are elsewhere.
     """
-    source: ClipSource | None = getattr(model, "clip_source", None)
+    source: BackboneSource | None = getattr(model, "backbone_source", None)
     state = model.state_dict()
-    if source and clip_digest(state, model.config) != source.sha256:
-        source = None  # CLIP's tensors have been changed since
-    left_out = clip_names(model.config) if source else frozenset()
+    if source and backbone_digest(state, model.config) != source.sha256:
+        source = None  # the backbone's tensors have been changed since
+    left_out = backbone_names(model.config) if source else frozenset()
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items() if key not in left_out}
     if TOKEN_TABLE in state:
         rows = state[TOKEN_TABLE].any(dim=1).nonzero()[:, 0]
         state[TOKEN_TABLE], state[TOKEN_ROWS] = state[TOKEN_TABLE][rows], rows.to(torch.int32)
     description = {
         "format": FORMAT,
+        "backbone": model.config.family,
         "config": json.dumps(asdict(model.config)),
         "student": getattr(model, "name", ""),
         "options": json.dumps(getattr(model, "options", {})),
@@ -82,13 +91,12 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
             f"{path} has the format {metadata['format']!r:.40}, made by a newer froster: update froster."
         )
     try:
-        config = ClipConfig(**json.loads(metadata["config"]))
-        check_config(config)
+        config = read_config(json.loads(metadata["config"]), metadata.get("backbone", "clip"))
         options = read_options(json.loads(metadata["options"]))
         state = {key: to_float32(value) for key, value in tensors.items() if key != TOKEN_ROWS}
-        source = ClipSource(**json.loads(metadata["clip"])) if "clip" in metadata else None
+        source = BackboneSource(**json.loads(metadata["clip"])) if "clip" in metadata else None
         if source and not (isinstance(source.name, str) and isinstance(source.sha256, str)):
-            raise ValueError("the name of its CLIP is not text")
+            raise ValueError("the name of its backbone is not text")
         if not source:
             check_sizes(config, state)
             table = torch.zeros(config.vocab_size, config.text_width)
@@ -101,16 +109,31 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
     return Checkpoint(state, config, student, options, source, read_provenance(metadata, path))
 
 
-def check_config(config: ClipConfig) -> None:
-    """Raises `ValueError` where a size of a CLIP is of the wrong type or not within `LARGEST`."""
+def read_config(description: Any, backbone: str) -> BackboneConfig:
+    """The config of a backbone from its fields in a file, where lists are tuples. Raises `ValueError`."""
+    if backbone not in BACKBONES:
+        raise ValueError(f"there is no backbone {backbone!r:.40}; froster has {', '.join(BACKBONES)}")
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in dict(description).items()}
+    config_class: Callable[..., BackboneConfig] = BACKBONES[backbone].config_class
+    config = config_class(**fields)
+    check_config(config)
+    return config
+
+
+def check_config(config: BackboneConfig) -> None:
+    """Raises `ValueError` where a field of a config is of the wrong type, or a size is not within `LARGEST`."""
     for name, value in asdict(config).items():
-        if name == "activation":
-            if value not in ("quick_gelu", "gelu"):
-                raise ValueError(f"there is no activation {value!r:.40}")
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise ValueError(f"there is no {name} {value!r:.40}")
         elif name.endswith("_eps"):
             if type(value) is not float or not 0 < value < 1:
                 raise ValueError(f"{name} is {value!r:.40}")
-        elif type(value) is not int or not 1 <= value <= LARGEST[name]:
+        elif name in ("image_mean", "image_std"):
+            check_channels(name, value)
+        elif value is None and name.endswith("_mlp_width"):
+            continue
+        elif name in LARGEST and (type(value) is not int or not 1 <= value <= LARGEST[name]):
             raise ValueError(f"{name} is {value!r:.40}, which is not 1 to {LARGEST[name]:,}")
     if config.image_size < config.patch_size:
         raise ValueError(f"patches of {config.patch_size} pixels are larger than images of {config.image_size}")
@@ -120,6 +143,17 @@ def check_config(config: ClipConfig) -> None:
     ):
         if width % heads:
             raise ValueError(f"a width of {width} cannot be divided among {heads} heads")
+    BACKBONES[config.family].check_config(config)
+
+
+def check_channels(name: str, values: Any) -> None:
+    least = 0.0 if name == "image_mean" else 1e-3
+    if not (
+        isinstance(values, tuple)
+        and len(values) == 3
+        and all(type(value) in (int, float) and least <= value <= 1 for value in values)
+    ):
+        raise ValueError(f"{name} is {values!r:.60}, which is not three numbers from {least:g} to 1")
 
 
 def read_options(options: Any) -> dict[str, Any]:
@@ -133,16 +167,9 @@ def read_options(options: Any) -> dict[str, Any]:
     return options
 
 
-def check_sizes(config: ClipConfig, state: StateDict) -> None:
+def check_sizes(config: BackboneConfig, state: StateDict) -> None:
     """Raises `ValueError` where the file's tensors have other sizes than `config`, before such a network is built."""
-    grid = config.image_size // config.patch_size
-    sizes = {
-        "visual.conv1.weight": (config.vision_width, 3, config.patch_size, config.patch_size),
-        "visual.positional_embedding": (grid * grid + 1, config.vision_width),
-        "visual.proj": (config.vision_width, config.embed_dim),
-        "text.positional_embedding": (config.context_length, config.text_width),
-    }
-    for name, size in sizes.items():
+    for name, size in BACKBONES[config.family].tensor_shapes(config).items():
         if state[name].shape != size:
             raise ValueError(f"{name} is {tuple(state[name].shape)}, its description says {size}")
     if state[TOKEN_TABLE].shape[1] != config.text_width:
@@ -153,9 +180,9 @@ def check_sizes(config: ClipConfig, state: StateDict) -> None:
             raise ValueError(f"{tower} has {found} layers, its description says {layers}")
 
 
-def clip_digest(state: StateDict, config: ClipConfig) -> str:
-    """SHA-256 of CLIP's own tensors among `state`: the same whatever format they were read from."""
-    return tensors_digest(state, clip_names(config))
+def backbone_digest(state: StateDict, config: BackboneConfig) -> str:
+    """SHA-256 of the backbone's tensors among `state`: the same whatever format they were read from."""
+    return tensors_digest(state, backbone_names(config))
 
 
 def tensors_digest(state: StateDict, names: Iterable[str]) -> str:

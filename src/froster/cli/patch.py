@@ -24,14 +24,14 @@ def patch(
     from froster.cli.checkpoints import check_not_among, check_output_name, weights_file
     from froster.errors import FrosterError
     from froster.interpolation import patch_states
-    from froster.models import load_clip, load_model
+    from froster.models import load_backbone, load_model
 
     check_output_name(out)
     file = weights_file(student)
     check_not_among(out, [weights_file(clip), file])
     model = load_model(student)
-    if model.clip_source:
+    if model.backbone_source:
         raise FrosterError(f"{student} has only adapters and a frozen CLIP, so there is nothing to patch.")
-    model.load_state_dict(patch_states(load_clip(clip).state_dict(), model.state_dict(), ratio))
+    model.load_state_dict(patch_states(load_backbone(clip).state_dict(), model.state_dict(), ratio))
     save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}")
     echo(str(out))

@@ -278,7 +278,7 @@ def trade_off(
 
     Example: froster protocol trade-off runs/k400 vit-b-16 --closed kinetics-400 --test ucf-101,hmdb-51
     """
-    from froster.models import load_clip, load_model
+    from froster.models import load_backbone, load_model
     from froster.protocols.cross_dataset import classes_of, load_test_data
     from froster.protocols.data import load_data
     from froster.protocols.models import patch_model
@@ -289,7 +289,7 @@ def trade_off(
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(closed, manifests), *(load_test_data(name, manifests) for name in names_of(test))]
     ratios = sorted(set(ratio or RATIOS))
-    student, original = load_model(model), load_clip(clip)
+    student, original = load_model(model), load_backbone(clip)
     models = [patch_model(student, original, ratio) for ratio in ratios]
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
     with stopped_by_signals(STOPPED):

@@ -1,11 +1,12 @@
-"""Maps of a clip: what its class tokens take from every patch, by attention alone, through all layers, or for a label.
+"""Maps of a clip: what its frame embeddings take from every patch, by attention, through all layers, or for a label.
 
-All kinds follow relevance back from the class tokens of the last layer, 1 / T each, to the patches of every frame, so
-that what one frame takes from another is shown where it came from. A student's `attention_graph` says which token
-attends to which; nothing here knows any student. With A the attention weights of a layer, averaged over its heads, and
-I the residual path, relevance r goes through it as
+All kinds follow relevance back from the tokens that become the frame embeddings, 1 / T each, to the patches of every
+frame, so that what one frame takes from another is shown where it came from. These tokens are the class tokens of the
+last layer, or, in backbones that pool by attention, what pools. A student's `attention_graph` says which token attends
+to which; nothing here knows any student or backbone. With A the attention weights of a layer, averaged over its heads,
+and I the residual path, relevance r goes through it as
 
-    attention   r A, in the last layer alone in which class tokens attend to patches
+    attention   r A, in the last layer alone in which those tokens attend to patches
     rollout     r (A + I) / 2, its rows normalized                            (Abnar and Zuidema, ACL 2020)
     gradient    r + r Ā, Ā the mean over the heads of the positive part of gradient * A    (Chefer et al., ICCV 2021)
 """
@@ -22,7 +23,7 @@ from froster.backbones.attention import record_attention
 from froster.errors import FrosterError
 from froster.scoring import check_finite
 from froster.students import VideoStudent
-from froster.students.attention_graph import PAD_TOKEN, AttentionStep, MergeStep, Step
+from froster.students.attention_graph import PAD_TOKEN, AttentionStep, MergeStep, PoolingStep, Step
 
 Kind = Literal["attention", "rollout", "gradient"]
 
@@ -34,9 +35,9 @@ def explain(
     classes: Tensor | None = None,
     target: int | None = None,
 ) -> NDArray[np.float32]:
-    """Where the model looks in a clip: frames `(T, 3, H, W)`, CLIP-normalized -> maps `(T, h, w)`, one value a patch.
+    """Where the model looks in a clip: frames `(T, 3, H, W)`, normalized -> maps `(T, h, w)`, one value a patch.
 
-    The largest value of the clip is 1, unless all are 0. `kind`: `"attention"` of the last layer's class tokens,
+    The largest value of the clip is 1, unless all are 0. `kind`: `"attention"` of the last layer's frame embeddings,
     attention `"rollout"` through all layers, or relevance by `"gradient"` for one label: `classes` is the class matrix
     of `froster.text.classifier.encode_classes`, `target` the label's row; what is explained is the label's log odds
     against the others, or its logit where there are none. Raises `FrosterError` for another kind,
@@ -46,29 +47,30 @@ def explain(
         raise FrosterError(f"There is no map of kind {kind!r}; choose from {', '.join(get_args(Kind))}.")
     if kind == "gradient" and (classes is None or target is None or not 0 <= target < len(classes)):
         raise FrosterError("A map by gradient explains one label: give the class matrix and the label's row in it.")
-    parameter = model.visual.proj
     # A caller's inference mode would leave nothing to take gradients of.
     with torch.inference_mode(False), torch.set_grad_enabled(kind == "gradient"):
-        clip = frames.detach().to(parameter.device, parameter.dtype, copy=True)[None].requires_grad_(kind == "gradient")
+        clip = frames.detach().to(model.device, model.dtype, copy=True)[None].requires_grad_(kind == "gradient")
         steps, score = _look(model, clip, classes, target if kind == "gradient" else None)
-        patches = (frames.shape[-2] // model.visual.patch_size, frames.shape[-1] // model.visual.patch_size)
-        numbers = token_numbers(len(frames), patches[0] * patches[1], parameter.device)
-        relevance = torch.zeros(numbers.numel(), device=parameter.device)
-        relevance[numbers[:, 0]] = 1 / len(frames)
+        grid, prefix_tokens = model.visual.patch_grid(clip), model.visual.prefix_tokens
+        numbers = token_numbers(len(frames), prefix_tokens + grid.rows * grid.columns, clip.device)
+        tokens, of_patches = numbers.numel(), numbers[:, prefix_tokens:]
+        embedded = model.frame_tokens(numbers)
+        relevance = torch.zeros(max(tokens, 1 + int(embedded.max())), device=clip.device)
+        relevance[embedded] = 1 / len(frames)
         if kind == "attention":
-            relevance = attention(steps, relevance, numbers)
+            relevance = attention(steps, relevance, of_patches, tokens)
         elif kind == "rollout":
-            relevance = rollout(steps, relevance)
+            relevance = rollout(steps, relevance, tokens)
         else:
             assert score is not None
-            relevance = gradient(steps, relevance, score)
-        maps = relevance[numbers[:, 1:]].unflatten(1, patches)
+            relevance = gradient(steps, relevance, score, tokens)
+        maps = relevance[of_patches].unflatten(1, grid)
         return (maps / maps.max().clamp(min=torch.finfo(maps.dtype).tiny)).cpu().numpy()
 
 
-def token_numbers(frames: int, patches: int, device: torch.device) -> Tensor:
+def token_numbers(frames: int, tokens: int, device: torch.device) -> Tensor:
     """The numbers of a clip's tokens, `(T, N)` int64: frame by frame, class token first."""
-    return torch.arange(frames * (1 + patches), device=device).view(frames, -1)
+    return torch.arange(frames * tokens, device=device).view(frames, -1)
 
 
 def _look(
@@ -81,41 +83,47 @@ def _look(
             video_features = model.forward_features(clip)
     finally:
         model.visual.checkpointing = checkpointing
-    patches = clip[0, 0, 0].numel() // model.visual.patch_size**2
-    steps = model.attention_graph(recorded, token_numbers(clip.shape[1], patches, clip.device))
+    grid = model.visual.patch_grid(clip)
+    tokens = model.visual.prefix_tokens + grid.rows * grid.columns
+    steps = model.attention_graph(recorded, token_numbers(clip.shape[1], tokens, clip.device))
     if classes is None or target is None:
         return steps, None
-    logits = (
-        model.logit_scale.detach().exp() * model.similarities(video_features, classes.to(clip.device, copy=True))[0]
-    )
+    similarities = model.similarities(video_features, classes.to(clip.device, copy=True))
+    logits = model.similarities_to_logits(similarities)[0]
     check_finite(logits)
     others = torch.cat([logits[:target], logits[target + 1 :]])
     # Log odds, not the log of the label's share: that one's gradient vanishes where the model is sure.
     return steps, logits[target] - others.logsumexp(dim=0) if len(others) else logits[target]
 
 
-def attention(steps: Sequence[Step], relevance: Tensor, numbers: Tensor) -> Tensor:
-    """What class tokens take from patches in the last layer in which they take anything: `(T N,)` to the same."""
+def attention(steps: Sequence[Step], relevance: Tensor, of_patches: Tensor, tokens: int) -> Tensor:
+    """Relevance `(M,)` of the T N tokens through the last layer in which it reaches any patch: `(M,)`, M >= T N.
+
+    `of_patches`: numbers of the patches `(T, N)`; `tokens`: T N.
+    """
     for place in reversed(range(len(steps))):
         step = steps[place]
         if isinstance(step, AttentionStep):
             taken = propagate_relevance(step, step.weights.detach().mean(dim=1), relevance)
             # What added tokens exchanged among themselves before is of class tokens alone, and shows in no patch.
             origins = next((earlier for earlier in reversed(steps[:place]) if isinstance(earlier, MergeStep)), None)
-            taken = propagate_merge(origins, taken, len(relevance)) if origins else taken
-            if taken[numbers[:, 1:]].any():
+            taken = propagate_merge(origins, taken, tokens) if origins else taken
+            if taken[of_patches].any():
                 return taken
-    raise ValueError("No class token attends to any patch.")
+    raise ValueError("No frame embedding attends to any patch.")
 
 
-def rollout(steps: Sequence[Step], relevance: Tensor) -> Tensor:
-    """Relevance `(T N,)` of what went into the tokens from which it starts, through all layers."""
+def rollout(steps: Sequence[Step], relevance: Tensor, tokens: int) -> Tensor:
+    """Relevance `(T N,)` of what went into the tokens from which it starts, through all layers; T N is `tokens`."""
     state = relevance
     for step in reversed(steps):
         if isinstance(step, MergeStep):
-            state = propagate_merge(step, state, len(relevance))
+            state = propagate_merge(step, state, tokens)
             continue
         weights = step.weights.detach().mean(dim=1)
+        if isinstance(step, PoolingStep):
+            state = propagate_relevance(step, weights, state)[:tokens]
+            continue
         state = pad_relevance(step, state)
         row_sums = torch.einsum("bnm,bm->bn", weights, (step.keys != PAD_TOKEN).to(weights.dtype))
         queried = step.queries[step.queries != PAD_TOKEN]
@@ -123,23 +131,26 @@ def rollout(steps: Sequence[Step], relevance: Tensor) -> Tensor:
         normalizer = torch.ones_like(state).index_put((queried,), 1 + row_sums[step.queries != PAD_TOKEN])
         state = state / normalizer
         state = state + propagate_relevance(step, weights, state)
-    return state[: len(relevance)]
+    return state[:tokens]
 
 
-def gradient(steps: Sequence[Step], relevance: Tensor, score: Tensor) -> Tensor:
-    """Relevance `(T N,)` for `score`, which depends on the weights of the steps."""
+def gradient(steps: Sequence[Step], relevance: Tensor, score: Tensor, tokens: int) -> Tensor:
+    """Relevance `(T N,)` for `score`, which depends on the weights of the steps; T N is `tokens`."""
     exchanges = [step for step in steps if isinstance(step, AttentionStep)]
     gradients = torch.autograd.grad(score, [step.weights for step in exchanges], materialize_grads=True)
     of_step = dict(zip(map(id, exchanges), gradients, strict=True))
     state = relevance
     for step in reversed(steps):
         if isinstance(step, MergeStep):
-            state = propagate_merge(step, state, len(relevance))
+            state = propagate_merge(step, state, tokens)
             continue
         weights = (of_step[id(step)] * step.weights.detach()).clamp(min=0).mean(dim=1)
+        if isinstance(step, PoolingStep):
+            state = propagate_relevance(step, weights, state)[:tokens]
+            continue
         state = pad_relevance(step, state)
         state = state + propagate_relevance(step, weights, state)
-    return state[: len(relevance)]
+    return state[:tokens]
 
 
 def propagate_relevance(step: AttentionStep, weights: Tensor, state: Tensor) -> Tensor:

@@ -108,7 +108,8 @@ def froster_loss(
     terms = {"cross_entropy": loss}
     if distillation.video:
         projected = distillation.video(unit(output.frame_embeddings))
-        distance = feature_distance(projected, teacher_embeddings(teacher, batch, frames), distillation.distance)
+        taught = teacher_embeddings(teacher, batch, frames if teacher.preprocess == student.preprocess else None)
+        distance = feature_distance(projected, taught, distillation.distance)
         # A sum over clips needs no weight to add up over micro-batches.
         terms["video_distillation"] = distance if distillation.distance == "l2_sum" else share * distance
         loss = loss + distillation.beta * terms["video_distillation"]
@@ -121,8 +122,12 @@ def froster_loss(
 
 
 @torch.no_grad()
-def teacher_embeddings(teacher: VideoStudent, batch: ClipBatch, frames: Tensor) -> Tensor:
-    """The teacher's frame embeddings of `batch`, L2-normalized `(B, T, D)`; computed once, then cached in it."""
+def teacher_embeddings(teacher: VideoStudent, batch: ClipBatch, frames: Tensor | None = None) -> Tensor:
+    """The teacher's frame embeddings of `batch`, L2-normalized `(B, T, D)`; computed once, then cached in it.
+
+    `frames`: those of the batch as the teacher's preprocessing normalizes them, where they are known already.
+    """
     if batch.teacher_embeddings is None:
+        frames = teacher.preprocess.normalize(batch.frames) if frames is None else frames
         batch.teacher_embeddings = unit(teacher.encode_video(frames))
     return batch.teacher_embeddings

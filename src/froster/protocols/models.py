@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from froster.backbones.clip import Clip
+from froster.backbones.base import Backbone
 from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.errors import FrosterError
 from froster.interpolation import patch_states
@@ -105,12 +105,12 @@ class Pretrained:
         return {"model": self.name, "student": self.network.name}
 
 
-def patch_model(model: VideoStudent, clip: Clip, ratio: float) -> VideoStudent:
+def patch_model(model: VideoStudent, clip: Backbone, ratio: float) -> VideoStudent:
     """A copy with the weights `ratio * clip + (1 - ratio) * model` (Open-VCLIP's patching).
 
     Raises `FrosterError` when CLIP and student are of different networks, or CLIP stayed frozen beside adapters.
     """
-    if model.clip_source:
+    if model.backbone_source:
         raise FrosterError("This student was trained beside CLIP, which stayed as it is: there is nothing to patch.")
     patched = copy.deepcopy(model)
     patched.load_state_dict(patch_states(clip.state_dict(), model.state_dict(), ratio))

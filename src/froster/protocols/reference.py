@@ -59,7 +59,7 @@ def method_of_source(source: TrainFromRecipe | Pretrained) -> dict[str, Any] | N
     if isinstance(source, TrainFromRecipe):
         return method_of(source.read())
     network = source.network
-    if network.clip_name is None or network.name != "frame_clip":
+    if network.backbone_name is None or network.name != "frame_clip":
         return None
     return frozen(BACKBONES.get((network.config.vision_width, network.config.vision_layers, network.config.patch_size)))
 

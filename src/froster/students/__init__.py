@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from froster.backbones.clip import Clip
+from froster.backbones.base import Backbone
 from froster.errors import FrosterError, FrosterWarning, did_you_mean
 from froster.students.base import VideoFeatures, VideoOutput, VideoStudent
 
@@ -87,10 +87,11 @@ def parse_student(spec: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def build_student(spec: str, clip: Clip, **options: Any) -> VideoStudent:
-    """Build the student that `spec` names (`"vclip"`, `"vclip:window=2"`) on `clip`, whose modules it takes over.
+def build_student(spec: str, backbone: Backbone, **options: Any) -> VideoStudent:
+    """Build the student that `spec` names (`"vclip"`, `"vclip:window=2"`) on `backbone`, whose modules it takes over.
 
-    Raises `FrosterError` for an unknown name or option, or a value out of range.
+    Raises `FrosterError` for an unknown name or option, a value out of range, or a backbone that lacks what the student
+    needs.
     """
     name, from_spec = parse_student(spec)
     options = {**from_spec, **options}
@@ -99,7 +100,7 @@ def build_student(spec: str, clip: Clip, **options: Any) -> VideoStudent:
         if key not in known:
             there_are = f"it takes {', '.join(known)}" if known else "it takes none"
             raise FrosterError(f"The student {name!r} has no option {key!r}; {there_are}.")
-    return STUDENTS[name](clip, **options)
+    return STUDENTS[name](backbone, **options)
 
 
 register_folder()

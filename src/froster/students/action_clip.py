@@ -8,7 +8,8 @@ The paper's temporal head "Transf". With the feature x_t of frame t and a learne
 import torch
 from torch import Tensor, nn
 
-from froster.backbones.clip import Attention, Block, Clip
+from froster.backbones.base import Backbone
+from froster.backbones.blocks import Attention, Block
 from froster.checkpoints.checkpoint import StateDict
 from froster.students.base import VideoFeatures, VideoStudent
 from froster.students.parts import frame_rows
@@ -55,9 +56,9 @@ class ActionClip(VideoStudent):
     title = "ActionCLIP"
     temporal_pooling = "features"
 
-    def __init__(self, clip: Clip) -> None:
-        super().__init__(clip)
-        config = clip.config
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        config = backbone.config
         self.temporal = TemporalTransformer(config.embed_dim, config.text_heads, LAYERS, config.context_length)
 
     @classmethod

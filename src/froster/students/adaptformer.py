@@ -10,9 +10,11 @@ No frame sees another: time enters through the average over frames alone.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from froster.backbones.clip import Block, Clip
+from froster.backbones.base import Backbone
+from froster.backbones.blocks import Block, Grid
 from froster.checkpoints.checkpoint import StateDict
 from froster.students.base import VideoStudent
+from froster.students.needs import BLOCKS
 from froster.students.parts import WrappedBlock
 
 SCALE = 0.5  # of the adapter beside the MLP
@@ -33,30 +35,31 @@ class Adapter(nn.Module):
 
 
 class AdaptFormerBlock(WrappedBlock):
-    """CLIP's block with an adapter beside its MLP, on `(..., N, C)`."""
+    """The backbone's block with an adapter beside its MLP, on `(..., N, C)`."""
 
     def __init__(self, block: Block, width: int) -> None:
         super().__init__(block)
         self.mlp_adapter = Adapter(width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), grid)
         y = self.ln_2(x)
         return x + self.mlp(y) + SCALE * self.mlp_adapter(y)
 
 
 class AdaptFormer(VideoStudent):
-    """CLIP with an adapter beside the MLP of every vision layer; the adapters alone are trained."""
+    """The backbone with an adapter beside the MLP of every vision layer; the adapters alone are trained."""
 
     name = "adaptformer"
     title = "AdaptFormer"
+    needs = (BLOCKS,)
     trainable_params = r"_adapter\."
 
-    def __init__(self, clip: Clip) -> None:
-        super().__init__(clip)
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
         for layer, block in enumerate(self.visual.blocks):
             assert isinstance(block, Block)
-            self.visual.blocks[layer] = AdaptFormerBlock(block, clip.config.vision_width)
+            self.visual.blocks[layer] = AdaptFormerBlock(block, backbone.config.vision_width)
 
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:

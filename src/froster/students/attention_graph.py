@@ -1,7 +1,8 @@
 """Which tokens of a clip attend to which: what an explanation follows back from the scores to the patches.
 
 Every token of a clip has a number: frame by frame, class token first. Tokens that exist within one layer, such as
-messages between frames, are numbered behind them, starting again in each layer.
+messages between frames, are numbered behind them, starting again in each layer; so are the frames' embeddings where an
+attention pools the tokens.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,14 @@ class AttentionStep:
                 f"Attention {tuple(self.weights.shape)} is not among {tuple(self.queries.shape)} queries and "
                 f"{tuple(self.keys.shape)} keys: the student needs its own `attention_graph`."
             )
+
+
+@dataclass(frozen=True, eq=False)
+class PoolingStep(AttentionStep):
+    """Attention without a residual connection, in which queries that are no token gather a frame's embedding.
+
+    `weights` `(T, heads, 1, N)`; `queries` `(T, 1)` are numbered behind all tokens of the clip.
+    """
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,17 +2,19 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from froster.backbones.clip import Clip, ClipConfig
-from froster.checkpoints.checkpoint import ClipSource, StateDict
+from froster.backbones.base import Backbone, VisionLanguageModel
+from froster.checkpoints.checkpoint import BackboneSource, StateDict
 from froster.data.trained import TrainedVideos
 from froster.provenance import ClipSampling
 from froster.scoring import TemporalPooling, class_similarities
-from froster.students.attention_graph import AttentionStep, Step
+from froster.students.attention_graph import AttentionStep, PoolingStep, Step
+from froster.students.needs import Need, require
 from froster.text.labels import Labels
 from froster.text.prompts import TEMPLATES, PromptStyle
 
@@ -31,23 +33,25 @@ class VideoFeatures(NamedTuple):
 class VideoOutput(NamedTuple):
     """What `model(frames, class_embeddings)` returns.
 
-    `logits`: `(B, K)` float32, `exp(logit_scale)` times the cosines. `frame_embeddings`: `(B, T, D)`, not normalized.
+    `logits`: `(B, K)` float32, the cosines through the backbone's score head. `frame_embeddings`: `(B, T, D)`, not
+    normalized.
     """
 
     logits: Tensor
     frame_embeddings: Tensor
 
 
-class VideoStudent(nn.Module):
-    """A video model that starts from a `Clip` and takes over its modules.
+class VideoStudent(VisionLanguageModel):
+    """A video model that starts from a `Backbone` and takes over its modules.
 
-    Its parameters keep the names they have in `Clip` (`visual.*`, `text.*`, `logit_scale`), so a checkpoint of CLIP
-    loads into any student; a subclass replaces or adds what its paper adds. All that the class embeddings depend on
-    lies in `text`.
+    Its parameters keep the names they have in the backbone (`visual.*`, `text.*`, `logit_scale`), so a checkpoint of
+    the backbone loads into any student; a subclass replaces or adds what its paper adds. All that the class embeddings
+    depend on lies in `text`.
 
     Class attributes of a subclass:
 
     - `name`: what users type, and `title`: what tables show.
+    - `needs`: what it needs of a backbone, of `froster.students.needs`; any backbone will do where there is nothing.
     - `trainable_params`: regular expression, searched in the names of the parameters that training updates.
     - `temporal_pooling`: whether `"logits"` or `"features"` are averaged over the frames.
     - `templates`: prompt templates of a class; none where the network learns its prompts.
@@ -57,36 +61,36 @@ class VideoStudent(nn.Module):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    needs: ClassVar[tuple[Need, ...]] = ()
     trainable_params: str = ""
     temporal_pooling: TemporalPooling = "logits"
     templates: tuple[str, ...] = TEMPLATES
     prompt_style: PromptStyle = "froster"
     normalize_class_embeddings: bool = True
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, backbone: Backbone) -> None:
+        require(self.title, backbone, self.needs)
         super().__init__()
-        self.config: ClipConfig = clip.config
-        self.preprocess = clip.preprocess  # (N, H, W, 3) uint8 -> (N, 3, S, S) float32
-        self.tokenizer = clip.tokenizer  # texts -> (N, L) int64, zero-padded
+        self.config, self.tokenizer = backbone.config, backbone.tokenizer
         self.options: dict[str, Any] = {}
-        self.clip_name: str | None = None  # what `load_clip` takes, if a plain CLIP is what this one was loaded from
-        self.clip_source: ClipSource | None = None  # where CLIP's tensors are, if a checkpoint need not hold them
+        self.backbone_name: str | None = None  # what `load_backbone` takes, if it was loaded from a plain backbone
+        self.backbone_source: BackboneSource | None = None  # where those weights are that a checkpoint need not hold
         self.random_start: str | None = None  # digest of randomly initialized modules that its predictions depend on
         self.labels: Labels | None = None  # name -> description of the classes it was trained on, if known
         self.clip_sampling = ClipSampling()  # how clips are taken from a video where nobody says otherwise
         self.trained_on: TrainedVideos | None = None  # the training videos, if known
-        self.visual = clip.visual
-        self.text = clip.text
-        self.logit_scale = clip.logit_scale
+        self.visual, self.text = backbone.visual, backbone.text
+        self.logit_scale = backbone.logit_scale
+        self.register_parameter("logit_bias", backbone.logit_bias)
 
     @classmethod
     def option_names(cls) -> list[str]:
         """Names of the options of this student, those of its constructor."""
-        return [key for key in inspect.signature(cls).parameters if key != "clip"]
+        return list(inspect.signature(cls).parameters)[1:]  # behind the backbone
 
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:
-        """Tensors of the method's released checkpoints under the names here; CLIP's own part has its names already."""
+        """Tensors of the method's released checkpoints under the names here; CLIP's own have their names already."""
         return state
 
     @classmethod
@@ -115,7 +119,7 @@ class VideoStudent(nn.Module):
         `(K, ...)` of `froster.text.classifier.encode_classes`. Raises `ValueError` for other shapes.
         """
         features = self.forward_features(frames)
-        logits = self.logit_scale.exp() * self.similarities(features, class_embeddings)
+        logits = self.similarities_to_logits(self.similarities(features, class_embeddings))
         return VideoOutput(logits, features.frame_embeddings)
 
     def forward_features(self, frames: Tensor) -> VideoFeatures:
@@ -125,7 +129,7 @@ class VideoStudent(nn.Module):
     def similarities(
         self, features: VideoFeatures, class_embeddings: Tensor, temporal_pooling: TemporalPooling | None = None
     ) -> Tensor:
-        """Cosine of every clip with every class: `(B, K)` float32; `exp(logit_scale)` times it are the logits.
+        """Cosine of every clip with every class: `(B, K)` float32, of which `similarities_to_logits` makes logits.
 
         `temporal_pooling` overrides the method's own.
         """
@@ -139,10 +143,6 @@ class VideoStudent(nn.Module):
         shapes.
         """
         return self.forward_features(frames).frame_embeddings
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Text embeddings: `(K, L)` int64 of `froster.backbones.tokenizer.tokenize` -> `(K, D)`, not normalized."""
-        return self.text(tokens)
 
     def encode_prompts(self, tokens: Tensor) -> Tensor:
         """Prompt embeddings, whose mean over a class's prompts is its class embedding: `(K, L)` int64 -> `(K, ...)`.
@@ -159,9 +159,22 @@ class VideoStudent(nn.Module):
         """Which tokens of one clip attended to which, in the order in which `forward_features` computed it.
 
         `recorded`: what `froster.backbones.attention.record_attention` kept of `forward_features`. `numbers`: `(T, N)`
-        int64, of the tokens of every frame, class token first. This one is for CLIP's layers, frame by frame, behind
-        which there may be a transformer over the frame embeddings.
+        int64, of the tokens of every frame, those of `visual.prefix_tokens` first. Behind the layers of the image
+        encoder, its pooling may be an attention, and there may be a transformer over the frame embeddings.
         """
-        layers, class_tokens = len(self.visual.blocks), numbers[None, :, 0]
-        within_frames: list[Step] = [AttentionStep(weights, numbers, numbers) for weights in recorded[:layers]]
-        return within_frames + [AttentionStep(weights, class_tokens, class_tokens) for weights in recorded[layers:]]
+        weights = iter(recorded)
+        steps = self.layer_steps(weights, numbers)
+        frames = self.frame_tokens(numbers)
+        if self.visual.pools_by_attention:
+            steps.append(PoolingStep(next(weights), frames[:, None], numbers))
+        return steps + [AttentionStep(over_frames, frames[None], frames[None]) for over_frames in weights]
+
+    def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
+        """`attention_graph` of the image encoder's layers, which takes theirs of the recorded attention."""
+        return [AttentionStep(next(recorded), numbers, numbers) for _ in self.visual.blocks]
+
+    def frame_tokens(self, numbers: Tensor) -> Tensor:
+        """Numbers of the tokens that become the frame embeddings, `(T,)`: class tokens, or added ones for pooling."""
+        if self.visual.pools_by_attention:
+            return numbers.numel() + torch.arange(len(numbers), device=numbers.device)
+        return numbers[:, 0]

@@ -1,20 +1,16 @@
 """Parts that several networks are made of."""
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from froster.backbones.attention import attention
-from froster.backbones.clip import Block, TextTransformer
+from froster.backbones.blocks import Block
+from froster.backbones.clip import TextTransformer
 
 
 class WrappedBlock(Block):
-    """Wraps a pretrained CLIP block and reuses its modules under their names; adds no new ones."""
+    """Wraps a pretrained block of the backbone and reuses its modules under their names; adds no new ones."""
 
     def __init__(self, block: Block) -> None:
         nn.Module.__init__(self)
@@ -22,7 +18,7 @@ class WrappedBlock(Block):
 
 
 class WrappedText(TextTransformer):
-    """Wraps CLIP's text encoder for a method that inserts `vectors` learned vectors into every text."""
+    """Wraps a causal text encoder for a method that inserts `vectors` learned vectors into every text."""
 
     def __init__(self, text: TextTransformer, vectors: int) -> None:
         nn.Module.__init__(self)
@@ -52,10 +48,3 @@ def cross_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Softmax attention of queries `(B, N, C)` to keys and values `(B, M, C)`: `(B, N, C)`."""
     q, k, v = (rearrange(t, "b n (h c) -> b h n c", h=heads) for t in (q, k, v))
     return rearrange(attention(q, k, v), "b h n c -> b n (h c)")
-
-
-def run_block(block: Callable[..., Any], *inputs: Tensor | None, checkpointing: bool) -> Any:
-    """One block of any inputs; with `checkpointing` a training step keeps these alone and computes the rest again."""
-    if checkpointing and torch.is_grad_enabled():
-        return checkpoint(block, *inputs, use_reentrant=False)
-    return block(*inputs)

@@ -8,17 +8,19 @@ where the convolution is depthwise: each channel mixes with its own past and fut
 """
 
 import re
-from functools import partial
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.backbones.clip import Block, Clip, VisionTransformer, run_blocks
+from froster.backbones.base import Backbone
+from froster.backbones.blocks import Block, Grid
 from froster.checkpoints.checkpoint import StateDict
 from froster.errors import FrosterError
 from froster.students.base import VideoStudent
+from froster.students.needs import BLOCKS
 from froster.students.parts import WrappedBlock
 
 Kernel = Literal["temporal", "spatiotemporal"]
@@ -32,9 +34,9 @@ class StAdapter(nn.Module):
     `"spatiotemporal"`: of 3 frames and 3 x 3 patches. Beyond the edges there are zeros. Starts as the identity.
     """
 
-    def __init__(self, width: int, hidden: int, kernel: Kernel) -> None:
+    def __init__(self, width: int, hidden: int, kernel: Kernel, prefix_tokens: int) -> None:
         super().__init__()
-        self.kernel = kernel
+        self.kernel, self.prefix_tokens = kernel, prefix_tokens
         self.down = nn.Linear(width, hidden)
         self.conv = (
             # All patches on one axis: PyTorch's 3-D convolution takes about ten times as long on a CPU.
@@ -46,52 +48,37 @@ class StAdapter(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, x: Tensor, rows: int) -> Tensor:
-        """`(B, T, N, C)`, class token first, to the same; `rows` of patches in a frame."""
-        patches = self.down(x[:, :, 1:])
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """`(B, T, N, C)`, prefix tokens first, to the same; `grid` of the patches in a frame."""
+        patches = self.down(x[:, :, self.prefix_tokens :])
         if self.kernel == "temporal":
             patches = rearrange(self.conv(rearrange(patches, "b t n c -> b c t n")), "b c t n -> b t n c")
         else:
-            patches = self.conv(rearrange(patches, "b t (h w) c -> b c t h w", h=rows))
+            patches = self.conv(rearrange(patches, "b t (h w) c -> b c t h w", h=grid.rows))
             patches = rearrange(patches, "b c t h w -> b t (h w) c")
-        return x + F.pad(self.up(patches), (0, 0, 1, 0))  # nothing for the class token
+        return x + F.pad(self.up(patches), (0, 0, self.prefix_tokens, 0))  # nothing for the class token
 
 
 class StAdapterBlock(WrappedBlock):
-    """CLIP's block with an ST-Adapter before its attention, its MLP or both, on `(B, T, N, C)`."""
+    """The backbone's block with an ST-Adapter before its attention, its MLP or both, on `(B, T, N, C)`."""
 
-    def __init__(self, block: Block, width: int, hidden: int, kernel: Kernel, before: Before) -> None:
+    def __init__(self, block: Block, before: Before, new_adapter: Callable[[], StAdapter]) -> None:
         super().__init__(block)
-        self.adapter_before_attn = StAdapter(width, hidden, kernel) if "attention" in before else None
-        self.adapter_before_mlp = StAdapter(width, hidden, kernel) if "mlp" in before else None
+        self.adapter_before_attn = new_adapter() if "attention" in before else None
+        self.adapter_before_mlp = new_adapter() if "mlp" in before else None
 
-    def forward(self, x: Tensor, rows: int) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
+        assert grid is not None
         if self.adapter_before_attn:
-            x = self.adapter_before_attn(x, rows)
-        x = x + self.attn(self.ln_1(x))
+            x = self.adapter_before_attn(x, grid)
+        x = x + self.attn(self.ln_1(x), grid)
         if self.adapter_before_mlp:
-            x = self.adapter_before_mlp(x, rows)
+            x = self.adapter_before_mlp(x, grid)
         return x + self.mlp(self.ln_2(x))
 
 
-class StAdapterVision(VisionTransformer):
-    """CLIP's image encoder with `StAdapterBlock`s, which it tells the rows of patches: frames need not be square."""
-
-    def __init__(self, visual: VisionTransformer, hidden: int, kernel: Kernel, before: Before) -> None:
-        vars(self).update(vars(visual))  # all of CLIP's modules and parameters
-        for layer, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            self.blocks[layer] = StAdapterBlock(block, len(self.class_embedding), hidden, kernel, before)
-
-    def encode_tokens(self, frames: Tensor) -> Tensor:
-        x = self.embed(frames)
-        rows = frames.shape[-2] // self.patch_size
-        blocks = [partial(block, rows=rows) for block in self.blocks]
-        return run_blocks(blocks, x, self.checkpointing)  # type: ignore[arg-type]
-
-
 class StAdapterClip(VideoStudent):
-    """CLIP with ST-Adapters of half its width in every vision layer; they alone are trained.
+    """The backbone with ST-Adapters of half its width in every vision layer; they alone are trained.
 
     `kernel`: what the convolution spans, `"temporal"` (3x1x1) or `"spatiotemporal"` (3x3x3). `before`: where adapters
     stand, before the `"attention"` (FROSTER), the `"mlp"` or both (`"attention+mlp"`, as the authors do for
@@ -100,16 +87,22 @@ class StAdapterClip(VideoStudent):
 
     name = "st_adapter"
     title = "ST-Adapter"
+    needs = (BLOCKS,)
     trainable_params = r"\.adapter_before_"
 
-    def __init__(self, clip: Clip, kernel: Kernel = "temporal", before: Before = "attention") -> None:
+    def __init__(self, backbone: Backbone, kernel: Kernel = "temporal", before: Before = "attention") -> None:
         if kernel not in get_args(Kernel):
             raise FrosterError(f"st_adapter's kernel is 'temporal' or 'spatiotemporal', not {kernel!r}.")
         if before not in get_args(Before):
             raise FrosterError(f"st_adapter stands before 'attention', 'mlp' or 'attention+mlp', not {before!r}.")
-        super().__init__(clip)
+        super().__init__(backbone)
         self.options = {"kernel": kernel, "before": before}
-        self.visual = StAdapterVision(clip.visual, clip.config.vision_width // 2, kernel, before)
+        width, prefix_tokens = backbone.config.vision_width, self.visual.prefix_tokens
+        for layer, block in enumerate(self.visual.blocks):
+            assert isinstance(block, Block)
+            self.visual.blocks[layer] = StAdapterBlock(
+                block, before, lambda: StAdapter(width, width // 2, kernel, prefix_tokens)
+            )
 
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:

@@ -8,7 +8,7 @@ the next layer beside its own tokens z_t:
 
 with CLIP's own weights, and a trained bias for each head on the logits of s. The last layer's context also conditions
 the text (video-conditional prompting). CLIP's last norm and projection take it into the joint space, y = project(s),
-without gradient from the text. Before the last text layer the learned vectors p of "start p_1 … p_P class name end"
+without gradient from the text. Before the last text layer the learned vectors p in "start p_1 … p_P class name end"
 read it:
 
     p' = p + CrossAttention(queries LN(p), keys and values LN(y)),   p'' = p' + MLP(LN(p'))
@@ -18,7 +18,8 @@ So the last text layer runs for one query of each video and class, which attends
 of its softmax, and to the P vectors, whose keys and values are computed once a video.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +27,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from froster.backbones.attention import Recorder, attention
-from froster.backbones.clip import Attention, Block, Clip, ClipConfig, TextTransformer, VisionTransformer, run_blocks
-from froster.backbones.tokenizer import VOCAB_SIZE, tokenize
+from froster.backbones.base import Backbone, BackboneConfig
+from froster.backbones.blocks import Attention, Block, run_block, run_blocks
+from froster.backbones.clip import TextTransformer
+from froster.backbones.tokenizer import Tokenizer
 from froster.errors import FrosterError
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, MergeStep, Step
 from froster.students.base import VideoFeatures, VideoStudent
-from froster.students.parts import WrappedText, cross_attention, run_block
+from froster.students.needs import BLOCKS, CAUSAL_TEXT, CLASS_TOKEN_POOLING
+from froster.students.parts import WrappedText, cross_attention
 
 MAX_CONTEXT_TOKENS = 4096
 MERGED_PER_ROUND = 100  # as in the authors' code
@@ -84,9 +88,9 @@ def merge_pairs(x: Tensor, order: Tensor, joins: Tensor) -> Tensor:
 
 
 class ContextAttention(Recorder):
-    """Attention of `(B, T, N, C)` within each frame and to the clip's context `(B, M, C)`, with CLIP's own weights.
+    """Attention of `(B, T, N, C)` within each frame and to the clip's context `(B, M, C)`.
 
-    `context_bias`, one number a head, is added to the logits of the context.
+    With the backbone's own weights; `context_bias`, one number a head, is added to the logits of the context.
     """
 
     def __init__(self, attention: Attention, context: bool) -> None:
@@ -130,7 +134,7 @@ class ContextAttention(Recorder):
 
 
 class ContextBlock(Recorder):
-    """CLIP's block on the tokens of a clip, and the context tokens that it makes of them for the next."""
+    """The backbone's block on the tokens of a clip, and the context tokens that it makes of them for the next."""
 
     def __init__(self, block: Block, first: bool, context_tokens: int, seed_percent: int) -> None:
         super().__init__()
@@ -167,54 +171,28 @@ class ContextBlock(Recorder):
         return shares.new_zeros(*shares.shape[:2], most.shape[1] * tokens).scatter(2, places, shares)
 
 
-class ContextVision(VisionTransformer):
-    """CLIP's image encoder with context tokens between its layers."""
-
-    def __init__(self, visual: VisionTransformer, context_tokens: int, seed_percent: int) -> None:
-        nn.Module.__init__(self)  # no weights of its own to make
-        self.patch_size, self.grid = visual.patch_size, visual.grid
-        self.conv1, self.class_embedding = visual.conv1, visual.class_embedding
-        self.positional_embedding, self.ln_pre = visual.positional_embedding, visual.ln_pre
-        self.ln_post, self.proj = visual.ln_post, visual.proj
-        self.blocks = nn.ModuleList()
-        for block in visual.blocks:
-            assert isinstance(block, Block)
-            self.blocks.append(ContextBlock(block, not len(self.blocks), context_tokens, seed_percent))
-
-    def encode_tokens(self, frames: Tensor) -> Tensor:
-        return self.encode(frames)[0]
-
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and context behind the last layer: `(B, T, 3, H, W)` -> `(B, T, N, C)`, `(B, M, C)`."""
-        x, context = self.embed(frames), None
-        for block in self.blocks:
-            x, context = run_block(block, x, context, checkpointing=self.checkpointing)
-        assert context is not None
-        return x, context
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Text: video-conditional prompting.
 
 
 class ConditionalText(WrappedText):
-    """CLIP's text encoder with P learned vectors before the class's words, its last layer apart from the others.
+    """A causal text encoder with P learned vectors before the class's words, its last layer apart from the others.
 
-    A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
+    A text that is too long for its positions together with the vectors is truncated, the end token kept last.
     """
 
-    def __init__(self, text: TextTransformer, prompts: int) -> None:
+    def __init__(self, text: TextTransformer, tokenizer: Tokenizer, prompts: int) -> None:
         super().__init__(text, vectors=prompts)
-        words = tokenize(FIRST_WORDS)[0, 1:].tolist()
-        words = words[: min(prompts, words.index(VOCAB_SIZE - 1))]
+        tokens = tokenizer(FIRST_WORDS)
+        words = tokens[0, 1 : tokenizer.lengths(tokens)[0] - 1][:prompts]
         table = text.token_embedding.weight.detach()
-        if len(table) != VOCAB_SIZE:  # the words have no vectors there
-            words = []
+        if len(table) != tokenizer.vocab_size:  # the words have no vectors there
+            words = words[:0]
         rest = 0.02 * torch.randn(prompts - len(words), table.shape[1])
         self.prompts = nn.Parameter(torch.cat([table[words], rest]))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Feature at the end-of-text token without a video: `(K, L)` int64 -> `(K, D)`, not normalized."""
+        """Embedding at the end-of-text token without a video: `(K, L)` int64 -> `(K, D)`, not normalized."""
         return self.finish(self.encode_rows(tokens), self.unread_prompts()[None])[0]
 
     def unread_prompts(self) -> Tensor:
@@ -276,7 +254,7 @@ class ConditionalText(WrappedText):
 class PromptReader(nn.Module):
     """Transformer block in which vectors of the text attend to the context of a video; the identity at the start."""
 
-    def __init__(self, config: ClipConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         width, self.heads = config.text_width, config.text_heads
         self.ln_1, self.ln_context, self.ln_2 = (nn.LayerNorm(n) for n in (width, config.embed_dim, width))
@@ -298,49 +276,60 @@ class PromptReader(nn.Module):
 
 
 class TcClip(VideoStudent):
-    """CLIP with `context_tokens` for the whole clip in every vision layer, and `prompts` vectors in its text.
+    """The backbone with `context_tokens` for the whole clip in every vision layer, and `prompts` vectors in its text.
 
     `seed_percent`: the share of its patches that a frame offers for the context. Where all frames together offer fewer
     than `context_tokens`, these are the context. The vectors start as the words "a photo of a", further ones at random.
-    Without context tokens it is per-frame CLIP, without vectors its text is CLIP's. Raises `FrosterError` when a number
-    is out of range.
+    Without context tokens it is the backbone frame by frame, without vectors its text is the backbone's. Raises
+    `FrosterError` when a number is out of range.
     """
 
     name = "tc_clip"
     title = "TC-CLIP"
+    needs = (BLOCKS, CLASS_TOKEN_POOLING, CAUSAL_TEXT)
     temporal_pooling = "features"
     templates = ()
     normalize_class_embeddings = False
     text: ConditionalText
 
-    def __init__(self, clip: Clip, context_tokens: int = 96, seed_percent: int = 30, prompts: int = 4) -> None:
+    def __init__(self, backbone: Backbone, context_tokens: int = 96, seed_percent: int = 30, prompts: int = 4) -> None:
         for option, value, least, most in (
             ("context_tokens", context_tokens, 0, MAX_CONTEXT_TOKENS),
             ("seed_percent", seed_percent, 1, 100),
-            ("prompts", prompts, 0, clip.config.context_length - 3),
+            ("prompts", prompts, 0, backbone.config.context_length - 3),
         ):
             if not isinstance(value, int) or not least <= value <= most:
                 raise FrosterError(f"tc_clip's {option} is a whole number, {least} to {most}; not {value!r}.")
-        super().__init__(clip)
+        super().__init__(backbone)
         self.options = {"context_tokens": context_tokens, "seed_percent": seed_percent, "prompts": prompts}
         if context_tokens:
-            self.visual = ContextVision(clip.visual, context_tokens, seed_percent)
-        self.text = ConditionalText(clip.text, prompts)
-        self.prompt_reader = PromptReader(clip.config) if context_tokens and prompts else None
+            for layer, block in enumerate(self.visual.blocks):
+                self.visual.blocks[layer] = ContextBlock(cast(Block, block), layer == 0, context_tokens, seed_percent)
+        self.text = ConditionalText(cast(TextTransformer, backbone.text), backbone.tokenizer, prompts)
+        self.prompt_reader = PromptReader(backbone.config) if context_tokens and prompts else None
 
     def forward_features(self, frames: Tensor) -> VideoFeatures:
-        if not isinstance(self.visual, ContextVision):
+        if not self.options["context_tokens"]:
             return VideoFeatures(self.visual(frames))
-        tokens, context = self.visual.encode(frames)
+        tokens, context = self.encode_tokens(frames)
         # As class tokens, one of each row, go into the joint space; the authors stop the text's gradient here.
-        seen = self.visual.project(context[:, :, None]).detach() if self.prompt_reader else None
-        return VideoFeatures(self.visual.project(tokens), seen)
+        seen = self.visual.pool(context[:, :, None]).detach() if self.prompt_reader else None
+        return VideoFeatures(self.visual.pool(tokens), seen)
 
-    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
-        if not isinstance(self.visual, ContextVision):
-            return super().attention_graph(recorded, numbers)
+    def encode_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and context after the last layer: `(B, T, 3, H, W)` -> `(B, T, N, C)`, `(B, M, C)`."""
+        x, context = self.visual.embed(frames), None
+        for block in self.visual.blocks:
+            x, context = run_block(block, x, context, checkpointing=self.visual.checkpointing)
+        assert context is not None
+        return x, context
+
+    def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
+        if not self.options["context_tokens"]:
+            return super().layer_steps(recorded, numbers)
         first, keys, steps = numbers.numel(), numbers, list[Step]()
-        for weights, (origins,) in zip(recorded[::2], recorded[1::2], strict=True):
+        for _ in self.visual.blocks:
+            weights, (origins,) = next(recorded), next(recorded)
             steps += [AttentionStep(weights, numbers, keys), MergeStep(origins)]
             context = first + torch.arange(len(origins), device=numbers.device)
             keys = torch.cat([numbers, context.expand(len(numbers), -1)], dim=1)

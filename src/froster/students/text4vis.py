@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from froster.backbones.clip import Clip
+from froster.backbones.base import Backbone
 from froster.checkpoints.checkpoint import StateDict
 from froster.errors import FrosterError
 from froster.students.action_clip import ActionClip, TemporalTransformer
@@ -33,16 +33,16 @@ class Text4Vis(VideoStudent):
     trainable_params = r"^(visual|temporal)\."
     temporal_pooling = "features"
 
-    def __init__(self, clip: Clip, temporal: int = 0) -> None:
+    def __init__(self, backbone: Backbone, temporal: int = 0) -> None:
         if not isinstance(temporal, int) or not 0 <= temporal <= MAX_LAYERS:
             raise FrosterError(
                 f"text4vis's temporal is the number of layers over the frames, 0 to {MAX_LAYERS}; not {temporal!r}."
             )
-        super().__init__(clip)
+        super().__init__(backbone)
         self.options = {"temporal": temporal}
         self.temporal: TemporalTransformer | None = None
         if temporal:
-            config = clip.config
+            config = backbone.config
             self.temporal = TemporalTransformer(config.embed_dim, config.text_heads, temporal, config.context_length)
             start_at_zero(self.temporal)
 

@@ -1,6 +1,6 @@
 """VCLIP (Open-VCLIP Eq. 3, ICML 2023): tokens also attend to the neighboring frames, with CLIP's own weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.backbones.clip import Attention, Block, Clip
+from froster.backbones.base import Backbone
+from froster.backbones.blocks import Attention, Block, Grid
 from froster.errors import FrosterError
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step
 from froster.students.base import VideoStudent
+from froster.students.needs import BLOCKS
 
 Boundary = Literal["zero", "masked"]
 MAX_WINDOW = 64  # memory grows with it
@@ -30,8 +32,8 @@ class NeighborAttention(Attention):
         self.heads, self.in_proj, self.out_proj = attention.heads, attention.in_proj, attention.out_proj
         self.window, self.boundary = window, boundary
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.in_proj(x).chunk(3, dim=-1)
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
+        q, k, v = self.qkv(x, grid)
         mask = self.present(x) if self.boundary == "masked" else None
         return self.out_proj(self.attend(q, self.neighbors(k), self.neighbors(v), mask))
 
@@ -50,7 +52,7 @@ class NeighborAttention(Attention):
 
 
 class VClip(VideoStudent):
-    """CLIP with neighbor attention in every vision layer; no new parameters.
+    """The backbone with neighbor attention in every vision layer; no new parameters.
 
     `window` is the number of frames seen to either side (the released variants are 1, 2 and 3). Raises
     `FrosterError` when it is out of range or `boundary` is neither `"zero"` nor `"masked"`.
@@ -58,22 +60,23 @@ class VClip(VideoStudent):
 
     name = "vclip"
     title = "VCLIP"
+    needs = (BLOCKS,)
 
-    def __init__(self, clip: Clip, window: int = 1, boundary: Boundary = "zero") -> None:
+    def __init__(self, backbone: Backbone, window: int = 1, boundary: Boundary = "zero") -> None:
         if not isinstance(window, int) or not 1 <= window <= MAX_WINDOW:
             raise FrosterError(
                 f"vclip's window is the number of frames to either side, 1 to {MAX_WINDOW}; not {window!r}."
             )
         if boundary not in get_args(Boundary):
             raise FrosterError(f"vclip's boundary is 'zero' or 'masked', not {boundary!r}.")
-        super().__init__(clip)
+        super().__init__(backbone)
         self.options = {"window": window, "boundary": boundary}
         for block in self.visual.blocks:
             assert isinstance(block, Block)
             block.attn = NeighborAttention(block.attn, window, boundary)
 
-    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+    def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
         window = self.options["window"]
         padded = F.pad(numbers, (0, 0, window, window), value=PAD_TOKEN)
         keys = torch.cat([padded[i : i + len(numbers)] for i in range(2 * window + 1)], dim=1)
-        return [AttentionStep(weights, numbers, keys) for weights in recorded]
+        return [AttentionStep(next(recorded), numbers, keys) for _ in self.visual.blocks]

@@ -10,15 +10,19 @@ G are global prompts, the same for every frame; L local ones, one for each frame
 from an attention over the class tokens of all frames. On the text side, learned vectors stand before the class name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from froster.backbones.clip import Attention, Block, Clip, ClipConfig
+from froster.backbones.base import Backbone, BackboneConfig
+from froster.backbones.blocks import Attention, Block, Grid
+from froster.backbones.clip import TextTransformer
 from froster.errors import FrosterError
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge
 from froster.students.base import VideoStudent
+from froster.students.needs import BLOCKS, CAUSAL_TEXT, CLASS_TOKEN, NORM_BEFORE_BLOCKS, require
 from froster.students.parts import WrappedBlock, frame_rows
 from froster.students.vpt import TABLE_FRAMES, PromptedText
 
@@ -44,7 +48,7 @@ class SummaryToken(nn.Module):
 class LayerPrompts(nn.Module):
     """The prompts of one vision layer."""
 
-    def __init__(self, config: ClipConfig, global_prompts: int, local_prompts: bool, summary: bool) -> None:
+    def __init__(self, config: BackboneConfig, global_prompts: int, local_prompts: bool, summary: bool) -> None:
         super().__init__()
         width = config.vision_width
         bound = (6 / (3 * config.patch_size**2 + width)) ** 0.5  # Xavier's, of the patch embedding
@@ -74,22 +78,22 @@ class LayerPrompts(nn.Module):
 
 
 class PromptedBlock(WrappedBlock):
-    """CLIP's block on `(B, T, N, C)`, whose tokens attend to prompts too. The prompts themselves attend to nothing."""
+    """The backbone's block on `(B, T, N, C)`, whose tokens attend to prompts too; prompts attend to nothing."""
 
     def __init__(self, block: Block, prompts: LayerPrompts) -> None:
         super().__init__(block)
         self.prompts = prompts
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
         tokens = self.ln_1(torch.cat([x, *self.prompts(x[:, :, 0])], dim=2))
-        q, k, v = self.attn.in_proj(tokens).chunk(3, dim=-1)
+        q, k, v = self.attn.qkv(tokens, grid)
         # Prompts are dropped behind the attention, so what they would ask is never needed.
         x = x + self.attn.out_proj(self.attn.attend(q[:, :, : x.shape[2]], k, v))
         return x + self.mlp(self.ln_2(x))
 
 
 class FrameNorm(nn.LayerNorm):
-    """CLIP's first LayerNorm, before which the tokens `(B, T, N, C)` take on positions in time; zero at the start."""
+    """The LayerNorm before the blocks, after positions in time are added to `(B, T, N, C)`; these start at zero."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__(norm.normalized_shape, norm.eps)
@@ -101,7 +105,7 @@ class FrameNorm(nn.LayerNorm):
 
 
 class VitaClip(VideoStudent):
-    """Frozen CLIP with prompts in every vision layer, and `context` learned vectors before the class name.
+    """The frozen backbone with prompts in every vision layer, and `context` learned vectors before the class name.
 
     `global_prompts`: their number; `local_prompts` and `summary`: whether there are any (true or false). Raises
     `FrosterError` when a number is out of range.
@@ -109,36 +113,43 @@ class VitaClip(VideoStudent):
 
     name = "vita_clip"
     title = "Vita-CLIP"
+    needs = (BLOCKS, CLASS_TOKEN, NORM_BEFORE_BLOCKS)
     trainable_params = r"^visual\.blocks\.\d+\.prompts\.|^visual\.ln_pre\.frame_positions$|^text\.context$"
     temporal_pooling = "features"
     templates = ()
 
     def __init__(
-        self, clip: Clip, global_prompts: int = 8, local_prompts: bool = True, summary: bool = True, context: int = 8
+        self,
+        backbone: Backbone,
+        global_prompts: int = 8,
+        local_prompts: bool = True,
+        summary: bool = True,
+        context: int = 8,
     ) -> None:
+        require(self.title, backbone, (*self.needs, CAUSAL_TEXT) if context else self.needs)
         if not isinstance(global_prompts, int) or not 0 <= global_prompts <= MAX_GLOBAL_PROMPTS:
             raise FrosterError(f"vita_clip's global_prompts are 0 to {MAX_GLOBAL_PROMPTS}, not {global_prompts!r}.")
-        longest = clip.config.context_length - 3
+        longest = backbone.config.context_length - 3
         if not isinstance(context, int) or not 0 <= context <= longest:
             raise FrosterError(f"vita_clip's context is the number of text vectors, 0 to {longest}; not {context!r}.")
         local_prompts = parse_switch("local_prompts", local_prompts)
         summary = parse_switch("summary", summary)
-        super().__init__(clip)
+        super().__init__(backbone)
         self.options = {
             "global_prompts": global_prompts,
             "local_prompts": local_prompts,
             "summary": summary,
             "context": context,
         }
-        self.visual.ln_pre = FrameNorm(self.visual.ln_pre)
+        self.visual.ln_pre = FrameNorm(cast(nn.LayerNorm, self.visual.ln_pre))
         for number, block in enumerate(self.visual.blocks):
             assert isinstance(block, Block)
-            prompts = LayerPrompts(clip.config, global_prompts, local_prompts, summary)
+            prompts = LayerPrompts(backbone.config, global_prompts, local_prompts, summary)
             self.visual.blocks[number] = PromptedBlock(block, prompts)
         if context:
-            self.text = PromptedText(clip.text, before=context, after=0, std=0.02)
+            self.text = PromptedText(cast(TextTransformer, backbone.text), before=context, after=0, std=0.02)
 
-    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
+    def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
         """Local prompts count as the class tokens they are made of, as do summary tokens; global ones are no token."""
         frames, class_tokens = len(numbers), numbers[:, 0]
         summaries = numbers.numel() + torch.arange(frames, device=numbers.device)
@@ -148,12 +159,12 @@ class VitaClip(VideoStudent):
         if self.options["summary"]:
             parts.append(summaries[:, None])
         keys = torch.cat(parts, dim=1)
-        steps, weights = list[Step](), iter(recorded)
+        steps = list[Step]()
         for _ in self.visual.blocks:
             if self.options["summary"]:
                 steps.append(one_hot_merge(class_tokens, numbers.numel()))
-                steps.append(AttentionStep(next(weights), summaries[None], summaries[None]))
-            steps.append(AttentionStep(next(weights), numbers, keys))
+                steps.append(AttentionStep(next(recorded), summaries[None], summaries[None]))
+            steps.append(AttentionStep(next(recorded), numbers, keys))
         return steps
 
 

@@ -9,13 +9,18 @@ place of a hand-written template, and a light transformer that lets the features
 where the transformer gives what its blocks add, nothing at the start.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from froster.backbones.clip import Block, Clip, ClipConfig, TextTransformer, run_blocks
+from froster.backbones.base import Backbone, BackboneConfig
+from froster.backbones.blocks import Block, run_blocks
+from froster.backbones.clip import TextTransformer
 from froster.errors import FrosterError
 from froster.students.base import VideoFeatures, VideoStudent
+from froster.students.needs import CAUSAL_TEXT, require
 from froster.students.parts import WrappedText, frame_rows
 
 TABLE_FRAMES = 16  # as in the authors' code
@@ -23,9 +28,9 @@ MAX_LAYERS = 12
 
 
 class PromptedText(WrappedText):
-    """CLIP's text encoder with learned vectors between the start token and the text, and between text and end token.
+    """A causal text encoder with learned vectors between the start token and the text, and between text and end token.
 
-    A text that is too long for CLIP's positions together with the vectors is cut, the end token kept last.
+    A text that is too long for its positions together with the vectors is truncated, the end token kept last.
     """
 
     def __init__(self, text: TextTransformer, before: int, after: int, std: float) -> None:
@@ -34,7 +39,7 @@ class PromptedText(WrappedText):
         self.context = nn.Parameter(std * torch.randn(before + after, text.positional_embedding.shape[1]))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Feature at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalized."""
+        """Embedding at the end-of-text token, the largest id: `(K, L)` int64 -> `(K, D)`, not normalized."""
         tokens = self.truncate(tokens)
         x = self.insert_context(tokens)
         x = run_blocks(self.blocks, x + self.positional_embedding[: x.shape[1]], self.checkpointing)
@@ -56,7 +61,7 @@ class PromptedText(WrappedText):
 class TemporalResidual(nn.Module):
     """Adds what a transformer adds to the frame features, `(B, T, D)` -> `(B, T, D)`; the identity at the start."""
 
-    def __init__(self, config: ClipConfig, layers: int) -> None:
+    def __init__(self, config: BackboneConfig, layers: int) -> None:
         super().__init__()
         width = config.embed_dim
         heads = width // 64 if width % 64 == 0 else 1
@@ -72,9 +77,9 @@ class TemporalResidual(nn.Module):
 
 
 class Vpt(VideoStudent):
-    """Frozen CLIP with `context` learned vectors on each side of the class name and `layers` of temporal transformer.
+    """The frozen backbone, `context` learned vectors on each side of the class name, `layers` of temporal transformer.
 
-    A text keeps `context_length - 2 context` tokens, 45 with the default, and is cut behind them. Raises
+    A text keeps `context_length - 2 context` tokens, 45 of CLIP's by default, and is truncated behind them. Raises
     `FrosterError` when `context` leaves no room for a word, or `layers` is out of range.
     """
 
@@ -84,19 +89,21 @@ class Vpt(VideoStudent):
     temporal_pooling = "features"
     templates = ()
 
-    def __init__(self, clip: Clip, context: int = 16, layers: int = 2) -> None:
-        longest = (clip.config.context_length - 3) // 2
+    def __init__(self, backbone: Backbone, context: int = 16, layers: int = 2) -> None:
+        if context:
+            require(self.title, backbone, [CAUSAL_TEXT])
+        longest = (backbone.config.context_length - 3) // 2
         if not isinstance(context, int) or not 0 <= context <= longest:
             raise FrosterError(f"vpt's context is the number of vectors on each side, 0 to {longest}; not {context!r}.")
         if not isinstance(layers, int) or not 0 <= layers <= MAX_LAYERS:
             raise FrosterError(
                 f"vpt's layers is the depth of the temporal transformer, 0 to {MAX_LAYERS}; not {layers!r}."
             )
-        super().__init__(clip)
+        super().__init__(backbone)
         self.options = {"context": context, "layers": layers}
         if context:
-            self.text = PromptedText(clip.text, before=context, after=context, std=0.01)
-        self.temporal = TemporalResidual(clip.config, layers) if layers else nn.Identity()
+            self.text = PromptedText(cast(TextTransformer, backbone.text), before=context, after=context, std=0.01)
+        self.temporal = TemporalResidual(backbone.config, layers) if layers else nn.Identity()
 
     def forward_features(self, frames: Tensor) -> VideoFeatures:
         return VideoFeatures(self.temporal(self.visual(frames)))

@@ -11,21 +11,23 @@ class c is compared as c + alpha * prompts(c), in which c attends to the video's
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from froster.backbones.clip import Attention, Block, Clip, QuickGELU
+from froster.backbones.base import Backbone
+from froster.backbones.blocks import Attention, Block, Grid, QuickGELU, run_block
 from froster.checkpoints.checkpoint import StateDict
 from froster.checkpoints.foreign import fuse_projections
 from froster.errors import FrosterError
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge
 from froster.students.base import VideoFeatures, VideoStudent
-from froster.students.parts import WrappedBlock, cross_attention, run_block
+from froster.students.needs import BLOCKS, CLASS_TOKEN
+from froster.students.parts import WrappedBlock, cross_attention
 
 Head = Literal["full", "none"]
 MAX_FRAMES = 1024
@@ -50,16 +52,16 @@ class Messages(nn.Module):
 
 
 class MessageBlock(WrappedBlock):
-    """A block of CLIP on `(B, T, N, C)` in which the tokens of a frame also attend to the frame's message."""
+    """A block of the backbone on `(B, T, N, C)` in which the tokens of a frame also attend to the frame's message."""
 
     def __init__(self, block: Block) -> None:
         super().__init__(block)
         self.message = Messages(block.attn.out_proj.out_features, block.attn.heads)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
         messages = self.message(x[:, :, 0])
         tokens = torch.cat([x, messages[:, :, None].to(x.dtype)], dim=2)
-        x = x + self.attn(self.ln_1(tokens))[:, :, :-1]
+        x = x + self.attn(self.ln_1(tokens), grid)[:, :, :-1]
         return x + self.mlp(self.ln_2(x))
 
 
@@ -140,8 +142,8 @@ class VideoPrompts(nn.Module):
         return self.alpha * texts
 
     def patches(self, tokens: Tensor) -> Tensor:
-        """Patch tokens in the joint space, averaged over the frames: `(B, T, 1 + M, C)` -> `(B, M, D)`."""
-        return self.ln_tokens(tokens[:, :, 1:]).mean(dim=1) @ self.proj
+        """Patch tokens in the joint space, averaged over the frames: `(B, T, M, C)` -> `(B, M, D)`."""
+        return self.ln_tokens(tokens).mean(dim=1) @ self.proj
 
 
 def start_small(module: nn.Module) -> None:
@@ -153,7 +155,7 @@ def start_small(module: nn.Module) -> None:
 
 
 class XClip(VideoStudent):
-    """CLIP with messages between frames, the frame integration transformer, and prompts made for each video.
+    """The backbone with messages between frames, the frame integration transformer, and prompts made for each video.
 
     `frames`: rows of the table of frame positions; other numbers of frames are interpolated. `head="none"` leaves
     integration and prompts out: the messages alone, trained and scored as FROSTER does with its X-CLIP. `heads`: of
@@ -163,13 +165,14 @@ class XClip(VideoStudent):
 
     name = "x_clip"
     title = "X-CLIP"
+    needs = (BLOCKS, CLASS_TOKEN)
     trainable_params = r"^(visual|mit|prompts)\."
     temporal_pooling: TemporalPooling = "features"
     templates: tuple[str, ...] = ()
     normalize_class_embeddings = False
 
-    def __init__(self, clip: Clip, frames: int = 8, head: Head = "full", heads: int | None = None) -> None:
-        width = clip.config.embed_dim
+    def __init__(self, backbone: Backbone, frames: int = 8, head: Head = "full", heads: int | None = None) -> None:
+        width = backbone.config.embed_dim
         if not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES:
             raise FrosterError(
                 f"x_clip's frames are the rows of its table of positions, 1 to {MAX_FRAMES}; not {frames!r}."
@@ -181,14 +184,14 @@ class XClip(VideoStudent):
             raise FrosterError(
                 f"x_clip's heads must divide the {width} channels of the joint space; not {head_count!r}."
             )
-        super().__init__(clip)
+        super().__init__(backbone)
         self.options = {"frames": frames, "head": head, "heads": heads}
         self.visual.blocks = nn.ModuleList(MessageBlock(cast(Block, block)) for block in self.visual.blocks)
         self.mit: FrameIntegration | None = None
         self.prompts: VideoPrompts | None = None
         if head == "full":
-            self.mit = FrameIntegration(frames, width, head_count, clip.config.activation)
-            self.prompts = VideoPrompts(clip.config.vision_width, width, head_count)
+            self.mit = FrameIntegration(frames, width, head_count, backbone.config.activation)
+            self.prompts = VideoPrompts(backbone.config.vision_width, width, head_count)
         else:  # one of FROSTER's students like any other
             self.trainable_params, self.temporal_pooling = VideoStudent.trainable_params, VideoStudent.temporal_pooling
             self.templates, self.normalize_class_embeddings = (
@@ -198,10 +201,10 @@ class XClip(VideoStudent):
 
     def forward_features(self, frames: Tensor) -> VideoFeatures:
         tokens = self.visual.encode_tokens(frames)
-        features = self.visual.project(tokens)
+        features = self.visual.pool(tokens)
         if self.mit is None or self.prompts is None:
             return VideoFeatures(features)
-        return VideoFeatures(self.mit(features), self.prompts.patches(tokens))
+        return VideoFeatures(self.mit(features), self.prompts.patches(tokens[:, :, self.visual.prefix_tokens :]))
 
     def similarities(
         self, features: VideoFeatures, class_embeddings: Tensor, temporal_pooling: TemporalPooling | None = None
@@ -212,20 +215,17 @@ class XClip(VideoStudent):
             classes = F.normalize(prompted.float(), dim=-1)
         return class_similarities(features.frame_embeddings, classes, temporal_pooling or self.temporal_pooling)
 
-    def attention_graph(self, recorded: Sequence[Tensor], numbers: Tensor) -> list[Step]:
-        frames, of_layers = len(numbers), 2 * len(self.visual.blocks)
+    def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
         class_tokens = numbers[:, 0]
-        messages = numbers.numel() + torch.arange(frames, device=numbers.device)
+        messages = numbers.numel() + torch.arange(len(numbers), device=numbers.device)
         keys = torch.cat([numbers, messages[:, None]], dim=1)
         queries = F.pad(numbers, (0, 1), value=PAD_TOKEN)  # what a message gathers within its frame is dropped
         steps: list[Step] = []
-        for among_messages, within_frames in zip(recorded[:of_layers:2], recorded[1:of_layers:2], strict=True):
+        for _ in self.visual.blocks:
             steps.append(one_hot_merge(class_tokens, numbers.numel()))
-            steps.append(AttentionStep(among_messages, messages[None], messages[None]))
-            steps.append(AttentionStep(within_frames, queries, keys))
-        return steps + [
-            AttentionStep(weights, class_tokens[None], class_tokens[None]) for weights in recorded[of_layers:]
-        ]
+            steps.append(AttentionStep(next(recorded), messages[None], messages[None]))
+            steps.append(AttentionStep(next(recorded), queries, keys))
+        return steps
 
     @classmethod
     def from_released(cls, state: StateDict) -> StateDict:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from froster.backbones.build import build_clip
+from froster.backbones.build import build_backbone
 from froster.data.manifests import LabeledVideo
 from froster.device import pick_device
 from froster.errors import VideoError
@@ -248,7 +248,7 @@ def probe(model: str, settings: TestSettings, videos: Sequence[LabeledVideo] = (
     """Time a few clips of the plain network at the size of `model`, with random weights, and read a few videos."""
     where = pick_device(settings.device)
     config = model_sizes(model)
-    student = build_student("frame_clip", build_clip(config)).to(where)
+    student = build_student("frame_clip", build_backbone(config)).to(where)
     size = config.image_size
     clips = torch.rand(PROBED_CLIPS.get(where.type, 1), settings.frames, 3, size, size, device=where)
     count = len(clips)

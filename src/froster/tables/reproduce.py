@@ -9,7 +9,7 @@ from froster.data.manifests import LabeledVideo
 from froster.data.trained import TrainedVideos, refuse_trained_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError, did_you_mean
-from froster.models import load_clip
+from froster.models import load_backbone
 from froster.protocols.base_to_novel import (
     Halves,
     TrainingLists,
@@ -247,7 +247,7 @@ def measure_row_trade_off(of_row: RowResult, data: Data, show_progress: ShowProg
     assert isinstance(source, SharedRun)
     # The curve patches by itself: it starts from the weights as they were trained.
     student = replace(source, changes=(*source.changes, "patch_ratio=0")).load(Path(), data.training_videos())
-    clip = load_clip(source.read().model)
+    clip = load_backbone(source.read().model)
     models = [patch_model(student, clip, ratio) for ratio in data.table.ratios]
     datasets = {of.name: of for of in (data.trained, *data.tested.values())}
     labels = {name: describe(dict.fromkeys(classes_of(of), ""), data.files(row, name)) for name, of in datasets.items()}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from froster.data.manifests import LabeledVideo
-from froster.models import load_clip
+from froster.models import load_backbone
 from froster.protocols.models import TrainFromRecipe, patch_model
 from froster.students import VideoStudent
-from froster.training.checkpoint import RunFolder, comparable_recipe
+from froster.training.checkpoint import RunFolder, own_recipe
 from froster.training.recipe import TrainRecipe
 
 UNPATCHED = ("patch_ratio=0",)  # patching costs nothing: one run serves every ratio
@@ -28,7 +28,7 @@ class SharedRun(TrainFromRecipe):
         The recipe's own name does not count: two rows that train the same share a run.
         """
         recipe = self.read(*UNPATCHED)
-        settings = json.loads(comparable_recipe(recipe))
+        settings = json.loads(own_recipe(recipe))
         del settings["data"]["manifest"], settings["data"]["split"]
         content = {
             "recipe": settings,
@@ -45,7 +45,7 @@ class SharedRun(TrainFromRecipe):
         """`TrainFromRecipe.load` in the shared folder, then patched with CLIP as the recipe says."""
         recipe = self.read()
         model = super().load(self.folder(videos, number), videos, number, (*changes, *UNPATCHED))
-        return patch_model(model, load_clip(recipe.model), recipe.patch_ratio) if recipe.patch_ratio else model
+        return patch_model(model, load_backbone(recipe.model), recipe.patch_ratio) if recipe.patch_ratio else model
 
     def is_done(self, videos: Sequence[LabeledVideo], number: int = 0) -> bool:
         return RunFolder(self.folder(videos, number) / "run").has_model

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from froster.backbones.clip import TextTransformer
-from froster.backbones.tokenizer import VOCAB_SIZE, tokenize
+from froster.backbones.build import BACKBONES
 from froster.checkpoints.own import hash_exactly
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import cache_dir, replace_when_written
@@ -39,11 +38,11 @@ def encode_texts(model: VideoStudent, texts: Sequence[str]) -> Tensor:
 def encode_tokens(model: VideoStudent, tokens: Tensor) -> Tensor:
     """`encode_texts` for token ids `(N, L)` int64.
 
-    Batches hold texts of similar length and are cut to the longest one, which is exact, since the text transformer is
-    causal, and several times faster than 77 positions per text.
+    Batches hold texts of similar length and are cut to the longest one unless the text encoder needs the padding. That
+    is exact, and several times faster than all positions of every text.
     """
     device = next(model.text.parameters()).device
-    lengths = tokens.argmax(dim=1) + 1
+    lengths = needed_lengths(model, tokens)
     order = lengths.argsort(descending=True, stable=True)
     features = []
     start = 0
@@ -55,13 +54,21 @@ def encode_tokens(model: VideoStudent, tokens: Tensor) -> Tensor:
     return torch.cat(features)[order.argsort()]
 
 
+def needed_lengths(model: VideoStudent, tokens: Tensor) -> Tensor:
+    """How many tokens of every text its embedding depends on: `(N, L)` int64 -> `(N,)`."""
+    if model.text.needs_padding:
+        return torch.full((len(tokens),), tokens.shape[1])
+    return model.tokenizer.lengths(tokens)
+
+
 def token_ids(model: VideoStudent, texts: Sequence[str]) -> Tensor:
-    if model.config.vocab_size != VOCAB_SIZE:
+    """Token ids of the model's tokenizer: `(N, L)` int64. Raises `FrosterError` where the model has none for texts."""
+    if model.config.vocab_size != model.tokenizer.vocab_size:
         raise FrosterError(
             f"This model has its own vocabulary of {model.config.vocab_size} tokens; "
-            f"encoding text needs the {VOCAB_SIZE} tokens of CLIP's tokenizer."
+            f"encoding text needs the {model.tokenizer.vocab_size} tokens of its tokenizer."
         )
-    return tokenize(texts)
+    return model.tokenizer(texts)
 
 
 def warn_of_truncated_texts(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> None:
@@ -70,10 +77,7 @@ def warn_of_truncated_texts(model: VideoStudent, texts: Sequence[str], tokens: T
 
 
 def count_truncated(model: VideoStudent, texts: Sequence[str], tokens: Tensor) -> int:
-    limit = model.text.max_text_tokens
-    # The tokens alone do not distinguish a text that just fits from a truncated one.
-    long = [texts[row] for row in (tokens.argmax(dim=1) >= limit - 1).nonzero().flatten().tolist()]
-    return int((tokenize(long, limit + 1)[:, -1] != 0).sum()) if long else 0
+    return model.tokenizer.count_longer(texts, model.text.max_text_tokens, tokens)
 
 
 def warn_of_truncation(model: VideoStudent, truncated: int, prompts: int) -> None:
@@ -140,8 +144,8 @@ def templates_for(model: VideoStudent, given: tuple[str, ...] | None, warn: bool
 def unknown_labels(model: VideoStudent, labels: Iterable[str]) -> list[str]:
     """The labels with a token unseen in pretraining: its token embedding is zero, as in our small model."""
     names = list(labels)
-    unseen = ~model.text.get_parameter("token_embedding.weight").any(dim=1).cpu()
-    unseen[0] = False  # the padding id is also a real token
+    unseen = ~model.text.token_embedding.weight.any(dim=1).cpu()
+    unseen[model.tokenizer.pad_id] = False  # of CLIP also a real token
     return [
         name
         for name, unknown in zip(names, unseen[token_ids(model, names)].any(dim=1).tolist(), strict=True)
@@ -219,16 +223,16 @@ def digest_of(classes: Tensor) -> str:
 def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
     """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
     prompts = [class_prompts(name, description, templates, model.prompt_style) for name, description in labels.items()]
-    # Most students encode text as CLIP does, and share their class matrices.
+    # Most students encode text as their backbone does, and share their class matrices.
     is_custom = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
         VideoStudent.encode_text,
         VideoStudent.encode_prompts,
-        TextTransformer,
+        BACKBONES[model.config.family].text_class,
     )
     encoder = [
         model.normalize_class_embeddings,
         [type(model).__module__, type(model).__qualname__, model.options] if is_custom else [],
     ]
-    digest = hashlib.sha256(json.dumps([prompts, asdict(model.config), encoder]).encode())
+    digest = hashlib.sha256(json.dumps([prompts, model.config.family, asdict(model.config), encoder]).encode())
     hash_exactly(digest, model.text.state_dict())
     return digest.hexdigest()

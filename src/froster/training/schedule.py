@@ -1,4 +1,4 @@
-"""Learning rate schedule."""
+"""The learning rate at every step."""
 
 import math
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from froster.backbones.tokenizer import tokenize
+from froster.backbones.tokenizer import Tokenizer
 from froster.students import VideoStudent
-from froster.text.classifier import average_prompts, encode_tokens, token_ids, warn_of_truncated_texts
+from froster.text.classifier import average_prompts, encode_tokens, needed_lengths, token_ids, warn_of_truncated_texts
 from froster.text.prompts import PromptStyle, class_prompts
 from froster.training.processes import find_processes
 
@@ -19,35 +19,41 @@ class ClassPrompts:
         prompts = [class_prompts(name, description, templates, style) for name, description in labels.items()]
         self.templates = len(templates)
         self.prompts = [list(row) for row in zip(*prompts, strict=True)]
-        self.tokens = tokenize([prompt for row in self.prompts for prompt in row]).unflatten(0, (-1, len(labels)))
         self.classes = len(labels)
-        self.checked_lengths: set[int] = set()  # values of `max_text_tokens` that truncation was reported for
+        self.tokens: dict[Tokenizer, Tensor] = {}  # `(P, K, L)` int64, once they are needed
+        self.checked_lengths: set[int] = set()  # `max_text_tokens` for which truncated prompts were reported
+
+    def tokenize(self, student: VideoStudent) -> Tensor:
+        """Token ids of all prompts, of the student's tokenizer: `(P, K, L)` int64."""
+        if student.tokenizer not in self.tokens:
+            texts = [prompt for row in self.prompts for prompt in row]
+            self.tokens[student.tokenizer] = student.tokenizer(texts).unflatten(0, (-1, self.classes))
+        return self.tokens[student.tokenizer]
 
     def warn_once(self, student: VideoStudent) -> None:
         """Warn of prompts that the student's text encoder truncates; in the main process."""
         if student.text.max_text_tokens not in self.checked_lengths and find_processes().is_main_process:
             self.checked_lengths.add(student.text.max_text_tokens)
-            warn_of_truncated_texts(
-                student, [prompt for row in self.prompts for prompt in row], self.tokens.flatten(0, 1)
-            )
+            texts = [prompt for row in self.prompts for prompt in row]
+            warn_of_truncated_texts(student, texts, self.tokenize(student).flatten(0, 1))
 
     def rows(self, template: int) -> list[int]:
         """The rows of a training step: the template and, where the style has it, the class text alone."""
         chosen = [template % self.templates] if self.templates else []
-        return [*chosen, *range(self.templates, len(self.tokens))]
+        return [*chosen, *range(self.templates, len(self.prompts))]
 
     def encode(self, student: VideoStudent, template: int, rank: int = 0, processes: int = 1) -> Tensor:
-        """This process's part of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
+        """This process's share of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
 
-        Like `froster.text.classifier.encode_classes` with the prompts of `rows`. If K is not a multiple of the number
-        of processes, the last parts are padded with the last class. The first call warns of truncated prompts.
+        Like `froster.text.classifier.encode_classes` with two prompts per class. Where K is not a multiple of the
+        processes, the last shares are padded with the last class. The first call warns of truncated prompts.
         """
         self.warn_once(student)
-        tokens = self.tokens[self.rows(template)]
+        tokens = self.tokenize(student)[self.rows(template)]
         share = -(-self.classes // processes)
         own = torch.arange(rank * share, (rank + 1) * share).clamp(max=self.classes - 1)
         texts = tokens[:, own].flatten(0, 1)
-        texts = texts[:, : int(texts.argmax(dim=1).max()) + 1].to(student.logit_scale.device)
+        texts = texts[:, : int(needed_lengths(student, texts).max())].to(student.device)
         return average_prompts(student, student.encode_prompts(texts).unflatten(0, (-1, share)))
 
 
@@ -76,6 +82,6 @@ class CachedClassEmbeddings:
     def row(self, number: int) -> Tensor:
         if number not in self.embeddings:
             embeddings = encode_tokens(self.model, token_ids(self.model, self.texts.prompts[number]))
-            # Tensors created in inference mode cannot be used in autograd; a copy can.
+            # Tensors made in inference mode cannot take part in a backward pass; a copy can.
             self.embeddings[number] = embeddings.clone().to(next(self.model.text.parameters()).device)
         return self.embeddings[number]

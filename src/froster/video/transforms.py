@@ -15,21 +15,25 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 LUMA = torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1)  # gray from RGB (ITU-R 601), as in Pillow
 
 Interpolation = Literal["bicubic", "bilinear"]
+ResizeMode = Literal["shortest", "squash", "longest"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """A backbone's preprocessing: `preprocess(images)`. The defaults are CLIP's.
 
-    The short side is resized to `size` with `interpolation`, antialiased, the center is cropped, and each channel is
-    normalized with `mean` and `std`. `normalize_first` is the authors' video code: it normalizes, then resizes without
-    antialiasing. Raises `ValueError` for a size below 1 or an unknown interpolation.
+    Pictures are resized with `interpolation`, antialiased, to `size` x `size` pixels, and each channel is normalized
+    with `mean` and `std`. `resize_mode`: `"shortest"` resizes the short side and crops the center, `"squash"` resizes
+    both sides without keeping the aspect, `"longest"` resizes the long side and pads with black. `normalize_first` is
+    the authors' video code: it normalizes, then resizes without antialiasing. Raises `ValueError` for a size below 1,
+    an unknown interpolation or resize mode.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     interpolation: Interpolation = "bicubic"
+    resize_mode: ResizeMode = "shortest"
     normalize_first: bool = False
 
     def __post_init__(self) -> None:
@@ -37,6 +41,9 @@ class Preprocessing:
             raise ValueError(f"The input resolution must be 1 or more, not {self.size}.")
         if self.interpolation not in get_args(Interpolation):
             raise ValueError(f"There is no interpolation {self.interpolation!r}; choose bicubic or bilinear.")
+        if self.resize_mode not in get_args(ResizeMode):
+            known = ", ".join(get_args(ResizeMode))
+            raise ValueError(f"There is no resize mode {self.resize_mode!r}; choose from {known}.")
 
     @property
     def released(self) -> "Preprocessing":
@@ -58,12 +65,16 @@ class Preprocessing:
         return shrunk if self.normalize_first else self.normalize(shrunk)
 
     def resize(self, images: Tensor) -> Tensor:
-        """Resize and center crop: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` uint8.
+        """Resize, and crop or pad: `(N, H, W, 3)` uint8 -> `(N, 3, size, size)` uint8.
 
-        Same geometry as OpenAI's `preprocess`: long side `int(size * long / short)`, crop offset
+        The geometry of `"shortest"` is that of OpenAI's `preprocess`: long side `int(size * long / short)`, crop offset
         `round((side - size) / 2)`. Scaling stays in uint8, as in Pillow: on photos fewer than 1 value in 100
         is a gray level off Pillow's, 1 in 50,000 two.
         """
+        if self.resize_mode == "squash":
+            return _scale(images, (self.size, self.size), self.interpolation)
+        if self.resize_mode == "longest":
+            return self._pad(_scale(images, self._long_side_size(*images.shape[1:3]), self.interpolation))
         scaled = scale_short_side(images, self.size, self.interpolation)
         height, width = scaled.shape[2:]
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
@@ -77,6 +88,9 @@ class Preprocessing:
     def _resize_normalized(self, frames: Tensor) -> Tensor:
         """`(N, 3, H, W)` float32: bilinear without antialiasing, long side floored, crop offset rounded up."""
         height, width = frames.shape[2:]
+        if self.resize_mode != "shortest":
+            size = (self.size, self.size) if self.resize_mode == "squash" else self._long_side_size(height, width)
+            return self._pad(interpolate(frames, size=size, mode=self.interpolation, align_corners=False))
         if min(height, width) != self.size:
             if width < height:
                 height, width = math.floor(height / width * self.size), self.size
@@ -85,6 +99,22 @@ class Preprocessing:
             frames = interpolate(frames, size=(height, width), mode=self.interpolation, align_corners=False)
         top, left = math.ceil((height - self.size) / 2), math.ceil((width - self.size) / 2)
         return frames[:, :, top : top + self.size, left : left + self.size]
+
+    def _long_side_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a picture whose long side becomes `size`; rounded as in OpenCLIP."""
+        ratio = max(height, width) / self.size
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+
+    def _pad(self, pictures: Tensor) -> Tensor:
+        """Black around `(N, 3, H, W)` to `(N, 3, size, size)`, the odd row or column after the picture."""
+        height, width = pictures.shape[2:]
+        if (height, width) == (self.size, self.size):
+            return pictures
+        black = self.normalize(pictures.new_zeros(1, 3, 1, 1)) if self.normalize_first else pictures.new_zeros(())
+        padded = black.expand(len(pictures), 3, self.size, self.size).clone()
+        top, left = (self.size - height) // 2, (self.size - width) // 2
+        padded[:, :, top : top + height, left : left + width] = pictures
+        return padded
 
 
 def random_crop(
@@ -138,8 +168,12 @@ def scale_short_side(frames: Tensor, short_side: int, interpolation: Interpolati
     """Antialiased, long side floored: `(N, H, W, 3)` uint8 -> `(N, 3, h, w)` uint8."""
     height, width = frames.shape[1:3]
     long_side = int(short_side * max(height, width) / min(height, width))
-    target = (short_side, long_side) if height <= width else (long_side, short_side)
+    return _scale(frames, (short_side, long_side) if height <= width else (long_side, short_side), interpolation)
+
+
+def _scale(frames: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Antialiased: `(N, H, W, 3)` uint8 -> `(N, 3, h, w)` uint8."""
     scaled = frames.permute(0, 3, 1, 2)
-    if (height, width) != target:
-        scaled = interpolate(scaled, size=target, mode=interpolation, antialias=True)
+    if tuple(scaled.shape[2:]) != size:
+        scaled = interpolate(scaled, size=size, mode=interpolation, antialias=True)
     return scaled
