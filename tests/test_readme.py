@@ -89,6 +89,7 @@ def test_commands(tmp_path: Path, own_cache: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_first_command_in_a_shell(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)
     result = subprocess.run(
@@ -105,6 +106,7 @@ def test_make_commands_are_the_ones_that_ci_runs() -> None:
     assert set(commands) <= set(ci)
 
 
+@pytest.mark.slow
 def test_python(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)
     (code,) = blocks("python")

@@ -20,6 +20,7 @@ def cells(output: str) -> dict[str, list[str]]:
     return {line.split()[0]: line.split() for line in output.splitlines() if line.strip()}
 
 
+@pytest.mark.slow
 def test_a_data_set_with_faults(tmp_path: Path) -> None:
     standin = STANDINS["ucf_official"](tmp_path)
     (standin.root / "YoYo" / "v_YoYo_g01_c01.avi").unlink()
@@ -110,6 +111,7 @@ def test_misspelled_class_folders_are_corrected_by_people(tmp_path: Path) -> Non
     assert "in no class folder" not in result.stdout
 
 
+@pytest.mark.slow
 def test_progress_in_a_terminal(tmp_path: Path) -> None:
     STANDINS["split_folders"](tmp_path / "clips")
     controller, terminal = pty.openpty()

@@ -439,10 +439,19 @@ def test_a_killed_run_goes_on_where_it_was(server: ChatServer, own_cache: Path) 
     assert server.counts == dict.fromkeys(NAMES[:3], 1) | dict.fromkeys(NAMES[3:], 2)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_keeps_what_is_under_way_and_says_what_was_paid(
     server: ChatServer, own_cache: Path, tmp_path: Path
 ) -> None:
-    server.answer = lambda name, number: completion(good(name), usage=(1000, 500), delay=1 * (name > "action a"))
+    stopped = threading.Event()
+
+    def answer(name: str, number: int) -> Sent:
+        """The first is answered at once, the others a second after the signal."""
+        if name > "action a":
+            stopped.wait(120)
+        return completion(good(name), usage=(1000, 500), delay=1 * (name > "action a"))
+
+    server.answer = answer
     command = [FROSTER, "describe", ", ".join(NAMES), "--endpoint", server.endpoint, "--model", "small"]
     controller, terminal = pty.openpty()
     environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
@@ -450,13 +459,13 @@ def test_ctrl_c_in_a_terminal_keeps_what_is_under_way_and_says_what_was_paid(
         [*command, "--parallel", "2"], stdout=terminal, stderr=terminal, cwd=tmp_path, env=environment
     )
     os.close(terminal)
-    shown, stopped = b"", False
+    shown = b""
     try:
         while chunk := os.read(controller, 1 << 16):
             shown += chunk
-            if not stopped and b"1,500 tokens" in shown:
+            if not stopped.is_set() and b"1,500 tokens" in shown:
                 process.send_signal(signal.SIGINT)
-                stopped = True
+                stopped.set()
     except OSError:  # Linux says so when the other end has closed
         pass
     assert process.wait(timeout=300) == 130, shown

@@ -115,9 +115,10 @@ def test_prompts_use_the_descriptions(distance: Callable[..., Result]) -> None:
     assert as_recognized != pytest.approx(bare, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_picture_of_several_vocabularies(tmp_path: Path) -> None:
     command = [FROSTER, "distance", "walking, running", "puppets", "bowing", "--picture", "made/heat.png"]
-    result = subprocess.run([*command, "--model", "puppets"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    result = subprocess.run([*command, "--model", "puppets"], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert (result.returncode, result.stderr) == (0, "See made/heat.png\n")
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["heat.png"]
     with Image.open(tmp_path / "made" / "heat.png") as picture:

@@ -37,6 +37,7 @@ def evaluated(data: Path, *arguments: object) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_json_holds_everything_and_does_not_depend_on_workers(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "made" / "report.json"
     content = evaluated(data, "--precision", "float32", "--workers", 1, "--out", out)
@@ -67,6 +68,7 @@ def test_json_holds_everything_and_does_not_depend_on_workers(data: Path, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_base_and_novel_of_a_run_folder_as_tables_in_a_pipe(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
@@ -92,6 +94,7 @@ def test_base_and_novel_of_a_run_folder_as_tables_in_a_pipe(data: Path, tmp_path
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_bars_and_progress_in_a_terminal(data: Path) -> None:
     controller, terminal = pty.openpty()
     command = [FROSTER, "evaluate", "puppets", "--data", "manifest.csv", "--views", "1"]

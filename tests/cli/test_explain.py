@@ -21,6 +21,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "juggling-balls" / "5.mp4"
 
 
+@pytest.mark.slow
 def test_picture_and_films(video: Path, tmp_path: Path) -> None:
     labels = ("--label", "juggling balls", "--labels", "riding a bicycle, juggling balls")
     models = ("--models", "frozen=puppets, again = puppets")

@@ -30,6 +30,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_json_lines_in_a_pipe(videos: Path) -> None:
     result = froster_process("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS, "--model", "puppets")
     assert result.returncode == 0, result.stderr
@@ -57,6 +58,7 @@ def test_folder_and_glob_csv_and_top(videos: Path) -> None:
         assert [row["label"] for row in rows if row["rank"] == "1"] == ["juggling balls", "riding a bicycle"]
 
 
+@pytest.mark.slow
 def test_table_with_bars_in_a_terminal(videos: Path) -> None:
     controller, terminal = pty.openpty()
     command = [
@@ -84,6 +86,7 @@ def test_table_with_bars_in_a_terminal(videos: Path) -> None:
     assert not text.lstrip().startswith("{")
 
 
+@pytest.mark.slow
 def test_redirected_output_is_whole_while_the_bar_is_on_the_terminal(videos: Path, tmp_path: Path) -> None:
     controller, terminal = pty.openpty()
     out = tmp_path / "out.jsonl"
@@ -104,6 +107,7 @@ def test_redirected_output_is_whole_while_the_bar_is_on_the_terminal(videos: Pat
 
 
 @pytest.mark.parametrize("output", ["json", "csv"])
+@pytest.mark.slow
 def test_full_disk_is_one_line(videos: Path, output: str) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         command = [FROSTER, "predict", videos, "--labels", LABELS, "--model", "puppets", f"--{output}"]
@@ -314,6 +318,7 @@ def test_none_of_these(videos: Path) -> None:
         assert "Traceback" not in wrong.stderr
 
 
+@pytest.mark.slow
 def test_csv_on_a_terminal_shows_no_control_characters_and_elsewhere_is_exact(videos: Path, tmp_path: Path) -> None:
     name = tmp_path / "\x1b[31mred.mp4"
     shutil.copy(videos / "juggling-balls" / "5.mp4", name)
@@ -338,6 +343,7 @@ def test_csv_on_a_terminal_shows_no_control_characters_and_elsewhere_is_exact(vi
         assert {row["video"] for row in rows} == {str(name)}
 
 
+@pytest.mark.slow
 def test_standard_input_is_a_video_of_the_batch(videos: Path, tmp_path: Path) -> None:
     clip, other = videos / "juggling-balls" / "5.mp4", videos / "riding-a-bicycle" / "5.mp4"
     command = [FROSTER, "predict", "-", other, "--labels", LABELS, "--model", "puppets", "--views", "1"]

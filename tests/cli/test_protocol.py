@@ -88,6 +88,7 @@ def test_published_numbers_beside_those_of_frozen_clip(place: Path) -> None:
     assert [n["part"] for n in report["results"] if n["data"] == "HMDB"] == ["test1", "test2", "test3"]
 
 
+@pytest.mark.slow
 def test_cross_dataset_trains_on_one_and_tests_on_another(place: Path) -> None:
     command = (
         *("protocol", "cross-dataset", "--train", "mine", "--test", "hmdb-51", "--recipe", "froster-puppets", *QUICK),

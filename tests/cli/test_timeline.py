@@ -103,6 +103,7 @@ def test_a_threshold_on_the_similarity(videos: Path, tmp_path: Path, threshold: 
     assert labeled == [found] * len(labeled) and bool(content["segments"]) == found
 
 
+@pytest.mark.slow
 def test_negatives_that_cannot_be_read_are_told(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "breaks").mkdir()
     (tmp_path / "breaks" / "empty.mp4").touch()
@@ -119,6 +120,7 @@ def test_negatives_that_cannot_be_read_are_told(videos: Path, tmp_path: Path) ->
     assert "from 1 video without the actions" in result.stderr
 
 
+@pytest.mark.slow
 def test_in_a_terminal_a_table(videos: Path, tmp_path: Path) -> None:
     primary, secondary = pty.openpty()
     process = subprocess.Popen(
@@ -168,6 +170,7 @@ def frames_of_film(videos: Path) -> bytes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_stream_is_told_as_it_happens_and_stops_cleanly(videos: Path, tmp_path: Path, number: int) -> None:
     process = subprocess.Popen(
         [FROSTER, "timeline", "-", *LABELS, "--out", "live"],

@@ -101,7 +101,7 @@ def test_average_and_patch_write_what_loads_like_any_other(trained: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", RECIPE, "optimizer.epochs=3"), "unknown key 'optimizer', did you mean 'optimizer'?"),
+        (("train", RECIPE, "optimzer.epochs=3"), "unknown key 'optimzer', did you mean 'optimizer'?"),
         (
             ("train", RECIPE, "distillation.alfa=3"),
             "unknown key 'distillation.alfa', did you mean 'distillation.alpha'",
