@@ -4,7 +4,7 @@
     python benchmarks/explain.py fine-tuned=RUN froster=RUN                 # trained ones: folders or checkpoints
 
 Prints, in Markdown, for the frozen CLIP of the package, the others and CLIP with random weights the share of each kind
-of map that lies on the figure and its things (mean ± standard error over the videos, per cent), beside the figure's
+of map that lies on the figure and its things (mean ± standard error over the videos, percent), beside the figure's
 share of the area. "another label" explains a wrong label by gradient. "of two actions" is another check: two videos
 side by side in one picture, and the share of the gradient's map on the half in which the label is done; half of it
 without any knowledge of the label. The videos, two of each action, are none that anything was trained on. The students
@@ -65,7 +65,7 @@ def share_of_two(model: VideoStudent, seed: int, action: int, other: int, classe
 
 
 def shares(model: VideoStudent) -> dict[str, list[float]]:
-    """The share of the maps on the figure for each of the videos, in per cent, under the names of `COLUMNS`."""
+    """The share of the maps on the figure for each of the videos, in percent, under the names of `COLUMNS`."""
     classes = encode_classes(model, check_labels(ACTIONS))
     found: dict[str, list[float]] = {column: [] for column in COLUMNS}
     for action in range(len(ACTIONS)):

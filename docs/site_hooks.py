@@ -1,4 +1,4 @@
-"""What the site needs beside the pages of docs/: README and CHANGELOG as pages, and no links that leave the site."""
+"""Adds README and CHANGELOG to the site, and checks that links stay in it."""
 
 import posixpath
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}  # that lie above docs/
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md"}  # outside of docs/
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 
 

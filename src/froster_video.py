@@ -1,6 +1,6 @@
 """Starts the command `froster`.
 
-It lies outside the package froster, which the archiving tool `froster` of PyPI, another project, may have overwritten
+It is outside of the package froster, which the archiving tool `froster` of PyPI, another project, may have overwritten
 or hidden: pip installs two distributions over each other without a word.
 """
 

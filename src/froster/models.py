@@ -160,7 +160,7 @@ def recognized_student(checkpoint: Checkpoint) -> str | None:
 
 
 def source_state(source: BackboneSource, path: Path) -> StateDict:
-    """The tensors of the CLIP beside which the checkpoint `path` was trained: where it was, or beside `path`.
+    """The tensors of the CLIP of an adapter checkpoint `path`: at its recorded path, or next to `path`.
 
     The name comes from a file: nothing is downloaded for it, and only weights files are opened. Raises `WeightsError`
     when no CLIP of that name is there, or only another one.
@@ -178,17 +178,17 @@ def source_state(source: BackboneSource, path: Path) -> StateDict:
         others.append(str(place))
     if others:
         raise WeightsError(
-            f"{path} was trained beside another CLIP than {others[0]}: the name is the same, the weights are not "
-            f"(SHA-256 {source.sha256[:12]} is needed). Put that CLIP beside the checkpoint, named "
+            f"{path} was trained with another CLIP than {others[0]}: same name, other weights "
+            f"(SHA-256 {source.sha256[:12]} is needed). Put that CLIP next to the checkpoint, named "
             f"{Path(source.name).name}."
         )
     get = (
         f'Download it once with froster.load_model("{source.name}").'
         if source.name in RELEASES
-        else f"A copy of it beside the checkpoint, named {Path(source.name).name}, is found too."
+        else f"A copy of it next to the checkpoint, named {Path(source.name).name}, is found too."
     )
     reason = f"{unreadable[0]} cannot be read as a CLIP" if unreadable else f"there is no {source.name}"
-    raise WeightsError(f"{path} holds what was trained beside CLIP, and that CLIP is missing: {reason}. {get}")
+    raise WeightsError(f"{path} has adapters for a CLIP that is missing: {reason}. {get}")
 
 
 def source_places(name: str, path: Path) -> list[str | Path]:
@@ -196,8 +196,8 @@ def source_places(name: str, path: Path) -> list[str | Path]:
     if name == PUPPETS or (name in RELEASES and find_release(name)):
         return [name]
     recorded = Path(name)
-    beside = [path.parent / recorded.name] if recorded.name not in ("", "..") else []
-    return [place for place in (recorded, *beside) if place.is_dir() or (place.suffix in SUFFIXES and place.is_file())]
+    copies = [path.parent / recorded.name] if recorded.name not in ("", "..") else []
+    return [place for place in (recorded, *copies) if place.is_dir() or (place.suffix in SUFFIXES and place.is_file())]
 
 
 def load_backbone(path_or_name: str | Path) -> Backbone:

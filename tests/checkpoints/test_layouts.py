@@ -101,10 +101,10 @@ def test_sharded_checkpoint(clip: Clip, tmp_path: Path, index: str, suffix: str)
     for path in (tmp_path, tmp_path / f"{index}.index.json", tmp_path / f"{stem}-00002-of-00002.{suffix}"):
         assert_loads(path, clip)
     (tmp_path / f"{stem}-00001-of-00002.{suffix}").unlink()
-    with pytest.raises(WeightsError, match=r"needs .*-00001-of-00002\.\w+, which is not beside it"):
+    with pytest.raises(WeightsError, match=r"needs .*-00001-of-00002\.\w+, which is not next to it"):
         load_model(tmp_path)
     (tmp_path / f"{index}.index.json").write_text(json.dumps({"weight_map": {"a": "../secret.bin"}}))
-    with pytest.raises(WeightsError, match="not a file beside it"):
+    with pytest.raises(WeightsError, match="not a file next to it"):
         load_model(tmp_path)
 
 

@@ -249,7 +249,7 @@ class Malicious:
 @pytest.mark.parametrize("new_format", [True, False])
 def test_malicious_pickle_is_refused_not_run(tmp_path: Path, new_format: bool) -> None:
     torch.save({"model_state": Malicious()}, tmp_path / "evil.pt", _use_new_zipfile_serialization=new_format)
-    with pytest.raises(WeightsError, match=r"evil\.pt was refused: .*posix\.system"):
+    with pytest.raises(WeightsError, match=r"evil\.pt was rejected: .*posix\.system"):
         load_model(tmp_path / "evil.pt")
     assert not Path(os.environ["FROSTER_CACHE"] + "-hacked").exists()
 

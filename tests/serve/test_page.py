@@ -450,7 +450,7 @@ def test_token_is_asked_for_and_kept_for_the_tab(new_page: NewPage, server_folde
         expect(page.get_by_role("dialog")).to_be_visible()
         page.get_by_role("textbox", name="Token").fill("wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#token-note")).to_contain_text("did not take")
+        expect(page.locator("#token-note")).to_contain_text("rejected that token")
         page.get_by_role("textbox", name="Token").fill("sesame")
         page.keyboard.press("Enter")
         assert best(page) == "bowing"

@@ -229,7 +229,7 @@ def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_pat
     save_checkpoint(Clip(SMALL), clip)
     assert torch.equal(similarities(load_model(moved), clips()), similarities(student, clips()))
     (tmp_path / "elsewhere" / "clip.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"trained beside another CLIP than .*clip.safetensors: .*SHA-256"):
+    with pytest.raises(WeightsError, match=r"trained with another CLIP than .*clip.safetensors: .*SHA-256"):
         load_model(moved)
     clip.unlink()
     with pytest.raises(

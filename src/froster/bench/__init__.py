@@ -1,1 +1,1 @@
-"""Comparing methods on the embedded world: results, and the report made of them."""
+"""The synthetic benchmark (puppets): run it, store results, and write a report."""

@@ -20,7 +20,7 @@ with extra("cli", "The benchmark"):
 
 @dataclass(frozen=True)
 class Label:
-    """A text for the point (x, y), in data units; `reach` is how far away it may lie, in typographic points.
+    """A text for the point (x, y), in data units; `reach`: its maximum distance in points.
 
     Beyond a short way a thin line leads to the point. A label with a short reach is left out where there is no room.
     """
@@ -43,7 +43,7 @@ ON_LABEL, ON_POINT, ON_LEADER, ACROSS_LINE, NEARER_ANOTHER, ON_LINE = 1e4, 3e3, 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a label may lie, in pixels, and the line that would lead to its point; what each place costs by itself.
+    """Candidate positions of a label in pixels, the line to its point, and the cost of each.
 
     Boxes `(C, 4)` (left, bottom, right, top), leaders as points `(C, S, 2)` from the point to the box, costs `(C,)`.
     """
@@ -170,7 +170,7 @@ def crowding(
 
 
 def inside(boxes: NDArray[np.float64], points: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
-    """Which points `(P, 2)` lie in which boxes `(C, 4)`, or nearer than `margin`: `(C, P)`."""
+    """Which points `(P, 2)` are in which boxes `(C, 4)`, or nearer than `margin`: `(C, P)`."""
     low, high = boxes[:, None, :2] - margin, boxes[:, None, 2:] + margin
     return np.asarray(((points > low) & (points < high)).all(axis=-1))
 

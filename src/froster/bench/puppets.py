@@ -65,7 +65,7 @@ TUNING_DRAWS = (100,)
 LEARNING_RATES = (2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4)
 RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # Open-VCLIP Fig. 2, in the regime "hard" ...
 CURVE_DRAWS = 3  # ... on the first draws
-ALPHAS, BETAS = (1.0, 0.5, 0.05), (1.0, 3.0)  # beside 0.1 and 2 (FROSTER Tables 6 and 7)
+ALPHAS, BETAS = (1.0, 0.5, 0.05), (1.0, 3.0)  # in addition to 0.1 and 2 (FROSTER Tables 6 and 7)
 PATCH = 0.5
 
 
@@ -207,7 +207,7 @@ def decode_test_clip(path: Path) -> NDArray[np.uint8]:
 
 
 def base_and_novel(model: VideoStudent, regime: str, test: TestClips) -> tuple[float, float]:
-    """Top-1 in per cent of base clips among base actions and of novel clips among novel actions."""
+    """Top-1 in percent of base clips among base actions and of novel clips among novel actions."""
     device = pick_device("auto")
     model = model.to(device, pick_precision("auto", device)).eval()
     accuracy = []
@@ -223,7 +223,7 @@ def base_and_novel(model: VideoStudent, regime: str, test: TestClips) -> tuple[f
 
 @dataclass(frozen=True)
 class Setup:
-    """Where jobs work, and what they are tested on: so many clips an action, drawn from `test_seed` on."""
+    """Folders of jobs, and their test clips: `test_clips` per action, with seeds from `test_seed` on."""
 
     work: Path
     test_seed: int
@@ -233,7 +233,7 @@ class Setup:
 
 
 def run_job(job: Job, setup: Setup) -> list[Result]:
-    """Train, test and clean up; a job that was interrupted goes on where it was."""
+    """Train, test and clean up; an interrupted job resumes."""
     recipe = job.recipe(setup.work)
     draw_training_clips(setup.work, job.regime, job.draw)
     averaged = train(recipe, resume=True, show=False)
@@ -281,7 +281,7 @@ def weights_to_test(job: Job, last: Path, averaged: Path, only_last: bool = Fals
 
 @dataclass(frozen=True)
 class Tuned:
-    """Outcome of one learning rate on one draw that is not reported; top-1 in per cent."""
+    """Outcome of one learning rate on one draw that is not reported; top-1 in percent."""
 
     method: str
     learning_rate: float
@@ -410,7 +410,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise FrosterError(f"{path} cannot be read ({error}); take it away, or choose another `out=`.") from error
+        raise FrosterError(f"{path} cannot be read ({error}); delete it, or choose another `out=`.") from error
 
 
 def test_frozen(results: Path, work: Path, regime: str) -> None:

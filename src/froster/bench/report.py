@@ -31,7 +31,7 @@ Choice = tuple[str, list[Result]]  # what a row of a table is called, and its re
 
 TITLE = "Puppets: what fine-tuning forgets and FROSTER keeps"
 LEGEND = (
-    "Top-1 in per cent: mean ± standard deviation over the draws of training clips. HM is the harmonic mean of base "
+    "Top-1 in percent: mean ± standard deviation over the draws of training clips. HM is the harmonic mean of base "
     "and novel. Differences are paired, draw by draw: mean ± standard error."
 )
 
@@ -51,7 +51,7 @@ STYLES = {
 HOLLOW = {"fine_tuned_patched": "fine_tuned", "no_projector_patched": "no_projector", "plain_patched": "plain"}
 HOLLOW["froster_patched"] = "froster_averaged"
 STYLES |= {patched: STYLES[method] for patched, method in HOLLOW.items()}
-PLOTTED = tuple(STYLES)  # against each other; the averaged epochs of the compared methods stand in the tables
+PLOTTED = tuple(STYLES)  # against each other; weight averaging of the compared methods is in the tables
 STYLES |= {f"{method}_averaged": STYLES[method] for method in ("fine_tuned", "no_projector", "plain")}
 PLOT_NAMES = METHODS | {"residual": "FROSTER"}
 SCORE_STYLES = {"base": ("#555555", "^", 1.4), "hm": (STYLES["residual"][0], "o", 2.4), "novel": ("#888888", "v", 1.4)}
@@ -98,7 +98,7 @@ def summary_table(results: Sequence[Result], regime: str) -> Table:
 
 
 def markdown_report(results: Sequence[Result], plots: Sequence[str], notes: str) -> str:
-    """The whole report in GitHub's Markdown; `plots` are the names of the pictures beside it."""
+    """The whole report in GitHub's Markdown; `plots` are the names of its image files."""
     regimes = [regime for regime in REGIMES if any(result.regime == regime for result in results)]
     parts = [f"# {TITLE}", *(headline(results, regime) for regime in regimes), notes.strip(), LEGEND]
     for regime in regimes:
@@ -465,7 +465,7 @@ def draw_sweep(axis: Axes, setting: str, choices: Sequence[Choice]) -> None:
 
 
 def name_lines(axis: Axes, ends: Sequence[Result]) -> None:
-    """Names of a sweep's lines beside their right ends, the means of `ends`, pushed apart where these are close."""
+    """Names of a sweep's lines at their right ends, the means of `ends`, pushed apart where these are close."""
     bottom, top = axis.get_ylim()
     gap, height = 0.065 * (top - bottom), -math.inf
     for end, score in sorted((aggregate(ends, score).mean, score) for score in SCORES):
@@ -565,7 +565,7 @@ def set_limits(axis: Axes, base: Sequence[MeanStd], novel: Sequence[MeanStd]) ->
 
 
 def draw_harmonic_means(axis: Axes) -> bool:
-    """Faint curves of equal harmonic mean, each named beside or above the panel; whether one is named above it."""
+    """Faint curves of equal harmonic mean, each labeled next to or above the panel; whether one is named above it."""
     named_above = False
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     lowest, highest = (2 * x * y / (x + y) for x, y in ((max(left, 1), max(bottom, 1)), (right, top)))

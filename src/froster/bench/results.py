@@ -82,7 +82,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 @dataclass(frozen=True)
 class Result:
-    """Top-1 of one trained and tested network, in per cent, on one draw of the training clips.
+    """Top-1 of one trained and tested network, in percent, on one draw of the training clips.
 
     `regime` is a key of `REGIMES`, `method` one of `METHODS`, `TABLE_4` or `STUDENT_METHODS`; `ratio` is the
     interpolation weight of CLIP in the tested weights; `alpha`, `beta` and `zero_init` keep their defaults for methods
@@ -141,7 +141,7 @@ def read_results(path: Path) -> list[Result]:
             where = "".join(f"{key}: " for key in first["loc"])
             problem = first["msg"].removeprefix("Value error, ")
             raise FrosterError(
-                f"The results {path}, line {number}: {where}{problem}; mend the line or take it out."
+                f"The results {path}, line {number}: {where}{problem}; fix or remove this line."
             ) from error
         results.pop(result.experiment, None)
         results[result.experiment] = result

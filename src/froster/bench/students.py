@@ -102,7 +102,7 @@ and so on, have the high rate of the regime "hard"):
     froster evaluate runs/puppets/adaptformer --data runs/puppets/test/manifest.csv --views 1 \\
       --base puppets-base --novel puppets-novel
 
-![What FROSTER adds to the harmonic mean of every network, in per cent of it]({plot.name})
+![What FROSTER adds to the harmonic mean of every network, in percent of it]({plot.name})
 
 ## Learning rates
 
@@ -155,7 +155,7 @@ def tuning_table(tuned: Sequence[Tuned]) -> str:
 
 
 def draw_gains(results: Sequence[Result]) -> Figure:
-    """Bars: what FROSTER adds to each network's harmonic mean, in per cent of it (FROSTER Fig. 5)."""
+    """Bars: what FROSTER adds to each network's harmonic mean, in percent of it (FROSTER Fig. 5)."""
     gains = []
     for name, (without, with_it) in pairs_of(results).items():
         mean = aggregate(without, "hm").mean

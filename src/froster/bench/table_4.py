@@ -37,7 +37,7 @@ def report(results: Sequence[Result], minutes: float, processes: int) -> str:
 
 `froster bench puppets --methods table-4` took {minutes:.0f} minutes, {processes} training runs at a time. VCLIP on the
 small CLIP, {TRAIN_CLIPS} clips of each of 10 base actions, {EPOCHS[REGIME]} epochs at {HARD_RATE:g}, the last epoch's
-weights, {TEST_CLIPS} test clips per action. Top-1 in per cent, mean ± standard deviation over draws of the training
+weights, {TEST_CLIPS} test clips per action. Top-1 in percent, mean ± standard deviation over draws of the training
 clips; the gain over the row of the same encoder without distillation is paired, with its standard error. Recipes:
 `recipes/puppets/table-4-a.yaml` to `table-4-i.yaml`.
 

@@ -14,7 +14,7 @@ StateDict = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """The backbone whose tensors a checkpoint leaves out: what `load_backbone` takes, and their `backbone_digest`."""
+    """The backbone of an adapter checkpoint: its name for `load_backbone`, and the `backbone_digest` of its tensors."""
 
     name: str
     sha256: str

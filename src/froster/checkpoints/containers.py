@@ -48,7 +48,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except RefusedPickleError as error:
         raise WeightsError(
-            f"{path} was refused: it holds Python objects besides tensors ({error}), which could run code when read; "
+            f"{path} was rejected: it contains Python objects ({error}), which could run code when read; "
             "save its state dict alone, or as safetensors."
         ) from error
     except Exception as error:  # a damaged file raises anything: zlib.error, struct.error, RecursionError, ...
@@ -94,10 +94,10 @@ def read_shards(index: Path) -> tuple[StateDict, dict[str, Any]]:
     tensors: StateDict = {}
     for name in sorted(set(places.values())):
         if Path(name).name != name:
-            raise WeightsError(f"{index} names {name!r:.100}, which is not a file beside it.")
+            raise WeightsError(f"{index} names {name!r:.100}, which is not a file next to it.")
         shard = index.with_name(name)
         if not shard.is_file():
-            raise WeightsError(f"{index} needs {name}, which is not beside it: fetch it too.")
+            raise WeightsError(f"{index} needs {name}, which is not next to it; download it too.")
         of_shard, _ = read_tensors(shard)
         tensors |= {key: value for key, value in of_shard.items() if places.get(key) == name}
     if missing := sorted(places.keys() - tensors.keys()):

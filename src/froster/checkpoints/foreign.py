@@ -74,7 +74,7 @@ def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Ch
         check_config(config)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
-    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. Tensors beside CLIP's are of others.
+    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. More tensors: another student.
     is_vclip = is_released_student(tensors, metadata) and state.keys() <= backbone_names(config)
     return Checkpoint(state, config, "vclip" if is_vclip else None)
 
@@ -87,7 +87,7 @@ def without_wrappers(tensors: StateDict) -> StateDict:
     """Tensors without the prefixes of what was wrapped around the network.
 
     torch.compile, FSDP and activation checkpointing put theirs anywhere into a name; data parallel, Lightning and
-    training scripts in front (`module.`, `model.`, `clip.` in any nesting): all that stands before the image encoder.
+    training scripts in front (`module.`, `model.`, `clip.` in any nesting): everything before the image encoder's name.
     """
     tensors = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
     prefixes = network_prefixes(tensors)
@@ -104,7 +104,7 @@ def without_wrappers(tensors: StateDict) -> StateDict:
 
 
 def network_prefixes(tensors: Iterable[str]) -> list[str]:
-    """What stands before the image encoder's name, of every network in the file; trained ones before averages (EMA)."""
+    """The prefixes of the image encoder's name of all models in the file; trained ones before averages (EMA)."""
     found = dict.fromkeys(match[1] for key in tensors if (match := IMAGE_ENCODER.fullmatch(key)))
     networks = [prefix for prefix in found if "raw_model" not in prefix.split(".")]
     return sorted(networks, key=lambda prefix: (bool(re.search(r"ema|teacher|averag", prefix)), len(prefix)))
@@ -219,9 +219,9 @@ def count_blocks(state: StateDict, tower: str) -> int:
 
 
 def describe_beside(path: Path, tensors: StateDict) -> dict[str, Any]:
-    """Heads and activation of a model from the description that Hugging Face or OpenCLIP lay beside its weights.
+    """Heads and activation of a model from the config file of Hugging Face or OpenCLIP next to its weights.
 
-    Other formats have none: whatever lies beside them is not about them.
+    Other formats have none, so files next to them are ignored.
     """
     if is_hugging_face(tensors):
         return read_description(path.with_name("config.json"), hugging_face_hints)
@@ -229,7 +229,7 @@ def describe_beside(path: Path, tensors: StateDict) -> dict[str, Any]:
         description = path.with_name("open_clip_config.json")
         if not description.is_file():
             warnings.warn(
-                f"{path} has no open_clip_config.json beside it, which names the activation; QuickGELU is assumed.",
+                f"{path} has no open_clip_config.json next to it, which has the activation; QuickGELU is assumed.",
                 FrosterWarning,
                 stacklevel=2,
             )

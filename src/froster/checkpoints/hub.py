@@ -37,7 +37,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth", ".bin")
 
 
 def find_weights_file(path: Path) -> Path:
-    """The weights file itself, also when `path` is a folder as Hugging Face, OpenCLIP and DeepSpeed lay them out.
+    """The weights file itself, also if `path` is a folder in the layout of Hugging Face, OpenCLIP or DeepSpeed.
 
     Of a sharded checkpoint it is the index. Raises `WeightsError` where there is none, or several.
     """
@@ -78,7 +78,7 @@ def find_deepspeed(folder: Path) -> Path | None:
 
 
 def index_of_shard(path: Path) -> Path | None:
-    """The index beside a file that is one part of a sharded checkpoint, `NAME-00001-of-00002.SUFFIX`."""
+    """The index file of a shard of a checkpoint, `NAME-00001-of-00002.SUFFIX`."""
     if part := re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\.\w+)", path.name):
         index = path.with_name(f"{part[1]}{part[2]}.index.json")
         return index if index.is_file() else None
@@ -97,7 +97,7 @@ def find_release(name: str) -> Path | None:
 def fetch_release(name: str) -> Path:
     """The release file of `name`, downloaded first if need be.
 
-    A download that broke off goes on where it stopped, and only a file with the official SHA-256 is kept. Raises
+    An interrupted download is resumed, and only a file with the official SHA-256 is kept. Raises
     `WeightsError` without a network (it says which file to put where) or when the content is not the official one.
     """
     if found := find_release(name):

@@ -1,7 +1,7 @@
 """Pickled checkpoints, read without building any Python object that a file asks for.
 
 A pickle is a program: it names functions and classes and calls them. Here its opcodes are interpreted by hand, and
-nothing comes out but plain containers, plain numbers and text, references to tensors, and inert stand-ins for every
+nothing comes out but plain containers, plain numbers and text, references to tensors, and inert placeholders for every
 other object (numpy scalars, argparse and OmegaConf settings, optimizers). Tensors are read only when they are used.
 """
 
@@ -29,7 +29,7 @@ DTYPES = {
     "BoolStorage": torch.bool,
 }
 DICTIONARIES = {("collections", name) for name in ("OrderedDict", "defaultdict", "Counter")} | {("builtins", "dict")}
-# A checkpoint that calls these is an attack or a mistake: it is refused rather than read without them.
+# A checkpoint that calls these is an attack or a mistake, so it is rejected.
 CODE_MODULES = {"os", "posix", "nt", "pty", "subprocess", "sys", "runpy", "importlib", "ctypes", "shutil", "socket"}
 CODE_BUILTINS = {"eval", "exec", "compile", "__import__", "open", "breakpoint", "getattr"}
 FIRST_ARGUMENT = {
@@ -81,7 +81,7 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class TensorReference:
-    """Where a tensor lies in a storage, in numbers of elements."""
+    """A tensor's position in a storage, in elements."""
 
     storage: Storage
     offset: int
@@ -101,7 +101,7 @@ class TensorReference:
         return count
 
     def read(self, storage: Tensor) -> Tensor:
-        """The tensor, a view of its storage `(N,)`. Raises `DamagedPickleError` where it does not lie in it."""
+        """The tensor, a view of its storage `(N,)`. Raises `DamagedPickleError` if it exceeds the storage."""
         last = self.offset + sum((length - 1) * step for length, step in zip(self.size, self.stride, strict=True))
         if self.count == 0:
             return torch.empty(self.size, dtype=storage.dtype)
@@ -202,7 +202,7 @@ def name_of(module: Any, name: Any) -> Name:
 
 
 def call(function: Any, arguments: Any, *_: Any) -> Any:
-    """What stands for a call: tensors and containers for the few functions that make them, else an inert stand-in."""
+    """The result of a call: tensors and containers for a few known functions, else an inert placeholder."""
     if not isinstance(function, Name):
         raise DamagedPickleError("it calls what is no function")
     arguments = arguments if isinstance(arguments, tuple) else ()

@@ -1,4 +1,4 @@
-"""`froster explain`: where models look in a video, as a picture and as a film."""
+"""`froster explain`: attention and relevance maps of a video, as an image and an animation."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ class KindName(StrEnum):
 
 def explain(
     video: Annotated[
-        str, typer.Argument(help="A video file, a folder of pictures, an http(s) URL, or - (standard input).")
+        str, typer.Argument(help="A video file, a folder of images, an http(s) URL, or - (standard input).")
     ],
     label: Annotated[str, typer.Option(help="The action that is explained.")],
     labels: Annotated[
@@ -37,8 +37,8 @@ def explain(
         KindName,
         typer.Option(help="attention of the last layer, rollout through all layers, gradient: what is for the label."),
     ] = KindName.attention,
-    out: Annotated[Path, typer.Option(help="The picture, a .png file.")] = Path("explain.png"),
-    animation: Annotated[bool, typer.Option(help="Also write the film beside the picture, .mp4 and .gif.")] = True,
+    out: Annotated[Path, typer.Option(help="Output image, a .png file.")] = Path("explain.png"),
+    animation: Annotated[bool, typer.Option(help="Also write the animation, .mp4 and .gif.")] = True,
     frames: Annotated[int, typer.Option(min=1, max=64, help="Frames that the models see.")] = 8,
     device: DeviceOption = "auto",
 ) -> None:
@@ -63,7 +63,7 @@ def explain(
         raise FrosterError(WHICH_ACTIONS)
     named = named_models(models)
     if out.suffix.lower() != ".png":
-        raise FrosterError(f"--out {out} must end in .png; the films are written beside it.")
+        raise FrosterError(f"--out {out} must end in .png; animations are written next to it.")
     check_picture_path(out)
     if labels is not None:
         wanted = parse_labels(labels)

@@ -180,7 +180,7 @@ def predict(
 
 
 def find_all(names: list[str], temporary: ExitStack) -> tuple[dict[Path, str], dict[str, VideoError]]:
-    """All videos that the names stand for, each once, with what they are called, and the names that stand for none.
+    """The videos of the arguments without duplicates, with their display names, and the arguments that match none.
 
     URLs and standard input become temporary files, until `temporary` is closed.
     """

@@ -42,7 +42,7 @@ def report(
     views: ViewsOption = None,
     frames: FramesOption = None,
     sampling: SamplingOption = None,
-    mistakes: Annotated[int, typer.Option(min=0, help="Mistakes shown as short films, the surest first.")] = 12,
+    mistakes: Annotated[int, typer.Option(min=0, help="Number of most confident errors shown as short videos.")] = 12,
     attention: Annotated[bool, typer.Option(help="Show where the model looked in them.")] = True,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,

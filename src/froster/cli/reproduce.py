@@ -43,7 +43,7 @@ def reproduce(
         "runs/reproduce"
     ),
 ) -> None:
-    """Train and test every row of a table of the two papers, and write it beside the published numbers.
+    """Train and test every row of a table of the two papers, and write it next to the published numbers.
 
     Runs and scored videos are shared by rows and tables. If interrupted, the same command resumes.
 

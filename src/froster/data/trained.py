@@ -1,4 +1,4 @@
-"""The videos that a model was trained on, known again wherever they lie and whatever they are called."""
+"""Fingerprints of a model's training videos, independent of their paths."""
 
 import base64
 import binascii
@@ -16,20 +16,20 @@ from typing import Any
 from froster.data.manifests import LabeledVideo, listed
 from froster.errors import FrosterError, FrosterWarning
 
-HEAD = 1 << 16  # bytes of a file that are hashed
-DIGEST = 6  # bytes; one false match in 60,000 tests of 20,000 videos against 240,000
-READERS = 16  # files read at a time: on a network disk each one waits
-MOST_FILES = 4_000_000  # the header of a safetensors file holds at most 100 MB
-LONGEST_PATH = 4096
+HASHED_BYTES = 1 << 16  # at the start of a file
+DIGEST_BYTES = 6  # one false match in 60,000 tests of 20,000 videos against 240,000
+READERS = 16  # files read in parallel, to hide the latency of network disks
+MAX_FILES = 4_000_000  # a safetensors header has at most 100 MB
+MAX_PATH = 4096
 
 Segment = tuple[float, float]  # seconds; the end of a video is infinity
 
 
 @dataclass(frozen=True)
 class TrainedVideos:
-    """What was trained on: `files` as a whole, of others only `segments`; each by its `file_digest`.
+    """Training videos by `file_digest`: whole `files`, and `segments` of others.
 
-    `manifests`: the lists that named them.
+    `manifests`: the manifests that listed them.
     """
 
     manifests: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class TrainedVideos:
 
     @classmethod
     def of(cls, videos: Sequence[LabeledVideo], manifest: str | Path) -> "TrainedVideos":
-        """Reads the first bytes of each video; one that cannot be read is left out, as training leaves it out."""
+        """Hash the first bytes of each video; unreadable ones are skipped, as in training."""
         files, segments = set[bytes](), defaultdict[bytes, set[Segment]](set)
         for video, digest in zip(videos, file_digests(videos), strict=True):
             if digest is None:
@@ -50,7 +50,7 @@ class TrainedVideos:
         return cls((str(manifest),), frozenset(files), {key: tuple(sorted(of)) for key, of in segments.items()})
 
     def __or__(self, other: "TrainedVideos") -> "TrainedVideos":
-        """What either was trained on."""
+        """The union of both."""
         return TrainedVideos(
             tuple(dict.fromkeys((*self.manifests, *other.manifests))),
             self.files | other.files,
@@ -61,7 +61,7 @@ class TrainedVideos:
         )
 
     def among(self, videos: Sequence[LabeledVideo]) -> list[bool]:
-        """For each video, whether it, or some of its frames, was trained on."""
+        """For each video, whether any of its frames was trained on."""
         return [
             digest is not None and self.holds(digest, segment_of(video))
             for video, digest in zip(videos, file_digests(videos), strict=True)
@@ -72,7 +72,7 @@ class TrainedVideos:
         return digest in self.files or any(a < end and start < b for a, b in self.segments.get(digest, ()))
 
     def to_json(self) -> dict[str, Any]:
-        """Compact: 8 characters a file. Nothing but hashes tells of the videos."""
+        """Compact form, 8 characters per file, with hashes only."""
         return {
             "manifests": list(self.manifests),
             "files": base64.b64encode(b"".join(sorted(self.files))).decode(),
@@ -86,26 +86,24 @@ class TrainedVideos:
 
     @classmethod
     def from_json(cls, content: Any) -> "TrainedVideos":
-        """What `to_json` gave. Raises `ValueError` for anything else."""
+        """The inverse of `to_json`. Raises `ValueError` for other content."""
         if not isinstance(content, dict) or content.keys() != {"manifests", "files", "segments"}:
             raise ValueError("not manifests, files and segments")
         manifests, files, segments = content["manifests"], content["files"], content["segments"]
-        if not isinstance(manifests, list) or not all(
-            isinstance(of, str) and len(of) <= LONGEST_PATH for of in manifests
-        ):
-            raise ValueError("the manifests are no paths")
+        if not isinstance(manifests, list) or not all(isinstance(of, str) and len(of) <= MAX_PATH for of in manifests):
+            raise ValueError("the manifests are not paths")
         if not isinstance(files, str) or not isinstance(segments, dict):
             raise ValueError("the files are not listed")
         digests = decode(files)
         return cls(
             tuple(manifests),
-            frozenset(digests[place : place + DIGEST] for place in range(0, len(digests), DIGEST)),
+            frozenset(digests[place : place + DIGEST_BYTES] for place in range(0, len(digests), DIGEST_BYTES)),
             {decode(key, 1): tuple(read_segment(of) for of in listed) for key, listed in segments.items()},
         )
 
     @cached_property
     def is_storable(self) -> bool:
-        return len(self.files) + sum(map(len, self.segments.values())) <= MOST_FILES
+        return len(self.files) + sum(map(len, self.segments.values())) <= MAX_FILES
 
 
 def is_whole(video: LabeledVideo) -> bool:
@@ -121,7 +119,7 @@ def decode(text: str, count: int | None = None) -> bytes:
         digests = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from error
-    if len(digests) % DIGEST or count not in (None, len(digests) // DIGEST):
+    if len(digests) % DIGEST_BYTES or count not in (None, len(digests) // DIGEST_BYTES):
         raise ValueError("a hash is cut off")
     return digests
 
@@ -130,12 +128,12 @@ def read_segment(pair: Any) -> Segment:
     start, end = pair
     end = math.inf if end is None else end
     if not (type(start) in (int, float) and type(end) in (int, float) and 0 <= start < end):
-        raise ValueError(f"{pair!r:.40} is no segment")
+        raise ValueError(f"{pair!r:.40} is not a segment")
     return float(start), float(end)
 
 
 def file_digests(videos: Sequence[LabeledVideo]) -> list[bytes | None]:
-    """`file_digest` of each video, None where it cannot be read; several files are read at a time, each only once."""
+    """`file_digest` of each video, None if it cannot be read; files are read in parallel, each once."""
     paths = list(dict.fromkeys(video.path for video in videos))
     with ThreadPoolExecutor(READERS) as pool:
         digests = dict(zip(paths, pool.map(file_digest, paths), strict=True))
@@ -143,9 +141,9 @@ def file_digests(videos: Sequence[LabeledVideo]) -> list[bytes | None]:
 
 
 def file_digest(path: Path) -> bytes | None:
-    """Hash of a file's size and first 64 KiB; of a folder of pictures, of their number and the first one.
+    """Hash of a file's size and first 64 KiB; for a folder of images, of their number and the first one.
 
-    Copies and renamed files have the same, a video that was encoded anew has another one. None where it cannot be read.
+    Copies and renamed files have the same digest, re-encoded videos do not. None if it cannot be read.
     """
     number = 0
     try:
@@ -154,18 +152,18 @@ def file_digest(path: Path) -> bytes | None:
             number, path = len(names), path / names[0]
         with path.open("rb") as file:
             found = hashlib.sha256(f"{path.stat().st_size} {number} ".encode())
-            found.update(file.read(HEAD))
+            found.update(file.read(HASHED_BYTES))
     except (OSError, IndexError, ValueError):  # ValueError: a null byte in the path
         return None
-    return found.digest()[:DIGEST]
+    return found.digest()[:DIGEST_BYTES]
 
 
 def warn_of_trained_videos(
     trained: TrainedVideos | None, videos: Sequence[LabeledVideo], manifest: str | Path
 ) -> dict[str, Any] | None:
-    """Warn where some of the tested videos were trained on; says how many, for a report.
+    """Warn if some test videos were trained on; returns their number for a report.
 
-    None where the model does not say what it was trained on.
+    Returns None if the model's training videos are unknown.
     """
     if trained is None:
         return None
@@ -176,9 +174,9 @@ def warn_of_trained_videos(
 
 
 def note_trained_videos(trained: TrainedVideos | None, videos: Sequence[LabeledVideo], title: str) -> list[str]:
-    """`warn_of_trained_videos` as a note of a protocol's report, none where no video was trained on.
+    """`warn_of_trained_videos` as notes for a protocol's report.
 
-    Raises `FrosterError` where all were: such a number is none of the papers' tables.
+    Raises `FrosterError` if all videos were trained on, since such a number is not comparable.
     """
     if trained is None or not any(found := refuse_trained_videos(trained, videos, title)):
         return []
@@ -188,7 +186,7 @@ def note_trained_videos(trained: TrainedVideos | None, videos: Sequence[LabeledV
 
 
 def refuse_trained_videos(trained: TrainedVideos, videos: Sequence[LabeledVideo], title: str) -> list[bool]:
-    """`TrainedVideos.among`; raises `FrosterError` where all videos were trained on."""
+    """`TrainedVideos.among`; raises `FrosterError` if all videos were trained on."""
     found = trained.among(videos)
     if all(found):
         raise FrosterError(describe(found, trained, videos, title))
@@ -196,7 +194,7 @@ def refuse_trained_videos(trained: TrainedVideos, videos: Sequence[LabeledVideo]
 
 
 def describe(found: Sequence[bool], trained: TrainedVideos, videos: Sequence[LabeledVideo], where: str) -> str:
-    """How many of the tested videos were trained on, what that means, and what to test instead."""
+    """A message with the number of trained test videos and what to test instead."""
     count, every = sum(found), all(found)
     unseen = dict.fromkeys(split for video in videos for split in video.splits)
     for video, was_trained in zip(videos, found, strict=True):
@@ -210,6 +208,6 @@ def describe(found: Sequence[bool], trained: TrainedVideos, videos: Sequence[Lab
         else f"{count} of {len(found)} tested videos ({100 * count / len(found):.0f} %) are"
     )
     return (
-        f"{where}: {which} among those that the model was trained on ({listed(trained.manifests)}), so the "
-        f"accuracy is not that on new videos; test {cure} instead."
+        f"{where}: {which} among the model's training videos ({listed(trained.manifests)}), so the accuracy "
+        f"does not generalize to new videos; test {cure} instead."
     )

@@ -156,7 +156,7 @@ def gradient(steps: Sequence[Step], relevance: Tensor, score: Tensor, tokens: in
 def propagate_relevance(step: AttentionStep, weights: Tensor, state: Tensor) -> Tensor:
     """What the keys gave to queries of relevance `state`, with the weights `(B, N, M)`: as many tokens again.
 
-    Added tokens may lie behind those of `state`; there is nothing in them.
+    Added tokens may follow those of `state`; their relevance is zero.
     """
     state = pad_relevance(step, state)
     padded = torch.cat([state, state.new_zeros(1)])  # the last place is that of `PAD_TOKEN`

@@ -1,4 +1,4 @@
-"""A check on maps: how much of them lies on what is known to matter."""
+"""A check of relevance maps: their share on the known figure."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def share_on(mask: NDArray[np.float32], maps: NDArray[np.float32]) -> float:
-    """The share of maps `(T, h, w)` that lies on a mask `(T, H, W)` in [0, 1], such as a figure's.
+    """The share of maps `(T, h, w)` on a mask `(T, H, W)` in [0, 1], such as a figure's.
 
     Every patch counts as much as the mask covers it; maps that are the same everywhere have the mask's share of the
     area, `mask.mean()`, maps without any value none.

@@ -1,4 +1,4 @@
-"""An explanation as a picture, and as a film."""
+"""Write an explanation as an image and as an animation."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ GIF_WIDTH = 960  # pixels at most
 
 
 def save_explanation(explanation: Explanation, path: Path, animation: bool = True) -> list[Path]:
-    """Write the picture, and with `animation` the films beside it, `.mp4` and `.gif`; all of them or none.
+    """Write the image, and with `animation` also `.mp4` and `.gif`; all of them or none.
 
     Returns the files. Raises `OSError` when they cannot be written.
     """
@@ -75,7 +75,7 @@ def draw_sheet(explanation: Explanation) -> Image.Image:
 
 
 def draw_film(explanation: Explanation) -> Iterator[Image.Image]:
-    """The video beside what each model looks at, frame after frame; the maps are linear between the clip's frames."""
+    """The video next to each model's maps, frame by frame; maps are interpolated linearly between the clip's frames."""
     film = explanation.film
     side = film.frames.shape[1]
     unit = side / 160

@@ -149,7 +149,7 @@ def run_cross_dataset(
 
 
 def summarize(scores: Scores, columns: dict[str, list[Part]], data: ProtocolData) -> Results:
-    """Mean and standard deviation of each column from the scores of a dataset's videos."""
+    """Mean and std of each column from the scores of a dataset's videos."""
     measured = Results(unreadable=scores.unreadable, notes=[*filter(None, [incompleteness(data)])])
     if lacks_splits(data):
         measured.notes.append(f"{data.title}: no video has a split, so EP1 and EP2 are of all videos.")

@@ -162,7 +162,7 @@ def names_dataset(folder: str, aliases: Sequence[str]) -> bool:
 
 
 def find_base_classes(folder: Path, aliases: Sequence[str]) -> Path | None:
-    """The class names of the lists in `folder`: FROSTER's beside them, ViFi-CLIP's in `labels` or beside them."""
+    """The class names of the lists in `folder`: FROSTER's next to them, ViFi-CLIP's in `labels` or next to them."""
     own = folder / "raw_train_idx2cls.json", folder / "train_rephrased.json"
     vifi = [
         place / f"{alias}_base_labels.csv"

@@ -108,10 +108,10 @@ class Pretrained:
 def patch_model(model: VideoStudent, clip: Backbone, ratio: float) -> VideoStudent:
     """A copy with the weights `ratio * clip + (1 - ratio) * model` (Open-VCLIP's patching).
 
-    Raises `FrosterError` when CLIP and student are of different networks, or CLIP stayed frozen beside adapters.
+    Raises `FrosterError` if CLIP and student differ in architecture, or only adapters were trained.
     """
     if model.backbone_source:
-        raise FrosterError("This student was trained beside CLIP, which stayed as it is: there is nothing to patch.")
+        raise FrosterError("This student has only adapters and a frozen CLIP, so there is nothing to patch.")
     patched = copy.deepcopy(model)
     patched.load_state_dict(patch_states(clip.state_dict(), model.state_dict(), ratio))
     return patched

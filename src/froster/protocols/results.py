@@ -1,4 +1,4 @@
-"""What a protocol measured, beside what the papers report: tables as theirs, and JSON."""
+"""A protocol's results next to the published ones, as tables and JSON."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from froster.markdown import markdown_table
 from froster.mean_std import MeanStd
 from froster.published import Published
 
-# In the papers' tables, by our titles, and what stands behind them in a heading.
+# The papers' names of our datasets, and the suffix in a heading.
 COLUMNS = {"Kinetics-400": "K-400", "Kinetics-600": "K-600", "Something-Something V2": "SSv2"}
 KEYS = {"base": ["base"], "novel": ["novel"], "hm": ["HM"], "mean": [], "top-5": ["top-5"]}
 

@@ -174,7 +174,7 @@ def scores_key(
 
 
 def version_of(path: Path) -> tuple[int, int]:
-    """Size and time of change: a video that was mended or replaced is scored anew."""
+    """Size and modification time, so that a changed video is scored again."""
     try:
         state = path.stat()
     except OSError:

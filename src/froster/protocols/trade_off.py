@@ -28,7 +28,7 @@ RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # those of the figure
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Top-1 in per cent of each dataset at each ratio, the share of CLIP in the weights.
+    """Top-1 in percent of each dataset at each ratio, the interpolation weight of CLIP.
 
     `clips`, `classes`: how many of each dataset were tested.
     """

@@ -168,8 +168,8 @@ async def answer_error(request: Request, error: Exception) -> Response:
         return error_answer(error)
     if isinstance(error, HTTPException):
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        refusal = RequestError(error.status_code, code, f"{request.url.path}: {error.detail}.")
-        return error_answer(refusal, allowed_methods(error) if error.status_code == 405 else {})
+        rejection = RequestError(error.status_code, code, f"{request.url.path}: {error.detail}.")
+        return error_answer(rejection, allowed_methods(error) if error.status_code == 405 else {})
     return error_answer(bad_request(str(error)))
 
 

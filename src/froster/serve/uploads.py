@@ -53,7 +53,7 @@ class Form:
 def upload_folder() -> Iterator[Path]:
     """A temporary folder for this process; folders of killed processes are deleted first.
 
-    A lock beside the folder says that its process lives.
+    A lock next to the folder shows that its process is running.
     """
     temporary = Path(tempfile.gettempdir())
     for folder in temporary.glob(f"{PREFIX}*"):

@@ -1,4 +1,4 @@
-"""AdaptFormer (Chen et al., NeurIPS 2022): a small bottleneck beside the MLP of every vision layer; CLIP stays frozen.
+"""AdaptFormer (Chen et al., NeurIPS 2022): a bottleneck parallel to the MLP of every vision layer; CLIP is frozen.
 
 With z = x + attn(ln_1(x)) and y = ln_2(z), a layer gives
 
@@ -17,7 +17,7 @@ from froster.students.base import VideoStudent
 from froster.students.needs import BLOCKS
 from froster.students.parts import WrappedBlock
 
-SCALE = 0.5  # of the adapter beside the MLP
+SCALE = 0.5  # of the adapter's output
 
 
 class Adapter(nn.Module):
@@ -35,7 +35,7 @@ class Adapter(nn.Module):
 
 
 class AdaptFormerBlock(WrappedBlock):
-    """The backbone's block with an adapter beside its MLP, on `(..., N, C)`."""
+    """The backbone's block with an adapter parallel to its MLP, on `(..., N, C)`."""
 
     def __init__(self, block: Block, width: int) -> None:
         super().__init__(block)
@@ -48,7 +48,7 @@ class AdaptFormerBlock(WrappedBlock):
 
 
 class AdaptFormer(VideoStudent):
-    """The backbone with an adapter beside the MLP of every vision layer; the adapters alone are trained."""
+    """The backbone with an adapter parallel to the MLP of every vision layer; only the adapters are trained."""
 
     name = "adaptformer"
     title = "AdaptFormer"

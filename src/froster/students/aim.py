@@ -47,7 +47,7 @@ class AimBlock(WrappedBlock):
 
 
 class Aim(VideoStudent):
-    """Three adapters in every vision layer: behind attention over time, behind that over space, and beside the MLP.
+    """Three adapters in every vision layer: after temporal attention, after spatial attention, and parallel to the MLP.
 
     The adapters alone are trained.
     """

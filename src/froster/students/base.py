@@ -77,7 +77,7 @@ class VideoStudent(VisionLanguageModel):
         self.backbone_source: BackboneSource | None = None  # where those weights are that a checkpoint need not hold
         self.random_start: str | None = None  # digest of randomly initialized modules that its predictions depend on
         self.labels: Labels | None = None  # name -> description of the classes it was trained on, if known
-        self.clip_sampling = ClipSampling()  # how clips are taken from a video where nobody says otherwise
+        self.clip_sampling = ClipSampling()  # default sampling of clips from a video
         self.trained_on: TrainedVideos | None = None  # the training videos, if known
         self.visual, self.text = backbone.visual, backbone.text
         self.logit_scale = backbone.logit_scale

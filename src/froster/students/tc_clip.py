@@ -2,7 +2,7 @@
 
 In every vision layer each frame picks its seeds, the patch tokens that its class token attends to most. The seeds of
 all frames are merged, the most alike first, into context tokens s for the whole clip, to which every frame attends in
-the next layer beside its own tokens z_t:
+the next layer in addition to its own tokens z_t:
 
     z_t' = z_t + Attention(queries LN(z_t), keys and values LN([z_t, s]))
 

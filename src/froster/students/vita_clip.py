@@ -7,7 +7,7 @@ attend, and which are dropped behind the attention:
     S = p + SummaryAttention(LN(p))
 
 G are global prompts, the same for every frame; L local ones, one for each frame of the clip; S_t is the summary token,
-from an attention over the class tokens of all frames. On the text side, learned vectors stand before the class name.
+from an attention over the class tokens of all frames. On the text side, learned vectors precede the class name.
 """
 
 from collections.abc import Iterator

@@ -50,7 +50,7 @@ class PromptedText(WrappedText):
         """Embedded texts with the vectors in their places, `(K, L)` -> `(K, L + before + after, C)`."""
         position = torch.arange(tokens.shape[1] + len(self.context), device=tokens.device)
         end = tokens.argmax(dim=1, keepdim=True) + self.before  # the end token's place, before `after` push it on
-        # How many vectors stand before a position: the number of the vector itself, where there is one.
+        # Number of vectors before a position, which is the index of the vector at that position, if any.
         passed = (position - 1).clamp(0, self.before) + (position - end).clamp(0, self.after)
         is_context = (position > 0) & (position <= self.before) | (position >= end) & (position < end + self.after)
         words = self.token_embedding(tokens.gather(1, position - passed))

@@ -82,7 +82,7 @@ class FrameIntegration(nn.Module):
         return features + self.block(features + self.positions_of(features.shape[1]))
 
     def positions_of(self, frames: int) -> Tensor:
-        """The positions of so many frames: `(T, D)`."""
+        """The positions of `T` frames: `(T, D)`."""
         if frames == len(self.positions):
             return self.positions
         rows = F.interpolate(self.positions.float().T[None], size=frames, mode="linear", align_corners=False)

@@ -24,7 +24,7 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The videos that match `paths`, in the given order, without duplicates.
 
     A file is taken whatever its suffix. A folder is searched through all its levels for files with a video's
-    suffix, in natural order, hidden ones left out; links to files that are not there are among them, so that whoever
+    suffix, in natural order, hidden ones left out; dead links are included, so that whoever
     opens them says so. A folder that directly holds images, no video and no folder, is one video. A name with `*`,
     `?` or `[` that does not exist is a pattern (`**` for all levels).
     Raises `VideoError` for a name that does not exist, and for a folder or pattern that yields nothing.

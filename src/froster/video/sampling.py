@@ -50,7 +50,7 @@ def release_indices(
     """Frame indices of the authors' released code at test time (`goldens/sampling.json`).
 
     A view is a window of `ceil(16 (frames - 1) / 30 fps)` frames that starts at `view / views` of what is
-    left beside it; inside, the frames are spread from the first over `16 frames / 30 fps` frames, more than
+    outside of it; inside, the frames are spread from the first over `16 frames / 30 fps` frames, more than
     the window holds, so the last ones are clamped. A file whose header states no duration or no frame count
     is treated as that code does where it decodes everything: the wider window itself moves over the file.
 

@@ -529,7 +529,7 @@ def _read_stream(
     keep: Keep[Kept],
 ) -> Iterator[Window[Kept]]:
     """Windows of a stream, or of a file whose frames are known only once they are decoded."""
-    # More threads would hold back frames that somebody waits for.
+    # More threads would delay frames.
     plan, frames = _plan_of(demuxer, sliding), _Frames(demuxer, sliding, keep, threads=1, all_wanted=True)
 
     def next_window() -> Window[Kept]:

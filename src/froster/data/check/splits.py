@@ -1,4 +1,4 @@
-"""The splits of a dataset's videos: from folder names, drawn at random, and counted."""
+"""The splits of a dataset's videos: from folder names, random, and counts."""
 
 import re
 import zlib

@@ -14,7 +14,7 @@ export const isAbort = (error) => error instanceof DOMException && error.name ==
 let askToken = async () => null;
 let asking = null;
 
-/** `ask(refused)` resolves to the token that a person typed, or to null. */
+/** `ask(rejected)` resolves to the token that the user typed, or to null. */
 export function onTokenNeeded(ask) {
   askToken = ask;
 }

@@ -128,7 +128,7 @@ find("clear").addEventListener("click", () => {
 find("vocabulary").addEventListener("change", (event) => {
   const vocabulary = known.vocabularies.find(({ name }) => name === event.target.value);
   event.target.value = "";
-  // A vocabulary in place of a suggestion that nobody touched.
+  // A vocabulary replaces an untouched suggestion.
   if (chips.areTrained || (suggested && joinLabels(chips.own) === suggested)) chips.set([]);
   if (vocabulary) chips.addVocabulary(vocabulary);
 });
@@ -212,7 +212,7 @@ function restoreNames() {
 
 find("share").addEventListener("click", async () => {
   chips.commit();
-  const missing = page.video?.file ? " Your video is not in it: whoever opens it chooses their own." : "";
+  const missing = page.video?.file ? " It does not include your video; choose one after opening it." : "";
   try {
     await navigator.clipboard.writeText(location.href);
     hint(`Link copied.${missing}`);
@@ -316,7 +316,7 @@ function cancel() {
   page.lookRun?.abort();
 }
 
-/** Put `place` in view where the columns lie below each other, unless it is in view already. */
+/** Scroll `place` into view if the columns are stacked and it is not visible. */
 function bring(place) {
   const { top, bottom } = place.getBoundingClientRect();
   if (top >= 0 && Math.min(bottom, top + 160) <= innerHeight) return;
@@ -481,10 +481,10 @@ async function overTime(signal) {
 // ---------------------------------------------------------------- token and start
 
 onTokenNeeded(
-  (refused) =>
+  (rejected) =>
     new Promise((resolve) => {
       const dialog = find("token-dialog");
-      if (refused) find("token-note").textContent = "The server did not take that token. Type it again.";
+      if (rejected) find("token-note").textContent = "The server rejected that token. Type it again.";
       find("token").value = "";
       dialog.returnValue = "";
       find("token-form").onsubmit = () => {

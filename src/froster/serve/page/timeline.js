@@ -105,6 +105,6 @@ export function drawTimeline(place, timeline, { video, seek }) {
     ...[0, 0.5, 1].map((share) => element("span", {}, clock(share * end))),
   );
   const named = segments.reduce((sum, segment) => sum + segment.end - segment.start, 0);
-  const rest = segments.length ? "Elsewhere none of the labels stands out." : "None of the labels stands out.";
+  const rest = segments.length ? "Elsewhere no label exceeds the threshold." : "No label exceeds the threshold.";
   place.replaceChildren(legend, area, ticks, list, ...(named < 0.99 * end ? [element("p", { className: "note" }, rest)] : []));
 }
