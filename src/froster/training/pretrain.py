@@ -239,7 +239,7 @@ def initialize(clip: Clip) -> None:
 def zero_shot_scores(
     clip: Clip, device: torch.device, photos: int = 4500, videos_per_action: int = 20
 ) -> dict[str, object]:
-    """Zero-shot top-1 in per cent over all actions: unseen photos, and videos of each domain gap frame by frame."""
+    """Zero-shot top-1 in percent over all actions: unseen photos, and videos of each domain gap frame by frame."""
     labels = check_labels(ACTIONS)
     classes = encode_classes(FrameClip(clip), labels).to(device)
     size = clip.config.image_size
