@@ -87,5 +87,5 @@ def test_the_plot_has_a_line_for_each_other_data_set() -> None:
 def test_adapters_cannot_be_patched(tmp_path: Path) -> None:
     student = load_model("puppets", "adaptformer", seed=0)
     student.backbone_source = object()  # type: ignore[assignment]
-    with pytest.raises(FrosterError, match="trained beside CLIP, which stayed"):
+    with pytest.raises(FrosterError, match="has only adapters and a frozen CLIP"):
         patch_model(student, load_backbone("puppets"), 0.5)

@@ -68,7 +68,7 @@ def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Ch
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
         some = ", ".join(list(tensors)[:3]) or "no tensors"
         raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
-    description = describe_beside(path, tensors)
+    description = read_config_file(path, tensors)
     try:
         config = infer_config(state, description)
         check_config(config)
@@ -218,7 +218,7 @@ def count_blocks(state: StateDict, tower: str) -> int:
     return len(numbers)
 
 
-def describe_beside(path: Path, tensors: StateDict) -> dict[str, Any]:
+def read_config_file(path: Path, tensors: StateDict) -> dict[str, Any]:
     """Heads and activation of a model from the config file of Hugging Face or OpenCLIP next to its weights.
 
     Other formats have none, so files next to them are ignored.
