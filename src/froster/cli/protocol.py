@@ -39,7 +39,8 @@ Changes = Annotated[list[str] | None, typer.Argument(help="Changes to the recipe
 RecipeOption = Annotated[
     Path | None,
     typer.Option(
-        help="The recipe that trains the student; froster-vit-b-16 unless --model is given.", show_default=False
+        help="The recipe that trains the student; by default FROSTER's, as published for the protocol.",
+        show_default=False,
     ),
 ]
 ModelToTest = Annotated[str | None, typer.Option(help="Test this model as it is, without training.")]
@@ -115,6 +116,7 @@ def base_to_novel(
         TrainingLists,
         base_to_novel,
         custom_halves,
+        default_recipe,
         draw_training_lists,
         halves_of,
         published_lists,
@@ -135,7 +137,7 @@ def base_to_novel(
         raise FrosterError(f"--shots and --draws have no meaning with --{'model' if model else 'train-list'}.")
     if model and train_list:
         raise FrosterError("--train-list is to train on; leave it out where a --model is tested as it is.")
-    source = pick_source(recipe, changes, model, student)
+    source = pick_source(recipe or default_recipe(names[0]), changes, model, student, recipe is not None)
     rows = published()
     reference = named_reference(compare, "base-to-novel") if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
@@ -162,6 +164,8 @@ def base_to_novel(
             else:
                 lists = draw_training_lists(of, list(halves.base), shots or 16, draws or 3)
             trained = with_descriptions(source, texts, of.name)
+            if recipe is None:
+                trained = replace(trained, recipe=default_recipe(of.name))
             measured.add(base_to_novel(of, halves, trained, lists, out, settings, show_progress))
         files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
         what = about(source.describe(), data, settings, **files)
@@ -221,7 +225,7 @@ def cross_dataset(
 
     if model and train:
         raise FrosterError("--train is to train; leave it out where a --model is tested as it is.")
-    source = pick_source(recipe, changes, model, student)
+    source = pick_source(recipe or Path("vit-b-16/froster"), changes, model, student, recipe is not None)
     rows = published()
     reference = named_reference(compare, "cross-dataset") if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
@@ -316,7 +320,7 @@ def names_of(text: str) -> list[str]:
 
 
 def pick_source(
-    recipe: Path | None, changes: list[str] | None, model: str | None, student: str | None
+    recipe: Path, changes: list[str] | None, model: str | None, student: str | None, recipe_given: bool
 ) -> "TrainFromRecipe | Pretrained":
     """What is tested. Raises `FrosterError` for both a recipe and a model."""
     from froster.protocols.models import Pretrained, TrainFromRecipe
@@ -325,8 +329,8 @@ def pick_source(
     if model is None:
         if student is not None:
             raise FrosterError("--student is for --model; a recipe has its own: type student=NAME.")
-        return TrainFromRecipe(existing_recipe(recipe or Path("froster-vit-b-16")), tuple(changes or ()))
-    if recipe is not None or changes:
+        return TrainFromRecipe(existing_recipe(recipe), tuple(changes or ()))
+    if recipe_given or changes:
         raise FrosterError("Give either --recipe, to train a student, or --model, to test one as it is.")
     return Pretrained(model, student)
 

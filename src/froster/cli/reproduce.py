@@ -55,7 +55,7 @@ def reproduce(
     from froster.tables.plan import estimate, plan_lines, plan_table
     from froster.tables.reproduce import Data, TableResult, TableSettings
     from froster.tables.reproduce import reproduce as run
-    from froster.tables.write import heads_and_rows, notes_of, to_json, write_table
+    from froster.tables.write import long_rows, notes_of, to_json, write_table
     from froster.training.processes import find_processes
 
     if table is None:
@@ -93,7 +93,7 @@ def reproduce(
         else:
             from froster.cli.evaluate import plain_table
 
-            header, cells = heads_and_rows(result)
+            header, cells = long_rows(result)
             shown = plain_table(header)
             for row in cells:
                 shown.add_row(*row)

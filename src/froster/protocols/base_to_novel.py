@@ -15,6 +15,7 @@ from froster.protocols.models import Pretrained, ShowProgress, TrainFromRecipe, 
 from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, select_videos
 from froster.protocols.results import PartResult, Results
 from froster.protocols.scores import Ensemble, TestSettings, score_model
+from froster.shipped import find_recipe, shipped_recipes
 from froster.text.labels import Labels
 
 
@@ -36,6 +37,12 @@ class TrainingLists:
 
     draws: list[list[LabeledVideo]]
     notes: list[str] = field(default_factory=list)
+
+
+def default_recipe(dataset: str) -> Path:
+    """FROSTER's recipe for the dataset: batch size, flip and averaging differ between the papers' four."""
+    name = f"vit-b-16/base-to-novel/froster-{dataset}"
+    return find_recipe(name if name in shipped_recipes() else "froster-vit-b-16")
 
 
 def halves_of(data: ProtocolData) -> Halves:

@@ -17,7 +17,7 @@ from froster.mean_std import mean_std
 from froster.protocols.data import ProtocolData, incompleteness, load_data
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import HALVES, Part, evaluate_part, random_half, select_videos
-from froster.protocols.results import PartResult, Results
+from froster.protocols.results import PartResult, Results, column_of
 from froster.protocols.scores import Ensemble, Scores, TestSettings, score_model
 from froster.students import VideoStudent
 from froster.text.labels import Labels, read_labels
@@ -97,7 +97,7 @@ def zero_shot_part(data: ProtocolData) -> tuple[str, Part]:
     """
     if data.name == "kinetics-600":
         [draws] = parts_of(data).values()
-        return f"{data.title} draw 1", draws[0]
+        return f"{column_of(data.title)} draw 1", draws[0]
     if data.name in COLUMNS:
         column = COLUMNS[data.name].full
         return column, parts_of(data)[column][0]

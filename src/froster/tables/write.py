@@ -80,6 +80,23 @@ def heads_and_rows(result: TableResult) -> tuple[list[str], list[list[str]]]:
     return ["method", *heads], rows
 
 
+def long_rows(result: TableResult) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for a terminal: a line for each measured cell, or for each point of a trade-off."""
+    if result.table.protocol == "trade-off":
+        return trade_off_rows(result)
+    rows = []
+    for of_row in result.rows:
+        for column in columns_of(result):
+            measured, published = measured_score(of_row, column), published_score(of_row.row, column)
+            if measured is not None:
+                std = None if isnan(measured.std) else measured.std
+                delta = difference(measured, published)
+                cells = [DASH if published is None else f"{published:.1f}", DASH if delta is None else signed(delta)]
+                head = " ".join([column[0], *KEYS[column[1]]])
+                rows.append([of_row.row.method, head, score_text(measured.mean, std), *cells])
+    return ["method", "column", "measured", "published", "difference"], rows
+
+
 def trade_off_rows(result: TableResult) -> tuple[list[str], list[list[str]]]:
     measured = [(of_row.row.method, of_row.trade_off) for of_row in result.rows if of_row.trade_off]
     columns = list(dict.fromkeys(column for _, found in measured for column in found.top1))

@@ -1,4 +1,4 @@
-"""Reproduce every table and figure on puppets, once, and say which were measured: `python tests/tables/all_tables.py`.
+"""Reproduce every table and figure on puppets, once, and say which were measured: `python tests/all_tables.py`.
 
 A check of the machinery, not of the numbers: one epoch of few clips with the small CLIP. Tables that train on
 Kinetics-400 see its first classes and a few of the others; base-to-novel needs all base classes.
@@ -8,13 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-from layouts import draw_datasets
-
 from froster.errors import FrosterError
 from froster.protocols.scores import TestSettings
 from froster.published import read_table, table_names
 from froster.tables.reproduce import RowResult, TableSettings, reproduce
 from froster.tables.write import write_table
+from layouts import draw_datasets
 
 CLASSES = 12
 CHANGES = (
