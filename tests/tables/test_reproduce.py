@@ -151,7 +151,7 @@ def test_all_tables_are_listed() -> None:
 def test_a_row_that_fails_does_not_end_the_table(few: TableSettings, tmp_path: Path) -> None:
     settings = replace(few, out=tmp_path, changes=(*CHANGES, "student=nothing"))
     result = reproduce("open-vclip-table-3", settings)
-    assert all("There is no student 'nothing'" in of.error for of in result.rows)
+    assert all("There is no student network 'nothing'" in of.error for of in result.rows)
     assert "X-CLIP (ViT-B/16) could not be measured" in to_markdown(result)
 
 
