@@ -112,9 +112,23 @@ def test_cross_dataset_trains_on_one_and_tests_on_another(place: Path) -> None:
     assert set(found["top1"]) == {"mine", "HMDB*"}
 
 
+def test_an_ensemble_with_itself_is_the_model(place: Path) -> None:
+    options = ("protocol", "cross-dataset", "--test", "mine", "--model", "puppets", "--views", 1, "--frames", 4)
+    scores = []
+    for out, ensemble in (("alone", ()), ("both", ("--ensemble", "puppets=0.3"))):
+        result = froster(*options, "--out", out, *ensemble, cwd=place)
+        assert result.returncode == 0, result.stderr
+        report = json.loads((place / out / "report.json").read_text(encoding="utf-8"))
+        scores.append(report["scores"])
+        assert report.get("ensemble") == (ensemble[1] if ensemble else None)
+    assert scores[0] == scores[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["cross-dataset", "--test", "mine", "--model", "puppets", "--ensemble", "puppets=half"], "MODEL=SHARE"),
+        (["cross-dataset", "--test", "mine", "--model", "puppets", "--ensemble", "puppets=2"], "between 0 and 1"),
         (["base-to-novel", "--dataset", "yours"], "no manifest manifests/yours.csv; write it with `froster data check"),
         (["base-to-novel", "--dataset", "mine", "--model", "puppets", "seed=1"], "either --recipe.*or --model"),
         (["base-to-novel", "--dataset", "mine", "--student", "aim"], "--student is for --model"),

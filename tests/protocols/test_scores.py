@@ -10,7 +10,7 @@ from froster.errors import FrosterError
 from froster.inference import load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
-from froster.protocols.scores import TestSettings, score_data_set
+from froster.protocols.scores import Ensemble, TestSettings, score_data_set, score_model
 from froster.text.classifier import encode_classes
 
 SETTINGS = TestSettings(views=2, frames=4, sampling="uniform", precision="float32", workers=1)
@@ -95,3 +95,24 @@ def test_unreadable_videos_have_no_row(videos: list[LabeledVideo], tmp_path: Pat
     assert [path for path, _ in scores.unreadable] == [str(broken)]
     with pytest.raises(FrosterError, match="None of the 1 videos can be read"):
         score_data_set([load_model("puppets")], LABELS, rows[1:2], tmp_path, SETTINGS)
+
+
+def test_an_ensemble_sums_the_logits(videos: list[LabeledVideo], tmp_path: Path) -> None:
+    model, clip = load_model("puppets", "vclip"), load_model("puppets")
+    with torch.no_grad():
+        model.logit_scale -= 1.0  # logits, not cosines, are summed: the scales must count
+        for parameter in model.visual.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    [own] = score_data_set([model], LABELS, videos, tmp_path, SETTINGS)
+    [frozen] = score_data_set([clip], LABELS, videos, tmp_path, SETTINGS)
+    assert not torch.allclose(own.values, frozen.values, atol=1e-3)
+    before = sorted(tmp_path.rglob("*.safetensors"))
+    for share in (0.5, 0.25):
+        found = score_model(model, LABELS, videos, tmp_path, SETTINGS, ensemble=Ensemble(clip, share))
+        expected = (1 - share) * model.logit_scale.exp() * own.values + share * clip.logit_scale.exp() * frozen.values
+        torch.testing.assert_close(found.values, expected.detach(), atol=1e-5, rtol=0)
+        assert found.videos == own.videos
+    assert sorted(tmp_path.rglob("*.safetensors")) == before, "both models' scores are kept, and shared"
+    for share in (0.0, 1.0, -0.1):
+        with pytest.raises(FrosterError, match="between 0 and 1"):
+            Ensemble(clip, share)

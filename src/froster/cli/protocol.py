@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from froster.protocols.data import ProtocolData
     from froster.protocols.models import Pretrained, TrainFromRecipe
     from froster.protocols.results import Report
-    from froster.protocols.scores import TestSettings
+    from froster.protocols.scores import Ensemble, TestSettings
     from froster.text.labels import Labels
 
 app = typer.Typer(
@@ -48,6 +48,13 @@ Manifests = Annotated[Path, typer.Option(help="Folder of the manifests NAME.csv 
 Compare = Annotated[
     str | None,
     typer.Option(help="The published method to compare with; by default that of the network.", show_default=False),
+]
+EnsembleOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL[=SHARE]",
+        help="Add the logits of this model, such as the frozen CLIP vit-b-16, with this share (0.5).",
+    ),
 ]
 Descriptions = Annotated[
     list[str] | None,
@@ -99,6 +106,7 @@ def base_to_novel(
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.float32,
     workers: WorkersOption = 2,
+    ensemble: EnsembleOption = None,
     compare: Compare = None,
     out: Annotated[Path, typer.Option(help="Folder for runs, scores and the report.")] = Path("runs/base-to-novel"),
 ) -> None:
@@ -143,6 +151,7 @@ def base_to_novel(
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(name, manifests) for name in names]
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
+    second = read_ensemble(ensemble)
     measured = Results()
     with stopped_by_signals(STOPPED):
         for of in data:
@@ -156,7 +165,8 @@ def base_to_novel(
                 novel=described(halves.novel, texts, of.name),
             )
             if isinstance(source, Pretrained):
-                measured.add(base_to_novel(of, halves, source, TrainingLists([]), out, settings, show_progress))
+                lists = TrainingLists([])
+                measured.add(base_to_novel(of, halves, source, lists, out, settings, show_progress, second))
                 continue
             if train_list:
                 found, base_classes = find_training_lists(folder, of.name) if folder else (train_list, None)
@@ -166,10 +176,11 @@ def base_to_novel(
             trained = with_descriptions(source, texts, of.name)
             if recipe is None:
                 trained = replace(trained, recipe=default_recipe(of.name))
-            measured.add(base_to_novel(of, halves, trained, lists, out, settings, show_progress))
-        files = {"descriptions": texts.to_json(), "templates": templates and str(templates)}
+            measured.add(base_to_novel(of, halves, trained, lists, out, settings, show_progress, second))
+        files = {"descriptions": texts.to_json(), "templates": templates and str(templates), "ensemble": ensemble}
         what = about(source.describe(), data, settings, **files)
-        reference = reference or find_reference("base-to-novel", source, bool(texts))
+        if ensemble is None:
+            reference = reference or find_reference("base-to-novel", source, bool(texts))
         show(Report("Base to novel", what, measured, rows, ("base", "novel", "hm"), reference), out)
 
 
@@ -200,6 +211,7 @@ def cross_dataset(
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.float32,
     workers: WorkersOption = 2,
+    ensemble: EnsembleOption = None,
     compare: Compare = None,
     out: Annotated[Path, typer.Option(help="Folder for the run, scores and the report.")] = Path("runs/cross-dataset"),
 ) -> None:
@@ -236,6 +248,7 @@ def cross_dataset(
     half_files = FilesByName(half, names, "--half", for_all=False)
     halves = {of.name: [read_half_classes(Path(path), of) for path in half_files.of(of.name)] for of in tested}
     closed = {of.name for of in trained_on}
+    second = read_ensemble(ensemble)
     measured = Results()
     with stopped_by_signals(STOPPED):
         if isinstance(source, Pretrained):
@@ -251,10 +264,11 @@ def cross_dataset(
         for of in tested:
             labels = described(dict.fromkeys(classes_of(of), ""), texts, of.name)
             columns = parts_of(of, halves[of.name], of.name in closed, all_videos)
-            measured.add(run_cross_dataset(of, network, labels, out, settings, show_progress, columns))
-        files = {"descriptions": texts.to_json(), "halves": half_files.to_json()}
+            measured.add(run_cross_dataset(of, network, labels, out, settings, show_progress, columns, second))
+        files = {"descriptions": texts.to_json(), "halves": half_files.to_json(), "ensemble": ensemble}
         what = about(source.describe(), tested, settings, **files, templates=templates and str(templates))
-        reference = reference or find_reference("cross-dataset", source, bool(texts))
+        if ensemble is None:
+            reference = reference or find_reference("cross-dataset", source, bool(texts))
         show(Report("Cross-dataset", what, measured, rows, ("mean", "top-5"), reference), out)
 
 
@@ -309,6 +323,22 @@ def trade_off(
             warn(f"{videos_text(len(measured.unreadable))} could not be read.")
         for path in write_trade_off(measured, what, out):
             echo(str(path))
+
+
+def read_ensemble(text: str | None) -> "Ensemble | None":
+    """`MODEL` or `MODEL=SHARE`. Raises `FrosterError` as loading the model, and for a share that is not in (0, 1)."""
+    if text is None:
+        return None
+    from froster.protocols.models import Pretrained
+    from froster.protocols.scores import Ensemble
+
+    name, _, share = text.rpartition("=")
+    try:
+        return Ensemble(Pretrained(name or share).network, float(share) if name else 0.5)
+    except ValueError as error:
+        if isinstance(error, FrosterError):
+            raise
+        raise FrosterError(f"--ensemble {text!r} is not of the form MODEL or MODEL=SHARE.") from error
 
 
 def names_of(text: str) -> list[str]:
