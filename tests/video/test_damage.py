@@ -3,7 +3,9 @@
 import gc
 import io
 import os
+import re
 import threading
+import warnings
 from fractions import Fraction
 
 import av
@@ -290,3 +292,47 @@ def test_the_handed_file_with_two_streams(shared, tmp_path):
     of_file = list(read_windows(path, sliding, lambda image: image.shape))
     assert of_file[0].frames[0][1] == (128, 192, 3)
     assert through_pipe(path, tmp_path / "pipe", sliding, lambda image: image.shape) == of_file
+
+
+def test_a_gif_is_complete_by_its_blocks(tmp_path, video, number_of):
+    path = video("moving.gif", 20, codec="gif", pix_fmt="gray", rate=10)
+    assert decode_frames(path).warning is None
+    whole, middle = path.read_bytes(), path.stat().st_size // 2
+    for content, fault in (
+        (whole[:-1], "breaks off"),
+        (whole[:middle], "breaks off"),
+        (whole[:middle] + whole[middle + 40 :], "is damaged|breaks off"),
+        (whole + b"more", None),
+    ):
+        path.write_bytes(content)
+        warning = decode_frames(path).warning
+        assert re.match(rf"moving\.gif: ({fault}) ", warning) if fault else warning is None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", FrosterWarning)
+            list(read_windows(path, SlidingWindows(1, 1, 4), number_of))
+        assert bool(caught) is (fault is not None)
+
+
+def test_a_frame_that_an_avi_lists_and_lacks_is_missed(video):
+    path = video("lacks.avi", 40, codec="mpeg4", options={"g": "10"})
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    place = packets[20].pos - 8 * (data[packets[20].pos : packets[20].pos + 4] != b"00dc")
+    assert data[place : place + 4] == b"00dc"
+    data[place : place + 4] = b"JUNK"  # the chunk is another's, its entry in the index stays
+    path.write_bytes(data)
+    taken = decode_frames(path)
+    assert len(taken.frames) < 40 and "lacks.avi: is damaged and gives" in taken.warning
+
+
+def test_a_picture_that_does_not_come_out_is_missed(video):
+    """A packet of H.264 without a slice is no error to FFmpeg where there are parameter sets in it."""
+    path = video("lacks.mp4", 40, options=GROUPS_OF_30)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    data, place = bytearray(path.read_bytes()), packets[20].pos
+    data[place + 4] = data[place + 4] & 0xE0 | 9  # a unit that only says that a picture begins
+    path.write_bytes(data)
+    taken = decode_frames(path)
+    assert len(taken.frames) < 40 and "of 40 frames" in taken.warning

@@ -129,7 +129,7 @@ def _read_video(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
         return _read_what_decodes(path, survey, choose, keep)
     numbers = np.searchsorted(survey.timeline.pts, list(found))
     kept = dict(zip(numbers.tolist(), found.values(), strict=True))
-    warning = _warning(path, len(survey.timeline), survey.total) if survey.breaks_off else None
+    warning = _warning(path, len(survey.timeline), survey.total, survey.fault) if survey.fault else None
     return Reading(kept, indices, survey.timeline, warning)
 
 
@@ -201,6 +201,36 @@ def _missing_or_damaged_index(file: BinaryIO) -> str:
     return cut
 
 
+def gif_fault(path: Path) -> str:
+    """Whether a GIF "breaks off" or "is damaged", by its blocks (GIF89a, 17 to 27); "" if neither.
+
+    FFmpeg passes over damaged blocks, and ends where the file does.
+    """
+    data = path.read_bytes()
+
+    def table(at: int) -> int:
+        """Bytes of the colors that follow the flags at `at`."""
+        return 3 << (data[at] & 7) + 1 if data[at] & 0x80 else 0
+
+    def after_blocks(at: int) -> int:
+        while data[at]:
+            at += 1 + data[at]
+        return at + 1
+
+    try:
+        at = 13 + table(10)
+        while data[at] != 0x3B:  # the end
+            if data[at] == 0x21:  # an extension
+                at = after_blocks(at + 2)
+            elif data[at] == 0x2C:  # an image
+                at = after_blocks(at + 11 + table(at + 9))
+            else:
+                return "is damaged"
+    except IndexError:
+        return "breaks off"
+    return ""
+
+
 _Stretch = tuple[int | None, list[int]]  # time to seek to (None: start of the file), wanted times
 
 
@@ -217,7 +247,8 @@ class _Survey:
     begin: int | None  # presentation time of the first frame, if known
     total: int  # expected number of frames
     times_damaged: bool  # some timestamps are impossible
-    breaks_off: bool  # the packets end before the duration in the header
+    fault: str  # "breaks off", "is damaged": the container lacks packets that it should have; "" if it has all
+    pictures: int  # frames that must come out of the decoder, 0 if unknown
 
 
 def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Survey:
@@ -254,9 +285,17 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
 
     indexed = indexed_packets(container, stream)
     tolerance = 2 / float(rate) if header_frames > len(pts) else 0.5
-    breaks_off = len(pts) < indexed if indexed else promised - seconds > tolerance
+    ends_early = promised - seconds > tolerance
+    if container.format.name == "gif":
+        fault = gif_fault(path)
+    elif "mp4" in container.format.name and indexed:
+        fault = "breaks off" if len(pts) < indexed else ""
+    else:
+        fault = "breaks off" if ends_early else "is damaged" if len(pts) < indexed else ""
     total = len(pts)
-    if breaks_off or damaged:
+    if fault or damaged:
+        if "avi" in container.format.name:  # its index may be cut off too
+            indexed = max(indexed, header_frames)
         total = max(total, indexed or header_frames or round(promised * rate))
 
     timed = np.array([p if p is not None else -1 for p in pts], dtype=np.int64)
@@ -265,16 +304,20 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
         if end <= order[-1]:  # the last frame has no duration
             end = int(order[-1]) + max(1, round(1 / (rate * tick)))
         timeline = Timeline(order, end, tick, rate, header_frames or None, header_duration)
+    # Other codecs have packets without a picture of their own, and a transport stream has a packet for each field.
+    is_stored_whole = any(name in container.format.name for name in ("mp4", "matroska"))
+    pictures = sum(shown) if is_stored_whole and stream.codec_context.name == "h264" else 0
     begin = None if counted else next((p for p, visible in zip(pts, shown, strict=True) if visible), None)
-    return _Survey(timed, np.array(keyframe), timeline, counted, tick, rate, begin, total, times_damaged, breaks_off)
+    keyframes = np.array(keyframe)
+    return _Survey(timed, keyframes, timeline, counted, tick, rate, begin, total, times_damaged, fault, pictures)
 
 
 def indexed_packets(container: InputContainer, stream: VideoStream) -> int:
-    """How many packets an MP4's index lists, after its edit list; 0 for other containers and fragments without one.
+    """How many packets the index of an MP4 or AVI lists, after its edit list; 0 for other files and without an index.
 
     The duration in the header may be longer than what there is: an edit list states what it likes.
     """
-    if "mp4" not in container.format.name or not stream.frames:
+    if not stream.frames or not any(name in container.format.name for name in ("mp4", "avi")):
         return 0
     return sum(entry.size > 0 for entry in stream.index_entries)
 
@@ -383,11 +426,13 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
             if len(kept) == len(wanted):
                 break
     warning = None
-    if frames.damaged and not damage and not survey.breaks_off:
+    is_known = bool(damage or survey.fault)
+    lost = not is_known and survey.pictures > len(pts) + frames.damaged
+    if frames.damaged and not is_known and not lost:
         total = len(pts) + frames.damaged
         warning = f"{path.name}: {frames.damaged} of {total} frames are damaged; the {len(pts)} others are used"
-    elif damage or survey.breaks_off:
-        fault = "is damaged" if resumed or frames.damaged else "breaks off"
+    elif is_known or lost:
+        fault = "is damaged" if resumed or frames.damaged or lost else survey.fault or "breaks off"
         warning = _warning(path, len(pts), max(survey.total, len(pts)), fault)
     elif survey.times_damaged:
         rate = float(survey.rate)
@@ -500,7 +545,8 @@ def _decode(packet: "av.Packet[VideoStream]") -> list[av.VideoFrame]:
 
 
 def _warning(path: Path, usable: int, total: int, fault: str = "breaks off") -> str:
-    how_much = f"after {usable} of {total} frames" if fault == "breaks off" else f"and gives {usable} of {total} frames"
+    count = f"{usable} of {total} frames" if usable < total else f"{usable} frames"
+    how_much = f"after {count}" if fault == "breaks off" else f"and gives {count}"
     return f"{path.name}: {fault} {how_much}; the {usable} decoded frames are used"
 
 

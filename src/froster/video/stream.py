@@ -45,7 +45,7 @@ OPEN_TIMEOUT, READ_TIMEOUT = 10.0, 20.0  # seconds to wait for a stream to open,
 
 @dataclass(frozen=True)
 class SlidingWindows:
-    """SlidingWindows windows of `length` and `stride` seconds, with `frames` frames each. Raises `FrosterError`."""
+    """Windows of `length` and `stride` seconds, with `frames` frames each. Raises `FrosterError`."""
 
     length: float
     stride: float
@@ -126,7 +126,9 @@ def _read_file(path: Path, sliding: SlidingWindows, keep: Keep[Kept], threads: i
                 FrosterWarning,
                 stacklevel=2,
             )
-        if demuxer.broken_off:
+        if container.format.name == "gif" and (fault := decode.gif_fault(path)):
+            warnings.warn(f"{path.name}: {fault}; what decodes is used.", FrosterWarning, stacklevel=2)
+        elif demuxer.broken_off:
             warnings.warn(f"{path.name}: breaks off after {demuxer.broken_off}.", FrosterWarning, stacklevel=2)
 
 
@@ -244,11 +246,13 @@ class _Demuxer:
         """Where the packets end, compared with the container's header; "" if they are complete."""
         if not self.ended:
             return ""
-        if indexed := decode.indexed_packets(self.container, self.stream):
-            return f"{self.packets} of {indexed} frames" if self.packets < indexed else ""
+        indexed = decode.indexed_packets(self.container, self.stream)
         start = min(self.container.start_time or 0, 0) / av.time_base
-        missing = self.promised - (self.last_second - start) > max(0.5, 2 / float(self.rate))
-        return f"{self.last_second:.1f} of {self.promised:.1f} s" if missing else ""
+        ends_early = self.promised - (self.last_second - start) > max(0.5, 2 / float(self.rate))
+        # An MP4's edit list may state a longer duration than there is; an AVI's index may be cut off too.
+        if ends_early and not (indexed and "mp4" in self.container.format.name):
+            return f"{self.last_second:.1f} of {self.promised:.1f} s"
+        return f"{self.packets} of {indexed} frames" if self.packets < indexed else ""
 
     @property
     def _needs_seeking(self) -> bool:
