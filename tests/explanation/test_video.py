@@ -15,7 +15,7 @@ from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.explanation import explain
 from froster.explanation.sheet import draw_film, draw_sheet, save_explanation
-from froster.explanation.video import Explanation, Look, Pictures, explain_video, maps_between
+from froster.explanation.video import Explanation, Frames, Look, explain_video, maps_between
 from froster.models import load_model
 from froster.recognizer import Recognizer
 from froster.video import load_video
@@ -83,10 +83,10 @@ def test_long_and_large_videos_are_reduced(tmp_path: Path, recognizers: dict[str
 
 def test_maps_between_are_linear_in_time() -> None:
     look = Look("", "", np.arange(3, dtype=np.float32)[:, None, None])
-    clip = Pictures(np.zeros((3, 1, 1, 3), np.uint8), np.array([1.0, 2.0, 4.0]))
+    clip = Frames(np.zeros((3, 1, 1, 3), np.uint8), np.array([1.0, 2.0, 4.0]))
     maps = maps_between(look, clip, np.array([0.0, 1.0, 1.5, 2.0, 3.5, 4.0, 9.0]))
     assert maps[:, 0, 0].tolist() == [0, 0, 0.5, 1, 1.75, 2, 2]
-    once = Pictures(clip.frames, np.array([1.0, 1.0, 1.0]))  # a video of one frame, which is taken three times
+    once = Frames(clip.frames, np.array([1.0, 1.0, 1.0]))  # a video of one frame, which is taken three times
     assert maps_between(look, once, np.array([0.0, 1.0, 2.0]))[:, 0, 0].tolist() == [0, 0, 0]
 
 
@@ -128,7 +128,7 @@ def explanation() -> Explanation:
     maps = np.zeros((2, 3, 4, 4), np.float32)
     maps[0, 0, 0, 0] = maps[1, 2, 3, 3] = 1
     looks = [Look(f"model {number}", "50.0 %", maps[number]) for number in range(2)]
-    clip, film = Pictures(frames[:3], np.array([0.0, 1.0, 2.0])), Pictures(frames, np.linspace(0, 2, 10))
+    clip, film = Frames(frames[:3], np.array([0.0, 1.0, 2.0])), Frames(frames, np.linspace(0, 2, 10))
     return Explanation("juggling balls", "attention", looks, clip, film, 5, None)
 
 

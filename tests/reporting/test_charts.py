@@ -22,7 +22,7 @@ def drawn(classes: int, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
 def cells(svg: ET.Element) -> dict[tuple[str, str], int]:
     found = {}
     for title in svg.findall("g/title"):
-        match = re.fullmatch(r"(.*), taken for (.*): (\d+) of \d+", title.text or "")
+        match = re.fullmatch(r"(.*), predicted as (.*): (\d+) of \d+", title.text or "")
         assert match
         found[match[1], match[2]] = int(match[3])
     return found

@@ -1,4 +1,4 @@
-"""Where a student looks: maps over the frames of a clip, drawn over the video."""
+"""Explain predictions: attention and relevance maps over the frames of a clip."""
 
 from froster.explanation.maps import Kind, explain
 from froster.explanation.overlay import overlay

@@ -35,7 +35,7 @@ def explain(
     classes: Tensor | None = None,
     target: int | None = None,
 ) -> NDArray[np.float32]:
-    """Where the model looks in a clip: frames `(T, 3, H, W)`, normalized -> maps `(T, h, w)`, one value a patch.
+    """Relevance maps of a clip: frames `(T, 3, H, W)`, normalized -> maps `(T, h, w)`, one value per patch.
 
     The largest value of the clip is 1, unless all are 0. `kind`: `"attention"` of the last layer's frame embeddings,
     attention `"rollout"` through all layers, or relevance by `"gradient"` for one label: `classes` is the class matrix
@@ -47,7 +47,7 @@ def explain(
         raise FrosterError(f"There is no map of kind {kind!r}; choose from {', '.join(get_args(Kind))}.")
     if kind == "gradient" and (classes is None or target is None or not 0 <= target < len(classes)):
         raise FrosterError("A map by gradient explains one label: give the class matrix and the label's row in it.")
-    # A caller's inference mode would leave nothing to take gradients of.
+    # Inference mode of the caller would prevent gradients.
     with torch.inference_mode(False), torch.set_grad_enabled(kind == "gradient"):
         clip = frames.detach().to(model.device, model.dtype, copy=True)[None].requires_grad_(kind == "gradient")
         steps, score = _look(model, clip, classes, target if kind == "gradient" else None)
@@ -69,14 +69,14 @@ def explain(
 
 
 def token_numbers(frames: int, tokens: int, device: torch.device) -> Tensor:
-    """The numbers of a clip's tokens, `(T, N)` int64: frame by frame, class token first."""
+    """Indices of a clip's tokens, `(T, N)` int64: frame by frame, class token first."""
     return torch.arange(frames * tokens, device=device).view(frames, -1)
 
 
 def _look(
     model: VideoStudent, clip: Tensor, classes: Tensor | None, target: int | None
 ) -> tuple[list[Step], Tensor | None]:
-    """How the tokens of `(1, T, 3, H, W)` flow, and the score of the label, if there is one, to take gradients of."""
+    """The attention graph of `(1, T, 3, H, W)`, and the label's score, if any, for gradients."""
     checkpointing, model.visual.checkpointing = model.visual.checkpointing, False
     try:
         with record_attention(model) as recorded:
@@ -92,7 +92,7 @@ def _look(
     logits = model.similarities_to_logits(similarities)[0]
     check_finite(logits)
     others = torch.cat([logits[:target], logits[target + 1 :]])
-    # Log odds, not the log of the label's share: that one's gradient vanishes where the model is sure.
+    # Log odds rather than log softmax, whose gradient vanishes for confident predictions.
     return steps, logits[target] - others.logsumexp(dim=0) if len(others) else logits[target]
 
 
@@ -105,7 +105,7 @@ def attention(steps: Sequence[Step], relevance: Tensor, of_patches: Tensor, toke
         step = steps[place]
         if isinstance(step, AttentionStep):
             taken = propagate_relevance(step, step.weights.detach().mean(dim=1), relevance)
-            # What added tokens exchanged among themselves before is of class tokens alone, and shows in no patch.
+            # Earlier attention among added tokens comes from class tokens only, so it reaches no patch.
             origins = next((earlier for earlier in reversed(steps[:place]) if isinstance(earlier, MergeStep)), None)
             taken = propagate_merge(origins, taken, tokens) if origins else taken
             if taken[of_patches].any():
@@ -127,7 +127,7 @@ def rollout(steps: Sequence[Step], relevance: Tensor, tokens: int) -> Tensor:
         state = pad_relevance(step, state)
         row_sums = torch.einsum("bnm,bm->bn", weights, (step.keys != PAD_TOKEN).to(weights.dtype))
         queried = step.queries[step.queries != PAD_TOKEN]
-        # Half the residual path, half the attention, both over their sum, which is 1 where no weight falls on nothing.
+        # (A + I) / 2, normalized by its row sum, which is 1 unless weights fall on padding.
         normalizer = torch.ones_like(state).index_put((queried,), 1 + row_sums[step.queries != PAD_TOKEN])
         state = state / normalizer
         state = state + propagate_relevance(step, weights, state)
@@ -159,18 +159,18 @@ def propagate_relevance(step: AttentionStep, weights: Tensor, state: Tensor) -> 
     Added tokens may follow those of `state`; their relevance is zero.
     """
     state = pad_relevance(step, state)
-    padded = torch.cat([state, state.new_zeros(1)])  # the last place is that of `PAD_TOKEN`
+    padded = torch.cat([state, state.new_zeros(1)])  # the last entry is that of `PAD_TOKEN`
     given = torch.einsum("bn,bnm->bm", padded[step.queries], weights)
     return torch.zeros_like(padded).index_put((step.keys,), given, accumulate=True)[:-1]
 
 
 def pad_relevance(step: AttentionStep, state: Tensor) -> Tensor:
-    """Relevance of the tokens so far, and of those that the step adds, which is 0."""
+    """Append zero relevance for the tokens that the step adds."""
     tokens = max(len(state), 1 + int(step.keys.max()), 1 + int(step.queries.max()))
     return torch.cat([state, state.new_zeros(tokens - len(state))])
 
 
 def propagate_merge(step: MergeStep, state: Tensor, tokens: int) -> Tensor:
-    """Relevance of added tokens goes to those they are made of; `tokens` are left."""
+    """Distribute the relevance of merged tokens to their sources; `tokens` remain."""
     added = state[tokens:]
     return state[:tokens] + added @ step.shares[: len(added)]

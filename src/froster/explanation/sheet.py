@@ -49,7 +49,7 @@ def draw_sheet(explanation: Explanation) -> Image.Image:
     """The frames in a row, and below them a row of heat maps for each model."""
     clip, looks = explanation.clip, explanation.looks
     side = clip.frames.shape[1]
-    unit = side / 160  # of all other lengths
+    unit = side / 160  # for all other lengths
     margin, gap, names = round(18 * unit), round(4 * unit), round(112 * unit)
     head = round(68 * unit)
     width = 2 * margin + names + len(clip.frames) * (side + gap) - gap
@@ -112,7 +112,7 @@ def write_gif(path: Path, film: NDArray[np.uint8], rate: int) -> None:
 
 
 def draw_legend(sheet: Image.Image, right: int, top: int, unit: float) -> int:
-    """The colors from little to much, ending at `right`; returns where the legend begins."""
+    """The color scale, ending at `right`; returns its left edge."""
     draw = ImageDraw.Draw(sheet)
     width, height = round(90 * unit), round(8 * unit)
     much, little = (text_length(word, font_files(word, False), 8 * unit) for word in ("much", "little"))
@@ -134,7 +134,7 @@ def put_text(
     room: float,
     color: tuple[int, int, int] = INK,
 ) -> None:
-    """Write one line from its upper left corner, shortened to the room in pixels."""
+    """Write one line from its upper left corner, shortened to `room` pixels."""
     files = font_files(text, bold)
     if text_length(text, files, size) > room:
         while text and text_length(f"{text}…", files, size) > room:
@@ -147,12 +147,12 @@ def put_text(
 
 
 def text_length(text: str, files: Sequence[str], size: float) -> float:
-    """How wide a line is, in pixels."""
+    """Width of a line, in pixels."""
     return sum(font(file, size).getlength(stretch) for stretch, file in stretches(text, files))
 
 
 def stretches(text: str, files: Sequence[str]) -> list[tuple[str, str]]:
-    """The text in parts, each with the first of the font files that has its letters; the very first where none has."""
+    """Split the text into parts, each with the first font file that has its characters (the first file if none has)."""
 
     def file_of(letter: str) -> str:
         return next((file for file in files if ord(letter) in letters_of(file)), files[0])
@@ -162,12 +162,12 @@ def stretches(text: str, files: Sequence[str]) -> list[tuple[str, str]]:
 
 @cache
 def font_files(text: str, bold: bool) -> tuple[str, ...]:
-    """Matplotlib's own font, which is there on every machine, then others for the letters that it lacks.
+    """Matplotlib's default font, then others for the characters that it lacks.
 
     Warns of letters that no font has.
     """
     families = font_families(text)
-    # A bold face may have fewer letters than the plain one of its family.
+    # A bold face may have fewer characters than the regular one.
     weights = ("bold", "normal") if bold else ("normal",)
     files = [findfont(FontProperties(family=family, weight=weight)) for weight in weights for family in families]
     return tuple(dict.fromkeys(files))

@@ -1,4 +1,4 @@
-"""One video explained by several models: what they saw, what each makes of the label, and where it looked."""
+"""Explain one video with several models: input frames, scores of the label, and maps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from froster.video import decode, load_video
 from froster.video.sampling import uniform_indices
 from froster.video.timeline import Timeline
 
-LEAST_SIDE, MOST_SIDE = 160, 320  # of the pictures, in pixels: smaller videos are enlarged, larger ones reduced
+MIN_SIDE, MAX_SIDE = 160, 320  # of the output frames, in pixels; videos are resized into this range
 FILM_FRAMES = 64
-FILM_RATES = (4, 25)  # frames a second
+FILM_RATES = (4, 25)  # frames per second
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one model makes of the label: its `score` in words, and its maps `(T, h, w)` in [0, 1]."""
+    """One model's `score` of the label as text, and its maps `(T, h, w)` in [0, 1]."""
 
     model: str
     score: str
@@ -30,8 +30,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Frames as the models see them, the center, at the video's own resolution within limits."""
+class Frames:
+    """Center-cropped frames at the video's own resolution, within limits."""
 
     frames: NDArray[np.uint8]  # (N, S, S, 3) RGB
     times: NDArray[np.float64]  # (N,) seconds
@@ -39,7 +39,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A video, a label, and where each of the models looked.
+    """A video, a label, and the maps of each model.
 
     `clip`: the frames that the models see and that the maps belong to. `film`: frames of the whole video, `rate` of
     them a second. `warning`: what part of the file could not be used, if any.
@@ -48,8 +48,8 @@ class Explanation:
     label: str
     kind: Kind
     looks: list[Look]
-    clip: Pictures
-    film: Pictures
+    clip: Frames
+    film: Frames
     rate: int
     warning: str | None
 
@@ -57,7 +57,7 @@ class Explanation:
 def explain_video(
     video: str | Path, label: str, models: Mapping[str, Recognizer], kind: Kind = "attention"
 ) -> Explanation:
-    """Explain what the models, by name, make of `label` in a video; all take equally many frames, of one view.
+    """Explain the scores of `label` in a video by several named models, with the same frames of one view.
 
     Raises `VideoError` when nothing of the video can be decoded, `FrosterError` for a label that a model was not given,
     or another kind.
@@ -65,7 +65,7 @@ def explain_video(
     looks = []
     for name, recognizer in models.items():
         if label not in recognizer.labels:
-            raise FrosterError(f"The label {label!r} is not among those of the model {name}; give it with the others.")
+            raise FrosterError(f"The label {label!r} is not among those of the model {name}; add it to the labels.")
         network, how = recognizer.model, recognizer.clip_sampling
         clip = load_video(video, frames=how.frames, sampling=how.sampling, preprocess=network.preprocess).frames[0]
         target = list(recognizer.labels).index(label)
@@ -75,15 +75,15 @@ def explain_video(
         raise FrosterError("The models to compare must be given the same number of frames, and at least one model.")
     reading = decode.read(video, lambda timeline: chosen_frames(timeline, len(looks[0].maps)), crop)
     side = reading.kept[int(reading.indices[0])].shape[0]
-    pictures = np.stack([resize(reading.kept[number], side) for number in reading.indices.tolist()])
+    images = np.stack([resize(reading.kept[number], side) for number in reading.indices.tolist()])
     times, shown = reading.timeline.times[reading.indices], len(looks[0].maps)
     rate = round(np.clip((len(times) - shown) / max(reading.timeline.duration, 1e-3), *FILM_RATES))
-    clip_shown, film = Pictures(pictures[:shown], times[:shown]), Pictures(pictures[shown:], times[shown:])
+    clip_shown, film = Frames(images[:shown], times[:shown]), Frames(images[shown:], times[shown:])
     return Explanation(label, kind, looks, clip_shown, film, rate, reading.warning)
 
 
 def score_in_words(recognizer: Recognizer, video: str | Path, label: str) -> str:
-    """The label's share among the labels, or the cosine where there is no other."""
+    """The label's score, or its cosine if it is the only label."""
     prediction = recognizer.rank(recognizer.encode(video))
     if len(recognizer.labels) == 1:
         return f"cosine {prediction.similarities[label]:.2f}"
@@ -91,18 +91,18 @@ def score_in_words(recognizer: Recognizer, video: str | Path, label: str) -> str
 
 
 def chosen_frames(timeline: Timeline, frames: int) -> NDArray[np.int64]:
-    """Those that a model sees, then up to `FILM_FRAMES` of the whole video, evenly spread."""
+    """The model's input frames, then up to `FILM_FRAMES` of the whole video, evenly spaced."""
     of_clip = uniform_indices(timeline.times, timeline.duration, frames=frames, views=1)[0]
     of_film = np.linspace(0, len(timeline) - 1, min(len(timeline), FILM_FRAMES)).round().astype(np.int64)
     return np.concatenate([of_clip, of_film])
 
 
 def crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The center of `(H, W, 3)`, a square of the short side, which is where the models look."""
+    """The center of `(H, W, 3)`, a square of the short side, as in the models' input."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = round((height - side) / 2), round((width - side) / 2)
-    return resize(image[top : top + side, left : left + side], min(max(side, LEAST_SIDE), MOST_SIDE))
+    return resize(image[top : top + side, left : left + side], min(max(side, MIN_SIDE), MAX_SIDE))
 
 
 def resize(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -111,8 +111,8 @@ def resize(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def maps_between(look: Look, clip: Pictures, times: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Maps at other times, linear between those of the clip: `(N, h, w)`."""
+def maps_between(look: Look, clip: Frames, times: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Maps at other times, interpolated linearly: `(N, h, w)`."""
     places, where = np.unique(clip.times, return_index=True)
     after = np.searchsorted(places, times).clip(0, len(places) - 1)
     before = (after - 1).clip(0)

@@ -1,4 +1,4 @@
-"""A model on labeled videos as one HTML page that needs nothing else."""
+"""The evaluation of a model as one self-contained HTML page."""
 
 from froster.reporting.write import write_report
 

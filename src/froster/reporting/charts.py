@@ -1,4 +1,4 @@
-"""Confusion matrices and training curves as SVG within a page: colors are the page's, so they go light and dark."""
+"""Confusion matrices and training curves as inline SVG, with the page's light and dark colors."""
 
 import math
 import unicodedata
@@ -10,36 +10,36 @@ from numpy.typing import NDArray
 
 from froster.evaluation import Evaluation, ScoredPart
 
-MOST_CLASSES = 30  # of a matrix; of more, the most confused are shown
-LONGEST = 26  # letters of a class name beside a matrix
-LETTER = 6.9  # pixels, of 12-pixel text
-POINTS = 300  # of a curve; longer ones are averaged
+MAX_CLASSES = 30  # of a matrix; beyond, the most confused are shown
+MAX_LETTERS = 26  # of a class name next to a matrix
+LETTER_WIDTH = 6.9  # pixels, for 12-pixel text
+MAX_POINTS = 300  # of a curve; longer ones are averaged
 
 Counts = NDArray[np.int64]
 
 
 def count_confusions(part: ScoredPart) -> Counts:
-    """`(K, K)`: how many videos of each class, the rows, were taken for which, the columns."""
+    """Confusion matrix `(K, K)`: true classes in rows, predictions in columns."""
     classes = part.scores.shape[1]
     pairs = part.targets * classes + part.scores.argmax(dim=1)
     return pairs.bincount(minlength=classes * classes).view(classes, classes).numpy()
 
 
 def classes_shown(counts: Counts, evaluation: Evaluation, names: Sequence[str]) -> list[int]:
-    """All classes, or of many the most confused, those of the most frequent confusions side by side."""
-    if len(counts) <= MOST_CLASSES:
+    """All classes, or the most confused of many, with frequently confused ones adjacent."""
+    if len(counts) <= MAX_CLASSES:
         return list(range(len(counts)))
     places = {name: place for place, name in enumerate(names)}
     shown: dict[int, None] = {}
     for truth, predicted, _ in evaluation.confusions:
         pair = dict.fromkeys((places[truth], places[predicted]))
-        if len(shown | pair) <= MOST_CLASSES:
+        if len(shown | pair) <= MAX_CLASSES:
             shown |= pair
     return list(shown)
 
 
 def confusion_matrix(counts: Counts, shown: Sequence[int], names: Sequence[str]) -> str:
-    """The classes `shown`, truths in rows, what was said in columns; the last column is what else was said, if any."""
+    """The classes `shown`, true classes in rows, predictions in columns; the last column has all other predictions."""
     block = counts[np.ix_(shown, shown)]
     totals = counts[shown].sum(axis=1)
     others = totals - block.sum(axis=1)
@@ -50,8 +50,8 @@ def confusion_matrix(counts: Counts, shown: Sequence[int], names: Sequence[str])
         columns.append("others")
         said.append("others")
     cell = 40 if len(shown) <= 12 else 27
-    left = round(LETTER * max(map(letters, columns))) + 14
-    reaches = [math.sqrt(0.5) * LETTER * letters(name) for name in columns]  # of slanting names, across and up
+    left = round(LETTER_WIDTH * max(map(letters, columns))) + 14
+    reaches = [math.sqrt(0.5) * LETTER_WIDTH * letters(name) for name in columns]  # of slanting names, across and up
     top = round(max(reaches)) + 22
     across = max(cell * (place + 0.5) + reach for place, reach in enumerate(reaches))
     width = left + max(cell * len(columns), round(across) + 12) + 8
@@ -83,7 +83,7 @@ def confusion_matrix(counts: Counts, shown: Sequence[int], names: Sequence[str])
                 continue
             kind = "right" if column == row else "wrong"
             opacity = 0.14 + 0.42 * number / totals[row]
-            what = f"{full}, taken for {escape(said[column])}: {number} of {totals[row]}"
+            what = f"{full}, predicted as {escape(said[column])}: {number} of {totals[row]}"
             out.append(
                 f'<g><title>{what}</title><rect class="{kind}" x="{x}" y="{y}" width="{cell - 2}" '
                 f'height="{cell - 2}" fill-opacity="{opacity:.2f}"/><text x="{x + cell / 2 - 1:g}" y="{middle - 1:g}" '
@@ -93,20 +93,20 @@ def confusion_matrix(counts: Counts, shown: Sequence[int], names: Sequence[str])
 
 
 def letters(text: str) -> int:
-    """Its width in letters of an alphabet; those of Chinese are as wide as two."""
+    """Width in Latin letters; Chinese characters count as two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def shortened(name: str) -> str:
-    if letters(name) <= LONGEST:
+    if letters(name) <= MAX_LETTERS:
         return name
-    while letters(name) >= LONGEST:
+    while letters(name) >= MAX_LETTERS:
         name = name[:-1]
     return f"{name.rstrip()}…"
 
 
 def curve(name: str, steps: Sequence[int], values: Sequence[float | None]) -> str:
-    """One quantity against the step; missing values, where it was no number, leave gaps."""
+    """One quantity per step; missing values (NaN) leave gaps."""
     x, y = averaged(np.array(steps, np.float64), np.array([math.nan if v is None else v for v in values], np.float64))
     known = y[~np.isnan(y)]
     if not len(known):
@@ -125,7 +125,8 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float | None]) -> st
         lines.append(("mean", smoothed(y)))
     else:
         lines = [("mean", y)]
-    told = f"{name}: {figure(known[0])} at first, {figure(known[-1])} at last, from {figure(low)} to {figure(high)}."
+    first_last = f"first {figure(known[0])}, last {figure(known[-1])}"
+    told = f"{name}: {first_last}, from {figure(low)} to {figure(high)}."
     out = [f'<svg class="curve" viewBox="0 0 320 140" role="img" aria-label="{escape(told)}">']
     for value, height in ((high, top), (low, bottom)) if span else ((low, (top + bottom) / 2),):
         out.append(f'<line class="rule" x1="{left}" y1="{height}" x2="{right}" y2="{height}"/>')
@@ -151,16 +152,16 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float | None]) -> st
 
 
 def averaged(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """At most `POINTS` points, each the mean of as many neighbors."""
-    if len(x) <= POINTS:
+    """At most `MAX_POINTS` points, each the mean of a group of neighbors."""
+    if len(x) <= MAX_POINTS:
         return x, y
-    groups = np.array_split(np.arange(len(x)), POINTS)
+    groups = np.array_split(np.arange(len(x)), MAX_POINTS)
     means = [float(known.mean()) if len(known := y[g][~np.isnan(y[g])]) else math.nan for g in groups]
     return np.array([x[g].mean() for g in groups]), np.array(means)
 
 
 def smoothed(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Running mean over a tenth of the curve; gaps stay gaps."""
+    """Running mean over a tenth of the curve, keeping gaps."""
     reach = max(len(y) // 20, 1)
     windows = (y[max(place - reach, 0) : place + reach + 1] for place in range(len(y)))
     means = [
@@ -171,5 +172,5 @@ def smoothed(y: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def figure(value: float) -> str:
-    """Three digits, without a long row of zeros."""
+    """Three significant digits, in scientific notation if very small or large."""
     return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}".replace("e-0", "e-")

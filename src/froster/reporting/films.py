@@ -1,4 +1,4 @@
-"""Small moving pictures of videos, and strips of where a model looked, as WebP that fits into a page."""
+"""Short animations of videos, and strips of frames with attention maps, as WebP for the page."""
 
 import io
 import math
@@ -16,17 +16,17 @@ from froster.students import VideoStudent
 from froster.video import Sampling, VideoClips, decode, load_video
 from froster.video.timeline import Timeline
 
-FILM_SIDES = (288, 160)  # the largest width and height, in pixels; smaller videos stay as they are
+FILM_SIDES = (288, 160)  # maximum width and height in pixels; smaller videos are not scaled
 FILM_FRAMES = 24
-FILM_RATES = (4, 12)  # frames a second
-TILE, TILES, GAP = 112, 8, 4  # of a strip: a picture's side in pixels, pictures in a row, pixels between them
-FILM_BYTES, STRIP_BYTES = 320_000, 130_000  # at most; twelve mistakes stay below 8 MB as text in a page
+FILM_RATES = (4, 12)  # frames per second
+TILE, TILES, GAP = 112, 8, 4  # of a strip: frame size in pixels, frames per row, pixels between them
+FILM_BYTES, STRIP_BYTES = 320_000, 130_000  # maximum; keeps a page with twelve errors below 8 MB
 QUALITIES = (70, 45, 20)
 
 
 @dataclass(frozen=True)
 class Film:
-    """What a page shows of a video, all WebP.
+    """Images of a video for the page, all WebP.
 
     `moving` loops over the whole video, None for a single picture; `still` is its middle; `seconds` how long the video
     is, or the segment. `strip`: above what the model saw, below where it looked, at `times` in seconds; None unless it
@@ -50,7 +50,7 @@ def film_of(
     frames: int,
     sampling: Sampling,
 ) -> Film:
-    """Decode a video for a page; with `network`, also its attention in the middle one of the views that were scored.
+    """Decode a video for a page; with `network`, also its attention in the middle one of the scored views.
 
     Raises `VideoError` when nothing of the video can be decoded, `FrosterError` for a network without maps.
     """
@@ -75,7 +75,7 @@ def film_of(
         segment, first = timeline.cut(begin, end)
         seconds = segment.duration if len(segment) else 0.0
         of_film = first + np.linspace(0, max(len(segment) - 1, 0), min(max(len(segment), 1), FILM_FRAMES))
-        # By time, not by number: frames that cannot be decoded change the numbers.
+        # By time, not by index: frames that cannot be decoded change the indices.
         of_clip = np.abs(timeline.times[:, None] - wanted).argmin(axis=0)
         numbers = np.concatenate([of_film.round().astype(np.int64), of_clip])
         return numbers.clip(0, len(timeline) - 1)
@@ -102,17 +102,15 @@ def film_of(
 def draw_strip(
     network: VideoStudent, clip: VideoClips, view: int, seen: NDArray[np.uint8]
 ) -> tuple[bytes, tuple[int, int]]:
-    """Pictures `(T, TILE, TILE, 3)` of a clip in a row, and the same under the heat maps of the attention below."""
+    """Frames `(T, TILE, TILE, 3)` of a clip in a row, and below them the same with attention maps."""
     try:
         maps = explain(network, clip.frames[view])
     except ValueError as error:
-        raise FrosterError(
-            f"{network.title} has no maps of its attention; leave them out with `attention=False`."
-        ) from error
+        raise FrosterError(f"{network.title} has no attention maps; leave them out with `attention=False`.") from error
     shown = spread(len(seen))
     rows = [seen[shown], overlay(seen, maps)[shown]]
     sides = (len(shown) * (TILE + GAP) - GAP, 2 * TILE + GAP)
-    sheet = Image.new("RGBA", sides)  # nothing between the pictures, on light paper as on dark
+    sheet = Image.new("RGBA", sides)  # transparent between the frames, for light and dark mode
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             sheet.paste(Image.fromarray(picture), (column * (TILE + GAP), row * (TILE + GAP)))
@@ -120,19 +118,19 @@ def draw_strip(
 
 
 def spread(count: int) -> list[int]:
-    """The places of up to `TILES` of so many pictures, evenly."""
+    """Up to `TILES` evenly spaced indices of `count` frames."""
     return [int(place) for place in np.linspace(0, count - 1, min(count, TILES)).round()]
 
 
 def shrink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`(H, W, 3)` uint8, at most as large as a film."""
+    """Reduce `(H, W, 3)` uint8 to at most `FILM_SIDES`."""
     picture = Image.fromarray(image)
     picture.thumbnail(FILM_SIDES, Image.Resampling.LANCZOS)
     return np.asarray(picture)
 
 
 def tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The center of `(H, W, 3)`, a square of the short side, which is where the models look."""
+    """The center of `(H, W, 3)`, a square of the short side, as in the models' input."""
     height, width = image.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
@@ -141,7 +139,7 @@ def tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def smallest(pictures: Sequence[Image.Image], most: int, rate: float = 1.0) -> bytes:
-    """One picture or an endless film as WebP of at most so many bytes, in the best quality that this leaves."""
+    """An image or looping animation as WebP of at most `most` bytes, in the best quality that fits."""
     while True:
         for quality in QUALITIES:
             file = io.BytesIO()

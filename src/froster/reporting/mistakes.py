@@ -1,15 +1,15 @@
-"""The videos in which a model was wrong, the surest of its errors first."""
+"""Misclassified videos, most confident errors first."""
 
 from dataclasses import dataclass
 
 from froster.evaluation import ScoredModel
 
-SHOWN = 3  # labels of a mistake
+SHOWN = 3  # labels per error
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A label's place, from 1, and its share among the labels of the vocabulary, 0 to 1."""
+    """A label's rank, from 1, and its score (softmax over the vocabulary)."""
 
     label: str
     rank: int
@@ -18,7 +18,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A video that was taken for something else.
+    """A misclassified video.
 
     `index`: which video of the manifest. `ranked`: the first labels, and the right one where it is not among them.
     `margin`: the share of what was said less the share of the truth.
@@ -32,7 +32,7 @@ class Mistake:
 
 
 def find_mistakes(scored: ScoredModel, names: dict[str, list[str]], count: int) -> list[Mistake]:
-    """The `count` mistakes with the largest margins, of all vocabularies; `names`: the classes of each.
+    """The `count` errors with the largest margins over all vocabularies; `names`: the classes of each.
 
     Of equal margins the one with the larger cosine margin goes first, then the earlier video. Of equal scores, the
     first in class order ranks higher, as in `froster.evaluation.evaluate`.

@@ -1,4 +1,4 @@
-"""The report's HTML: every part a function from results to a section; whatever users named is escaped."""
+"""The report's HTML: one function per section; all names from users are escaped."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -36,16 +36,16 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-TALL = 16  # rows of a table beyond which it scrolls
-LISTED = 15  # confusions below a matrix
+MAX_ROWS = 16  # of a table, beyond which it scrolls
+MAX_LISTED = 15  # confusions below a matrix
 SPACE = "\u00a0"
 
 
 @dataclass(frozen=True)
 class Content:
-    """All that a page shows.
+    """The content of a page.
 
-    `names`, `counts`: by vocabulary, its classes and `(K, K)` how many videos of each were taken for which. `pictured`:
+    `names`, `counts`: by vocabulary, its classes and confusion matrix `(K, K)`. `pictured`:
     mistakes with their videos, and a film unless the video could not be read again. `asked`: how many were wanted.
     """
 
@@ -64,7 +64,7 @@ def page(content: Content) -> str:
     settings = content.report.settings
     name = Path(settings["model"]).name or settings["model"]
     sections = {
-        "mistakes": ("Worst mistakes", mistakes_section(content)),
+        "mistakes": ("Most confident errors", mistakes_section(content)),
         "classes": ("Each class", classes_section(content)),
         "confusions": ("Confusions", confusions_section(content)),
         "training": ("Training", training_section(content.run) if content.run else ""),
@@ -81,7 +81,7 @@ def page(content: Content) -> str:
         f"<header>\n<h1>Report on {escape(name)}</h1>\n<p>{summary(content)}</p>\n"
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n</header>\n'
         f"<main>\n{results(content.report)}\n{bodies}\n</main>\n"
-        f"<footer>Made by froster {__version__}. This file needs nothing else, and loads nothing.</footer>"
+        f"<footer>Made by froster {__version__}. This file is self-contained.</footer>"
     )
     own = files("froster.reporting")
     return PAGE.format(
@@ -93,7 +93,7 @@ def page(content: Content) -> str:
 
 
 def summary(content: Content) -> str:
-    """One sentence: what, on what, how often right."""
+    """One sentence: model, data, accuracy."""
     report = content.report
     clips = sum(part.clips for part in report.parts.values())
     split = f", split {escape(content.split)}" if content.split else ""
@@ -109,7 +109,7 @@ def right_count(content: Content) -> int:
 
 
 def results(report: ModelReport) -> str:
-    """The headline numbers, and of base and novel classes a table of all."""
+    """The main numbers, and a table for base and novel classes."""
     tiles = []
     if report.harmonic_mean is None:
         (part,) = report.parts.values()
@@ -163,10 +163,10 @@ def mistakes_section(content: Content) -> str:
     if not content.asked:
         return ""
     every = len(content.pictured) == wrong
-    mistakes = f"{wrong} mistake{'s' * (wrong != 1)}"
-    which = f"{mistakes}, the surest first" if every else f"The {len(content.pictured)} surest of {mistakes}"
+    errors = f"{wrong} error{'s' * (wrong != 1)}"
+    which = f"{errors}, most confident first" if every else f"The {len(content.pictured)} most confident of {errors}"
     has_strips = any(film and film.strip for _, _, film in content.pictured)
-    strips = " With each video, frames that the model saw and where its attention lay." if has_strips else ""
+    strips = " With each video, input frames and attention maps." if has_strips else ""
     hold = (
         '<label class="hold"><input type="checkbox" id="hold"><span class="if-moving">Hold the videos still</span>'
         '<span class="if-still">Play the videos</span></label>'
@@ -175,7 +175,7 @@ def mistakes_section(content: Content) -> str:
     )
     cards = "\n".join(mistake_card(content, *pictured) for pictured in content.pictured)
     return (
-        f"<p>{which}, by the share of what the model said less that of the truth.{strips}</p>"
+        f"<p>{which}, by the score of the prediction minus that of the true class.{strips}</p>"
         f"\n{hold}\n"
         f'<ol class="mistakes">\n{cards}\n</ol>'
     )
@@ -198,7 +198,7 @@ def mistake_card(content: Content, mistake: Mistake, video: LabeledVideo, film: 
         )
     return (
         f'<li class="mistake">\n<div class="film">{moving_picture(film, path, mistake.truth)}</div>\n<div>\n'
-        f"<h3>{escape(mistake.truth)} <span>taken for</span> {escape(mistake.said)}</h3>\n"
+        f"<h3>{escape(mistake.truth)} <span>predicted as</span> {escape(mistake.said)}</h3>\n"
         f'<p class="path">{escape(path)}{part}{length}</p>\n'
         f'<table class="ranked"><caption class="hidden">Shares of the labels</caption><thead class="hidden"><tr>'
         f'<th scope="col">rank</th><th scope="col">label</th><th scope="col">bar</th><th scope="col">share</th></tr>'
@@ -230,7 +230,7 @@ def attention_strip(film: Film | None, mistake: Mistake) -> str:
         if len(film.times) > 1
         else f"{film.times[0]:.1f}{SPACE}s"
     )
-    alt = f"{len(film.times)} frames of {escape(mistake.truth)}, and heat maps of the attention over them below"
+    alt = f"{len(film.times)} frames of {escape(mistake.truth)}, with attention maps below"
     picture = f'<img src="{data_url(film.strip)}" width="{width}" height="{height}" alt="{alt}">'
     return (
         f'<figure class="strip">{scroll(picture, "Frames and attention")}<figcaption>Frames from {at}; below, bright '
@@ -243,7 +243,7 @@ def data_url(webp: bytes) -> str:
 
 
 def relative_path(path: Path, manifest: Path) -> str:
-    """As the manifest has it, where the video lies in its folder."""
+    """Relative to the manifest, if the video is in its folder."""
     folder = manifest.parent
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
@@ -267,7 +267,7 @@ def part_title(content: Content, name: str) -> str:
 
 
 def class_table(part: Evaluation, name: str) -> str:
-    """Accuracies, worst first, and what each class was most often taken for."""
+    """Accuracies, worst first, and the most frequent confusion of each class."""
     taken: dict[str, tuple[str, int]] = {}
     for truth, predicted, count in part.confusions:
         taken.setdefault(truth, (predicted, count))
@@ -282,15 +282,15 @@ def class_table(part: Evaluation, name: str) -> str:
             f'<td class="words">{mostly}</td></tr>'
         )
     without = part.classes - len(part.per_class)
-    missing = f"; {without} without videos left out" if without else ""
+    missing = f"; {without} without videos not shown" if without else ""
     table = (
         f'<table class="classes wide"><caption>{classes(len(rows))}, worst first{missing}</caption><thead><tr>'
         '<th scope="col" class="words" data-sorts="words">class</th><th scope="col" data-sorts="numbers">videos</th>'
         '<th scope="col" data-sorts="numbers" aria-sort="ascending">right</th><td class="bar"></td>'
-        '<th scope="col" class="words">most often taken for</th></tr></thead>'
+        '<th scope="col" class="words">most often predicted as</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    box = "tall" if len(rows) > TALL else "scroll"
+    box = "tall" if len(rows) > MAX_ROWS else "scroll"
     of_part = "" if name == "all" else f" of {name} classes"
     return f'<div class="{box}" role="region" aria-label="Accuracy of each class{of_part}" tabindex="0">{table}</div>'
 
@@ -299,7 +299,7 @@ def confusions_section(content: Content) -> str:
     parts = []
     for name, part in content.report.parts.items():
         if not part.confusions:
-            parts.append(f"{part_title(content, name)}<p>None: nothing was taken for anything else.</p>")
+            parts.append(f"{part_title(content, name)}<p>None.</p>")
             continue
         names, counts = content.names[name], content.counts[name]
         shown = classes_shown(counts, part, names)
@@ -309,7 +309,7 @@ def confusions_section(content: Content) -> str:
             which = "Rows are the truth, columns what the model said."
         else:
             which = (
-                f"The {len(shown)} most confused of {len(names)} classes, with {inside} of {wrong} mistakes among "
+                f"The {len(shown)} most confused of {len(names)} classes, with {inside} of {wrong} errors among "
                 "them. Rows are the truth, columns what the model said."
             )
         parts.append(
@@ -325,10 +325,10 @@ def confusion_table(part: Evaluation) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(truth)}</th><td class="words">{escape(predicted)}</td>'
         f"<td>{count} of {part.clips_per_class[truth]}</td></tr>"
-        for truth, predicted, count in part.confusions[:LISTED]
+        for truth, predicted, count in part.confusions[:MAX_LISTED]
     )
     number = len(part.confusions)
-    which = f"The {LISTED} most frequent of {number} confusions" if number > LISTED else "Most frequent first"
+    which = f"The {MAX_LISTED} most frequent of {number} confusions" if number > MAX_LISTED else "Most frequent first"
     return scroll(
         f'<table><caption>{which}</caption><thead><tr><th scope="col" class="words">truth</th>'
         f'<th scope="col" class="words">said</th><th scope="col">videos</th></tr></thead><tbody>{rows}</tbody></table>',
@@ -367,14 +367,14 @@ def tested_section(content: Content) -> str:
         "Student": f"{content.student}{options}",
         "Data": f"{of['manifest']}{split}: {videos(content.report.videos)}",
         "Classes": f"{vocabulary}{described}",
-        "Prompts": f"{of['templates']} templates" if of["templates"] else "the bare names",
-        "Clips": f"{of['views']} a video, {of['frames']} frames each, {of['sampling']} sampling; scores averaged",
+        "Prompts": f"{of['templates']} templates" if of["templates"] else "bare names",
+        "Clips": f"{of['views']} per video, {of['frames']} frames each, {of['sampling']} sampling; scores averaged",
         "Computed": f"{of['precision']} on {of['device']}",
     }
     recipe = ""
     if content.run:
         keys = facts_list({key: shown_value(value) for key, value in content.run.recipe.items()})
-        recipe = f"<details><summary>The recipe it was trained with</summary>{keys}</details>"
+        recipe = f"<details><summary>Training recipe</summary>{keys}</details>"
     return f"{facts_list(facts)}\n{recipe}"
 
 
@@ -397,7 +397,7 @@ def unusable_section(report: ModelReport) -> str:
     ):
         if failures:
             items = "".join(f"<li>{escape(reason)}</li>" for _, reason in failures)
-            box = "tall" if len(failures) > TALL else "scroll"
+            box = "tall" if len(failures) > MAX_ROWS else "scroll"
             parts.append(
                 f"<p>{len(failures)} of {videos(report.videos)} {what}:</p>\n"
                 f'<div class="{box}" role="region" aria-label="Videos that {what}" tabindex="0">'
@@ -430,7 +430,7 @@ def classes(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In words; empty where it is not known."""
+    """In words; "" if unknown."""
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} hours"
     if seconds >= 90:

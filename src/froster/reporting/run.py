@@ -1,4 +1,4 @@
-"""What a training run tells about itself: its recipe, and the curves of its steps."""
+"""A training run's recipe and curves, from its folder."""
 
 import json
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any
 from froster.errors import FrosterError
 from froster.training.journal import NOT_CURVES, read_log
 
-FIRST, LAST = ("loss",), ("learning_rate", "gradient_norm")  # of the curves; the parts of the loss are between
+FIRST, LAST = ("loss",), ("learning_rate", "gradient_norm")  # of the curves; the loss terms are between
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's recipe, as dotted keys that are not null, and its log: `curves` are by name, one value a step.
+    """A run's recipe, as dotted keys that are not null, and its log: `curves`: name -> one value per step.
 
     A value that was no finite number is None, as where a step did not have it. `seconds`: how long training took.
     """
@@ -26,14 +26,14 @@ class Run:
 
 
 def read_run(folder: Path) -> Run | None:
-    """The run in a folder; None where the path is none. Raises `FrosterError` for a recipe that is damaged."""
+    """The run in a folder; None if the path is not a run. Raises `FrosterError` for a damaged recipe."""
     recipe = folder / "recipe.json"
     if not recipe.is_file():
         return None
     try:
         settings = flat(json.loads(recipe.read_text(encoding="utf-8")))
     except (ValueError, OSError) as error:
-        raise FrosterError(f"{recipe} cannot be read; name the checkpoint in the folder instead of the run.") from error
+        raise FrosterError(f"{recipe} cannot be read; give the checkpoint in the folder instead of the run.") from error
     taken = read_log(folder / "log.jsonl")
     names = dict.fromkeys(name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch"))
     order = [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
@@ -47,7 +47,7 @@ def read_run(folder: Path) -> Run | None:
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and their values; what is null is left out."""
+    """Dotted keys and their non-null values."""
     found: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):

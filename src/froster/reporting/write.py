@@ -1,4 +1,4 @@
-"""From a model and a manifest to the page."""
+"""Evaluate a model and write the report page."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -41,9 +41,9 @@ def write_report(
     attention: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """Evaluate a model, as `evaluate_model` does, and write the result as one HTML page, whole or not at all.
+    """Evaluate a model, as `evaluate_model` does, and write the result atomically as one HTML page.
 
-    `split`: the one that `videos` are of, to name it. `mistakes`: how many of the surest are shown, as short films;
+    `split`: the one that `videos` are of, to name it. `mistakes`: number of most confident errors to show, as short videos;
     with `attention`, also where the model looked. `progress` is called with what is being done, how many videos of it
     are done, and of how many. Where `model` is a run's folder, the page has its training curves and recipe too. Returns
     `out`; warns of videos that could not be read.
@@ -76,20 +76,20 @@ def write_report(
         seen=lambda done: tell("Evaluating", done, len(videos)),
     )
     chosen = scored.network.clip_sampling.override(frames, views, sampling)
-    network = scored.network.float() if attention else None  # attention in bfloat16 would be coarse
+    network = scored.network.float() if attention else None  # attention maps in bfloat16 would be coarse
     pictured: list[tuple[Mistake, LabeledVideo, Film | None]] = []
     worst = find_mistakes(scored, scored.classes, mistakes)
     for number, mistake in enumerate(worst, start=1):
         video = videos[mistake.index]
         film: Film | None = None
-        with suppress(VideoError):  # it could be read before; the report must not be lost for it
+        with suppress(VideoError):  # it was readable before; a failure must not lose the report
             film = film_of(video, network, **asdict(chosen))
         pictured.append((mistake, video, film))
         tell("Drawing mistakes", number, len(worst))
     counts = {part: count_confusions(of_part) for part, of_part in scored.parts.items()}
     content = Content(scored.report, scored.network.title, split, scored.classes, counts, pictured, mistakes, run)
     with replace_when_written(out) as temporary:
-        # File names may hold bytes that are no text.
+        # File names may contain non-text bytes.
         temporary.write_text(page(content), encoding="utf-8", errors="backslashreplace")
     if scored.report.unreadable:
         unread = f"{len(scored.report.unreadable)} of {scored.report.videos} videos"
@@ -100,9 +100,9 @@ def write_report(
 
 
 def check_page_path(path: Path) -> None:
-    """Raises `FrosterError` when no page can be written to `path`: better known before the work than after."""
+    """Raises `FrosterError` if no page can be written to `path`, before any work is done."""
     if path.is_dir():
-        raise FrosterError(f"{path} is a folder; name a file in it.")
+        raise FrosterError(f"{path} is a folder; give a file in it.")
     if path.suffix.lower() not in SUFFIXES:
         raise FrosterError(f"{path} must end in .html: it is a web page.")
     attempt = path.with_name(f"{path.name}.try")
