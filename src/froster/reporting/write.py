@@ -43,7 +43,7 @@ def write_report(
 ) -> Path:
     """Evaluate a model, as `evaluate_model` does, and write the result atomically as one HTML page.
 
-    `split`: the one that `videos` are of, to name it. `mistakes`: number of most confident errors to show, as short videos;
+    `split`: the one that `videos` are of, to name it. `mistakes`: number of most confident errors shown;
     with `attention`, also where the model looked. `progress` is called with what is being done, how many videos of it
     are done, and of how many. Where `model` is a run's folder, the page has its training curves and recipe too. Returns
     `out`; warns of videos that could not be read.
