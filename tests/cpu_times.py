@@ -6,6 +6,8 @@ from collections.abc import Generator
 
 import pytest
 
+SLOW = 5.0  # seconds
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "show the N tests that took most CPU time, processes that they started included (0: all tests)"
@@ -26,6 +28,7 @@ class CpuTimes:
     def __init__(self) -> None:
         self.begin = cpu_seconds()
         self.seconds: Counter[str] = Counter()
+        self.slow: set[str] = set()
 
     def pytest_runtest_logstart(self) -> None:
         self.begin = cpu_seconds()
@@ -39,9 +42,15 @@ class CpuTimes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] += report.cpu_seconds  # type: ignore[attr-defined]
+        if "slow" in report.keywords:
+            self.slow.add(report.nodeid)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         total = self.seconds.total()
-        terminalreporter.section(f"CPU seconds: {total:.1f} for {len(self.seconds)} tests, without collection")
+        quick = total - sum(self.seconds[test] for test in self.slow)
+        terminalreporter.section(
+            f"CPU seconds: {total:.1f} for {len(self.seconds)} tests, {quick:.1f} of them for those not marked slow"
+        )
         for test, seconds in self.seconds.most_common(config.getoption("--cpu-times") or None):
-            terminalreporter.line(f"{seconds:8.2f} {test}")
+            forgotten = seconds > SLOW and test not in self.slow
+            terminalreporter.line(f"{seconds:8.2f} {test}{' is not marked slow' * forgotten}")
