@@ -53,13 +53,11 @@ def draw_ensembles(result: TableResult) -> Figure:
         for of_row in result.rows:
             if of_row.row.model and (value := score(of_row, column)) is not None:
                 axis.axhline(value, color=GRAY, linestyle="--", linewidth=1.2)
-                axis.annotate(f"{of_row.row.method} {value:.1f}", (-0.45, value), fontsize=8, color=GRAY, va="bottom")
+                axis.set_xlabel(f"dashed: {of_row.row.method}, {value:.1f}", fontsize=8, color=GRAY)
         axis.set_xticks(range(len(networks)), [of.row.method for of in networks], fontsize=8)
         axis.set_title(titled(result, column), fontsize=10)
         axis.set_ylabel("top-1, %")
-    axes[-1].annotate(
-        "light: ensemble with frozen CLIP", (1, -0.14), xycoords="axes fraction", fontsize=8, color=GRAY, ha="right"
-    )
+    figure.suptitle(f"{result.table.source}: {result.table.title} (light)", fontsize=11)
     return figure
 
 

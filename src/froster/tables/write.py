@@ -134,7 +134,8 @@ def to_latex(result: TableResult) -> str:
     header, rows = heads_and_rows(result)
     body = [" & ".join(map(latex, row)) + r" \\" for row in rows]
     lines = [
-        f"% {result.table.source}: {result.table.title}. {LEGEND}",
+        f"% {result.table.source}: {result.table.title}."
+        + ("" if result.table.protocol == "trade-off" else f" {LEGEND}"),
         rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         r"\toprule",
         " & ".join(map(latex, header)) + r" \\",
