@@ -21,7 +21,7 @@ from froster.protocols.base_to_novel import Halves, TrainingLists, base_to_novel
 from froster.protocols.data import load_data
 from froster.protocols.models import Pretrained, TrainFromRecipe
 from froster.protocols.results import Results, measured_cell
-from froster.protocols.scores import TestSettings
+from froster.settings import InferenceSettings
 from froster.shipped import find_recipe
 from froster.text.classifier import unknown_labels
 from froster.text.descriptions import describe_labels, plain_description, read_descriptions
@@ -54,7 +54,7 @@ def main() -> None:
         recipe = TrainFromRecipe(find_recipe("froster-puppets"), (*arguments.changes, *changes))
         lists = draw_training_lists(data, list(halves.base), SHOTS, arguments.draws)
         out = work / (file.stem if file else "names")
-        settings = TestSettings(views=1, sampling="uniform")
+        settings = InferenceSettings(views=1, frames=8, sampling="uniform")
         measured = base_to_novel(data, halves, recipe, lists, out, settings)
         frozen = base_to_novel(data, halves, Pretrained("puppets"), TrainingLists([]), out / "frozen", settings)
         without = without or measured

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from froster.backbones.build import new_backbone
 from froster.bench import puppets as bench
 from froster.data.puppets import ACTIONS, draw_video_and_mask
-from froster.explanation import Kind, explain, share_on
+from froster.explanation import Kind, relevance_maps, share_on
 from froster.markdown import markdown_table
 from froster.models import PUPPETS, load_model
 from froster.students import VideoStudent, build_student
@@ -60,7 +60,7 @@ def test_video(seed: int, action: int, frames: int, size: int) -> tuple[torch.Te
 def share_of_two(model: VideoStudent, seed: int, action: int, other: int, classes: torch.Tensor) -> float:
     """The share of the gradient's map on the left half, where the action is done; on the right the other one is."""
     halves = [test_video(seed, shown, bench.FRAMES, model.config.image_size)[0] for shown in (action, other)]
-    maps = explain(model, torch.cat(halves, dim=-1), "gradient", classes, action)
+    maps = relevance_maps(model, torch.cat(halves, dim=-1), "gradient", classes, action)
     return float(maps[..., : maps.shape[-1] // 2].sum() / maps.sum())
 
 
@@ -73,8 +73,10 @@ def shares(model: VideoStudent) -> dict[str, list[float]]:
             frames, mask = test_video(seed, action, bench.FRAMES, model.config.image_size)
             wrong = (action + len(ACTIONS) // 2) % len(ACTIONS)
             for kind in get_args(Kind):
-                found[kind].append(100 * share_on(mask, explain(model, frames, kind, classes, action)))
-            found["another label"].append(100 * share_on(mask, explain(model, frames, "gradient", classes, wrong)))
+                found[kind].append(100 * share_on(mask, relevance_maps(model, frames, kind, classes, action)))
+            found["another label"].append(
+                100 * share_on(mask, relevance_maps(model, frames, "gradient", classes, wrong))
+            )
             found["of two actions"].append(100 * share_of_two(model, seed, action, wrong, classes))
     return found
 

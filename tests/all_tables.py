@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from froster.errors import FrosterError
-from froster.protocols.scores import TestSettings
 from froster.published import read_table, table_names
+from froster.settings import InferenceSettings
 from froster.tables.reproduce import RowResult, TableSettings, reproduce
 from froster.tables.write import write_table
 from layouts import draw_datasets
@@ -41,7 +41,7 @@ def main(folder: Path, names: list[str]) -> int:
         place = folder / ("all-classes" if classes is every else "few-classes")
         if not (place / "manifests").exists():
             draw_datasets(place, classes, actions=CLASSES)
-        test = TestSettings(views=1, frames=4, precision="float32", workers=1)
+        test = InferenceSettings(views=1, frames=4, sampling="release", precision="float32", workers=1)
         settings = TableSettings(place / "manifests", folder / "out", CHANGES, test, shots=1, draws=1)
         begin = time.monotonic()
         try:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from froster import FrosterError, Recognizer, VideoError, inference
 from froster.backbones.clip import Clip, ClipConfig
-from froster.data.manifests import LabeledVideo
+from froster.data.manifests import LabeledVideo, write_manifest
 from froster.data.puppets import write_videos
 from froster.errors import FrosterWarning
-from froster.evaluation import evaluate, evaluate_model, harmonic_mean
-from froster.inference import load_clips, score_videos, video_scores
+from froster.evaluation import evaluate, evaluate_scores, harmonic_mean
+from froster.inference import ScoredVideos, load_clips, score_videos, video_scores
 from froster.models import load_model
 from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.video import VideoClips, load_video
@@ -46,7 +46,7 @@ def test_metrics_are_those_of_a_slow_count_with_ties_in_class_order(classes: int
     draw = np.random.default_rng((3, classes))
     similarities = draw.integers(0, 6, (300, classes)) / 8  # many ties
     targets = draw.integers(0, classes - 1, 300)  # the last class has no clips
-    result = evaluate(torch.from_numpy(similarities).float(), torch.from_numpy(targets), NAMES[:classes])
+    result = evaluate_scores(torch.from_numpy(similarities).float(), torch.from_numpy(targets), NAMES[:classes])
 
     rankings = [sorted(range(classes), key=lambda k, row=row: (-row[k], k)) for row in similarities]
     hits = np.array([ranking[0] == target for ranking, target in zip(rankings, targets, strict=True)])
@@ -70,7 +70,7 @@ def test_metrics_are_those_of_a_slow_count_with_ties_in_class_order(classes: int
 
 
 def test_all_equal_scores_are_right_only_for_the_first_classes() -> None:
-    result = evaluate(torch.zeros(7, 7), torch.arange(7), NAMES)
+    result = evaluate_scores(torch.zeros(7, 7), torch.arange(7), NAMES)
     assert result.top1 == 1 / 7
     assert result.top5 == 5 / 7
     assert result.per_class[NAMES[0]] == 1
@@ -79,9 +79,9 @@ def test_all_equal_scores_are_right_only_for_the_first_classes() -> None:
 
 def test_no_clips_and_broken_scores_are_errors() -> None:
     with pytest.raises(FrosterError, match="no clips"):
-        evaluate(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), NAMES[:3])
+        evaluate_scores(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), NAMES[:3])
     with pytest.raises(FrosterError, match="not finite"):
-        evaluate(torch.tensor([[0.1, float("nan")]]), torch.tensor([0]), NAMES[:2])
+        evaluate_scores(torch.tensor([[0.1, float("nan")]]), torch.tensor([0]), NAMES[:2])
 
 
 def test_harmonic_mean_gives_the_published_numbers() -> None:
@@ -213,14 +213,15 @@ def test_base_clips_are_compared_with_base_classes_and_novel_with_novel(
     videos: list[LabeledVideo], tmp_path: Path
 ) -> None:
     base, novel = LABELS[:3], [*LABELS[3:], "fishing"]
-    vocabularies = {"base": dict.fromkeys(base, ""), "novel": dict.fromkeys(novel, "")}
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(b"not a video")
     wanted = [videos[5], videos[0], LabeledVideo(damaged, "walking"), *videos[1:5]]
-    steps: list[int] = []
-    report = evaluate_model("puppets", wanted, vocabularies, Path("clips.csv"), precision="float32", seen=steps.append)
+    steps: list[tuple[int, int]] = []
+    report = evaluate(
+        "puppets", wanted, base=base, novel=novel, precision="float32", progress=lambda *done: steps.append(done)
+    )
 
-    assert steps == list(range(1, 8))
+    assert steps == [(done, 7) for done in range(1, 8)]
     for part, names in (("base", base), ("novel", novel)):
         recognizer = Recognizer("puppets", names, precision="float32")
         own = [video for video in videos if video.label in names]
@@ -234,13 +235,13 @@ def test_base_clips_are_compared_with_base_classes_and_novel_with_novel(
     assert report.harmonic_mean == pytest.approx(statistics.harmonic_mean(shares))
     assert [video for video, _ in report.unreadable] == [str(damaged)]
     assert report.videos == 7
-    assert report.settings["precision"] == "float32"
+    assert report.settings.precision == "float32"
 
 
 def test_partly_damaged_videos_are_counted_and_named(shared: Path) -> None:
     damaged = LabeledVideo(shared / "videos" / "corrupted.mp4", "walking")
-    with pytest.warns(FrosterWarning, match=r"1 of the 2 labels \(arm wrestling\)"):
-        report = evaluate_model("puppets", [damaged], {"all": {"walking": "", "arm wrestling": ""}}, Path("clips.csv"))
+    with pytest.warns(FrosterWarning, match=r"1 of 2 labels contain words unseen .*\(arm wrestling\)"):
+        report = evaluate("puppets", [damaged], ["walking", "arm wrestling"])
     assert report.parts["all"].clips == 1
     assert report.harmonic_mean is None
     assert "harmonic_mean" not in report.to_json()
@@ -260,21 +261,50 @@ def test_partly_damaged_videos_are_counted_and_named(shared: Path) -> None:
 def test_vocabularies_that_do_not_fit(
     videos: list[LabeledVideo], base: list[str], novel: list[str], message: str
 ) -> None:
-    vocabularies = {"base": dict.fromkeys(base, ""), "novel": dict.fromkeys(novel, "")}
     with pytest.raises(FrosterError, match=message):
-        evaluate_model("puppets", videos, vocabularies, Path("clips.csv"))
+        evaluate("puppets", videos, base=base, novel=novel)
 
 
-def test_counts_below_one_and_nothing_readable(videos: list[LabeledVideo]) -> None:
-    labels = {"all": dict.fromkeys(LABELS, "")}
+def test_classes_that_are_given_in_two_ways(videos: list[LabeledVideo]) -> None:
+    for wrong in ({"base": LABELS}, {"novel": LABELS}, {"labels": LABELS, "base": LABELS[:2], "novel": LABELS[2:]}):
+        with pytest.raises(FrosterError, match="in one way: `labels`, or `base` together with `novel`"):
+            evaluate("puppets", videos, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(FrosterError, match="`split` chooses rows of a manifest"):
+        evaluate("puppets", videos, split="test")
+
+
+def test_counts_below_one_and_nothing_readable(videos: list[LabeledVideo], tmp_path: Path) -> None:
     with pytest.raises(FrosterError, match="views and frames must be at least 1, not 0"):
-        evaluate_model("puppets", videos, labels, Path("clips.csv"), views=0)
+        evaluate("puppets", videos, LABELS, views=0)
     missing = [LabeledVideo(Path("missing.mp4"), "walking")]
-    with pytest.raises(FrosterError, match=r"clips.csv: no video can be read; the first of them: missing.mp4"):
-        evaluate_model("puppets", missing, labels, Path("clips.csv"))
-    base_and_novel = {"base": dict.fromkeys(LABELS[:5], ""), "novel": {"walking": ""}}
+    write_manifest(tmp_path / "clips.csv", missing)
+    with pytest.raises(FrosterError, match=r"clips.csv: no video can be read; the first of them: .*missing.mp4"):
+        evaluate("puppets", tmp_path / "clips.csv", LABELS)
     with pytest.raises(FrosterError, match="no video of novel classes can be read"):
-        evaluate_model("puppets", [*videos[:5], *missing], base_and_novel, Path("clips.csv"))
+        evaluate("puppets", [*videos[:5], *missing], base=LABELS[:5], novel=["walking"])
+
+
+def test_batches_are_the_same_whatever_can_be_read_and_wherever_it_is_scored(
+    videos: list[LabeledVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of two: indices 0 and 1, 2 and 3, 4 and 5."""
+    model, sizes = student("vclip"), list[int]()
+    encode = model.forward_features
+    monkeypatch.setattr(model, "forward_features", lambda frames: sizes.append(len(frames)) or encode(frames))
+    missing = LabeledVideo(Path("missing.mp4"), "walking")
+    wanted = [videos[0], missing, *videos[2:6]]
+    options = {"frames": 4, "views": 2, "preprocess": Preprocessing(32)}
+    whole = score_videos([(model, CLASSES)], load_clips(wanted, **options), frames_per_batch=16)
+    assert sizes == [2, 4, 4]
+    assert whole.indices == [0, 2, 3, 4, 5]
+    parts = []
+    for share in ([0, 1, 4, 5], [2, 3]):
+        loaded = load_clips([wanted[index] for index in share], **options)
+        with_indices = ((share[place], clips) for place, clips in loaded)
+        parts.append(score_videos([(model, CLASSES)], with_indices, frames_per_batch=16))
+    merged = ScoredVideos.merged(parts)
+    assert torch.equal(merged.scores[0][0], whole.scores[0][0])
+    assert (merged.indices, merged.unreadable, merged.partial) == (whole.indices, whole.unreadable, whole.partial)
 
 
 def test_models_keep_their_precision_and_scores_stay_float32(videos: list[LabeledVideo]) -> None:

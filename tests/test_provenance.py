@@ -8,11 +8,11 @@ import safetensors.torch
 import torch
 
 from froster.checkpoints.own import FORMAT, save_checkpoint
-from froster.data.manifests import read_manifest
+from froster.data.manifests import read_manifest, write_manifest
 from froster.data.puppets import write_videos
 from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError, FrosterWarning, WeightsError
-from froster.evaluation import evaluate_model
+from froster.evaluation import evaluate
 from froster.models import load_model
 from froster.provenance import ClipSampling, Provenance, common_provenance, stored_provenance
 from froster.recognizer import Recognizer
@@ -91,15 +91,16 @@ def test_a_checkpoint_knows_its_training_videos_and_says_so_where_they_are_teste
     save_checkpoint(model, tmp_path / "run" / "model.safetensors")
     assert load_model(tmp_path / "run").trained_on == model.trained_on
     moved = [replace(row, path=row.path.rename(tmp_path / f"{number}.mp4")) for number, row in enumerate(rows)]
+    write_manifest(tmp_path / "test.csv", moved)
     settings = {"views": 1, "frames": 2, "device": "cpu", "precision": "float32"}
     with pytest.warns(FrosterWarning, match=r"test\.csv: 3 of 4 tested videos \(75 %\) are among those"):
-        report = evaluate_model(tmp_path / "run", moved, None, Path("test.csv"), **settings)
+        report = evaluate(tmp_path / "run", tmp_path / "test.csv", **settings)
     assert report.to_json()["trained_videos"] == {"videos": 3, "share": 0.75, "manifests": [str(manifest)]}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        report = evaluate_model(tmp_path / "run", moved[3:], {"all": LABELS}, Path("test.csv"), **settings)
+        report = evaluate(tmp_path / "run", moved[3:], LABELS, **settings)
         assert report.to_json()["trained_videos"]["videos"] == 0
-        untrained = evaluate_model("puppets", moved, None, Path("test.csv"), **settings)
+        untrained = evaluate("puppets", moved, **settings)
     assert untrained.to_json()["trained_videos"] is None
 
 

@@ -15,9 +15,10 @@ from froster.backbones.clip import Clip, ClipConfig
 from froster.data.manifests import LabeledVideo
 from froster.data.puppets import ACTIONS, write_videos
 from froster.errors import FrosterWarning
-from froster.evaluation import evaluate_model
+from froster.evaluation import evaluate
 from froster.explanation.video import explain_video
 from froster.inference import Runtime
+from froster.settings import InferenceSettings
 from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.text.classifier import encode_classes
 from froster.video import decode_frames, load_video
@@ -169,7 +170,7 @@ def test_wrong_arguments(random_student: VideoStudent, change: dict[str, object]
 
 
 def test_labels_that_the_small_model_cannot_know_are_named() -> None:
-    with pytest.warns(FrosterWarning, match=r"1 of the 2 labels \(arm wrestling\)"):
+    with pytest.warns(FrosterWarning, match=r"1 of 2 labels contain words unseen .*\(arm wrestling\)"):
         Recognizer("puppets", ["arm wrestling", "juggling balls"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -210,7 +211,7 @@ def test_a_video_is_encoded_once_for_any_number_of_label_sets(
 
 
 def test_recognizers_share_a_runtime(videos: list[Path], random_student: VideoStudent) -> None:
-    runtime = Runtime(random_student, views=1, precision="float32")
+    runtime = Runtime(random_student, InferenceSettings(views=1, precision="float32"))
     first, second = Recognizer(runtime, LABELS), Recognizer(runtime, ["swimming", "juggling"])
     assert first.model is second.model is runtime.model
     alone = Recognizer(random_student, LABELS, views=1, precision="float32").predict(videos[0])
@@ -238,7 +239,6 @@ def test_finite_weights_that_overflow_are_refused_with_one_sentence(
     videos: list[Path], random_student: VideoStudent, tmp_path: Path, huge: Callable[[VideoStudent], None]
 ) -> None:
     huge(random_student)
-    labels = dict.fromkeys(LABELS, "")
     assert all(value.isfinite().all() for value in random_student.state_dict().values())
     refused = pytest.raises(WeightsError, match=r"^The model's scores are not finite numbers: its weights are damaged")
     manifest = [LabeledVideo(videos[0], LABELS[0])]
@@ -257,7 +257,7 @@ def test_finite_weights_that_overflow_are_refused_with_one_sentence(
     with refused:
         explain_video(videos[0], LABELS[0], {"model": recognizer()}, "attention")
     with refused:
-        evaluate_model(random_student, manifest, {"all": labels}, tmp_path / "m.csv", device="cpu", precision="float32")
+        evaluate(random_student, manifest, LABELS, device="cpu", precision="float32")
 
 
 def test_none_of_these(videos: list[Path], random_student: VideoStudent) -> None:

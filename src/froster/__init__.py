@@ -5,41 +5,65 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from froster.errors import FrosterError, VideoError, WeightsError
-    from froster.models import list_models, load_model
+    from froster.evaluation import ModelReport, evaluate
+    from froster.explanation.video import Explanation, explain
+    from froster.inference import Runtime
+    from froster.models import list_models, load_model, save_model
     from froster.recognizer import Prediction, Recognizer
+    from froster.reporting import report
+    from froster.settings import InferenceSettings
     from froster.students import register_student
     from froster.timeline import calibrate_threshold, find_segments, score_timeline
+    from froster.training.start import train
     from froster.video import load_video
 
 __version__ = "0.1.0"
 __all__ = [
+    "Explanation",
     "FrosterError",
+    "InferenceSettings",
+    "ModelReport",
     "Prediction",
     "Recognizer",
+    "Runtime",
     "VideoError",
     "WeightsError",
     "calibrate_threshold",
+    "evaluate",
+    "explain",
     "find_segments",
     "list_models",
     "load_model",
     "load_video",
     "register_student",
+    "report",
+    "save_model",
     "score_timeline",
+    "train",
 ]
 
 _HOMES = {
+    "Explanation": "explanation.video",
     "FrosterError": "errors",
+    "InferenceSettings": "settings",
+    "ModelReport": "evaluation",
     "Prediction": "recognizer",
     "Recognizer": "recognizer",
+    "Runtime": "inference",
     "VideoError": "errors",
     "WeightsError": "errors",
     "calibrate_threshold": "timeline",
+    "evaluate": "evaluation",
+    "explain": "explanation.video",
     "find_segments": "timeline",
     "list_models": "models",
     "load_model": "models",
     "load_video": "video",
     "register_student": "students",
+    "report": "reporting",
+    "save_model": "models",
     "score_timeline": "timeline",
+    "train": "training.start",
 }
 
 if Path(__file__).with_name("froster.py").exists():

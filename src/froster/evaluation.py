@@ -1,23 +1,25 @@
 """How often a model is right: clips through the network once, then top-1, top-5 and confusions in any vocabulary."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from froster.data.manifests import LabeledVideo, class_indices
+from froster.data.manifests import LabeledVideo, class_indices, describe_splits, read_manifest
 from froster.data.trained import warn_of_trained_videos
-from froster.errors import FrosterError, VideoError
-from froster.inference import Runtime, score_videos
-from froster.provenance import ClipSampling
+from froster.errors import FrosterError, FrosterWarning, VideoError
+from froster.inference import Runtime, ScoredVideos, as_runtime, score_videos
+from froster.processes import count_processes, gather_parts, process_index
 from froster.scoring import check_finite
+from froster.settings import InferenceOptions, InferenceSettings
 from froster.students import VideoStudent
-from froster.text.classifier import templates_for
-from froster.text.labels import Labels
+from froster.text.descriptions import describe_labels
+from froster.text.labels import Labels, LabelSet, check_labels
 from froster.video import Sampling, VideoClips
 
 
@@ -57,6 +59,24 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class EvaluationSettings:
+    """What was evaluated, and how: `templates` and `descriptions` are their numbers."""
+
+    model: str
+    student: str
+    student_options: dict[str, Any]
+    manifest: str
+    trained_videos: dict[str, Any] | None
+    templates: int
+    descriptions: int
+    views: int
+    frames: int
+    sampling: Sampling
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class ModelReport:
     """A model's evaluation on a manifest.
 
@@ -64,7 +84,7 @@ class ModelReport:
     `unreadable` videos are not among the clips; those read in `partial` are. Both are pairs (path, reason).
     """
 
-    settings: dict[str, Any]
+    settings: EvaluationSettings
     parts: dict[str, Evaluation]
     unreadable: list[tuple[str, str]]
     partial: list[tuple[str, str]]
@@ -86,7 +106,7 @@ class ModelReport:
         parts = {name: part.to_json() for name, part in self.parts.items()}
         mean = {} if self.harmonic_mean is None else {"harmonic_mean": self.harmonic_mean}
         return {
-            **self.settings,
+            **asdict(self.settings),
             **mean,
             **parts,
             "unreadable": [{"video": video, "reason": reason} for video, reason in self.unreadable],
@@ -109,11 +129,10 @@ class ScoredPart:
 class ScoredModel:
     """A model, its scores by the name of the vocabulary, the classes of each, and the evaluation that they give.
 
-    Softmax of `temperature` times the cosines is the labels' shares.
+    Softmax of the runtime's `temperature` times the cosines is the labels' shares.
     """
 
-    network: VideoStudent
-    temperature: float
+    runtime: Runtime
     parts: dict[str, ScoredPart]
     classes: dict[str, list[str]]
     report: ModelReport
@@ -124,7 +143,7 @@ def harmonic_mean(base: float, novel: float) -> float:
     return 2 * base * novel / (base + novel) if base + novel else 0.0
 
 
-def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Evaluation:
+def evaluate_scores(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Evaluation:
     """Accuracies and confusions from scores `(N, K)`, right classes `(N,)` int64 and the K class names.
 
     Of equal scores, the first in class order ranks higher. Raises `FrosterError` when there are no clips, or a score
@@ -154,121 +173,155 @@ def evaluate(similarities: Tensor, targets: Tensor, names: Sequence[str]) -> Eva
     )
 
 
-def evaluate_model(
-    model: str | Path,
-    videos: Sequence[LabeledVideo],
-    vocabularies: Mapping[str, Labels] | None,
-    manifest: Path,
+def evaluate(
+    model: VideoStudent | str | Path | Runtime,
+    videos: str | Path | Sequence[LabeledVideo],
+    labels: LabelSet | None = None,
     *,
-    student: str | None = None,
-    templates: tuple[str, ...] | None = None,
-    views: int | None = None,
-    frames: int | None = None,
-    sampling: Sampling | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int = 2,
-    seen: Callable[[int], None] | None = None,
+    base: LabelSet | None = None,
+    novel: LabelSet | None = None,
+    descriptions: Mapping[str, str] | str | Path | None = None,
+    split: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Unpack[InferenceOptions],
 ) -> ModelReport:
-    """Evaluate `load_model(model, student)` on the videos of a manifest.
+    """Evaluate a model on labeled videos: top-1, top-5, accuracy of every class, confusions.
 
-    `vocabularies`: labels (name -> description) by name, one vocabulary `"all"`, or `"base"` and `"novel"` as in the
-    papers; None for the classes of the videos, with the descriptions that the model was trained with. A video is
-    compared with the labels of the one vocabulary that holds its class. `templates`, `views`, `frames` and `sampling`:
-    by default the model's own (`model.templates`, `model.clip_sampling`). `seen` is called with the number of videos
-    done so far. The numbers depend neither on `workers` nor on the run.
+    `model`: as for `froster.load_model`, the folder of a run, a network, or a `Runtime`. `videos`: a manifest, CSV with
+    the columns `path` and `label`, of which `split` takes some rows; or its rows. `labels`: the classes to choose from,
+    as for `froster.Recognizer`; by default those of the videos, with the descriptions that the model was trained with.
+    `base` and `novel`, as in the papers: the clips of either kind are compared with their own classes alone.
+    `descriptions` of the classes: a mapping by name, or a file. `progress` is called with the videos done and their
+    number. `settings`: the fields of `froster.InferenceSettings`.
 
-    Raises `FrosterError` for a label in two vocabularies or in none, a vocabulary without a readable video, counts
-    below 1, and a device or precision that cannot be used; `WeightsError` for the model.
+    Accuracies are shares, 0 to 1. The numbers depend neither on `workers` nor on the run. Under `torchrun` every
+    process scores a share of the videos, and all of them return the same report, bit for bit that of one process.
+
+    Raises `FrosterError` for a class in two vocabularies or in none, a vocabulary without a readable video, and
+    settings that cannot be used; `WeightsError` for the model. Videos that cannot be read are listed in the report.
     """
-    return score_model(
-        model,
-        videos,
-        vocabularies,
-        manifest,
-        student=student,
-        templates=templates,
-        views=views,
-        frames=frames,
-        sampling=sampling,
-        device=device,
-        precision=precision,
-        workers=workers,
-        seen=seen,
-    ).report
+    chosen = InferenceSettings(**settings)
+    rows, manifest = read_videos(videos, split)
+    vocabularies = choose_vocabularies(rows, labels, base, novel, descriptions)
+    return score_model(model, rows, vocabularies, manifest, chosen, progress).report
+
+
+def read_videos(
+    videos: str | Path | Sequence[LabeledVideo], split: str | None
+) -> tuple[Sequence[LabeledVideo], Path | None]:
+    """The rows to test, and the manifest they are of; warns where several splits are tested together."""
+    if not isinstance(videos, str | Path):
+        if split is not None:
+            raise FrosterError("`split` chooses rows of a manifest; give its path, or the rows of the split alone.")
+        return videos, None
+    rows = read_manifest(videos, split)
+    if split is None and (splits := describe_splits(rows)):
+        warnings.warn(
+            f"Testing all {len(rows)} rows of {videos}, whatever their split ({splits}); `split` takes one alone.",
+            FrosterWarning,
+            stacklevel=3,
+        )
+    return rows, Path(videos)
+
+
+def choose_vocabularies(
+    videos: Sequence[LabeledVideo],
+    labels: LabelSet | None,
+    base: LabelSet | None,
+    novel: LabelSet | None,
+    descriptions: Mapping[str, str] | str | Path | None,
+) -> dict[str, Labels] | None:
+    """The classes of each vocabulary, `all`, or `base` and `novel`; None for those of the videos as the model knows."""
+    if (base is None) != (novel is None) or (labels is not None and base is not None):
+        raise FrosterError("Give the classes in one way: `labels`, or `base` together with `novel`, or none of them.")
+    vocabularies: dict[str, Labels]
+    if base is not None and novel is not None:
+        vocabularies = {"base": check_labels(base, "base"), "novel": check_labels(novel, "novel")}
+    elif labels is not None:
+        vocabularies = {"all": check_labels(labels)}
+    elif descriptions is None:
+        return None
+    else:
+        vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
+    if descriptions is not None:
+        together = {name: text for names in vocabularies.values() for name, text in names.items()}
+        described = describe_labels(together, descriptions)
+        vocabularies = {part: {name: described[name] for name in names} for part, names in vocabularies.items()}
+    return vocabularies
 
 
 def score_model(
-    model: str | Path,
+    model: VideoStudent | str | Path | Runtime,
     videos: Sequence[LabeledVideo],
     vocabularies: Mapping[str, Labels] | None,
-    manifest: Path,
-    *,
-    student: str | None = None,
-    templates: tuple[str, ...] | None = None,
-    views: int | None = None,
-    frames: int | None = None,
-    sampling: Sampling | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int = 2,
-    seen: Callable[[int], None] | None = None,
+    manifest: Path | None,
+    settings: InferenceSettings,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ScoredModel:
-    """`evaluate_model`, with the network and the score of every video."""
-    if workers < 1:
-        raise FrosterError(f"workers ({workers}) must be 1 or more.")
-    ClipSampling().override(frames, views, sampling)  # raises before the model is loaded
-    truths = None if vocabularies is None else find_classes(videos, vocabularies, manifest)
-    runtime = Runtime(
-        model, student=student, views=views, frames=frames, sampling=sampling, device=device, precision=precision
-    )
-    network, chosen = runtime.model, runtime.clip_sampling
+    """`evaluate`, with the model and the score of every video; `vocabularies` as of `choose_vocabularies`."""
+    source = manifest or "the videos"
+    truths = None if vocabularies is None else find_classes(videos, vocabularies, source)
+    runtime = as_runtime(model, settings)
+    network, sampling = runtime.model, runtime.clip_sampling
     if vocabularies is None:
         vocabularies = {"all": described_classes(network, videos)}
     if truths is None:
-        truths = find_classes(videos, vocabularies, manifest)
-    trained_videos = warn_of_trained_videos(network.trained_on, videos, manifest)
-    prompts = templates_for(network, templates)
-    classes = [runtime.encode_classes(labels, prompts) for labels in vocabularies.values()]
-
-    def counted() -> Iterator[tuple[int, VideoClips | VideoError]]:
-        for index, clips in runtime.load_ahead(videos, workers):
-            yield index, clips
-            if seen is not None:
-                seen(index + 1)
-
-    scored = score_videos([(network, classes)], counted())
+        truths = find_classes(videos, vocabularies, source)
+    trained_videos = warn_of_trained_videos(network.trained_on, videos, source)
+    classes = [runtime.encode_classes(labels) for labels in vocabularies.values()]
+    scored = score_share(runtime, videos, classes, progress)
     scored_parts, parts = {}, {}
     for (part, labels), scores in zip(vocabularies.items(), scored.scores[0], strict=True):
         rows = [row for row, index in enumerate(scored.indices) if truths[index][0] == part]
         if not rows:
             error = next(reason for index, reason in scored.unreadable.items() if truths[index][0] == part)
             which = "" if part == "all" else f" of {part} classes"
-            raise FrosterError(f"{manifest}: no video{which} can be read; the first of them: {error}")
+            raise FrosterError(f"{source}: no video{which} can be read; the first of them: {error}")
         targets = torch.tensor([truths[scored.indices[row]][1] for row in rows])
         scored_parts[part] = ScoredPart(scores[rows], targets, [scored.indices[row] for row in rows])
-        parts[part] = evaluate(scores[rows], targets, list(labels))
+        parts[part] = evaluate_scores(scores[rows], targets, list(labels))
     report = ModelReport(
-        settings={
-            "model": str(model),
-            "student": network.name,
-            "student_options": network.options,
-            "manifest": str(manifest),
-            "trained_videos": trained_videos,
-            "templates": len(prompts),
-            "descriptions": sum(bool(text) for labels in vocabularies.values() for text in labels.values()),
-            "views": chosen.views,
-            "frames": chosen.frames,
-            "sampling": chosen.sampling,
-            "device": str(runtime.device),
-            "precision": str(runtime.dtype).removeprefix("torch."),
-        },
+        settings=EvaluationSettings(
+            model=str(model) if isinstance(model, str | Path) else network.title,
+            student=network.name,
+            student_options=network.options,
+            manifest=str(manifest or "videos"),
+            trained_videos=trained_videos,
+            templates=len(runtime.templates),
+            descriptions=sum(bool(text) for labels in vocabularies.values() for text in labels.values()),
+            views=sampling.views,
+            frames=sampling.frames,
+            sampling=sampling.sampling,
+            device=str(runtime.device),
+            precision=runtime.precision,
+        ),
         parts=parts,
         unreadable=[(str(videos[index].path), reason) for index, reason in scored.unreadable.items()],
         partial=[(str(videos[index].path), reason) for index, reason in scored.partial.items()],
     )
     names = {part: list(labels) for part, labels in vocabularies.items()}
-    return ScoredModel(network, runtime.temperature, scored_parts, names, report)
+    return ScoredModel(runtime, scored_parts, names, report)
+
+
+def score_share(
+    runtime: Runtime,
+    videos: Sequence[LabeledVideo],
+    classes: Sequence[Tensor],
+    progress: Callable[[int, int], None] | None,
+) -> ScoredVideos:
+    """Scores of all videos; of several processes each scores every nth batch, so that batches are those of one."""
+    batch, processes, own = runtime.videos_per_batch, count_processes(), process_index()
+    share = [index for index in range(len(videos)) if index // batch % processes == own]
+
+    def loaded() -> Iterator[tuple[int, VideoClips | VideoError]]:
+        for place, clips in runtime.load_ahead([videos[index] for index in share]):
+            yield share[place], clips
+            if progress is not None:
+                progress(share[place] + 1, len(videos))
+
+    pooling = runtime.settings.temporal_pooling
+    scored = score_videos([(runtime.model, classes)], loaded(), temporal_pooling=pooling)
+    return ScoredVideos.merged(gather_parts(scored))
 
 
 def described_classes(model: VideoStudent, videos: Sequence[LabeledVideo]) -> Labels:
@@ -278,7 +331,7 @@ def described_classes(model: VideoStudent, videos: Sequence[LabeledVideo]) -> La
 
 
 def find_classes(
-    videos: Sequence[LabeledVideo], vocabularies: Mapping[str, Labels], manifest: Path
+    videos: Sequence[LabeledVideo], vocabularies: Mapping[str, Labels], manifest: str | Path
 ) -> list[tuple[str, int]]:
     """For every video, the vocabulary that holds its class, and the class's place there."""
     places: dict[str, tuple[str, int]] = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,15 +17,17 @@ from torch import Tensor
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
-from froster.provenance import ClipSampling
+from froster.processes import count_processes, find_processes
 from froster.scoring import TemporalPooling, check_finite
+from froster.settings import DECODERS, InferenceSettings
 from froster.students import VideoFeatures, VideoStudent
-from froster.text.classifier import load_or_encode_classes, warn_of_unknown_labels
+from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
+from froster.text.prompts import check_templates
 from froster.video import Preprocessing, Sampling, VideoClips, load_video
 
 FRAMES_PER_BATCH = 96  # four videos of 3 x 8 frames; more is not faster on a CPU
-DECODERS = 2
+DEFAULT_SETTINGS = InferenceSettings()
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,56 +47,64 @@ class Source(Protocol):
 class Runtime:
     """A model on its device, in its precision, and how clips are taken from a video for it.
 
-    `model`: a `VideoStudent`, which is copied, or what `load_model` takes with `student`. `views`, `frames` and
-    `sampling`: by default the model's own (`model.clip_sampling`); `temporal_pooling`: by default the method's.
-    `device`: `"auto"`, `"cpu"`, `"cuda"`, ...; `precision`: `"auto"` (bfloat16 where the machine has it), `"float32"`,
-    `"bfloat16"`. Raises `FrosterError` for settings that cannot be used, `WeightsError` for the weights.
+    `model`: what `load_model` takes, or a `VideoStudent`, which is copied; with `copy_model=False` it is moved itself.
+    Under `torchrun` every process has a device of its own. Raises `FrosterError` for settings that cannot be used,
+    `WeightsError` for the weights.
     """
 
     def __init__(
         self,
         model: VideoStudent | str | Path,
+        settings: InferenceSettings = DEFAULT_SETTINGS,
         *,
-        student: str | None = None,
-        views: int | None = None,
-        frames: int | None = None,
-        sampling: Sampling | None = None,
-        temporal_pooling: TemporalPooling | None = None,
-        device: str | torch.device = "auto",
-        precision: str = "auto",
+        copy_model: bool = True,
     ) -> None:
-        ClipSampling().override(frames, views, sampling)  # raises before anything is fetched or loaded
-        if temporal_pooling is not None and temporal_pooling not in get_args(TemporalPooling):
-            known = ", ".join(get_args(TemporalPooling))
-            raise FrosterError(f"There is no temporal pooling {temporal_pooling!r}; choose from {known}.")
-        self.device = pick_device(device) if isinstance(device, str) else device
-        self.dtype = pick_precision(precision, self.device)
-        network = copy.deepcopy(model) if isinstance(model, VideoStudent) else load_model(model, student, seed=0)
+        self.settings = settings
+        templates = None if settings.templates is None else check_templates(settings.templates)
+        self.device = pick_inference_device(settings.device)
+        self.dtype = pick_precision(settings.precision, self.device)
+        if isinstance(model, VideoStudent):
+            if settings.student is not None:
+                raise FrosterError("`student` goes with the name or file of a model; this one is a network already.")
+            network = copy.deepcopy(model) if copy_model else model
+        else:
+            network = load_model(model, settings.student, seed=0)
         warn_of_random_start(network)
         temperature = network.logit_scale.detach().float().exp()
         check_finite(temperature)
         self.temperature = temperature.item()
         self.model = network.to(self.device, self.dtype).eval()
-        self.clip_sampling = network.clip_sampling.override(frames, views, sampling)
-        self.temporal_pooling = temporal_pooling
+        self.templates = templates_for(network, templates)
+        self.clip_sampling = settings.clip_sampling(network.clip_sampling)
 
-    def encode_classes(self, labels: Labels, templates: tuple[str, ...] | None = None) -> Tensor:
+    @property
+    def precision(self) -> str:
+        """The precision it computes in, `"float32"` or `"bfloat16"`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def in_float32(self) -> "Runtime":
+        """The same, computing in float32 with the weights as they are; a copy unless it does so already."""
+        if self.dtype == torch.float32:
+            return self
+        runtime = copy.copy(self)
+        runtime.dtype, runtime.model = torch.float32, copy.deepcopy(self.model).float()
+        return runtime
+
+    def encode_classes(self, labels: Labels) -> Tensor:
         """Class embeddings `(K, ...)` float32 on the device, kept in the user's cache.
 
-        `templates`: as `templates_for` gives them, by default the model's. Warns of labels with tokens that
-        pretraining never saw.
+        Warns of labels with tokens that pretraining never saw.
         """
         warn_of_unknown_labels(self.model, list(labels))
-        return load_or_encode_classes(self.model, labels, templates).to(self.device)
+        return load_or_encode_classes(self.model, labels, self.templates).to(self.device)
 
     def load(self, path: str | Path, start: float | None = None, end: float | None = None) -> VideoClips | VideoError:
         """Decode the clips of a video or segment, `(V, T, 3, S, S)`; one that cannot be used is its `VideoError`."""
         return load_or_error(path, start, end, **asdict(self.clip_sampling), preprocess=self.model.preprocess)
 
-    def load_ahead(
-        self, sources: Sequence[Source], workers: int = DECODERS
-    ) -> Iterator[tuple[int, VideoClips | VideoError]]:
+    def load_ahead(self, sources: Sequence[Source]) -> Iterator[tuple[int, VideoClips | VideoError]]:
         """`load_clips` as this model wants them: pairs (index, clips) in the given order."""
+        workers = self.settings.workers
         return load_clips(sources, **asdict(self.clip_sampling), preprocess=self.model.preprocess, workers=workers)
 
     def encode(self, clips: Tensor) -> VideoFeatures:
@@ -103,7 +113,30 @@ class Runtime:
 
     def similarities(self, features: VideoFeatures, class_embeddings: Tensor, views: int) -> Tensor:
         """`video_similarities` of this model."""
-        return video_similarities(self.model, features, class_embeddings, views, self.temporal_pooling)
+        return video_similarities(self.model, features, class_embeddings, views, self.settings.temporal_pooling)
+
+    @property
+    def videos_per_batch(self) -> int:
+        """Videos that go through the network together."""
+        return videos_per_batch(self.clip_sampling.views, self.clip_sampling.frames)
+
+
+def as_runtime(model: VideoStudent | str | Path | Runtime, settings: InferenceSettings) -> Runtime:
+    """The runtime of a model; one that is given as such has its settings already. Raises `FrosterError` for others."""
+    if not isinstance(model, Runtime):
+        return Runtime(model, settings)
+    if settings not in (DEFAULT_SETTINGS, model.settings):
+        raise FrosterError("A runtime has its settings already: give them where it is made.")
+    return model
+
+
+def pick_inference_device(device: str | torch.device) -> torch.device:
+    """The device to compute on; of several processes that a launcher started, each has its own."""
+    if isinstance(device, torch.device):
+        return device
+    if count_processes() > 1 and device != "cpu":
+        return find_processes().device
+    return pick_device(device)
 
 
 def load_or_error(
@@ -178,14 +211,24 @@ def video_similarities(
     return similarities.unflatten(0, (-1, views)).mean(dim=1)
 
 
-def video_scores(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
+def videos_per_batch(views: int, frames: int, frames_per_batch: int = FRAMES_PER_BATCH) -> int:
+    """Videos that go through the network together: up to so many frames, larger ones one by one."""
+    return max(1, frames_per_batch // (views * frames))
+
+
+def video_scores(
+    model: VideoStudent,
+    clips: Tensor,
+    vocabularies: Sequence[Tensor],
+    temporal_pooling: TemporalPooling | None = None,
+) -> list[Tensor]:
     """Cosines of videos with every class of several vocabularies, encoded once.
 
     `(N, V, T, 3, S, S)`, normalized float32 or resized uint8, and class embeddings `(K, ...)` -> `(N, K)` float32 each,
     on the CPU; N V clips go through the network together.
     """
-    features = encode_clips(model, clips.flatten(0, 1))
-    return [video_similarities(model, features, classes, clips.shape[1]).cpu() for classes in vocabularies]
+    features, views = encode_clips(model, clips.flatten(0, 1)), clips.shape[1]
+    return [video_similarities(model, features, classes, views, temporal_pooling).cpu() for classes in vocabularies]
 
 
 @dataclass(frozen=True)
@@ -201,48 +244,73 @@ class ScoredVideos:
     unreadable: dict[int, str]
     partial: dict[int, str]
 
+    @classmethod
+    def merged(cls, parts: "Sequence[ScoredVideos]") -> "ScoredVideos":
+        """The parts of several processes as one, in the order of the videos."""
+        indices = [index for part in parts for index in part.indices]
+        order = sorted(range(len(indices)), key=indices.__getitem__)
+        of_model = zip(*(part.scores for part in parts), strict=True)
+        scores = [[torch.cat(of_vocabulary)[order] for of_vocabulary in zip(*of, strict=True)] for of in of_model]
+        unreadable, partial = dict[int, str](), dict[int, str]()
+        for part in parts:
+            unreadable |= part.unreadable
+            partial |= part.partial
+        return cls(
+            scores, [indices[place] for place in order], dict(sorted(unreadable.items())), dict(sorted(partial.items()))
+        )
+
 
 def score_videos(
     models: Sequence[tuple[VideoStudent, Sequence[Tensor]]],
     loaded: Iterable[tuple[int, VideoClips | VideoError]],
     frames_per_batch: int = FRAMES_PER_BATCH,
+    temporal_pooling: TemporalPooling | None = None,
 ) -> ScoredVideos:
     """Score videos, as `load_clips` gives them, with models of one preprocessing; each video is decoded only once.
 
-    Each model comes with its class embeddings, one a vocabulary. Videos go through together up to `frames_per_batch`
-    frames, larger ones one by one. Raises `FrosterError` when a single video is too large for the memory.
+    Each model comes with its class embeddings, one a vocabulary. Videos go through the network together, those of
+    each `videos_per_batch` successive indices: which ones does not depend on which others can be read, nor on the
+    process that scores them. Raises `FrosterError` when a single video is too large for the memory.
     """
     rows = [[[torch.empty(0, len(classes))] for classes in vocabularies] for _, vocabularies in models]
     indices, unreadable, partial = list[int](), dict[int, str](), dict[int, str]()
     batch: list[Tensor] = []
+    number = 0
 
     def score_batch() -> None:
         clips = torch.stack(batch)
         batch.clear()
         for (model, vocabularies), parts in zip(models, rows, strict=True):
-            for scores, part in zip(scores_in_memory(model, clips, vocabularies), parts, strict=True):
+            scored = scores_in_memory(model, clips, vocabularies, temporal_pooling)
+            for scores, part in zip(scored, parts, strict=True):
                 part.append(scores)
 
     for index, clips in loaded:
         if isinstance(clips, VideoError):
             unreadable[index] = str(clips)
             continue
+        views, frames = clips.frames.shape[:2]
+        size = videos_per_batch(views, frames, frames_per_batch)
+        if batch and index // size != number:
+            score_batch()
+        number = index // size
         if clips.warning:
             partial[index] = clips.warning
         indices.append(index)
         batch.append(clips.frames)
-        views, frames = clips.frames.shape[:2]
-        if (len(batch) + 1) * views * frames > frames_per_batch:
+        if len(batch) == size:
             score_batch()
     if batch:
         score_batch()
     return ScoredVideos([[torch.cat(part) for part in parts] for parts in rows], indices, unreadable, partial)
 
 
-def scores_in_memory(model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor]) -> list[Tensor]:
+def scores_in_memory(
+    model: VideoStudent, clips: Tensor, vocabularies: Sequence[Tensor], temporal_pooling: TemporalPooling | None
+) -> list[Tensor]:
     """`video_scores`, in smaller and smaller batches where memory does not suffice."""
     try:
-        return video_scores(model, clips, vocabularies)
+        return video_scores(model, clips, vocabularies, temporal_pooling)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -250,7 +318,7 @@ def scores_in_memory(model: VideoStudent, clips: Tensor, vocabularies: Sequence[
         if videos == 1:
             raise FrosterError(f"Not enough memory for {views} views of {frames} frames; ask for fewer.") from error
     # Outside of the handler, which holds on to the memory of the attempt.
-    halves = [scores_in_memory(model, half, vocabularies) for half in clips.tensor_split(2)]
+    halves = [scores_in_memory(model, half, vocabularies, temporal_pooling) for half in clips.tensor_split(2)]
     return [torch.cat(parts) for parts in zip(*halves, strict=True)]
 
 

@@ -15,7 +15,7 @@ from froster.backbones.base import Backbone
 from froster.backbones.build import backbone_names, build_backbone, new_backbone
 from froster.checkpoints.checkpoint import BackboneSource, Checkpoint, StateDict
 from froster.checkpoints.hub import RELEASES, SUFFIXES, fetch_release, find_release, find_weights_file
-from froster.checkpoints.own import backbone_digest, tensors_digest
+from froster.checkpoints.own import backbone_digest, save_checkpoint, tensors_digest
 from froster.checkpoints.read import load_into, read_checkpoint
 from froster.device import pick_device
 from froster.errors import FrosterError, FrosterWarning, WeightsError, did_you_mean
@@ -69,6 +69,22 @@ def load_model(
             stacklevel=2,
         )
     return model.to(pick_device(device) if isinstance(device, str) else device, dtype)
+
+
+def save_model(model: VideoStudent, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a network as one file that `load_model` reads back on any machine, bit for bit, whole or not at all.
+
+    The file holds all weights, the backbone's too, the student and its options, `model.labels` with their descriptions,
+    `model.templates`, `model.clip_sampling` and what the model was trained on. `path` ends in .safetensors. `dtype`
+    converts the weights, such as `torch.float16` for half the size; by default they stay as they are.
+
+    Raises `FrosterError` for another file name or a file that cannot be written.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise FrosterError(f"{path} must end in .safetensors, which is what is written.")
+    if not isinstance(model, VideoStudent):
+        raise FrosterError(f"A model is a VideoStudent, as of load_model, not {type(model).__name__}.")
+    save_checkpoint(model, path, dtype, with_backbone=True)
 
 
 def list_models() -> list[str]:

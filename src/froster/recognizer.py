@@ -2,9 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -12,17 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
-from froster.inference import DECODERS, Runtime, run_ahead, too_large
+from froster.inference import Runtime, as_runtime, run_ahead, too_large
 from froster.provenance import ClipSampling, stored_provenance
-from froster.scoring import TemporalPooling, check_false_positive_rate, quantile_threshold
+from froster.scoring import check_false_positive_rate, quantile_threshold
+from froster.settings import InferenceOptions, InferenceSettings
 from froster.students import VideoFeatures, VideoStudent
-from froster.text.classifier import templates_for
 from froster.text.descriptions import describe_labels
-from froster.text.labels import Labels, check_labels, warn_of_one_label
-from froster.text.prompts import check_templates
-from froster.video import Sampling, VideoClips, clips_from_array
-
-LabelSet = str | Sequence[str] | Mapping[str, str]
+from froster.text.labels import Labels, LabelSet, check_labels, warn_of_one_label
+from froster.video import VideoClips, clips_from_array
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,9 @@ class Recognizer:
     `model`: a `VideoStudent`, what `load_model` takes, or a `Runtime`, which several recognizers can share.
     `labels`: names, a mapping name -> description (`""` where there is none), or the name of a vocabulary such as
     `"ucf-101"`; by default the classes that the model was trained on, with their descriptions. `descriptions` of the
-    labels: a mapping by name, or a file. `templates` of the prompts, with `{}` for the name: a list, or a file. `views`
-    clips of `frames` frames are taken in time, their logits averaged. `sampling="release"` takes and prepares the
-    frames as the authors' code does. Templates, views, frames and sampling are by default the model's own
-    (`model.templates`, `model.clip_sampling`). `temporal_pooling`: what is averaged over the frames, `"logits"` or
-    `"features"`; by default the method's own. `device`: `"auto"`, `"cpu"`, `"cuda"`, ...; `precision`: `"auto"`
-    (bfloat16 where the machine has it), `"float32"` or `"bfloat16"`.
+    labels: a mapping by name, or a file. `settings`: the fields of `froster.InferenceSettings`, such as `templates`,
+    `views`, `frames`, `device` and `precision`; templates, views, frames and sampling are by default the model's own
+    (`model.templates`, `model.clip_sampling`).
 
     The class embeddings are computed once, and kept in the user's cache. Raises `FrosterError` where neither the
     caller nor the model names labels, and for words, devices or precisions that cannot be used, `WeightsError` for
@@ -83,50 +78,33 @@ class Recognizer:
         labels: LabelSet | None = None,
         *,
         descriptions: Mapping[str, str] | str | Path | None = None,
-        templates: Sequence[str] | str | Path | None = None,
-        views: int | None = None,
-        frames: int | None = None,
-        sampling: Sampling | None = None,
-        temporal_pooling: TemporalPooling | None = None,
-        device: str = "auto",
-        precision: str = "auto",
+        **settings: Unpack[InferenceOptions],
     ) -> None:
-        ClipSampling().override(frames, views, sampling)  # raises before anything is fetched or loaded
+        chosen = InferenceSettings(**settings)  # raises before anything is fetched or loaded
         if labels is None:
             labels = labels_of(model)
         self.labels: Labels = check_labels(labels)
         if descriptions is not None:
             self.labels = describe_labels(self.labels, descriptions)
-        given = None if templates is None else check_templates(templates)
-        self.runtime = (
-            model
-            if isinstance(model, Runtime)
-            else Runtime(
-                model,
-                views=views,
-                frames=frames,
-                sampling=sampling,
-                temporal_pooling=temporal_pooling,
-                device=device,
-                precision=precision,
-            )
-        )
-        self._sampling_given = sampling is not None
-        self.templates = templates_for(self.runtime.model, given)
-        self.classes = self.runtime.encode_classes(self.labels, self.templates)
+        self.runtime = as_runtime(model, chosen)
+        self.classes = self.runtime.encode_classes(self.labels)
 
     @classmethod
     def from_class_embeddings(cls, runtime: Runtime, labels: Labels, class_embeddings: Tensor) -> "Recognizer":
         """A recognizer whose class embeddings `(K, ...)` of `labels` are known already."""
         recognizer = cls.__new__(cls)
         recognizer.runtime, recognizer.labels, recognizer.classes = runtime, labels, class_embeddings
-        recognizer.templates, recognizer._sampling_given = runtime.model.templates, False
         return recognizer
 
     @property
     def model(self) -> VideoStudent:
         """The network, on the recognizer's device and in its precision."""
         return self.runtime.model
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates of the prompts, with `{}` for the name."""
+        return self.runtime.templates
 
     @property
     def device(self) -> torch.device:
@@ -186,7 +164,7 @@ class Recognizer:
         if isinstance(video, np.ndarray):
             if self.clip_sampling.sampling == "release":
                 without = "Release sampling needs the frame rate of a file; frames in memory have none"
-                if self._sampling_given:
+                if self.runtime.settings.sampling is not None:
                     raise FrosterError(f"{without}.")
                 warnings.warn(f"{without}: frames are taken evenly from all of them.", FrosterWarning, stacklevel=3)
             frames, views = self.clip_sampling.frames, self.clip_sampling.views
@@ -210,7 +188,7 @@ class Recognizer:
         def load(video: str | Path) -> tuple[str, VideoClips | VideoError]:
             return str(video), self.runtime.load(video)
 
-        for video, clips in run_ahead(load, videos, DECODERS):
+        for video, clips in run_ahead(load, videos, self.runtime.settings.workers):
             if isinstance(clips, VideoError):
                 yield video, clips
                 continue
@@ -231,7 +209,7 @@ class Recognizer:
             names, classes = list(self.labels), self.classes
         else:
             described = check_labels(labels)
-            names, classes = list(described), self.runtime.encode_classes(described, self.templates)
+            names, classes = list(described), self.runtime.encode_classes(described)
         views = len(encoded.features.frame_embeddings)
         similarities = self.runtime.similarities(encoded.features, classes, views)[0]
         scores = (self.runtime.temperature * similarities).softmax(dim=0)

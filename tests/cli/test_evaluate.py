@@ -136,14 +136,13 @@ def test_long_tables_show_the_worst() -> None:
     from rich.console import Console
 
     from froster.cli.evaluate import show
-    from froster.evaluation import Evaluation, ModelReport
+    from froster.evaluation import Evaluation, EvaluationSettings, ModelReport
 
     accuracy = {f"[red]class {number}": number / 20 for number in range(20)}
     clips = dict.fromkeys(accuracy, 20)
     confusions = [(f"[red]class {number}", "[red]class 19", 20 - number) for number in range(19)]
     part = Evaluation(400, 30, 0.475, 0.9, 0.475, accuracy, clips, confusions)
-    settings = {"model": "m", "student": "vclip", "student_options": {}, "manifest": "clips.csv", "views": 3}
-    settings |= {"frames": 8, "sampling": "uniform", "precision": "float32", "device": "cpu"}
+    settings = EvaluationSettings("m", "vclip", {}, "clips.csv", None, 28, 0, 3, 8, "uniform", "cpu", "float32")
     unreadable = [(f"{number}.mp4", f"{number}.mp4: there is no such file.") for number in range(25)]
     console = Console(record=True, width=80, markup=False, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     show(ModelReport(settings, {"all": part}, unreadable, []), console)

@@ -72,7 +72,7 @@ def test_a_run_is_asked_with_the_prompts_that_it_was_trained_with(video: Path, t
         ({"video": "*.mp4"}, r"\*.mp4 holds 2 videos"),
         ({"out": Path("look.jpg")}, "look.jpg must end in .png"),
         ({"out": Path("clip.mp4/look.png")}, "clip.mp4"),
-        ({"label": "  "}, "--label: an action name is empty"),
+        ({"label": "  "}, "label: an action name is empty"),
         ({"labels": "kinetics-40"}, "did you mean the vocabulary 'kinetics-400'"),
         ({"models": "frozen=puppets,frozen=puppets"}, "the name 'frozen' twice"),
         ({"models": "frozen="}, "write NAME=MODEL"),

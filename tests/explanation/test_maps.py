@@ -7,7 +7,7 @@ from torch import Tensor
 from froster.backbones.attention import record_attention
 from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterError
-from froster.explanation import explain
+from froster.explanation import relevance_maps
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.attention_graph import AttentionStep
 from froster.students.base import VideoFeatures
@@ -74,7 +74,7 @@ def test_every_student_has_every_map(spec: str, kind: str) -> None:
     model = student(spec)
     model.visual.checkpointing = True  # as training leaves it
     with torch.inference_mode():  # as servers run
-        maps = explain(model, clip_frames(), kind, class_matrix(model), 1)
+        maps = relevance_maps(model, clip_frames(), kind, class_matrix(model), 1)
     assert maps.shape == (T, 4, 4)
     assert maps.dtype == "float32"
     assert maps.min() >= 0
@@ -119,7 +119,7 @@ def as_maps(matrix: Tensor) -> Tensor:
 
 
 def check(model: VideoStudent, kind: str, expected: Tensor, **label: object) -> None:
-    maps = torch.from_numpy(explain(model, clip_frames(), kind, **label))
+    maps = torch.from_numpy(relevance_maps(model, clip_frames(), kind, **label))
     torch.testing.assert_close(maps, as_maps(expected), atol=1e-5, rtol=1e-4)
 
 
@@ -282,16 +282,16 @@ def test_tc_clip_context_leads_back_to_its_seeds() -> None:
 def test_action_clip_head_weighs_the_frames() -> None:
     """Where the head looks at one frame alone, rollout moves relevance there; attention of the last layer stays."""
     model = student("action_clip")
-    before = explain(model, clip_frames(), "rollout").sum((1, 2))
-    attention_before = explain(model, clip_frames())
+    before = relevance_maps(model, clip_frames(), "rollout").sum((1, 2))
+    attention_before = relevance_maps(model, clip_frames())
     for block in model.temporal.blocks:
         block.attn.in_proj.weight[:64] *= 0
         block.attn.in_proj.bias[:32] = 40.0
         block.attn.in_proj.weight[32:64] = torch.randn(32, 32)
         block.ln_1.bias += 1
-    after = explain(model, clip_frames(), "rollout").sum((1, 2))
+    after = relevance_maps(model, clip_frames(), "rollout").sum((1, 2))
     assert after.max() / after.sum() > before.max() / before.sum() + 0.1
-    assert abs(explain(model, clip_frames()) - attention_before).max() < 1e-6
+    assert abs(relevance_maps(model, clip_frames()) - attention_before).max() < 1e-6
 
 
 @torch.no_grad()
@@ -308,31 +308,31 @@ def test_shares_make_the_merged_tokens() -> None:
 
 def test_frames_need_not_be_square_nor_four() -> None:
     model = student("vclip")
-    maps = explain(model, torch.randn(2, 3, 16, 40), "gradient", class_matrix(model), 0)
+    maps = relevance_maps(model, torch.randn(2, 3, 16, 40), "gradient", class_matrix(model), 0)
     assert maps.shape == (2, 2, 5)
 
 
 def test_a_single_label_is_explained_by_its_own_logit() -> None:
     model = student("frame_clip")
-    maps = explain(model, clip_frames(), "gradient", class_matrix(model, rows=1), 0)
+    maps = relevance_maps(model, clip_frames(), "gradient", class_matrix(model, rows=1), 0)
     assert maps.max() == 1
 
 
 def test_bfloat16_is_near_float32() -> None:
     model = student("vclip")
     for kind in KINDS:
-        exact = explain(model, clip_frames(), kind, class_matrix(model), 0)
-        rounded = explain(student("vclip").bfloat16(), clip_frames(), kind, class_matrix(model), 0)
+        exact = relevance_maps(model, clip_frames(), kind, class_matrix(model), 0)
+        rounded = relevance_maps(student("vclip").bfloat16(), clip_frames(), kind, class_matrix(model), 0)
         assert abs(exact - rounded).mean() < 0.05, kind
 
 
 def test_wrong_requests_are_named() -> None:
     model = student("frame_clip")
     with pytest.raises(FrosterError, match="no map of kind 'saliency'; choose from attention, rollout, gradient"):
-        explain(model, clip_frames(), "saliency")
+        relevance_maps(model, clip_frames(), "saliency")
     for label in ({}, {"classes": class_matrix(model)}, {"classes": class_matrix(model), "target": 3}):
         with pytest.raises(FrosterError, match="one label"):
-            explain(model, clip_frames(), "gradient", **label)
+            relevance_maps(model, clip_frames(), "gradient", **label)
 
 
 def test_a_student_that_does_not_say_how_its_tokens_lie_is_told() -> None:
@@ -348,11 +348,11 @@ def test_a_student_that_does_not_say_how_its_tokens_lie_is_told() -> None:
     torch.manual_seed(0)
     model = Pairs(Clip(ClipConfig(32, 8, 64, 1, 1, 64, 1, 1, 32)))
     with pytest.raises(ValueError, match="attention_graph"):
-        explain(model, clip_frames())
+        relevance_maps(model, clip_frames())
 
 
 def test_a_map_without_any_relevance_is_zero() -> None:
     """Two labels without features: nothing speaks for one of them."""
     model = student("frame_clip")
-    maps = explain(model, clip_frames(), "gradient", torch.zeros(2, 32), 0)
+    maps = relevance_maps(model, clip_frames(), "gradient", torch.zeros(2, 32), 0)
     assert not maps.any()

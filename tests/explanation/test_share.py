@@ -6,7 +6,7 @@ import torch
 
 from froster.backbones.clip import Clip
 from froster.data.puppets import ACTIONS, draw_video, draw_video_and_mask
-from froster.explanation import explain, share_on
+from froster.explanation import relevance_maps, share_on
 from froster.models import load_model
 from froster.students import VideoStudent, build_student
 from froster.text.classifier import encode_classes
@@ -40,7 +40,7 @@ def shares(model: VideoStudent, shown: list[tuple[torch.Tensor, np.ndarray]], ki
     classes = encode_classes(model, check_labels(ACTIONS), ())
     return np.array(
         [
-            share_on(mask, explain(model, frames, kind, classes, action))
+            share_on(mask, relevance_maps(model, frames, kind, classes, action))
             for action, (frames, mask) in zip(ACTIONS_SHOWN, shown, strict=True)
         ]
     )
@@ -67,7 +67,7 @@ def test_of_two_actions_side_by_side_the_gradient_shows_the_label_s() -> None:
         videos = [draw_video(6_000_000, action, 2, 64, "easy") for action in (left, right)]
         frames = Preprocessing().normalize(torch.from_numpy(np.concatenate(videos, axis=2)).permute(0, 3, 1, 2))
         maps = {
-            (kind, label): explain(model, frames, kind, classes, label)
+            (kind, label): relevance_maps(model, frames, kind, classes, label)
             for kind in ("attention", "gradient")
             for label in (left, right)
         }

@@ -13,7 +13,7 @@ from PIL import Image
 from froster.data.puppets import action_index, draw_video
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError, FrosterWarning, VideoError
-from froster.explanation import explain
+from froster.explanation import relevance_maps
 from froster.explanation.sheet import draw_film, draw_sheet, save_explanation
 from froster.explanation.video import Explanation, Frames, Look, explain_video, maps_between
 from froster.models import load_model
@@ -54,7 +54,7 @@ def test_scores_and_maps_are_those_of_the_models(video: Path, recognizers: dict[
         score = dict(recognizer.predict(video).ranked)["playing guitar"]
         assert look.score == f"{100 * score:.1f} %"
         clip = load_video(video, frames=4, preprocess=Preprocessing(64)).frames[0]
-        assert (look.maps == explain(recognizer.model, clip, kind, recognizer.classes, 1)).all()
+        assert (look.maps == relevance_maps(recognizer.model, clip, kind, recognizer.classes, 1)).all()
     assert explanation.warning is None
 
 

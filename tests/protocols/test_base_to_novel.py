@@ -7,7 +7,7 @@ import pytest
 from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
-from froster.evaluation import evaluate_model, harmonic_mean
+from froster.evaluation import evaluate, harmonic_mean
 from froster.protocols.base_to_novel import (
     TrainingLists,
     base_to_novel,
@@ -18,10 +18,10 @@ from froster.protocols.base_to_novel import (
 )
 from froster.protocols.data import load_data
 from froster.protocols.models import Pretrained, TrainFromRecipe
-from froster.protocols.scores import TestSettings
+from froster.settings import InferenceSettings
 from froster.shipped import find_recipe
 
-SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
+SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 CHANGES = (
     "optimizer.epochs=1",
     "optimizer.warmup_epochs=0",
@@ -51,15 +51,7 @@ def test_every_draw_is_trained_and_tested_once(manifests: Path, tmp_path: Path) 
     test = tmp_path / "test.csv"
     write_manifest(test, [video for video in data.videos if "test" in video.splits])
     reports = [
-        evaluate_model(
-            run,
-            read_manifest(test),
-            {"base": halves.base, "novel": halves.novel},
-            test,
-            views=1,
-            frames=4,
-            precision="float32",
-        )
+        evaluate(run, test, base=halves.base, novel=halves.novel, views=1, frames=4, precision="float32")
         for run in runs
     ]
     for part in ("base", "novel"):

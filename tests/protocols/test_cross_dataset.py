@@ -7,14 +7,14 @@ from froster.data.manifests import read_manifest, write_manifest
 from froster.data.trained import TrainedVideos
 from froster.data.vocabularies import published_halves, read_vocabulary
 from froster.errors import FrosterError, FrosterWarning
-from froster.evaluation import evaluate_model
+from froster.evaluation import evaluate
 from froster.models import load_model
 from froster.protocols.cross_dataset import classes_of, load_test_data, parts_of, read_half_classes, run_cross_dataset
 from froster.protocols.data import load_data
 from froster.protocols.parts import Part
-from froster.protocols.scores import TestSettings
+from froster.settings import InferenceSettings
 
-SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
+SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 
 
 def with_labels(manifests: Path, path: Path, labels: list[str], splits: list[tuple[str, ...]]) -> None:
@@ -105,15 +105,7 @@ def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) ->
     measured = run_cross_dataset(data, load_model("puppets"), {}, tmp_path, SETTINGS)
     vocabulary = dict.fromkeys(classes_of(data), "")
     for column, split in (("mine*", None), ("mine", "test")):
-        report = evaluate_model(
-            "puppets",
-            read_manifest(data.manifest, split),
-            {"all": vocabulary},
-            data.manifest,
-            views=1,
-            frames=4,
-            precision="float32",
-        )
+        report = evaluate("puppets", data.manifest, vocabulary, split=split, views=1, frames=4, precision="float32")
         assert measured.scores[column]["mean"].mean == pytest.approx(100 * report.parts["all"].top1)
     halves = [number for number in measured.part_results if number.data == "mine EP1"]
     assert [number.evaluation.classes for number in halves] == [3] * 10

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from froster.evaluation import evaluate
+from froster.evaluation import evaluate_scores
 from froster.mean_std import MeanStd
 from froster.protocols.reference import named_reference
 from froster.protocols.results import PartResult, Report, Results
 from froster.published import base_to_novel, cross_dataset
 
-FOUND = evaluate(torch.eye(6), torch.arange(6), list("abcdef"))
+FOUND = evaluate_scores(torch.eye(6), torch.arange(6), list("abcdef"))
 
 
 def test_a_table_like_the_papers_with_the_difference(tmp_path: Path) -> None:

@@ -5,15 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from froster import inference
 from froster.data.manifests import LabeledVideo, read_manifest
 from froster.errors import FrosterError
 from froster.inference import load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
-from froster.protocols.scores import Ensemble, TestSettings, score_data_set, score_model
+from froster.protocols.scores import Ensemble, score_data_set, score_model
+from froster.settings import InferenceSettings
 from froster.text.classifier import encode_classes
 
-SETTINGS = TestSettings(views=2, frames=4, sampling="uniform", precision="float32", workers=1)
+SETTINGS = InferenceSettings(views=2, frames=4, sampling="uniform", precision="float32", workers=1)
 LABELS = {"kicking": "", "running": ""}
 
 
@@ -44,7 +46,7 @@ def test_what_is_scored_is_not_decoded_again(
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 2)
     model, decoded = load_model("puppets"), list[str]()
-    real, patience = module.load_clips, 9
+    real, patience = inference.load_clips, 9
 
     def counting(rows, **settings):  # type: ignore[no-untyped-def]
         if len(decoded) >= patience:
@@ -52,7 +54,7 @@ def test_what_is_scored_is_not_decoded_again(
         decoded.extend(row.path.name for row in rows)
         return real(rows, **settings)
 
-    monkeypatch.setattr(module, "load_clips", counting)
+    monkeypatch.setattr(inference, "load_clips", counting)
     whole = score_data_set([model], LABELS, videos, tmp_path / "whole", SETTINGS)[0]
     assert len(decoded) == 5
     decoded.clear()

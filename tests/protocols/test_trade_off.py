@@ -14,10 +14,10 @@ from froster.models import load_backbone, load_model
 from froster.protocols.cross_dataset import load_test_data
 from froster.protocols.data import load_data
 from froster.protocols.models import patch_model
-from froster.protocols.scores import TestSettings
 from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, write_trade_off
+from froster.settings import InferenceSettings
 
-SETTINGS = TestSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
+SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 
 
 def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp_path: Path) -> None:

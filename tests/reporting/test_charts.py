@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from froster.evaluation import ScoredPart, evaluate
+from froster.evaluation import ScoredPart, evaluate_scores
 from froster.reporting.charts import classes_shown, confusion_matrix, count_confusions, curve, figure
 
 NAMES = [f"class {k} <&>" for k in range(400)]
@@ -32,7 +32,7 @@ def cells(svg: ET.Element) -> dict[tuple[str, str], int]:
 def test_cells_are_the_counts(classes: int, shown: int) -> None:
     scores, targets = drawn(classes, 600)
     counts = count_confusions(ScoredPart(scores, targets, list(range(600))))
-    evaluation = evaluate(scores, targets, NAMES[:classes])
+    evaluation = evaluate_scores(scores, targets, NAMES[:classes])
     chosen = classes_shown(counts, evaluation, NAMES)
     assert len(chosen) == len(set(chosen)) == shown
     svg = ET.fromstring(confusion_matrix(counts, chosen, NAMES))
@@ -61,7 +61,7 @@ def test_the_most_frequent_confusions_of_many_classes_are_side_by_side() -> None
     predicted = [5] * 9 + [300] * 8 + [7] + list(range(200, 260))
     targets = [300] * 9 + [40] * 8 + [9] + list(range(100, 160))
     scores = torch.nn.functional.one_hot(torch.tensor(predicted), 400).float()
-    evaluation = evaluate(scores, torch.tensor(targets), NAMES)
+    evaluation = evaluate_scores(scores, torch.tensor(targets), NAMES)
     counts = count_confusions(ScoredPart(scores, torch.tensor(targets), []))
     assert classes_shown(counts, evaluation, NAMES)[:5] == [300, 5, 40, 9, 7]
 

@@ -8,9 +8,11 @@ from PIL import Image
 from froster.data.manifests import LabeledVideo
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterError
-from froster.explanation import explain, overlay
+from froster.explanation import overlay, relevance_maps
+from froster.inference import Runtime
 from froster.models import load_model
 from froster.reporting.films import FILM_FRAMES, Film, film_of
+from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.video import load_video
 
@@ -39,7 +41,8 @@ def brightness(film: list[np.ndarray]) -> list[float]:
 
 
 def made(video: LabeledVideo, network: VideoStudent | None = None) -> Film:
-    return film_of(video, network, views=3, frames=4, sampling="uniform")
+    settings = InferenceSettings(views=3, frames=4, sampling="uniform", device="cpu", precision="float32")
+    return film_of(video, None if network is None else Runtime(network, settings, copy_model=False))
 
 
 def test_the_film_spans_the_video_and_the_still_is_its_middle(fading: Path) -> None:
@@ -75,7 +78,7 @@ def test_the_strip_is_what_the_model_saw_and_where_it_looked(fading: Path) -> No
     tiles = [sheet[:112, 116 * place : 116 * place + 112] for place in range(4)]
     np.testing.assert_allclose([tile[:, 70:].mean() for tile in tiles], 40 * clip.times[1], atol=6)
     shown = np.stack(tiles).astype(np.uint8)
-    expected = overlay(shown, explain(network, clip.frames[1])).astype(np.float32)
+    expected = overlay(shown, relevance_maps(network, clip.frames[1])).astype(np.float32)
     for place in range(4):
         below = sheet[116:, 116 * place : 116 * place + 112]
         assert np.abs(below - expected[place]).mean() < 8

@@ -5,15 +5,15 @@ import numpy as np
 import torch
 
 from froster.evaluation import ModelReport, ScoredModel, ScoredPart
+from froster.inference import Runtime
 from froster.reporting.mistakes import Ranked, find_mistakes
-from froster.students import VideoStudent
 
-NETWORK = cast(VideoStudent, SimpleNamespace())
 NAMES = {"base": ["a", "b", "c", "d", "e"], "novel": ["v", "w"]}
 
 
 def scored(parts: dict[str, ScoredPart], temperature: float = 20.0) -> ScoredModel:
-    return ScoredModel(NETWORK, temperature, parts, NAMES, ModelReport({}, {}, [], []))
+    runtime = cast(Runtime, SimpleNamespace(temperature=temperature))
+    return ScoredModel(runtime, parts, NAMES, cast(ModelReport, None))
 
 
 def test_order_is_that_of_a_slow_count_over_both_vocabularies() -> None:

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,17 +9,16 @@ import numpy as np
 import pytest
 
 from froster import FrosterError, Recognizer
-from froster.data.manifests import LabeledVideo
+from froster.data.manifests import LabeledVideo, write_manifest
 from froster.data.puppets import write_videos
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterWarning
-from froster.evaluation import evaluate_model
+from froster.evaluation import evaluate
 from froster.models import puppets_weights
-from froster.reporting import write_report
+from froster.reporting import report
 
 LABELS = ["juggling balls", "catching a ball", "sitting down", "standing up", "walking", "crawling", "kicking"]
 EVIL = '<u>& "it\'s" <script>alert(1)</script>'
-MANIFEST = Path("clips.csv")
 
 
 class Page(HTMLParser):
@@ -86,26 +86,30 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%"
 
 
-def labels(names: list[str]) -> dict[str, dict[str, str]]:
-    return {"all": dict.fromkeys(names, "")}
-
-
-def test_numbers_are_those_of_evaluate_model(videos: list[LabeledVideo], tmp_path: Path) -> None:
+def test_numbers_are_those_of_evaluate(videos: list[LabeledVideo], tmp_path: Path) -> None:
     out = tmp_path / "made" / "report.html"
-    asked = (videos, labels(LABELS), MANIFEST)
+    write_manifest(tmp_path / "clips.csv", [replace(video, splits=("test",)) for video in videos])
     steps: list[tuple[str, int, int]] = []
-    path = write_report("puppets", *asked, out, split="test", mistakes=2, progress=lambda *step: steps.append(step))
-    assert path == out
+    returned = report(
+        "puppets",
+        tmp_path / "clips.csv",
+        out,
+        LABELS,
+        split="test",
+        mistakes=2,
+        progress=lambda *step: steps.append(step),
+    )
     assert [file.name for file in out.parent.iterdir()] == ["report.html"]
     assert steps[-1] == ("Drawing mistakes", 2, 2)
     assert ("Evaluating", 21, 21) in steps
-    page, part = Page(out), evaluate_model("puppets", *asked).parts["all"]
+    page, part = Page(out), evaluate("puppets", videos, LABELS).parts["all"]
+    assert returned.parts["all"] == part
     assert part.top5 is not None
     assert 0 < part.top1 < part.top5 < 1
     assert page.after("top-1") == percent(part.top1)
     assert page.after("top-5") == percent(part.top5)
     assert page.after("mean per class") == percent(part.mean_class_accuracy)
-    assert page.after("Data") == "clips.csv, split test: 21 videos"
+    assert page.after("Data") == f"{tmp_path / 'clips.csv'}, split test: 21 videos"
     rows = page.table_with("most often predicted as")[1:]
     assert [(row[0], row[1], row[2]) for row in rows] == [
         (name, str(part.clips_per_class[name]), percent(share)) for name, share in part.per_class.items()
@@ -120,14 +124,14 @@ def test_numbers_are_those_of_evaluate_model(videos: list[LabeledVideo], tmp_pat
 
 
 def test_base_and_novel_and_their_harmonic_mean(videos: list[LabeledVideo], tmp_path: Path) -> None:
-    vocabularies = {"base": dict.fromkeys(LABELS[:4], ""), "novel": dict.fromkeys(LABELS[4:], "")}
-    asked = (videos, vocabularies, MANIFEST)
-    page = Page(write_report("puppets", *asked, tmp_path / "report.html", mistakes=0))
-    report = evaluate_model("puppets", *asked)
-    assert report.harmonic_mean is not None
-    assert page.after("harmonic mean") == percent(report.harmonic_mean)
+    halves = {"base": LABELS[:4], "novel": LABELS[4:]}
+    found = report("puppets", videos, tmp_path / "report.html", mistakes=0, **halves)
+    page = Page(tmp_path / "report.html")
+    assert found == evaluate("puppets", videos, **halves)
+    assert found.harmonic_mean is not None
+    assert page.after("harmonic mean") == percent(found.harmonic_mean)
     rows = page.table_with("mean per class")[1:]
-    for row, (name, part) in zip(rows, report.parts.items(), strict=True):
+    for row, (name, part) in zip(rows, found.parts.items(), strict=True):
         assert row[0] == name
         assert row[1:4] == [str(part.clips), str(part.classes), percent(part.top1)]
         assert row[5] == percent(part.mean_class_accuracy)
@@ -137,8 +141,8 @@ def test_base_and_novel_and_their_harmonic_mean(videos: list[LabeledVideo], tmp_
 
 def test_mistakes_are_the_surest_by_the_recognizer(videos: list[LabeledVideo], tmp_path: Path) -> None:
     options = {"views": 2, "frames": 4, "precision": "float32"}
-    out = write_report("puppets", videos, labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=3, **options)
-    page = Page(out)
+    report("puppets", videos, tmp_path / "report.html", LABELS, mistakes=3, **options)
+    page = Page(tmp_path / "report.html")
     recognizer = Recognizer("puppets", LABELS, **options)
     expected = []
     for video in videos:
@@ -170,9 +174,13 @@ def test_nothing_is_loaded_and_what_users_name_is_text(videos: list[LabeledVideo
     shutil.copy(videos[0].path, strange)
     wanted = [LabeledVideo(strange, EVIL), *(LabeledVideo(video.path, LABELS[0]) for video in videos[:2])]
     missing = LabeledVideo(tmp_path / "<u>.mp4", EVIL)
-    out = tmp_path / "report.html"
-    with pytest.warns(FrosterWarning, match="1 of the 2 labels"), pytest.warns(FrosterWarning, match="1 of 4 videos"):
-        write_report("puppets", [*wanted, missing], labels([LABELS[0], EVIL]), tmp_path / "<s>.csv", out, split="<s>")
+    out, manifest = tmp_path / "report.html", tmp_path / "<s>.csv"
+    write_manifest(manifest, [replace(video, splits=("<s>",)) for video in (*wanted, missing)])
+    with (
+        pytest.warns(FrosterWarning, match="1 of 2 labels contain words unseen"),
+        pytest.warns(FrosterWarning, match="1 of 4 videos"),
+    ):
+        report("puppets", manifest, out, [LABELS[0], EVIL], split="<s>")
     page = Page(out)
     assert page.after("not read") == "1"
     assert EVIL in [row[0] for row in page.table_with("most often predicted as")]
@@ -210,7 +218,8 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabeledVideo], tmp_pat
     ]
     log = "".join(f"{json.dumps(step)}\n" for step in steps)
     (run / "log.jsonl").write_text(log + '{"step": 21, "lo')
-    page = Page(write_report(run, videos[:3], labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=0))
+    report(run, videos[:3], tmp_path / "report.html", LABELS, mistakes=0)
+    page = Page(tmp_path / "report.html")
     assert page.after("optimizer.epochs") == "3"
     assert page.after("optimizer.betas") == "0.9, 0.999"
     assert "teacher" not in page.terms
@@ -224,28 +233,20 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabeledVideo], tmp_pat
         "gradient norm: first 1, last 1, from 1 to 1.",
     ]
     (run / "log.jsonl").write_text("")
-    page = Page(write_report(run, videos[:3], labels(LABELS), MANIFEST, tmp_path / "report.html", mistakes=0))
+    report(run, videos[:3], tmp_path / "report.html", LABELS, mistakes=0)
+    page = Page(tmp_path / "report.html")
     assert "Training" not in page.headings
     (run / "recipe.json").write_text("{")
     with pytest.raises(FrosterError, match=r"recipe\.json cannot be read"):
-        write_report(run, videos[:3], labels(LABELS), MANIFEST, tmp_path / "report.html")
+        report(run, videos[:3], tmp_path / "report.html", LABELS)
 
 
 def test_two_classes_and_no_mistake(videos: list[LabeledVideo], tmp_path: Path) -> None:
     sure = [video for video in videos if video.label.replace(" ", "-") == video.path.parent.name]
     wanted = [video for video in sure if video.label in ("sitting down", "juggling balls")]
-    page = Page(
-        write_report(
-            "puppets",
-            wanted,
-            labels(["sitting down", "juggling balls"]),
-            MANIFEST,
-            tmp_path / "r.html",
-            attention=False,
-        )
-    )
-    report = evaluate_model("puppets", wanted, labels(["sitting down", "juggling balls"]), MANIFEST)
-    assert report.parts["all"].top1 == 1
+    found = report("puppets", wanted, tmp_path / "r.html", ["sitting down", "juggling balls"], attention=False)
+    page = Page(tmp_path / "r.html")
+    assert found.parts["all"].top1 == 1
     assert page.after("top-1") == percent(1)
     assert "top-5" not in page.terms
     assert "None: every video was recognized." in page.source
@@ -257,12 +258,13 @@ def test_the_page_stays_small_and_is_the_same_every_time(tmp_path: Path) -> None
     frames = np.random.default_rng(5).integers(0, 256, (24, 160, 284, 3), np.uint8)
     write_mp4(tmp_path / "noise.mp4", frames, 12)
     wanted = [LabeledVideo(tmp_path / "noise.mp4", label) for label in LABELS[:2]]
-    out = write_report("puppets", wanted, labels(LABELS[:2]), MANIFEST, tmp_path / "report.html", views=1)
+    out = tmp_path / "report.html"
+    report("puppets", wanted, out, LABELS[:2], views=1)
     first = out.read_bytes()
     assert first.count(b'<li class="mistake">') == 1
     pictures = sum(len(url) for url in re.findall(rb"data:image/webp;base64,[^\"]*", first))
     assert 12 * pictures + len(first) - pictures < 8e6
-    write_report("puppets", wanted, labels(LABELS[:2]), MANIFEST, out, views=1)
+    report("puppets", wanted, out, LABELS[:2], views=1)
     assert out.read_bytes() == first
 
 
@@ -274,15 +276,15 @@ def test_pages_that_cannot_be_written_are_errors_before_the_work(tmp_path: Path,
     (tmp_path / "file").touch()
     missing = [LabeledVideo(Path("missing.mp4"), "walking")]
     with pytest.raises(FrosterError, match=message):
-        write_report("no such model", missing, labels(["walking"]), MANIFEST, tmp_path / name)
+        report("no such model", missing, tmp_path / name, ["walking"])
 
 
 def test_a_failed_report_leaves_the_old_one(videos: list[LabeledVideo], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     out.write_text("old")
     with pytest.raises(FrosterError, match="no video can be read"):
-        write_report("puppets", [LabeledVideo(Path("missing.mp4"), "walking")], labels(["walking"]), MANIFEST, out)
+        report("puppets", [LabeledVideo(Path("missing.mp4"), "walking")], out, ["walking"])
     with pytest.raises(FrosterError, match="mistakes"):
-        write_report("puppets", videos, labels(LABELS), MANIFEST, out, mistakes=-1)
+        report("puppets", videos, out, LABELS, mistakes=-1)
     assert out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]

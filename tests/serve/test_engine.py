@@ -12,6 +12,7 @@ from froster.serve.engine import Engine, Label, StepsJob, VideoJob, encode_label
 from froster.serve.errors import RequestError
 from froster.serve.service import load_models
 from froster.serve.settings import ServeSettings
+from froster.settings import InferenceSettings
 from froster.students.base import VideoFeatures
 from froster.text.classifier import encode_classes
 from froster.video.transforms import Preprocessing
@@ -21,7 +22,7 @@ LABELS = (("walking", ""), ("bowing", "bending forward"), ("crawling", ""))
 
 @pytest.fixture(scope="module")
 def runtime() -> Runtime:
-    return Runtime("puppets", precision="float32")
+    return Runtime("puppets", InferenceSettings(precision="float32"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.checkpoint import BackboneSource
 from froster.checkpoints.own import backbone_digest, save_checkpoint
 from froster.errors import FrosterError, FrosterWarning
-from froster.explanation.maps import explain
+from froster.explanation.maps import relevance_maps
 from froster.flops import count_cost
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
@@ -239,7 +239,7 @@ def test_texts_longer_than_its_context_are_counted() -> None:
 @ALL_TAKEN
 def test_explanations_go_through_the_pooling(name: str, kind: str) -> None:
     student = new_student(name)
-    maps = explain(student, clips()[0], kind, encode_classes(student, LABELS), 1)  # type: ignore[arg-type]
+    maps = relevance_maps(student, clips()[0], kind, encode_classes(student, LABELS), 1)  # type: ignore[arg-type]
     assert maps.shape == (4, 4, 4)
     assert maps.max() == 1 and maps.min() >= 0
     assert maps.std() > 1e-4
@@ -253,7 +253,7 @@ def test_attention_is_that_of_the_probe() -> None:
         q = pool.q_proj(pool.probe).view(2, 32)
         k = pool.kv_proj(tokens)[..., :64].view(4, 16, 2, 32)
         weights = (torch.einsum("hc,tnhc->tnh", q, k) / 32**0.5).softmax(dim=1).mean(dim=-1)
-    maps = torch.from_numpy(explain(student, clips()[0]))
+    maps = torch.from_numpy(relevance_maps(student, clips()[0]))
     torch.testing.assert_close(maps.flatten(1), weights / weights.max(), atol=1e-5, rtol=1e-5)
 
 
@@ -271,7 +271,7 @@ def test_rollout_goes_through_probe_and_layers() -> None:
         k = pool.kv_proj(student.visual.ln(x))[0, ..., :64].view(4, 16, 2, 32)
         weights = (torch.einsum("hc,tnhc->tnh", q, k) / 32**0.5).softmax(dim=1).mean(dim=-1)
         expected = torch.einsum("tn,tnm->tm", weights, rolled)
-    maps = torch.from_numpy(explain(student, clips()[0], "rollout"))
+    maps = torch.from_numpy(relevance_maps(student, clips()[0], "rollout"))
     torch.testing.assert_close(maps.flatten(1), expected / expected.max(), atol=1e-5, rtol=1e-5)
 
 

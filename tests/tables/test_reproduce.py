@@ -13,8 +13,8 @@ from froster.data.manifests import LabeledVideo, read_manifest
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
 from froster.evaluation import harmonic_mean
-from froster.protocols.scores import TestSettings
 from froster.published import read_table, table_names
+from froster.settings import InferenceSettings
 from froster.shipped import find_recipe
 from froster.tables.plan import plan_lines, plan_table
 from froster.tables.reproduce import TableSettings, reproduce
@@ -23,7 +23,7 @@ from froster.tables.texts import find_descriptions
 from froster.tables.write import to_json, to_latex, to_markdown, write_table
 from layouts import draw_datasets
 
-SETTINGS = TestSettings(views=1, frames=4, precision="float32", workers=1)
+SETTINGS = InferenceSettings(views=1, frames=4, sampling="release", precision="float32", workers=1)
 FEW = dict.fromkeys(("kinetics-400", "ucf-101", "hmdb-51", "kinetics-600"), 4)
 
 

@@ -11,12 +11,12 @@ from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.models import load_model
+from froster.processes import find_processes
 from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.text.classifier import encode_classes
 from froster.text.prompts import TEMPLATES
 from froster.training import loop
-from froster.training.processes import find_processes
 from froster.training.recipe import TrainRecipe
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 

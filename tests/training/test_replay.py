@@ -18,11 +18,11 @@ from froster.backbones.tokenizer import tokenize
 from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos
 from froster.models import load_backbone, load_model
+from froster.processes import find_processes
 from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.training import loop
 from froster.training.clips import BatchKeys, TrainingClips
-from froster.training.processes import find_processes
 from froster.training.recipe import TrainRecipe
 
 ACTIONS = ["juggling balls", "sitting down", "walking"]

@@ -33,7 +33,7 @@ from froster.data.puppets import ACTIONS, write_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError
-from froster.evaluation import evaluate, harmonic_mean
+from froster.evaluation import evaluate_scores, harmonic_mean
 from froster.extras import extra
 from froster.files import replace_when_written
 from froster.inference import video_scores
@@ -217,7 +217,7 @@ def base_and_novel(model: VideoStudent, regime: str, test: TestClips) -> tuple[f
         classes = encode_classes(model, check_labels(names))
         batches = (torch.from_numpy(test.frames[rows[i : i + 32]])[:, None] for i in range(0, len(rows), 32))
         scores = torch.cat([video_scores(model, batch, [classes])[0] for batch in batches])
-        accuracy.append(100 * evaluate(scores, targets, names).top1)
+        accuracy.append(100 * evaluate_scores(scores, targets, names).top1)
     return accuracy[0], accuracy[1]
 
 

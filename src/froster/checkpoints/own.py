@@ -54,14 +54,21 @@ class Savable(Protocol):
     def state_dict(self) -> StateDict: ...
 
 
-def save_checkpoint(model: Savable, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
+def save_checkpoint(
+    model: Savable,
+    path: str | Path,
+    dtype: torch.dtype | None = None,
+    *,
+    with_backbone: bool = False,
+    **metadata: str,
+) -> None:
     """Write a `VideoStudent` or a `Backbone` as safetensors, whole or not at all.
 
     `dtype` converts the tensors, for instance to float16 for shipping. A student's `labels`, `templates` and
     `clip_sampling` go into the metadata. Token rows that are zero are left out, and all of the backbone's tensors where
-    the student's `backbone_source` says that they are elsewhere.
+    the student's `backbone_source` says that they are elsewhere, unless `with_backbone`.
     """
-    source: BackboneSource | None = getattr(model, "backbone_source", None)
+    source: BackboneSource | None = None if with_backbone else getattr(model, "backbone_source", None)
     state = model.state_dict()
     if source and backbone_digest(state, model.config) != source.sha256:
         source = None  # the backbone's tensors have been changed since

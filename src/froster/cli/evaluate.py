@@ -26,7 +26,7 @@ from froster.cli.options import (
     WorkersOption,
 )
 from froster.cli.terminal import Screen, echo_json
-from froster.cli.vocabularies import announce_splits, announce_templates, check_one_way, read_vocabularies
+from froster.cli.vocabularies import announce_templates, read_classes
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
@@ -66,40 +66,37 @@ def evaluate(
 
     Example: froster evaluate runs/first --data clips.csv --base base.txt --novel novel.txt
     """
-    check_one_way(labels, labels_file, base, novel)
     if out is not None and out.is_dir():
         raise FrosterError(f"--out {out} is a folder; name a file in it.")
 
+    import froster
     from froster.cli.progress import progress_bar
-    from froster.data.manifests import read_manifest
-    from froster.evaluation import evaluate_model
     from froster.files import replace_when_written
-    from froster.text.prompts import read_templates
+    from froster.processes import process_index
 
-    videos = read_manifest(data, split)
-    announce_splits(videos, split, data)
-    vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
-    prompts = read_templates(templates) if templates is not None else None
-    announce_templates(model, prompts)
+    classes = read_classes(labels, labels_file, base, novel, descriptions)
+    announce_templates(model, templates)
 
     errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:
         task = bar.add_task(f"Loading {model} and reading its labels", total=None)
-        report = evaluate_model(
+        report = froster.evaluate(
             model,
-            videos,
-            vocabularies,
             data,
+            **classes,
+            split=split,
+            progress=lambda done, total: bar.update(task, description="Evaluating", completed=done, total=total),
             student=student,
-            templates=prompts,
+            templates=templates,
             views=views,
             frames=frames,
             sampling=None if sampling is None else sampling.value,
             device=device,
             precision=precision.value,
             workers=workers,
-            seen=lambda done: bar.update(task, description="Evaluating", completed=done, total=len(videos)),
         )
+    if process_index():  # under torchrun every process has the same report; the first one shows it
+        return
     content = report.to_json()
     text = json.dumps(content, indent=2, ensure_ascii=False)
     try:
@@ -118,9 +115,9 @@ def evaluate(
 def show(report: "ModelReport", screen: "Screen") -> None:
     """Totals, the worst classes, the most frequent confusions, and the videos that could not be used."""
     of = report.settings
-    network = of["student"] + "".join(f" {key}={value}" for key, value in of["student_options"].items())
-    screen.print(f"{of['model']} ({network}) on {of['manifest']}", style="bold", soft_wrap=True)
-    how = f"{of['views']} x {of['frames']} frames, {of['sampling']} sampling, {of['precision']} on {of['device']}"
+    network = of.student + "".join(f" {key}={value}" for key, value in of.student_options.items())
+    screen.print(f"{of.model} ({network}) on {of.manifest}", style="bold", soft_wrap=True)
+    how = f"{of.views} x {of.frames} frames, {of.sampling} sampling, {of.precision} on {of.device}"
     screen.print(how, soft_wrap=True)
     screen.print()
     screen.print(totals_table(report))

@@ -47,15 +47,11 @@ def explain(
     Example: froster explain clip.mp4 --label pouring --labels "pouring, drinking" --models clip=vit-b-16,ours=runs/x
     """
 
+    import froster
     from froster.explanation.sheet import save_explanation
-    from froster.explanation.video import explain_video
     from froster.models import default_model
     from froster.picture import check_picture_path
-    from froster.provenance import stored_provenance
-    from froster.recognizer import Recognizer
-    from froster.text.descriptions import describe_labels
-    from froster.text.labels import check_labels, parse_labels, read_labels
-    from froster.text.prompts import read_templates
+    from froster.text.labels import parse_labels, read_labels
     from froster.video import find_videos, spooled
     from froster.video.spool import is_spooled
 
@@ -65,17 +61,9 @@ def explain(
     if out.suffix.lower() != ".png":
         raise FrosterError(f"--out {out} must end in .png; animations are written next to it.")
     check_picture_path(out)
-    if labels is not None:
-        wanted = parse_labels(labels)
-    elif labels_file is not None:
+    wanted = None if labels is None else parse_labels(labels)
+    if labels_file is not None:
         wanted = read_labels(labels_file)
-    else:
-        known = (stored_provenance(model).labels for model in named.values())
-        wanted = next(filter(None, known), {})
-    wanted = wanted if label.strip() in wanted else {**check_labels([label], "--label"), **wanted}
-    if descriptions is not None:
-        wanted = describe_labels(wanted, descriptions)
-    prompts = read_templates(templates) if templates is not None else None
     if not is_spooled(video):
         found = find_videos([video])
         if len(found) != 1:
@@ -86,16 +74,20 @@ def explain(
         messages.print(why)
         named = {model: model}
     for model in named.values():
-        announce_templates(model, prompts)
+        announce_templates(model, templates)
     with messages.status("Looking"), spooled(video if is_spooled(video) else found[0]) as path:
-        recognizers = {
-            name: Recognizer(
-                model, wanted, templates=prompts, views=1, frames=frames, device=device, precision="float32"
-            )
-            for name, model in named.items()
-        }
         try:
-            explanation = explain_video(path, label.strip(), recognizers, kind.value)
+            explanation = froster.explain(
+                named,
+                path,
+                label,
+                wanted,
+                kind=kind.value,
+                descriptions=descriptions,
+                templates=templates,
+                frames=frames,
+                device=device,
+            )
         except VideoError as error:
             raise (VideoError(video, error.reason) if is_spooled(video) else error) from error
         files = save_explanation(explanation, out, animation)

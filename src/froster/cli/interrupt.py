@@ -14,7 +14,7 @@ from froster.cli.terminal import warn
 @contextmanager
 def stopped_by_signals(message: str) -> Iterator[None]:
     """On Ctrl-C or SIGTERM, print `message` on standard error and exit with the signal's status."""
-    from froster.training.processes import find_processes
+    from froster.processes import find_processes
 
     processes = find_processes()
     signal.signal(signal.SIGTERM, stop)

@@ -85,7 +85,6 @@ def predict(
         raise FrosterError("Choose one of --threshold and --negatives.")
 
     from froster.cli.progress import progress_bar
-    from froster.inference import Runtime
     from froster.models import default_model
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
@@ -126,7 +125,7 @@ def predict(
 
         if labels is None and labels_file is None:
             messages.print(f"Using the {len(wanted)} label{'s' * (len(wanted) > 1)} the model was trained on.")
-        announce_templates(model, prompts)
+        announce_templates(model, templates)
         for name, missing in list(failures.items()):
             fail(name, missing)
         predictions: list[Prediction] = []
@@ -135,17 +134,18 @@ def predict(
                 model, why = default_model()
                 messages.print(why)
             with screen.status(f"Loading {model} and encoding {len(wanted)} labels"):
-                runtime = Runtime(
+                recognizer = Recognizer(
                     model,
+                    wanted,
                     student=student,
+                    templates=prompts,
                     views=views,
                     frames=frames,
                     sampling=None if sampling is None else sampling.value,
                     device=device,
                     precision=precision.value,
                 )
-                recognizer = Recognizer(runtime, wanted, templates=prompts)
-            network, numbers = recognizer.model.name, str(recognizer.runtime.dtype).removeprefix("torch.")
+            network, numbers = recognizer.model.name, recognizer.runtime.precision
             how = f"{recognizer.clip_sampling.views} x {recognizer.clip_sampling.frames} frames"
             how += f" ({recognizer.clip_sampling.sampling} sampling)" * (recognizer.clip_sampling.sampling != "uniform")
             messages.print(f"{network} on {model}, {how}, {numbers} on {recognizer.device}")

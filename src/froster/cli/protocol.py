@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from froster.protocols.data import ProtocolData
     from froster.protocols.models import Pretrained, TrainFromRecipe
     from froster.protocols.results import Report
-    from froster.protocols.scores import Ensemble, TestSettings
+    from froster.protocols.scores import Ensemble
+    from froster.settings import InferenceSettings
     from froster.text.labels import Labels
 
 app = typer.Typer(
@@ -297,12 +298,12 @@ def trade_off(
     Example: froster protocol trade-off runs/k400 vit-b-16 --closed kinetics-400 --test ucf-101,hmdb-51
     """
     from froster.models import load_backbone, load_model
+    from froster.processes import find_processes
     from froster.protocols.cross_dataset import classes_of, load_test_data
     from froster.protocols.data import load_data
     from froster.protocols.models import patch_model
     from froster.protocols.results import videos_text
     from froster.protocols.trade_off import RATIOS, measure_trade_off, write_trade_off
-    from froster.training.processes import find_processes
 
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(closed, manifests), *(load_test_data(name, manifests) for name in names_of(test))]
@@ -373,12 +374,19 @@ def pick_settings(
     precision: Precision,
     workers: int,
     templates: Path | None,
-) -> "TestSettings":
-    from froster.protocols.scores import TestSettings
+) -> "InferenceSettings":
+    from froster.settings import InferenceSettings
     from froster.text.prompts import read_templates
 
-    chosen = None if templates is None else read_templates(templates)
-    return TestSettings(views, frames, sampling.value, device, precision.value, workers, chosen)
+    return InferenceSettings(
+        templates=None if templates is None else read_templates(templates),
+        views=views,
+        frames=frames,
+        sampling=sampling.value,
+        device=device,
+        precision=precision.value,
+        workers=workers,
+    )
 
 
 class FilesByName:
@@ -441,12 +449,13 @@ def with_descriptions(source: "TrainFromRecipe", files: FilesByName, name: str) 
 
 
 def about(
-    source: dict[str, object], data: "Sequence[ProtocolData]", settings: "TestSettings", **files: object
+    source: dict[str, object], data: "Sequence[ProtocolData]", settings: "InferenceSettings", **files: object
 ) -> dict[str, object]:
     """What was tested, on what and how, for the reports."""
     from dataclasses import asdict
 
-    shown = {key: value for key, value in asdict(settings).items() if key not in ("workers", "templates")}
+    given = {key: value for key, value in asdict(settings).items() if value is not None}
+    shown = {key: value for key, value in given.items() if key not in ("workers", "templates")}
     return {
         "tested": source,
         "data": {of.name: f"{of.manifest} ({len(of.videos)} videos)" for of in data},
@@ -460,7 +469,7 @@ def show_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error while videos are tested, in the main process."""
 
     from froster.cli.progress import progress_bar
-    from froster.training.processes import find_processes
+    from froster.processes import find_processes
 
     console = Screen(stderr=True, soft_wrap=True)
     with progress_bar(console, hide=not find_processes().is_main_process, redirect=True) as bar:
@@ -472,8 +481,8 @@ def show(report: "Report", out: Path) -> None:
     """Write the report and print its table, in the main process."""
 
     from froster.cli.evaluate import plain_table
+    from froster.processes import find_processes
     from froster.protocols.results import videos_text
-    from froster.training.processes import find_processes
 
     if not find_processes().is_main_process:
         return

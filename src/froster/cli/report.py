@@ -25,7 +25,7 @@ from froster.cli.options import (
     WorkersOption,
 )
 from froster.cli.terminal import Screen, echo
-from froster.cli.vocabularies import announce_splits, announce_templates, check_one_way, read_vocabularies
+from froster.cli.vocabularies import announce_templates, read_classes
 
 
 def report(
@@ -54,40 +54,35 @@ def report(
     Example: froster report runs/first --data clips.csv --split test
     """
 
+    import froster
     from froster.cli.progress import progress_bar
-    from froster.data.manifests import read_manifest
-    from froster.reporting import write_report
+    from froster.processes import process_index
     from froster.reporting.write import check_page_path
-    from froster.text.prompts import read_templates
 
     check_page_path(out)
-    check_one_way(labels, labels_file, base, novel)
-    videos = read_manifest(data, split)
-    announce_splits(videos, split, data)
-    vocabularies = read_vocabularies(videos, labels, labels_file, base, novel, descriptions)
-    prompts = read_templates(templates) if templates is not None else None
-    announce_templates(model, prompts)
+    classes = read_classes(labels, labels_file, base, novel, descriptions)
+    announce_templates(model, templates)
 
     errors = Screen(stderr=True, soft_wrap=True)
     with progress_bar(errors) as bar:
         task = bar.add_task(f"Loading {model} and reading its labels", total=None)
-        write_report(
+        froster.report(
             model,
-            videos,
-            vocabularies,
             data,
             out,
+            **classes,
             split=split,
+            mistakes=mistakes,
+            attention=attention,
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             student=student,
-            templates=prompts,
+            templates=templates,
             views=views,
             frames=frames,
             sampling=None if sampling is None else sampling.value,
             device=device,
             precision=precision.value,
             workers=workers,
-            mistakes=mistakes,
-            attention=attention,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
-    echo(str(out))
+    if not process_index():
+        echo(str(out))

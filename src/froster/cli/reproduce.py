@@ -50,13 +50,13 @@ def reproduce(
     Example: froster reproduce froster-table-1 --rows FROSTER --dry-run
     """
     from froster.errors import FrosterError
-    from froster.protocols.scores import TestSettings
+    from froster.processes import find_processes
     from froster.published import read_table, table_names
+    from froster.settings import InferenceSettings
     from froster.tables.plan import estimate, plan_lines, plan_table
     from froster.tables.reproduce import Data, TableResult, TableSettings
     from froster.tables.reproduce import reproduce as run
     from froster.tables.write import long_rows, notes_of, to_json, write_table
-    from froster.training.processes import find_processes
 
     if table is None:
         for name in table_names():
@@ -66,7 +66,14 @@ def reproduce(
         manifests,
         out,
         tuple(changes or ()),
-        TestSettings(views, frames, sampling.value, device, precision.value, workers),
+        InferenceSettings(
+            views=views,
+            frames=frames,
+            sampling=sampling.value,
+            device=device,
+            precision=precision.value,
+            workers=workers,
+        ),
         descriptions,
         train_lists,
         shots,

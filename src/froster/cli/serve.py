@@ -52,7 +52,7 @@ def serve(
         models = (name,)
     prompts = read_templates(templates) if templates is not None else None
     for name in models:
-        announce_templates(name, prompts)
+        announce_templates(name, templates)
     settings = ServeSettings(
         models=models,
         host=host,

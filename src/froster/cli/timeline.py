@@ -80,7 +80,6 @@ def timeline(
     if threshold is not None and not math.isfinite(threshold):
         raise FrosterError(f"--threshold must be a finite cosine similarity, not {threshold}.")
 
-    from froster.inference import Runtime
     from froster.models import default_model
     from froster.picture import check_picture_path
     from froster.recognizer import Recognizer
@@ -105,7 +104,7 @@ def timeline(
     if not several:
         seconds_of(sources[0])  # raises before anything is loaded
     prompts = read_templates(templates) if templates is not None else None
-    announce_templates(model, prompts)
+    announce_templates(model, templates)
 
     messages = Screen(stderr=True, soft_wrap=True)
 
@@ -122,8 +121,16 @@ def timeline(
             model, why = default_model()
             messages.print(why)
         with messages.status(f"Loading {model} and encoding {len(names)} labels"):
-            runtime = Runtime(model, student=student, views=1, frames=frames, device=device, precision=precision.value)
-            recognizer = Recognizer(runtime, wanted, templates=prompts)
+            recognizer = Recognizer(
+                model,
+                wanted,
+                student=student,
+                templates=prompts,
+                views=1,
+                frames=frames,
+                device=device,
+                precision=precision.value,
+            )
         limit = DEFAULT_THRESHOLD if threshold is None else Threshold(threshold, "similarity")
         if negatives:
             limit = calibrate(recognizer, negatives, false_positive_rate, window, stride, messages)

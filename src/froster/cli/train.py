@@ -25,10 +25,10 @@ def train(
 
     Example: froster train recipes/froster-puppets.yaml out=runs/first
     """
+    from froster.processes import find_processes
     from froster.shipped import existing_recipe
     from froster.training.checkpoint import RunFolder
     from froster.training.loop import train as run
-    from froster.training.processes import find_processes
     from froster.training.recipe import TrainRecipe
 
     settings = TrainRecipe.read(existing_recipe(recipe), changes or ())

@@ -1,14 +1,12 @@
 """Classes and prompts of a command, from names, vocabularies and files."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from froster.cli.terminal import warn
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
-    from froster.data.manifests import LabeledVideo
     from froster.text.labels import Labels
 
 WHICH_ACTIONS = 'Give the actions: either --labels "a, b, c" or --labels-file FILE.'
@@ -24,34 +22,29 @@ def check_one_way(labels: str | None, labels_file: str | None, base: str | None,
         )
 
 
-def read_vocabularies(
-    videos: Sequence["LabeledVideo"],
-    labels: str | None,
-    labels_file: str | None,
-    base: str | None,
-    novel: str | None,
-    descriptions: Path | None,
-) -> dict[str, "Labels"] | None:
-    """The labels of each vocabulary: `all`, or `base` and `novel`; None for the labels of the videos."""
-    from froster.text.descriptions import describe_labels
+class ClassOptions(TypedDict):
+    """The arguments of `froster.evaluate` that say which classes there are."""
+
+    labels: "Labels | None"
+    base: "Labels | None"
+    novel: "Labels | None"
+    descriptions: Path | None
+
+
+def read_classes(
+    labels: str | None, labels_file: str | None, base: str | None, novel: str | None, descriptions: Path | None
+) -> ClassOptions:
+    """The classes that a command line names. Raises `FrosterError` where it does so in no clear way."""
     from froster.text.labels import parse_labels, read_labels
 
-    vocabularies: dict[str, Labels]
-    if base is not None and novel is not None:
-        vocabularies = {"base": names_or_file(base, "--base"), "novel": names_or_file(novel, "--novel")}
-    elif labels_file is not None:
-        vocabularies = {"all": read_labels(labels_file)}
-    elif labels is not None:
-        vocabularies = {"all": parse_labels(labels)}
-    elif descriptions is None:
-        return None
-    else:
-        vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
-    if descriptions is not None:
-        together = {name: text for names in vocabularies.values() for name, text in names.items()}
-        described = describe_labels(together, descriptions)
-        vocabularies = {part: {name: described[name] for name in names} for part, names in vocabularies.items()}
-    return vocabularies
+    check_one_way(labels, labels_file, base, novel)
+    known = read_labels(labels_file) if labels_file is not None else None
+    return {
+        "labels": known if labels is None else parse_labels(labels),
+        "base": None if base is None else names_or_file(base, "--base"),
+        "novel": None if novel is None else names_or_file(novel, "--novel"),
+        "descriptions": descriptions,
+    }
 
 
 def names_or_file(text: str, option: str) -> "Labels":
@@ -63,15 +56,6 @@ def names_or_file(text: str, option: str) -> "Labels":
     if Path(text).is_file() or Path(text).suffix in (".txt", ".json", ".csv"):
         return read_labels(text)
     return parse_labels(text)
-
-
-def announce_splits(videos: Sequence["LabeledVideo"], split: str | None, manifest: Path) -> None:
-    """Warn that all rows of a manifest with several splits are used if none is chosen."""
-    from froster.data.manifests import describe_splits
-
-    splits = describe_splits(videos) if split is None else None
-    if splits:
-        warn(f"Testing all {len(videos)} rows of {manifest}, from all splits ({splits}); choose one with --split.")
 
 
 def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Labels":
@@ -92,7 +76,7 @@ def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Label
     return found
 
 
-def announce_templates(model: str, given: "tuple[str, ...] | None") -> None:
+def announce_templates(model: str, given: Path | None) -> None:
     """Print a note if the model's own templates are used and differ from the default."""
     from froster.provenance import stored_provenance
     from froster.text.prompts import TEMPLATES

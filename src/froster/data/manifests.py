@@ -240,7 +240,7 @@ def cells(video: LabeledVideo, folder: Path) -> dict[str, str]:
     }
 
 
-def class_indices(videos: Sequence[LabeledVideo], names: Sequence[str], manifest: Path) -> list[int]:
+def class_indices(videos: Sequence[LabeledVideo], names: Sequence[str], manifest: str | Path) -> list[int]:
     """The index of each video's label among the class names.
 
     A label that differs from exactly one class only in case, spaces or punctuation is read as that class, with a

@@ -28,7 +28,7 @@ from froster.students.attention_graph import PAD_TOKEN, AttentionStep, MergeStep
 Kind = Literal["attention", "rollout", "gradient"]
 
 
-def explain(
+def relevance_maps(
     model: VideoStudent,
     frames: Tensor,
     kind: Kind = "attention",

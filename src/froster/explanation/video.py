@@ -3,17 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from froster.errors import FrosterError
-from froster.explanation.maps import Kind, explain
-from froster.recognizer import Recognizer
-from froster.video import decode, load_video
-from froster.video.sampling import uniform_indices
+from froster.errors import FrosterError, VideoError
+from froster.explanation.maps import Kind, relevance_maps
+from froster.provenance import stored_provenance
+from froster.recognizer import EncodedVideo, Recognizer
+from froster.settings import InferenceOptions
+from froster.students import VideoStudent
+from froster.text.labels import Labels, LabelSet, check_labels
+from froster.video import decode
 from froster.video.timeline import Timeline
+
+Model = VideoStudent | str | Path
 
 MIN_SIDE, MAX_SIDE = 160, 320  # of the output frames, in pixels; videos are resized into this range
 FILM_FRAMES = 64
@@ -53,46 +59,101 @@ class Explanation:
     rate: int
     warning: str | None
 
+    def save(self, path: str | Path, animation: bool = True) -> list[Path]:
+        """Write the picture, a PNG, and with `animation` the films beside it, `.mp4` and `.gif`; all or none.
+
+        Returns the files. Raises `OSError` when they cannot be written, `FrosterError` without the extra `cli`.
+        """
+        from froster.explanation.sheet import save_explanation  # which needs fonts
+
+        return save_explanation(self, Path(path), animation)
+
+
+def explain(
+    model: Model | Mapping[str, Model],
+    video: str | Path,
+    label: str,
+    labels: LabelSet | None = None,
+    *,
+    kind: Kind = "attention",
+    descriptions: Mapping[str, str] | str | Path | None = None,
+    **settings: Unpack[InferenceOptions],
+) -> Explanation:
+    """Where a model, or several by name, look in a video for `label`, and how they score it.
+
+    `model`: what `froster.load_model` takes, a run's folder or a network, or a mapping name -> such. `labels`: what the
+    label competes with, as for `froster.Recognizer`; by default those of the first model that knows its own. `kind`:
+    `"attention"` of the last layer, `"rollout"` through all layers, or relevance by `"gradient"` for the label.
+    `descriptions` of the labels: a mapping by name, or a file. `settings`: the fields of `froster.InferenceSettings`;
+    by default one view, in float32. `save` of the result draws a picture and films.
+
+    Raises `VideoError` when nothing of the video can be decoded, `FrosterError` for another kind or models that are
+    given different numbers of frames, `WeightsError` for a model.
+    """
+    models = dict(model) if isinstance(model, Mapping) else {model_name(model): model}
+    if kind not in get_args(Kind):
+        raise FrosterError(f"There is no map of kind {kind!r}; choose from {', '.join(get_args(Kind))}.")
+    wanted = check_labels(labels) if labels is not None else next(filter(None, map(known_labels, models.values())), {})
+    if label.strip() not in wanted:
+        wanted = {**check_labels([label], "label"), **wanted}
+    chosen: InferenceOptions = {"views": 1, "precision": "float32", **settings}
+    recognizers = {
+        name: Recognizer(of_name, wanted, descriptions=descriptions, **chosen) for name, of_name in models.items()
+    }
+    return explain_video(video, label.strip(), recognizers, kind)
+
+
+def known_labels(model: Model) -> Labels | None:
+    return model.labels if isinstance(model, VideoStudent) else stored_provenance(model).labels
+
+
+def model_name(model: Model) -> str:
+    return model.title if isinstance(model, VideoStudent) else str(model)
+
 
 def explain_video(
     video: str | Path, label: str, models: Mapping[str, Recognizer], kind: Kind = "attention"
 ) -> Explanation:
-    """Explain the scores of `label` in a video by several named models, with the same frames of one view.
+    """Explain the scores of `label` in a video by several named recognizers, with equally many frames of one view.
 
-    Raises `VideoError` when nothing of the video can be decoded, `FrosterError` for a label that a model was not given,
-    or another kind.
+    Of several views, the middle one is explained. Raises `VideoError` when nothing of the video can be decoded,
+    `FrosterError` for a label that a model was not given, or another kind.
     """
-    looks = []
+    looks, seen = list[Look](), np.zeros(0)
     for name, recognizer in models.items():
         if label not in recognizer.labels:
             raise FrosterError(f"The label {label!r} is not among those of the model {name}; add it to the labels.")
-        network, how = recognizer.model, recognizer.clip_sampling
-        clip = load_video(video, frames=how.frames, sampling=how.sampling, preprocess=network.preprocess).frames[0]
+        clips = recognizer.runtime.load(video)
+        if isinstance(clips, VideoError):
+            raise clips
+        middle = len(clips.frames) // 2
         target = list(recognizer.labels).index(label)
-        maps = explain(recognizer.model, clip, kind, recognizer.classes, target)
-        looks.append(Look(name, score_in_words(recognizer, video, label), maps))
+        maps = relevance_maps(recognizer.model, clips.frames[middle], kind, recognizer.classes, target)
+        encoded = EncodedVideo(str(video), recognizer.runtime.encode(clips.frames))
+        looks.append(Look(name, score_in_words(recognizer, encoded, label), maps))
+        seen = seen if len(seen) else clips.times[middle]
     if len({len(look.maps) for look in looks}) != 1:
         raise FrosterError("The models to compare must be given the same number of frames, and at least one model.")
-    reading = decode.read(video, lambda timeline: chosen_frames(timeline, len(looks[0].maps)), crop)
+    reading = decode.read(video, lambda timeline: chosen_frames(timeline, seen), crop)
     side = reading.kept[int(reading.indices[0])].shape[0]
     images = np.stack([resize(reading.kept[number], side) for number in reading.indices.tolist()])
-    times, shown = reading.timeline.times[reading.indices], len(looks[0].maps)
+    times, shown = reading.timeline.times[reading.indices], len(seen)
     rate = round(np.clip((len(times) - shown) / max(reading.timeline.duration, 1e-3), *FILM_RATES))
     clip_shown, film = Frames(images[:shown], times[:shown]), Frames(images[shown:], times[shown:])
     return Explanation(label, kind, looks, clip_shown, film, rate, reading.warning)
 
 
-def score_in_words(recognizer: Recognizer, video: str | Path, label: str) -> str:
+def score_in_words(recognizer: Recognizer, encoded: EncodedVideo, label: str) -> str:
     """The label's score, or its cosine if it is the only label."""
-    prediction = recognizer.rank(recognizer.encode(video))
+    prediction = recognizer.rank(encoded)
     if len(recognizer.labels) == 1:
         return f"cosine {prediction.similarities[label]:.2f}"
     return f"{100 * dict(prediction.ranked)[label]:.1f} %"
 
 
-def chosen_frames(timeline: Timeline, frames: int) -> NDArray[np.int64]:
-    """The model's input frames, then up to `FILM_FRAMES` of the whole video, evenly spaced."""
-    of_clip = uniform_indices(timeline.times, timeline.duration, frames=frames, views=1)[0]
+def chosen_frames(timeline: Timeline, seen: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The model's input frames, by time, then up to `FILM_FRAMES` of the whole video, evenly spaced."""
+    of_clip = np.abs(timeline.times[:, None] - seen).argmin(axis=0)
     of_film = np.linspace(0, len(timeline) - 1, min(len(timeline), FILM_FRAMES)).round().astype(np.int64)
     return np.concatenate([of_clip, of_film])
 

@@ -14,7 +14,8 @@ from froster.protocols.data import ProtocolData, has_halves, incompleteness, rea
 from froster.protocols.models import Pretrained, ShowProgress, TrainFromRecipe, no_progress
 from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, select_videos
 from froster.protocols.results import PartResult, Results
-from froster.protocols.scores import Ensemble, TestSettings, score_model
+from froster.protocols.scores import Ensemble, score_model
+from froster.settings import InferenceSettings
 from froster.shipped import find_recipe, shipped_recipes
 from froster.text.labels import Labels
 
@@ -108,7 +109,7 @@ def base_to_novel(
     source: TrainFromRecipe | Pretrained,
     lists: TrainingLists,
     out: Path,
-    settings: TestSettings,
+    settings: InferenceSettings,
     show_progress: ShowProgress = no_progress,
     ensemble: Ensemble | None = None,
 ) -> Results:

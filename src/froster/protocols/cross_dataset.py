@@ -18,7 +18,8 @@ from froster.protocols.data import ProtocolData, incompleteness, load_data
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import HALVES, Part, evaluate_part, random_half, select_videos
 from froster.protocols.results import PartResult, Results, column_of
-from froster.protocols.scores import Ensemble, Scores, TestSettings, score_model
+from froster.protocols.scores import Ensemble, Scores, score_model
+from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.text.labels import Labels, read_labels
 
@@ -125,7 +126,7 @@ def run_cross_dataset(
     model: VideoStudent,
     descriptions: Labels,
     out: Path,
-    settings: TestSettings,
+    settings: InferenceSettings,
     show_progress: ShowProgress = no_progress,
     columns: dict[str, list[Part]] | None = None,
     ensemble: Ensemble | None = None,

@@ -13,9 +13,9 @@ from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.errors import FrosterError
 from froster.interpolation import patch_states
 from froster.models import load_model, warn_of_random_start
+from froster.processes import find_processes
 from froster.students import VideoStudent
 from froster.training.loop import train
-from froster.training.processes import find_processes
 from froster.training.recipe import TrainRecipe
 
 Progress = Callable[[int, int], None]  # called with the videos done and their number

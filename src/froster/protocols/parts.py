@@ -9,7 +9,7 @@ import torch
 
 from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError
-from froster.evaluation import Evaluation, evaluate
+from froster.evaluation import Evaluation, evaluate_scores
 from froster.protocols.scores import Scores
 
 HALVES = 10  # random halves of the classes in EP1
@@ -40,7 +40,7 @@ def evaluate_part(scores: Scores, part: Part) -> Evaluation:
         raise FrosterError(f"There is no readable video of the {len(part.classes)} classes of {part.name}{where}.")
     columns = [scores.labels.index(name) for name in part.classes]
     targets = torch.tensor([part.classes.index(scores.videos[row].label) for row in rows])
-    return evaluate(scores.values[rows][:, columns], targets, part.classes)
+    return evaluate_scores(scores.values[rows][:, columns], targets, part.classes)
 
 
 def select_videos(videos: Iterable[LabeledVideo], parts: Sequence[Part]) -> list[LabeledVideo]:

@@ -13,34 +13,19 @@ from torch import Tensor
 
 from froster.checkpoints.own import hash_exactly
 from froster.data.manifests import LabeledVideo
-from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, VideoError
 from froster.files import replace_when_written
-from froster.inference import load_clips, score_videos
+from froster.inference import Runtime, score_videos
+from froster.processes import find_processes
+from froster.settings import InferenceSettings
 from froster.students import VideoStudent
-from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
 from froster.text.labels import Labels
-from froster.training.processes import find_processes
-from froster.video import Sampling, VideoClips
+from froster.video import VideoClips
 
+PAPER_SETTINGS = InferenceSettings(views=3, frames=8, sampling="release")  # as the authors' code tests
 CHUNK = 256  # videos that a kill may cost
 
 Loaded = Iterator[tuple[int, VideoClips | VideoError]]
-
-
-@dataclass(frozen=True)
-class TestSettings:
-    """How videos are tested: `views` clips of `frames` frames each; `templates`: those of the model."""
-
-    __test__ = False  # not a test, whatever pytest makes of the name
-
-    views: int = 3
-    frames: int = 8
-    sampling: Sampling = "release"
-    device: str = "auto"
-    precision: str = "auto"
-    workers: int = 2
-    templates: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ def score_data_set(
     labels: Labels,
     videos: Sequence[LabeledVideo],
     folder: Path,
-    settings: TestSettings,
+    settings: InferenceSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Scores]:
     """Scores of all videos with all labels, for each of some models of one image size; each video is decoded once.
@@ -73,31 +58,18 @@ def score_data_set(
     `FrosterError` for a device or precision that cannot be used, and where no video can be read.
     """
     processes = find_processes()
-    where = processes.device if processes.num_processes > 1 else pick_device(settings.device)
-    dtype = pick_precision(settings.precision, where)
-    networks = [model.to(where, dtype).eval() for model in models]
-    warn_of_unknown_labels(networks[0], list(labels))
-    templates = [templates_for(network, settings.templates) for network in networks]
-    classes = [
-        load_or_encode_classes(network, labels, chosen) for network, chosen in zip(networks, templates, strict=True)
-    ]
-    folder /= scores_key(networks, labels, videos, settings)
+    runtimes = [Runtime(model, settings, copy_model=False) for model in models]
+    classes = [runtime.encode_classes(labels) for runtime in runtimes]
+    folder /= scores_key(runtimes, labels, videos, settings)
     starts = range(0, len(videos), CHUNK)
     for number, start in enumerate(starts):
         chunk = folder / f"{start:07d}.safetensors"
         if number % processes.num_processes == processes.process_index and not chunk.exists():
             rows = videos[start : start + CHUNK]
-            clips = load_clips(
-                rows,
-                frames=settings.frames,
-                views=settings.views,
-                preprocess=networks[0].preprocess,
-                sampling=settings.sampling,
-                workers=settings.workers,
-            )
             scored = score_videos(
-                [(network, [matrix]) for network, matrix in zip(networks, classes, strict=True)],
-                counted(clips, start, len(videos), progress),
+                [(runtime.model, [matrix]) for runtime, matrix in zip(runtimes, classes, strict=True)],
+                counted(runtimes[0].load_ahead(rows), start, len(videos), progress),
+                temporal_pooling=settings.temporal_pooling,
             )
             tensors = {str(place): of_model[0] for place, of_model in enumerate(scored.scores)}
             tensors["indices"] = torch.tensor(scored.indices, dtype=torch.int64) + start
@@ -108,7 +80,7 @@ def score_data_set(
             with replace_when_written(chunk) as temporary:
                 safetensors.torch.save_file(tensors, temporary, reasons)
     processes.wait_for_everyone()
-    return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(networks), labels, videos)
+    return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(runtimes), labels, videos)
 
 
 @dataclass(frozen=True)
@@ -138,7 +110,7 @@ def score_model(
     labels: Labels,
     videos: Sequence[LabeledVideo],
     folder: Path,
-    settings: TestSettings,
+    settings: InferenceSettings,
     progress: Callable[[int, int], None] | None = None,
     ensemble: Ensemble | None = None,
 ) -> Scores:
@@ -158,18 +130,19 @@ def counted(clips: Loaded, start: int, total: int, progress: Callable[[int, int]
 
 
 def scores_key(
-    networks: Sequence[VideoStudent], labels: Labels, videos: Sequence[LabeledVideo], settings: TestSettings
+    runtimes: Sequence[Runtime], labels: Labels, videos: Sequence[LabeledVideo], settings: InferenceSettings
 ) -> str:
     """Hash of all that the scores depend on."""
     what = {
         "labels": list(labels.items()),
         "videos": [(str(video.path), video.start, video.end, *version_of(video.path)) for video in videos],
-        "settings": {key: value for key, value in asdict(settings).items() if key not in ("device", "workers")},
-        "networks": [[network.name, network.options, str(network.logit_scale.dtype)] for network in networks],
+        "sampling": asdict(runtimes[0].clip_sampling),
+        "temporal_pooling": settings.temporal_pooling,
+        "networks": [[of.model.name, of.model.options, of.precision, of.templates] for of in runtimes],
     }
     digest = hashlib.sha256(json.dumps(what).encode())
-    for network in networks:
-        hash_exactly(digest, network.state_dict())
+    for runtime in runtimes:
+        hash_exactly(digest, runtime.model.state_dict())
     return digest.hexdigest()[:16]
 
 

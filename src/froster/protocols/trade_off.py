@@ -16,7 +16,8 @@ from froster.protocols.data import ProtocolData, incompleteness
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import Part, evaluate_part, select_videos
 from froster.protocols.results import about_lines, videos_text
-from froster.protocols.scores import TestSettings, score_data_set
+from froster.protocols.scores import score_data_set
+from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.text.labels import Labels
 
@@ -49,7 +50,7 @@ def measure_trade_off(
     others: Sequence[ProtocolData],
     descriptions: dict[str, Labels],
     out: Path,
-    settings: TestSettings,
+    settings: InferenceSettings,
     show_progress: ShowProgress = no_progress,
 ) -> TradeOff:
     """Test all models on the test split of `closed` and on `zero_shot_part` of the others.

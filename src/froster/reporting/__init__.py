@@ -1,5 +1,5 @@
 """The evaluation of a model as one self-contained HTML page."""
 
-from froster.reporting.write import write_report
+from froster.reporting.write import report
 
-__all__ = ["write_report"]
+__all__ = ["report"]

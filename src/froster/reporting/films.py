@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from froster.data.manifests import LabeledVideo
-from froster.errors import FrosterError
-from froster.explanation import explain, overlay
-from froster.students import VideoStudent
-from froster.video import Sampling, VideoClips, decode, load_video
+from froster.errors import FrosterError, VideoError
+from froster.explanation import overlay, relevance_maps
+from froster.inference import Runtime
+from froster.video import VideoClips, decode
 from froster.video.timeline import Timeline
 
 FILM_SIDES = (288, 160)  # maximum width and height in pixels; smaller videos are not scaled
@@ -42,31 +43,18 @@ class Film:
     times: list[float]
 
 
-def film_of(
-    video: LabeledVideo,
-    network: VideoStudent | None,
-    *,
-    views: int,
-    frames: int,
-    sampling: Sampling,
-) -> Film:
-    """Decode a video for a page; with `network`, also its attention in the middle one of the scored views.
+def film_of(video: LabeledVideo, runtime: Runtime | None) -> Film:
+    """Decode a video for a page; with a model, also its attention in the middle one of the scored views.
 
     Raises `VideoError` when nothing of the video can be decoded, `FrosterError` for a network without maps.
     """
-    clip: VideoClips | None = None
+    clips: VideoClips | None = None
     wanted = np.zeros(0)
-    if network is not None:
-        clip = load_video(
-            video.path,
-            frames=frames,
-            views=views,
-            preprocess=network.preprocess,
-            sampling=sampling,
-            start=video.start,
-            end=video.end,
-        )
-        wanted = clip.times[views // 2]
+    if runtime is not None:
+        loaded = runtime.load(video.path, video.start, video.end)
+        if isinstance(loaded, VideoError):
+            raise loaded
+        clips, wanted = loaded, loaded.times[len(loaded.times) // 2]
     begin, end = video.start or 0.0, math.inf if video.end is None else video.end
     seconds = 0.0
 
@@ -85,9 +73,9 @@ def film_of(
     film = pictures[: len(pictures) - len(wanted)]
     rate = float(np.clip(len(film) / max(seconds, 1e-3), *FILM_RATES))
     strip, strip_sides = None, (0, 0)
-    if network is not None and clip is not None:
+    if runtime is not None and clips is not None:
         seen = np.stack([tile(picture) for picture in pictures[len(film) :]])
-        strip, strip_sides = draw_strip(network, clip, views // 2, seen)
+        strip, strip_sides = draw_strip(runtime, clips.frames[len(clips.frames) // 2], seen)
     return Film(
         moving=smallest([Image.fromarray(picture) for picture in film], FILM_BYTES, rate) if len(film) > 1 else None,
         still=smallest([Image.fromarray(film[len(film) // 2])], FILM_BYTES),
@@ -99,14 +87,16 @@ def film_of(
     )
 
 
-def draw_strip(
-    network: VideoStudent, clip: VideoClips, view: int, seen: NDArray[np.uint8]
-) -> tuple[bytes, tuple[int, int]]:
+def draw_strip(runtime: Runtime, clip: Tensor, seen: NDArray[np.uint8]) -> tuple[bytes, tuple[int, int]]:
     """Frames `(T, TILE, TILE, 3)` of a clip in a row, and below them the same with attention maps."""
     try:
-        maps = explain(network, clip.frames[view])
+        maps = relevance_maps(runtime.model, clip)
+    except FrosterError:
+        raise
     except ValueError as error:
-        raise FrosterError(f"{network.title} has no attention maps; leave them out with `attention=False`.") from error
+        raise FrosterError(
+            f"{runtime.model.title} has no attention maps; leave them out with `attention=False`."
+        ) from error
     shown = spread(len(seen))
     rows = [seen[shown], overlay(seen, maps)[shown]]
     sides = (len(shown) * (TILE + GAP) - GAP, 2 * TILE + GAP)

@@ -35,12 +35,12 @@ def find_mistakes(scored: ScoredModel, names: dict[str, list[str]], count: int) 
     """The `count` errors with the largest margins over all vocabularies; `names`: the classes of each.
 
     Of equal margins the one with the larger cosine margin goes first, then the earlier video. Of equal scores, the
-    first in class order ranks higher, as in `froster.evaluation.evaluate`.
+    first in class order ranks higher, as in `froster.evaluation.evaluate_scores`.
     """
     found: list[tuple[tuple[float, float, int], Mistake]] = []
     for part, of_part in scored.parts.items():
         cosines = of_part.scores.double()
-        shares = (scored.temperature * cosines).softmax(dim=1)
+        shares = (scored.runtime.temperature * cosines).softmax(dim=1)
         targets = of_part.targets
         margins = shares.max(dim=1).values - shares.gather(1, targets[:, None])[:, 0]
         cosine_margins = cosines.max(dim=1).values - cosines.gather(1, targets[:, None])[:, 0]

@@ -59,10 +59,10 @@ class Content:
     run: Run | None
 
 
-def page(content: Content) -> str:
+def html_page(content: Content) -> str:
     """The whole page."""
     settings = content.report.settings
-    name = Path(settings["model"]).name or settings["model"]
+    name = Path(settings.model).name or settings.model
     sections = {
         "mistakes": ("Most confident errors", mistakes_section(content)),
         "classes": ("Each class", classes_section(content)),
@@ -85,7 +85,7 @@ def page(content: Content) -> str:
     )
     own = files("froster.reporting")
     return PAGE.format(
-        title=f"{escape(name)} on {escape(Path(settings['manifest']).name)}",
+        title=f"{escape(name)} on {escape(Path(settings.manifest).name)}",
         style=own.joinpath("page.css").read_text(encoding="utf-8"),
         script=own.joinpath("sort.js").read_text(encoding="utf-8"),
         body=body,
@@ -97,7 +97,7 @@ def summary(content: Content) -> str:
     report = content.report
     clips = sum(part.clips for part in report.parts.values())
     split = f", split {escape(content.split)}" if content.split else ""
-    manifest = escape(Path(report.settings["manifest"]).name)
+    manifest = escape(Path(report.settings.manifest).name)
     return f"{escape(content.student)}, right on {right_count(content)} of {videos(clips)} of {manifest}{split}."
 
 
@@ -182,7 +182,7 @@ def mistakes_section(content: Content) -> str:
 
 
 def mistake_card(content: Content, mistake: Mistake, video: LabeledVideo, film: Film | None) -> str:
-    path = relative_path(video.path, Path(content.report.settings["manifest"]))
+    path = relative_path(video.path, Path(content.report.settings.manifest))
     part = "" if video.start is None and video.end is None else f", {segment(video)}"
     length = f" · {film.seconds:.1f}{SPACE}s" if film and film.moving else ""
     rows = []
@@ -356,20 +356,20 @@ def training_section(run: Run) -> str:
 
 def tested_section(content: Content) -> str:
     of = content.report.settings
-    options = "".join(f", {key} {value}" for key, value in of["student_options"].items())
+    options = "".join(f", {key} {value}" for key, value in of.student_options.items())
     vocabulary = " and ".join(
         f"{len(names)}{'' if part == 'all' else f' {part}'}" for part, names in content.names.items()
     )
-    described = f", {of['descriptions']} of them described" if of["descriptions"] else ""
+    described = f", {of.descriptions} of them described" if of.descriptions else ""
     split = f", split {content.split}" if content.split else ""
     facts: dict[str, Any] = {
-        "Model": of["model"],
+        "Model": of.model,
         "Student": f"{content.student}{options}",
-        "Data": f"{of['manifest']}{split}: {videos(content.report.videos)}",
+        "Data": f"{of.manifest}{split}: {videos(content.report.videos)}",
         "Classes": f"{vocabulary}{described}",
-        "Prompts": f"{of['templates']} templates" if of["templates"] else "bare names",
-        "Clips": f"{of['views']} per video, {of['frames']} frames each, {of['sampling']} sampling; scores averaged",
-        "Computed": f"{of['precision']} on {of['device']}",
+        "Prompts": f"{of.templates} templates" if of.templates else "bare names",
+        "Clips": f"{of.views} per video, {of.frames} frames each, {of.sampling} sampling; scores averaged",
+        "Computed": f"{of.precision} on {of.device}",
     }
     recipe = ""
     if content.run:

@@ -16,7 +16,6 @@ from froster.errors import FrosterError, WeightsError, is_out_of_memory
 from froster.inference import Runtime
 from froster.scoring import check_finite
 from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
-from froster.students import VideoStudent
 from froster.students.base import VideoFeatures
 from froster.text.classifier import (
     count_truncated,
@@ -210,9 +209,7 @@ class Engine:
         """Encode a chunk of a job's missing labels, and queue it again."""
         runtime, kept = self.runtimes[job.model], self.kept[job.model]
         try:
-            some = self._missing(job)[
-                : max(1, PROMPTS_PER_STEP // prompts_per_class(runtime.model, runtime.model.templates))
-            ]
+            some = self._missing(job)[: max(1, PROMPTS_PER_STEP // prompts_per_class(runtime.model, runtime.templates))]
             for label, row in encode_labels(runtime, some).items():
                 job.rows[label] = kept[label] = row
         except Exception as error:
@@ -253,17 +250,17 @@ class Engine:
 def encode_labels(runtime: Runtime, labels: Sequence[Label]) -> dict[Label, Row]:
     """Class embeddings, as by `froster.text.classifier.encode_classes`."""
     model = runtime.model
-    classes, truncated = encode_and_count_truncated(model, dict(labels), model.templates)
+    classes, truncated = encode_and_count_truncated(model, dict(labels), runtime.templates)
     unknown = unknown_labels(model, [name for name, _ in labels])
     return {
-        label: Row(features, count_truncated_prompts(model, label) if truncated else 0, label[0] in unknown)
+        label: Row(features, count_truncated_prompts(runtime, label) if truncated else 0, label[0] in unknown)
         for label, features in zip(labels, classes.to(runtime.device), strict=True)
     }
 
 
-def count_truncated_prompts(model: VideoStudent, label: Label) -> int:
-    prompts = class_prompts(*label, model.templates, model.prompt_style)
-    return count_truncated(model, prompts, token_ids(model, prompts))
+def count_truncated_prompts(runtime: Runtime, label: Label) -> int:
+    prompts = class_prompts(*label, runtime.templates, runtime.model.prompt_style)
+    return count_truncated(runtime.model, prompts, token_ids(runtime.model, prompts))
 
 
 def text_steps(runtime: Runtime, texts: Sequence[str]) -> Generator[None, None, list[list[float]]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.errors import VideoError
-from froster.explanation import Kind, explain, overlay
+from froster.explanation import Kind, overlay, relevance_maps
 from froster.inference import Runtime
 from froster.recognizer import Recognizer
 from froster.serve.options import Options
@@ -25,7 +25,7 @@ def attention_steps(
     yield  # let waiting videos go first
     clip = loaded.clips[len(loaded.clips) // 2]
     frames = runtime.model.preprocess.normalize(clip) if clip.dtype == torch.uint8 else clip
-    maps = explain(runtime.model, frames, kind, classes, target)
+    maps = relevance_maps(runtime.model, frames, kind, classes, target)
     return overlay(loaded.images, maps)
 
 

@@ -25,7 +25,7 @@ from froster.serve.samples import sample_file
 from froster.serve.settings import ServeSettings
 from froster.serve.uploads import Arrivals, Body, Form, read_form, upload_folder
 from froster.serve.videos import Loaded, Video, allowed_path, data_url
-from froster.text.classifier import templates_for, unknown_labels_message
+from froster.text.classifier import unknown_labels_message
 from froster.text.labels import one_label_message
 
 DECODERS = 2
@@ -215,9 +215,7 @@ def load_models(settings: ServeSettings) -> dict[str, Runtime]:
         name = public_name(path)
         if name in models:
             raise FrosterError(f"Two models are called {name!r}; rename the file or the folder of one.")
-        runtime = Runtime(path, device=settings.device, precision=settings.precision)
-        runtime.model.templates = templates_for(runtime.model, settings.templates.get(path))
-        models[name] = runtime
+        models[name] = Runtime(path, settings.inference(path))
     return models
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from froster.errors import FrosterError
+from froster.settings import InferenceSettings
 
 UNITS = {"": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3}
 
@@ -57,6 +58,10 @@ class ServeSettings:
             raise FrosterError(f"There is no folder {self.folder}.")
         if min(self.max_upload, self.max_seconds, self.max_labels, self.queue, self.batch) < 1:
             raise FrosterError("max-upload, max-seconds, max-labels, queue and batch must be 1 or more.")
+
+    def inference(self, model: str) -> InferenceSettings:
+        """How one of the models is run."""
+        return InferenceSettings(templates=self.templates.get(model), device=self.device, precision=self.precision)
 
     @property
     def is_local(self) -> bool:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from froster.backbones.build import build_backbone
 from froster.data.manifests import LabeledVideo
-from froster.device import pick_device
 from froster.errors import VideoError
+from froster.inference import pick_inference_device
 from froster.methods import describe, model_sizes
 from froster.protocols.cross_dataset import parts_of
 from froster.protocols.models import Pretrained
 from froster.protocols.parts import Part, select_videos
-from froster.protocols.scores import TestSettings
 from froster.published import Row, read_table
+from froster.settings import InferenceSettings
 from froster.students import build_student
 from froster.tables.reproduce import Data, TableSettings, choose_rows
 from froster.tables.runs import SharedRun
@@ -223,12 +223,13 @@ def train_seconds(run: PlannedRun, rates: Rates) -> float:
     return run.seen_clips * per_clip + run.steps * per_step
 
 
-def test_seconds(test: PlannedTest, rates: Rates, settings: TestSettings) -> float:
-    cost = relative_cost(test.student, test.model, settings.frames)
+def test_seconds(test: PlannedTest, rates: Rates, settings: InferenceSettings) -> float:
+    sampling = settings.clip_sampling()
+    cost = relative_cost(test.student, test.model, sampling.frames)
     per_view = cost * rates.test * test.models
     if rates.read is not None:
         per_view = max(per_view, rates.read / settings.workers)
-    return test.videos * settings.views * per_view
+    return test.videos * sampling.views * per_view
 
 
 def run_memory(run: PlannedRun, rates: Rates) -> float:
@@ -244,13 +245,13 @@ def run_memory(run: PlannedRun, rates: Rates) -> float:
     return weights + activations * min(micro_batch, run.clips)
 
 
-def probe(model: str, settings: TestSettings, videos: Sequence[LabeledVideo] = ()) -> Rates:
+def probe(model: str, settings: InferenceSettings, videos: Sequence[LabeledVideo] = ()) -> Rates:
     """Time a few clips of the plain network at the size of `model`, with random weights, and read a few videos."""
-    where = pick_device(settings.device)
+    where = pick_inference_device(settings.device)
     config = model_sizes(model)
     student = build_student("frame_clip", build_backbone(config)).to(where)
     size = config.image_size
-    clips = torch.rand(PROBED_CLIPS.get(where.type, 1), settings.frames, 3, size, size, device=where)
+    clips = torch.rand(PROBED_CLIPS.get(where.type, 1), settings.clip_sampling().frames, 3, size, size, device=where)
     count = len(clips)
     with torch.inference_mode(), torch.autocast(where.type, enabled=False):
         test = seconds(lambda: student.forward_features(clips), where)
@@ -296,13 +297,13 @@ def seconds(work: Callable[[], object], where: torch.device) -> float:
     return min(times[1:])
 
 
-def read_seconds(videos: Sequence[LabeledVideo], settings: TestSettings) -> float | None:
+def read_seconds(videos: Sequence[LabeledVideo], settings: InferenceSettings) -> float | None:
     """Seconds of a core for one clip of the first videos that can be read."""
     times = []
     for video in videos[:PROBED_VIDEOS]:
         begin = time.perf_counter()
         try:
-            load_video(video.path, frames=settings.frames, views=1, start=video.start, end=video.end)
+            load_video(video.path, frames=settings.clip_sampling().frames, views=1, start=video.start, end=video.end)
         except VideoError:
             continue
         times.append(time.perf_counter() - begin)

@@ -22,9 +22,10 @@ from froster.protocols.cross_dataset import classes_of, load_test_data, parts_of
 from froster.protocols.data import ProtocolData, find_training_lists, load_data
 from froster.protocols.models import Pretrained, ShowProgress, no_progress, patch_model
 from froster.protocols.results import Results, column_of
-from froster.protocols.scores import Ensemble, TestSettings
+from froster.protocols.scores import PAPER_SETTINGS, Ensemble
 from froster.protocols.trade_off import TradeOff, measure_trade_off
 from froster.published import Row, Table, read_table
+from froster.settings import InferenceSettings
 from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.tables.runs import SharedRun
@@ -47,7 +48,7 @@ class TableSettings:
     manifests: Path = Path("manifests")
     out: Path = Path("runs/reproduce")
     changes: tuple[str, ...] = ()
-    test: TestSettings = field(default_factory=lambda: TestSettings(precision="float32"))
+    test: InferenceSettings = field(default_factory=lambda: replace(PAPER_SETTINGS, precision="float32"))
     descriptions: Path | None = None
     training_lists: Path | None = None
     shots: int = SHOTS

@@ -12,6 +12,7 @@ from froster.text.class_files import ListedClass, read_class_file
 from froster.text.names import name_key
 
 Labels = dict[str, str]  # action name -> description, "" where there is none
+LabelSet = str | Sequence[str] | Mapping[str, str]  # as callers give them: a vocabulary, names, or with descriptions
 
 FILES = (".txt", ".json", ".csv", ".tsv", ".yaml", ".yml")  # suffixes of labels files
 OTHER_SEPARATORS = re.compile("[;\n\uff0c\uff1b\u3001\u060c\u061b]")  # including Chinese, Japanese and Arabic ones
@@ -118,7 +119,7 @@ def one_label_message(labels: Sequence[str] | Mapping[str, str]) -> str | None:
     )
 
 
-def check_labels(labels: str | Sequence[str] | Mapping[str, str], source: str | Path = "labels") -> Labels:
+def check_labels(labels: LabelSet, source: str | Path = "labels") -> Labels:
     """Labels from names, from a mapping name -> description, or from what `parse_labels` takes.
 
     Raises `FrosterError` that names `source` if there are none, one is given twice, or one is not text.

@@ -15,7 +15,7 @@ from froster.recognizer import Recognizer
 from froster.scoring import check_false_positive_rate, quantile_threshold
 from froster.students.base import VideoFeatures
 from froster.students.frame_clip import FrameClip
-from froster.text.classifier import load_or_encode_classes, templates_for
+from froster.text.classifier import load_or_encode_classes
 from froster.timeline.segments import Threshold, WindowScores
 from froster.video.stream import SlidingWindows, Window, is_stream, read_windows
 
@@ -104,8 +104,8 @@ def _background_classes(recognizer: Recognizer) -> Tensor:
     labels = {name.lower() for name in recognizer.labels}
     others = [name for name in ACTIONS if name not in labels]
     names = others if len(others) >= MIN_BACKGROUND_CLASSES else ACTIONS
-    model = recognizer.model
-    return load_or_encode_classes(model, dict.fromkeys(names, ""), templates_for(model, None)).to(recognizer.device)
+    runtime = recognizer.runtime
+    return load_or_encode_classes(runtime.model, dict.fromkeys(names, ""), runtime.templates).to(runtime.device)
 
 
 def _score_windows(

@@ -34,6 +34,7 @@ from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.losses.open_vclip import interpolated_weights, weight_distance
 from froster.models import load_backbone, load_model
+from froster.processes import find_processes
 from froster.provenance import ClipSampling
 from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
@@ -44,7 +45,6 @@ from froster.text.prompts import TEMPLATES, read_templates
 from froster.training.checkpoint import Fingerprint, RunFolder, digest, read_json, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, load_batches
 from froster.training.journal import Journal, check_tensorboard
-from froster.training.processes import find_processes
 from froster.training.recipe import OptimizerSettings, TrainRecipe
 from froster.training.schedule import learning_rate
 from froster.training.step import Objective, accumulate_gradients

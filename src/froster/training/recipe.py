@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -61,10 +61,15 @@ class Recipe(Section):
         content = read_yaml(Path(path))
         for override in overrides:
             set_key(content, override)
+        return cls.of_content(content, f"The recipe {path}")
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any], source: str) -> Self:
+        """The recipe with these keys and values. Raises `FrosterError` that begins with `source` and names the key."""
         try:
             return cls(**content)
         except ValidationError as error:
-            raise FrosterError(f"The recipe {path}: {'; '.join(explain(cls, e) for e in error.errors())}.") from error
+            raise FrosterError(f"{source}: {'; '.join(explain(cls, e) for e in error.errors())}.") from error
 
 
 class PuppetSettings(Section):

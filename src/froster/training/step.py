@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from froster.losses.batch import ClipBatch, autocast
 from froster.losses.fine_tuning import fine_tuning_loss
 from froster.losses.froster import Distillation, froster_loss
+from froster.processes import find_processes
 from froster.students import VideoStudent
-from froster.training.processes import find_processes
 from froster.training.texts import ClassPrompts
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from froster.backbones.tokenizer import Tokenizer
+from froster.processes import find_processes
 from froster.students import VideoStudent
 from froster.text.classifier import average_prompts, encode_tokens, needed_lengths, token_ids, warn_of_truncated_texts
 from froster.text.prompts import PromptStyle, class_prompts
-from froster.training.processes import find_processes
 
 
 class ClassPrompts:
