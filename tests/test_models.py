@@ -36,7 +36,7 @@ def test_names_of_releases(vit_b_16: Path, name: str, student: str | None) -> No
 
 
 def test_own_checkpoint_keeps_its_options_when_its_student_is_named(tmp_path: Path, vit_b_16: Path) -> None:
-    save_checkpoint(load_model(vit_b_16, student="vclip:window=2,boundary=masked"), tmp_path / "own.safetensors")
+    save_checkpoint(load_model("vit-b-16", student="vclip:window=2,boundary=masked"), tmp_path / "own.safetensors")
     assert load_model(tmp_path / "own.safetensors", student="vclip").options == {"window": 2, "boundary": "masked"}
     assert load_model(tmp_path / "own.safetensors", student="vclip:window=3").options["window"] == 3
     assert load_model(tmp_path / "own.safetensors", student="frame_clip").options == {}
@@ -44,8 +44,8 @@ def test_own_checkpoint_keeps_its_options_when_its_student_is_named(tmp_path: Pa
 
 @pytest.mark.parametrize(("made", "asked"), [("adaptformer", "aim"), ("tc_clip", "vclip"), ("aim", "frame_clip")])
 def test_a_checkpoint_of_another_student_is_named(tmp_path: Path, vit_b_16: Path, made: str, asked: str) -> None:
-    save_checkpoint(load_model(vit_b_16, student=made), tmp_path / "own.safetensors")
-    with pytest.raises(WeightsError, match=rf"holds {made} and cannot be loaded as {asked}: leave out"):
+    save_checkpoint(load_model("vit-b-16", student=made), tmp_path / "own.safetensors")
+    with pytest.raises(WeightsError, match=rf"is a checkpoint of {made} and cannot be loaded as {asked}; leave out"):
         load_model(tmp_path / "own.safetensors", student=asked)
 
 

@@ -4,6 +4,7 @@ import copy
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -31,6 +32,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     seed: int | None = None,
+    backbone: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> VideoStudent:
     """Load a video model in evaluation mode.
@@ -41,7 +43,8 @@ def load_model(
     `student`: a name in `froster.students.STUDENTS`, optionally with options (`"vclip:window=2"`). By default it is the
     one the checkpoint was made with: `vclip` for released FROSTER and Open-VCLIP files, `frame_clip` for a plain CLIP.
     `device`: `"cpu"`, `"cuda"`, ... or `"auto"`. `seed`: of the modules that a student adds to a plain CLIP; by default
-    PyTorch's global generator initializes them.
+    PyTorch's global generator initializes them. `backbone`: what neither tensors nor a description in the file's folder
+    say of a CLIP, such as `{"activation": "gelu"}`; the error asks for it.
 
     The model of a training run has its classes in `model.labels` (name -> description; None where nothing says), its
     prompt templates in `model.templates`, and in `model.clip_sampling` how clips are taken from a video.
@@ -51,7 +54,7 @@ def load_model(
     """
     found = resolve(path_or_name)
     path = find_weights_file(found.path)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, backbone, from_openai=found.name in RELEASES)
     if checkpoint.backbone_source:
         checkpoint.state |= source_state(checkpoint.backbone_source, path)
     with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
@@ -221,8 +224,9 @@ def load_backbone(path_or_name: str | Path) -> Backbone:
 
     Raises `WeightsError` for an unknown name, a file that cannot be used, or one that holds a fine-tuned student.
     """
-    path = resolve(path_or_name).path
-    checkpoint = read_checkpoint(path)
+    found = resolve(path_or_name)
+    path = found.path
+    checkpoint = read_checkpoint(path, from_openai=found.name in RELEASES)
     if checkpoint.student:
         raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain backbone is needed here.")
     backbone = build_backbone(checkpoint.config)

@@ -19,7 +19,7 @@ from froster.backbones.clip import Clip
 from froster.checkpoints.own import save_checkpoint
 from froster.errors import FrosterWarning, WeightsError
 from froster.models import load_model
-from fuzz.weights import fuzz, openai_names, small_clip
+from fuzz.weights import SAID, fuzz, openai_names, small_clip
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -34,7 +34,7 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def assert_loads(path: Path, clip: Clip) -> None:
-    loaded = load_model(path).state_dict()
+    loaded = load_model(path, backbone=SAID).state_dict()
     assert loaded.keys() == clip.state_dict().keys()
     assert all(torch.equal(loaded[key], value) for key, value in clip.state_dict().items())
 
@@ -156,7 +156,7 @@ def test_broken_weights_are_named(clip: Clip, tmp_path: Path) -> None:
         state["visual.proj"][3, 4] = value
         save_file(state, tmp_path / "clip.safetensors")
         with pytest.raises(WeightsError, match=r"1 of its \d+ tensors hold NaN or infinite numbers \(visual\.proj\)"):
-            load_model(tmp_path / "clip.safetensors")
+            load_model(tmp_path / "clip.safetensors", backbone=SAID)
 
 
 def test_zip_bomb_and_overlapping_tensors_are_refused(clip: Clip, tmp_path: Path) -> None:

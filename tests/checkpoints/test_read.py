@@ -22,6 +22,7 @@ from goldens import GoldenFile
 pytestmark = pytest.mark.usefixtures("no_grad")
 
 CONFIG = ClipConfig(32, 8, 128, 2, 2, 64, 2, 1, 32, vocab_size=512)
+SAID = {"activation": "quick_gelu", "vision_heads": 2, "text_heads": 1}  # of CONFIG: no foreign file does
 
 
 def random_clip() -> Clip:
@@ -80,26 +81,27 @@ def test_openai_release_file(golden_file: GoldenFile) -> None:
             rounded[f"model.{key}"] = rounded[f"model.{key}"].to(value.dtype).float()
     path = os.environ["FROSTER_CACHE"] + ".safetensors"
     save_file(rounded, path)
-    assert (images - load_model(path).encode_video(golden["images"][:, None])[:, 0]).abs().max() < 2e-5
+    assert (images - load_model(path, backbone=SAID).encode_video(golden["images"][:, None])[:, 0]).abs().max() < 2e-5
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict"])
 def test_plain_state_dict(clip: Clip, inputs: tuple[Tensor, Tensor], tmp_path: Path, wrapper: str | None) -> None:
     state = openai_names(clip.state_dict())
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "clip.pt")
-    assert_same(load_model(tmp_path / "clip.pt"), clip, inputs)
+    assert_same(load_model(tmp_path / "clip.pt", backbone=SAID), clip, inputs)
 
 
 def test_legacy_pickle_and_distributed_prefix(clip: Clip, inputs: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     state = {f"module.{key}": value for key, value in openai_names(clip.state_dict()).items()}
     torch.save(state, tmp_path / "clip.bin", _use_new_zipfile_serialization=False)
-    assert_same(load_model(tmp_path / "clip.bin"), clip, inputs)
+    assert_same(load_model(tmp_path / "clip.bin", backbone=SAID), clip, inputs)
 
 
 def test_open_clip_folder(clip: Clip, inputs: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     save_file(openai_names(clip.state_dict()), tmp_path / "open_clip_model.safetensors")
-    with pytest.warns(UserWarning, match="QuickGELU is assumed"):
-        assert_same(load_model(tmp_path), clip, inputs)
+    with pytest.raises(WeightsError, match=r"does not say activation, vision_heads, text_heads, .* give the keys"):
+        load_model(tmp_path)
+    assert_same(load_model(tmp_path, backbone=SAID), clip, inputs)
     # OpenCLIP's own models use the exact GELU and say so in the file beside.
     sizes = {"vision_cfg": {"width": 128, "head_width": 64}, "text_cfg": {"heads": 1}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": sizes}))
@@ -118,7 +120,7 @@ def test_open_clip_custom_text_names(clip: Clip, inputs: tuple[Tensor, Tensor], 
         for key, value in openai_names(clip.state_dict()).items()
     }
     save_file(state, tmp_path / "model.safetensors")
-    assert_same(load_model(tmp_path / "model.safetensors"), clip, inputs)
+    assert_same(load_model(tmp_path / "model.safetensors", backbone=SAID), clip, inputs)
 
 
 def test_hugging_face_clip(inputs: tuple[Tensor, Tensor], tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_description_beside_another_format_is_not_about_it(
     description = {"vision_config": {"hidden_act": "gelu", "num_attention_heads": 4}, "text_config": {}}
     (tmp_path / "config.json").write_text(json.dumps(description))
     torch.save(openai_names(clip.state_dict()), tmp_path / "clip.pt")
-    assert_same(load_model(tmp_path / "clip.pt"), clip, inputs)
+    assert_same(load_model(tmp_path / "clip.pt", backbone=SAID), clip, inputs)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_numbers_and_options_beside_the_tensors_are_tolerated(
 ) -> None:
     extras = {"best": np.float64(71.5), "epoch": np.int64(3), "args": argparse.Namespace(lr=0.1)}
     torch.save({"state_dict": openai_names(clip.state_dict()), **extras}, tmp_path / "clip.pt")
-    assert_same(load_model(tmp_path / "clip.pt"), clip, inputs)
+    assert_same(load_model(tmp_path / "clip.pt", backbone=SAID), clip, inputs)
 
 
 class Talkative(torch.nn.Module):
@@ -322,6 +324,6 @@ def test_damaged_file_gives_one_sentence(tmp_path: Path, clip: Clip, how: str, m
     path = tmp_path / "weights.pt"
     damage(path, how, clip)
     with pytest.raises(WeightsError, match=message) as error:
-        load_model(path)
+        load_model(path, backbone=None if how.startswith("own") else SAID)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)

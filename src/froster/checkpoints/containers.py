@@ -137,7 +137,7 @@ def read_zip(path: Path) -> tuple[StateDict, dict[str, Any]]:
             return numbers(read(f"{root}data/{wanted.key}"), wanted.dtype, swapped)
 
         if f"{root}constants.pkl" in names:
-            return load_references(scripted_tensors(content), storage, limit), {}
+            return load_references(scripted_tensors(content), storage, limit), {"torchscript": True}
         references, metadata = choose_state(content, path)
         return load_references(references, storage, limit), metadata
 

@@ -3,11 +3,11 @@
 Ours are OpenAI's names, with the text encoder under `text.` and every linear layer a plain `nn.Linear`.
 """
 
-import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from froster.backbones.build import backbone_names
 from froster.backbones.clip import ClipConfig
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
+from froster.checkpoints.descriptions import gather_facts, openai_rule
 from froster.checkpoints.hub import fetch_release
 from froster.checkpoints.own import TOKEN_TABLE, check_config
 from froster.errors import FrosterWarning, WeightsError
@@ -60,23 +61,59 @@ HUGGING_FACE_NAMES = (
 )
 
 
-def read_foreign(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkpoint:
-    """A checkpoint of another program; sizes are inferred from the tensors."""
+def read_foreign(
+    tensors: StateDict,
+    metadata: dict[str, Any],
+    path: Path,
+    given: Mapping[str, Any] | None = None,
+    from_openai: bool = False,
+) -> Checkpoint:
+    """A checkpoint of another program.
+
+    Sizes are those of the tensors, the rest is from a description in the file's folder or from what is `given`: see
+    `froster.checkpoints.descriptions`.
+    """
     warn_of_several_networks(tensors, path)
     state = to_clip_names(tensors)
     add_frozen_text(state, path)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
         some = ", ".join(list(tensors)[:3]) or "no tensors"
         raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
-    description = read_config_file(path, tensors)
-    try:
-        config = infer_config(state, description)
+    with building(path):
+        sizes = tensor_sizes(state)
+        of_clip = backbone_names(ClipConfig(**sizes, vision_heads=1, text_heads=1))
+    is_released, has_more = is_released_student(tensors, metadata), not state.keys() <= of_clip
+    facts = gather_facts(
+        sizes,
+        path,
+        given or {},
+        hugging_face=is_hugging_face(tensors),
+        from_openai=from_openai or is_released or has_more or bool(metadata.get("torchscript")),
+    )
+    if facts.assumed:
+        warnings.warn(
+            f"{path} has no description in its folder, so this is assumed: {facts.assumed}. If it is wrong, "
+            "so are all scores.",
+            FrosterWarning,
+            stacklevel=2,
+        )
+    with building(path):
+        config = infer_config(state, facts.values)
         check_config(config)
+    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. More tensors: another student.
+    sources = dict.fromkeys(sizes, "tensors") | facts.sources
+    return Checkpoint(state, config, "vclip" if is_released and not has_more else None, sources=sources)
+
+
+@contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Turns what impossible sizes raise into a `WeightsError` that names the file."""
+    try:
+        yield
+    except WeightsError:
+        raise
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
-    # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. More tensors: another student.
-    is_vclip = is_released_student(tensors, metadata) and state.keys() <= backbone_names(config)
-    return Checkpoint(state, config, "vclip" if is_vclip else None)
 
 
 def is_released_student(tensors: StateDict, metadata: dict[str, Any]) -> bool:
@@ -181,34 +218,43 @@ def add_frozen_text(state: StateDict, path: Path) -> None:
     state |= {key: value for key, value in release.items() if key.startswith("text.") and key not in state}
 
 
-def infer_config(state: StateDict, hints: dict[str, Any] | None = None) -> ClipConfig:
-    """Sizes of a CLIP from its tensors under the names of our `Clip`.
+def infer_config(state: StateDict, facts: Mapping[str, Any] | None = None) -> ClipConfig:
+    """Config of a CLIP from its tensors under the names of our `Clip`.
 
-    `hints` may give what tensors do not show: heads, activation, epsilons of the LayerNorms.
+    `facts`: what tensors do not show, by default OpenAI's rule. Raises `ValueError` where heads do not divide a width.
     """
+    sizes = tensor_sizes(state)
+    config = {**sizes, **(openai_rule(sizes) if facts is None else facts)}
+    for tower in ("vision", "text"):
+        width, heads = config[f"{tower}_width"], config[f"{tower}_heads"]
+        if heads < 1 or width % heads or (facts is None and width % 64):
+            raise ValueError(f"{tower} width {width} and {heads} heads do not go together")
+    return ClipConfig(**config)
+
+
+def tensor_sizes(state: StateDict) -> dict[str, Any]:
+    """The fields of a CLIP's config that its tensors show; None for MLPs of 4 times the width."""
     vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
     vocab_size, text_width = state["text.token_embedding.weight"].shape
     grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
-    inferred = {
+    return {
         "image_size": grid * patch_size,
         "patch_size": patch_size,
         "vision_width": vision_width,
         "vision_layers": count_blocks(state, "visual"),
-        "vision_heads": vision_width // 64,
         "text_width": text_width,
         "text_layers": count_blocks(state, "text"),
-        "text_heads": text_width // 64,
         "embed_dim": state["visual.proj"].shape[1],
         "context_length": len(state["text.positional_embedding"]),
         "vocab_size": vocab_size,
-        **(hints or {}),
+        "vision_mlp_width": mlp_width(state, "visual", vision_width),
+        "text_mlp_width": mlp_width(state, "text", text_width),
     }
-    for tower in ("vision", "text"):
-        width, heads = inferred[f"{tower}_width"], inferred[f"{tower}_heads"]
-        # The tensors do not show the number of heads; OpenAI's rule is one for 64 channels.
-        if heads < 1 or width % heads or (not hints and width % 64):
-            raise ValueError(f"{tower} width {width} and {heads} heads do not go together")
-    return ClipConfig(**inferred)
+
+
+def mlp_width(state: StateDict, tower: str, width: int) -> int | None:
+    hidden = len(state[f"{tower}.blocks.0.mlp.0.weight"])
+    return None if hidden == 4 * width else hidden
 
 
 def count_blocks(state: StateDict, tower: str) -> int:
@@ -216,57 +262,3 @@ def count_blocks(state: StateDict, tower: str) -> int:
     if numbers != {str(number) for number in range(len(numbers))}:
         raise ValueError(f"the layers of {tower} are not numbered 0 to {len(numbers) - 1}")
     return len(numbers)
-
-
-def read_config_file(path: Path, tensors: StateDict) -> dict[str, Any]:
-    """Heads and activation of a model from the config file of Hugging Face or OpenCLIP next to its weights.
-
-    Other formats have none, so files next to them are ignored.
-    """
-    if is_hugging_face(tensors):
-        return read_description(path.with_name("config.json"), hugging_face_hints)
-    if path.name.startswith("open_clip_"):
-        description = path.with_name("open_clip_config.json")
-        if not description.is_file():
-            warnings.warn(
-                f"{path} has no open_clip_config.json next to it, which has the activation; QuickGELU is assumed.",
-                FrosterWarning,
-                stacklevel=2,
-            )
-        return read_description(description, open_clip_hints)
-    return {}
-
-
-def read_description(path: Path, hints_of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        hints = hints_of(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise WeightsError(f"The model description {path} cannot be read ({error!r}); correct or remove it.") from error
-    if hints["activation"] not in ("gelu", "quick_gelu"):
-        raise WeightsError(f"{path} names the activation {hints['activation']!r}; froster knows gelu and quick_gelu.")
-    return hints
-
-
-def hugging_face_hints(description: Any) -> dict[str, Any]:
-    vision, text = description["vision_config"], description["text_config"]
-    return {
-        "activation": vision.get("hidden_act", "quick_gelu"),
-        "vision_heads": int(vision.get("num_attention_heads", 12)),
-        "text_heads": int(text.get("num_attention_heads", 8)),
-        "vision_norm_eps": float(vision.get("layer_norm_eps", 1e-5)),
-        "text_norm_eps": float(text.get("layer_norm_eps", 1e-5)),
-    }
-
-
-def open_clip_hints(description: Any) -> dict[str, Any]:
-    model = description["model_cfg"]
-    vision, text = model["vision_cfg"], model["text_cfg"]
-    return {
-        "activation": "quick_gelu" if model.get("quick_gelu") else "gelu",
-        "vision_heads": vision["width"] // vision.get("head_width", 64),
-        "text_heads": int(text["heads"]),
-        "vision_norm_eps": float((vision.get("norm_kwargs") or {}).get("eps", 1e-5)),
-        "text_norm_eps": float((text.get("norm_kwargs") or {}).get("eps", 1e-5)),
-    }

@@ -113,7 +113,8 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
     except Exception as error:  # metadata that is damaged, or made up, raises anything
         reason = f"its metadata lacks {error}" if isinstance(error, KeyError) else f"{error or type(error).__name__}"
         raise WeightsError(f"{path} is a damaged froster checkpoint ({reason:.200}): {DOWNLOAD_AGAIN}.") from error
-    return Checkpoint(state, config, student, options, source, read_provenance(metadata, path))
+    sources = dict.fromkeys(asdict(config), "the checkpoint itself")
+    return Checkpoint(state, config, student, options, source, read_provenance(metadata, path), sources)
 
 
 def read_config(description: Any, backbone: str) -> BackboneConfig:

@@ -4,7 +4,9 @@ Read: OpenAI release files (TorchScript, float16), plain state dicts, OpenCLIP a
 released FROSTER and Open-VCLIP checkpoints, those of other video students, and our own.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -13,11 +15,16 @@ from froster.checkpoints.containers import read_tensors, reading
 from froster.checkpoints.foreign import read_foreign
 from froster.checkpoints.hub import find_weights_file
 from froster.checkpoints.own import read_own
-from froster.errors import WeightsError
+from froster.errors import FrosterError, WeightsError
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, backbone: Mapping[str, Any] | None = None, from_openai: bool = False
+) -> Checkpoint:
     """Read a checkpoint of any supported format; sizes are inferred from the tensors.
+
+    `backbone`: what a file of another program does not say of its network, see `froster.checkpoints.descriptions`.
+    `from_openai`: whether it is a release of OpenAI's, whatever the format.
 
     Raises `WeightsError`, one sentence that names the file, when it is missing, damaged, not a checkpoint, not a CLIP,
     or a pickle with code in it.
@@ -26,7 +33,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     tensors, metadata = read_tensors(path)
     with reading(path):
         is_own = "format" in metadata and "config" in metadata
-        checkpoint = read_own(tensors, metadata, path) if is_own else read_foreign(tensors, metadata, path)
+        if is_own and backbone:
+            raise FrosterError(f"{path} says all about its backbone itself: give nothing of it.")
+        if is_own:
+            checkpoint = read_own(tensors, metadata, path)
+        else:
+            checkpoint = read_foreign(tensors, metadata, path, backbone, from_openai)
     check_finite(checkpoint.state, path)
     return checkpoint
 
