@@ -315,7 +315,7 @@ def damage(path: Path, how: str, clip: Clip) -> None:
         ("one too many", r"does not have 1 tensors \(visual\.extra\)"),
         ("wrong shape", r"ln_final\.bias is \(3,\), expected \(64,\)"),
         ("truncated TorchScript", "half downloaded"),
-        ("own, without its token rows", "damaged froster checkpoint"),
+        ("own, without its token rows", "written or changed by another program"),
         ("own, of the future", "made by a newer froster"),
         ("missing", "There is no weights file"),
     ],

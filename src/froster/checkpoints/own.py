@@ -13,7 +13,7 @@ import torch
 from froster.backbones.base import Activation, BackboneConfig
 from froster.backbones.build import BACKBONES, backbone_names
 from froster.checkpoints.checkpoint import BackboneSource, Checkpoint, StateDict
-from froster.checkpoints.containers import DOWNLOAD_AGAIN, to_float32
+from froster.checkpoints.containers import to_float32
 from froster.errors import WeightsError
 from froster.files import replace_when_written
 from froster.provenance import provenance_metadata, read_provenance
@@ -44,6 +44,8 @@ CHOICES = {
     "interpolation": get_args(Interpolation),
 }
 LARGEST_OPTION = 10_000
+# A download that broke off is found before: the file is shorter than its header says.
+OTHER_WRITER = "its metadata was written or changed by another program; save the model again, or use another copy"
 
 
 class Savable(Protocol):
@@ -112,7 +114,7 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
         student = metadata["student"] or None
     except Exception as error:  # metadata that is damaged, or made up, raises anything
         reason = f"its metadata lacks {error}" if isinstance(error, KeyError) else f"{error or type(error).__name__}"
-        raise WeightsError(f"{path} is a damaged froster checkpoint ({reason:.200}): {DOWNLOAD_AGAIN}.") from error
+        raise WeightsError(f"{path} is a damaged froster checkpoint ({reason:.200}): {OTHER_WRITER}.") from error
     sources = dict.fromkeys(asdict(config), "the checkpoint itself")
     return Checkpoint(state, config, student, options, source, read_provenance(metadata, path), sources)
 
