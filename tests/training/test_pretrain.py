@@ -1,14 +1,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from froster import load_model
+from froster.backbones.clip import Clip
 from froster.backbones.tokenizer import tokenize
+from froster.data.puppets import ACTIONS, caption, draw_photo
 from froster.errors import FrosterError
+from froster.text.prompts import class_prompts
 from froster.training import pretrain as module
-from froster.training.pretrain import PretrainRecipe, learning_rate, pretrain
+from froster.training.pretrain import PhotoBatches, PretrainRecipe, learning_rate, pretrain
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "clip-puppets.yaml"
 SMALL = ["photos=160", "batch_size=16", "model.vision_layers=1", "model.text_layers=1", "warmup_steps=2"]
@@ -85,6 +90,63 @@ def test_schedule_warms_up_and_falls_to_zero() -> None:
     middle = (recipe.steps + recipe.warmup_steps) // 2
     assert learning_rate(recipe, middle) == pytest.approx(recipe.learning_rate / 2, rel=1e-3)
     assert learning_rate(recipe, recipe.steps) == pytest.approx(0, abs=1e-12)
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("contrast_weight", [0.0, 0.5])
+def test_the_loss_is_that_of_names_and_of_captions(contrast_weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against NumPy, to 1e-5: each photo's action among all names, and its caption among the batch's, both ways."""
+    monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
+    recipe = PretrainRecipe.read(RECIPE, [*SMALL, f"contrast_weight={contrast_weight}"])
+    torch.manual_seed(0)
+    clip = Clip(recipe.model).eval()
+    raw, tokens, actions = PhotoBatches(recipe, 0)[3]
+    pixels = clip.preprocess.normalize(raw)
+    with torch.inference_mode():
+        loss = module.training_loss(clip, pixels, tokens, actions, recipe, step=5)
+        prompts = tokenize([class_prompts(name)[5] for name in ACTIONS])
+        images, names, captions = (
+            (features / features.norm(dim=1, keepdim=True)).double().numpy()
+            for features in (clip.encode_image(pixels), clip.encode_text(prompts), clip.encode_text(tokens))
+        )
+        scale = clip.logit_scale.exp().item()
+    rows = np.arange(len(images))
+    of_names = -log_softmax(scale * images @ names.T)[rows, actions.numpy()].mean()
+    pairs = scale * images @ captions.T
+    contrast = -(log_softmax(pairs)[rows, rows].mean() + log_softmax(pairs.T)[rows, rows].mean()) / 2
+    assert loss.item() == pytest.approx(of_names + contrast_weight * contrast, abs=1e-5)
+
+
+def test_photos_come_with_their_own_captions_and_actions() -> None:
+    recipe = PretrainRecipe.read(RECIPE, SMALL)
+    seen = set()
+    for step in range(3):
+        pixels, tokens, actions = PhotoBatches(recipe, 0)[step]
+        words = np.random.default_rng((recipe.seed, step))
+        for place, seed in enumerate(range(16 * step, 16 * step + 16)):
+            photo = draw_photo(seed, size=64)
+            assert np.array_equal(pixels[place].permute(1, 2, 0).numpy(), photo.pixels)
+            assert actions[place] == photo.action
+            assert torch.equal(tokens[place], tokenize([caption(photo, words)])[0, : tokens.shape[1]])
+            seen.add(photo.action)
+    assert len(seen) > 20
+
+
+@pytest.mark.usefixtures("quick")
+def test_steps_take_the_rate_of_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, taken = PretrainRecipe.read(RECIPE, [*SMALL, f"out={tmp_path}"]), []
+    step = torch.optim.AdamW.step
+
+    def recorded(optimizer: torch.optim.AdamW) -> None:
+        taken.append({group["lr"] for group in optimizer.param_groups})
+        step(optimizer)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    pretrain(recipe)
+    assert taken == [{learning_rate(recipe, number)} for number in range(10)]
 
 
 @pytest.mark.slow(75)
