@@ -76,7 +76,7 @@ def test_sigterm_ends_as_ctrl_c_does(trained: Path, workers: int) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert errors.endswith("Stopped; go on with --resume.\n") and "Traceback" not in errors
+    assert errors.endswith("Stopped; resume with --resume.\n") and "Traceback" not in errors
     state = read_state(out / "state.pt")
     assert state and state["step"] >= 1
     assert not list(out.rglob("*.partial.*"))

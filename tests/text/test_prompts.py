@@ -181,11 +181,11 @@ def test_a_run_does_not_go_on_with_other_words(manifest: Path, tmp_path: Path, m
         patch.setattr(loop, "end_epoch", stop)
         loop.train(own)
     templates.write_text("a painting of {}\n")
-    with pytest.raises(FrosterError, match="cannot go on with other templates than before"):
+    with pytest.raises(FrosterError, match="cannot be resumed with other templates than before"):
         loop.train(own, resume=True)
     templates.write_text("a drawing of {}\n")
     descriptions.write_text(json.dumps(dict.fromkeys(ACTIONS, "something else")))
-    with pytest.raises(FrosterError, match="cannot go on with other labels than before"):
+    with pytest.raises(FrosterError, match="cannot be resumed with other labels than before"):
         loop.train(own, resume=True)
     descriptions.write_text(json.dumps(dict.fromkeys(ACTIONS, "what they do")))
     loop.train(own, resume=True)

@@ -146,7 +146,7 @@ def test_what_a_run_can_learn_is_said_before_it_begins(
         warnings.simplefilter("error", FrosterWarning)
         loop.train(short_recipe(manifest, tmp_path / "many", *changes))
     assert (
-        "12 clips in batches of 5: 26 steps an epoch (13 times through the clips), 52 in all; "
+        "12 clips in batches of 5: 26 steps an epoch (13 passes over the clips), 52 in all; "
         "each time 2 of them, drawn anew, left out to fill whole batches\n"
     ) in capsys.readouterr().err
     assert [step["step"] for step in log(tmp_path / "many")] == list(range(1, 53))
@@ -236,7 +236,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(manifest: Path, tmp_path: Path, p
     assert process.returncode == -signal.SIGKILL, errors
     assert [path.name for path in (broken.out / "checkpoints").iterdir()] == ["epoch-001.safetensors"]
     assert not (broken.out / "model.safetensors").exists()
-    with pytest.raises(FrosterError, match="holds a run already: go on with `resume=True`"):
+    with pytest.raises(FrosterError, match="holds a run already: resume it with `resume=True`"):
         loop.train(broken)
     loop.train(broken, resume=True)
     loop.train(whole)
@@ -559,7 +559,7 @@ def test_a_model_without_content_is_no_finished_run(manifest: Path, tmp_path: Pa
     recipe.out.mkdir()
     folder.model.touch()
     folder.state.path.touch()
-    with pytest.raises(FrosterError, match="holds a run already: go on with"):
+    with pytest.raises(FrosterError, match="holds a run already: resume it with"):
         loop.train(recipe)
     folder.state.remove()
     assert not folder.is_finished(recipe, resume=True)
@@ -594,7 +594,7 @@ def test_a_damaged_state_goes_on_from_the_one_before_it_to_the_same_bits(
     damaged = bytearray(state.read_bytes())
     damaged[len(damaged) // 2] ^= 4
     state.write_bytes(damaged)
-    with pytest.warns(FrosterWarning, match=r"state\.pt is damaged; the run goes on from .*previous-state\.pt"):
+    with pytest.warns(FrosterWarning, match=r"state\.pt is damaged; resuming from .*previous-state\.pt"):
         resumed = loop.train(recipe, resume=True)
     assert_equal_weights(resumed, whole)
     assert [step["step"] for step in log(recipe.out)] == list(range(1, 10))
@@ -622,7 +622,7 @@ def test_a_folder_has_one_run_at_a_time(manifest: Path, tmp_path: Path, monkeypa
     stopped = STOPPED.format(process="os.getpid()", signal="SIGSTOP")
     first = start(stopped, "train", write_recipe(recipe), folder=tmp_path)
     assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
-    monkeypatch.setattr(checkpoint, "LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr(checkpoint, "LOCK_WAIT", 0.1)
     with pytest.raises(FrosterError, match=r"Another process is training in .*run; choose another out"):
         loop.train(recipe, resume=True)
     assert first.poll() is None
@@ -712,10 +712,12 @@ def test_a_run_is_not_resumed_on_other_clips_labels_or_precision(
         patched.setattr(loop, "final_model", lambda run: signal.raise_signal(signal.SIGINT))
         loop.train(recipe)
     own.write_text("\n".join(rows[:-1]) + "\n")
-    with pytest.raises(FrosterError, match=r"cannot go on with other clips \(12 rows before, 11 rows now\); go back"):
+    with pytest.raises(
+        FrosterError, match=r"cannot be resumed with other clips \(12 rows before, 11 rows now\); restore the previous"
+    ):
         loop.train(recipe, resume=True)
     own.write_text("\n".join([*rows[:-1], rows[1]]) + "\n")
-    with pytest.raises(FrosterError, match=r"cannot go on with other clips than before; go back"):
+    with pytest.raises(FrosterError, match=r"cannot be resumed with other clips than before; restore the previous"):
         loop.train(recipe, resume=True)
     own.write_text("\n".join(rows) + "\n")
     state = read_state(recipe.out / "state.pt")
@@ -749,15 +751,15 @@ def test_a_finished_run_is_not_taken_for_one_on_other_data(manifest: Path, tmp_p
     finished = loop.train(recipe)
     rows = contents[own].splitlines()
     for changes, said in (
-        ({own: "\n".join(rows[:-1])}, r"other clips \(12 rows before, 11 rows now\); go back to what it had"),
-        ({own: "\n".join([*rows[:-1], rows[1]])}, "other clips than before; go back"),
+        ({own: "\n".join(rows[:-1])}, r"other clips \(12 rows before, 11 rows now\); restore the previous ones"),
+        ({own: "\n".join([*rows[:-1], rows[1]])}, "other clips than before; restore the previous"),
         ({own: "\n".join([*rows[:-1], f"{rows[-1]}0.1"])}, "other clips than before"),
         ({labels: "\n".join([*ACTIONS, "fencing"])}, r"other labels \(3 classes before, 4 classes now\)"),
         ({descriptions: contents[descriptions].replace("someone", "nobody")}, "other labels than before"),
         ({templates: "a video of {}."}, r"other templates \(2 of them before, 1 of them now\)"),
     ):
         put(changes)
-        with pytest.raises(FrosterError, match=rf"run cannot go on with {said}"):
+        with pytest.raises(FrosterError, match=rf"run cannot be resumed with {said}"):
             loop.train(recipe, resume=True)
     put({})
     assert loop.train(recipe, resume=True) == finished

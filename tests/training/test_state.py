@@ -62,10 +62,12 @@ def test_killed_between_the_two_renames(saved: StateFile) -> None:
 def test_nothing_undamaged_says_which_files_and_what_to_do(saved: StateFile) -> None:
     saved.path.write_bytes(b"")
     saved.previous.write_bytes(b"")
-    with pytest.raises(FrosterError, match=r"/state\.pt is damaged .*previous-state\.pt; start anew with another out="):
+    with pytest.raises(
+        FrosterError, match=r"/state\.pt is damaged .*previous-state\.pt; start a new run with another out="
+    ):
         StateFile(saved.path).load()
     saved.previous.unlink()
-    with pytest.raises(FrosterError, match=r"/state\.pt is damaged and cannot be resumed from; start anew"):
+    with pytest.raises(FrosterError, match=r"/state\.pt is damaged and cannot be resumed from; start a new run"):
         StateFile(saved.path).load()
     saved.path.unlink()
     assert StateFile(saved.path).load() is None

@@ -11,8 +11,8 @@ from froster.cli.terminal import echo, echo_json
 
 def pretrain(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/clip-puppets.yaml.")],
-    changes: Annotated[list[str] | None, typer.Argument(help="Changes to it: seed=1 out=runs/mine.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    changes: Annotated[list[str] | None, typer.Argument(help="Overrides: seed=1 out=runs/mine.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
 ) -> None:
     """Pretrain a small CLIP on drawn puppets and test it; half an hour on two cores."""
     import json
@@ -21,7 +21,7 @@ def pretrain(
     from froster.training.pretrain import pretrain as run
 
     settings = PretrainRecipe.read(recipe, changes or ())
-    with stopped_by_signals("Stopped; --resume goes on from the last saved state, if there is one."):
+    with stopped_by_signals("Stopped; --resume continues from the last saved state, if there is one."):
         checkpoint = run(settings, resume)
     scores = json.loads((checkpoint.parent / "scores.json").read_text(encoding="utf-8"))
     echo(f"{checkpoint}: {scores['photos']} % of unseen photos right")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe: a file, or one that comes with froster (froster-puppets).")],
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Changes to it: seed=1 out=runs/mine data.manifest=clips.csv")
+        list[str] | None, typer.Argument(help="Overrides: seed=1 out=runs/mine data.manifest=clips.csv")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
 ) -> None:
     """Fine-tune a video student of CLIP. On several GPUs: accelerate launch -m froster train RECIPE.
 
@@ -34,7 +34,7 @@ def train(
     settings = TrainRecipe.read(existing_recipe(recipe), changes or ())
     folder = RunFolder(settings.out)
     finished = folder.has_model
-    with stopped_by_signals("Stopped; go on with --resume."):
+    with stopped_by_signals("Stopped; resume with --resume."):
         run(settings, resume)
         if find_processes().is_main_process:
             if finished:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.errors import FrosterError
-from froster.training.journal import NOT_CURVES, read_log
+from froster.training.metrics import NOT_CURVES, read_log
 
 FIRST, LAST = ("loss",), ("learning_rate", "gradient_norm")  # of the curves; the loss terms are between
 

@@ -10,7 +10,7 @@ from froster.data.manifests import LabeledVideo
 from froster.models import load_backbone
 from froster.protocols.models import TrainFromRecipe, patch_model
 from froster.students import VideoStudent
-from froster.training.checkpoint import RunFolder, own_recipe
+from froster.training.checkpoint import RunFolder, comparable_recipe
 from froster.training.recipe import TrainRecipe
 
 UNPATCHED = ("patch_ratio=0",)  # patching costs nothing: one run serves every ratio
@@ -28,7 +28,7 @@ class SharedRun(TrainFromRecipe):
         The recipe's own name does not count: two rows that train the same share a run.
         """
         recipe = self.read(*UNPATCHED)
-        settings = json.loads(own_recipe(recipe))
+        settings = json.loads(comparable_recipe(recipe))
         del settings["data"]["manifest"], settings["data"]["split"]
         content = {
             "recipe": settings,

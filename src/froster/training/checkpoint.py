@@ -1,4 +1,4 @@
-"""What a training run leaves in its folder: the state to go on from, the last epochs, and the tested weights."""
+"""The folder of a training run: training state, epoch checkpoints and the final model."""
 
 import hashlib
 import json
@@ -11,30 +11,31 @@ from filelock import FileLock, Timeout
 
 from froster.errors import FrosterError
 from froster.files import replace_when_written
-from froster.training.journal import read_log
+from froster.training.metrics import read_log
 from froster.training.recipe import TrainRecipe
 from froster.training.state import StateFile
 
-# What may change between a run and its continuation without changing the result.
-FREE_KEYS: dict[str, Any] = {
+# Keys that may change when a run is resumed, because they do not affect the result.
+RESUME_OVERRIDABLE_KEYS: dict[str, Any] = {
     "out": True,
     "keep_checkpoints": True,
     "tensorboard": True,
     "data": {"workers", "in_memory", "max_unreadable", "puppets"},
 }
-LOCK_PATIENCE = 2.0  # seconds: a killed run may take a moment to end
+LOCK_WAIT = 2.0  # seconds: a killed run may take a moment to release it
 
-Fingerprint = dict[str, tuple[str, str]]  # of what a recipe only names: in words, and a hash
+Fingerprint = dict[str, tuple[str, str]]  # of the files that a recipe names: description and hash
 
 
-def own_recipe(recipe: TrainRecipe) -> str:
-    return recipe.model_dump_json(exclude=FREE_KEYS)
+def comparable_recipe(recipe: TrainRecipe) -> str:
+    """The recipe as JSON without the keys that may change on resume."""
+    return recipe.model_dump_json(exclude=RESUME_OVERRIDABLE_KEYS)
 
 
 class RunFolder:
-    """The files of a run: `checkpoints/epoch-N.safetensors`, `log.jsonl`, …; until it ends, `state.pt`.
+    """Paths in the folder of a run: `checkpoints/epoch-N.safetensors`, `log.jsonl`, …, and `state.pt` while it runs.
 
-    `model.safetensors` is written last: where it lies, the run is finished.
+    `model.safetensors` is written last: if it exists, the run is finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,50 +50,49 @@ class RunFolder:
         return self.model.exists() and self.model.stat().st_size > 0  # a full disk may leave an empty file
 
     def is_finished(self, recipe: TrainRecipe, resume: bool) -> bool:
-        """Whether there is nothing left to do.
+        """Whether the run is finished.
 
-        Raises `FrosterError` when the folder holds a run and `resume` is not given, or a finished one of another
-        recipe.
+        Raises `FrosterError` when the folder holds a run and `resume` is False, or a finished run of another recipe.
         """
         if not resume and (self.has_model or self.state.exists()):
-            what = "a finished run already:" if self.has_model else "a run already: go on with `resume=True`, or"
+            what = "a finished run already:" if self.has_model else "a run already: resume it with `resume=True`, or"
             raise FrosterError(f"{self.path} holds {what} choose another out=FOLDER.")
         if self.has_model:
-            self.check_recipe(own_recipe(TrainRecipe.read(self.recipe)), recipe)
+            self.check_recipe(comparable_recipe(TrainRecipe.read(self.recipe)), recipe)
         return self.has_model
 
     def write_settings(self, recipe: TrainRecipe, fingerprint: Fingerprint) -> None:
-        """Keep what the run is of, for those who come back to it."""
+        """Save the resolved recipe and the data fingerprint."""
         write_json(self.recipe, recipe.model_dump(mode="json"))
         write_json(self.fingerprint, fingerprint)
 
     def check_finished(self, fingerprint: Fingerprint) -> None:
-        """Raises `FrosterError` when the finished run had other clips, labels or templates; older runs do not tell."""
+        """Raises `FrosterError` if the finished run had other clips, labels or templates; older runs have no record."""
         if not self.fingerprint.exists():
             return
         try:
             had = {what: (words, code) for what, (words, code) in json.loads(self.fingerprint.read_bytes()).items()}
             complete = fingerprint.keys() <= had.keys()
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise FrosterError(f"{self.fingerprint} is damaged; start anew with out=.") from error
+            raise FrosterError(f"{self.fingerprint} is damaged; start a new run with another out=FOLDER.") from error
         if not complete:
-            raise FrosterError(f"{self.fingerprint} is damaged; start anew with out=.")
+            raise FrosterError(f"{self.fingerprint} is damaged; start a new run with another out=FOLDER.")
         self.check_fingerprint(had, fingerprint)
 
     def check_fingerprint(self, had: Fingerprint, fingerprint: Fingerprint) -> None:
-        """Raises `FrosterError` when what a run had is not what `fingerprint` tells of now."""
+        """Raises `FrosterError` if the fingerprint of a run differs from `fingerprint`."""
         for what, now in fingerprint.items():
             if had[what] != now:
                 (words_before, _), (words, _) = had[what], now
                 how = "than before" if words == words_before else f"({words_before} before, {words} now)"
                 raise FrosterError(
-                    f"The run in {self.path} cannot go on with other {what} {how}; "
-                    "go back to what it had, or choose another out=."
+                    f"The run in {self.path} cannot be resumed with other {what} {how}; "
+                    "restore the previous ones, or choose another out=."
                 )
 
     def check_recipe(self, of_run: str, recipe: TrainRecipe) -> None:
-        """Raises `FrosterError` when the run's own recipe and this one would not give the same result."""
-        if changed := differences(json.loads(of_run), json.loads(own_recipe(recipe))):
+        """Raises `FrosterError` if the run's recipe and this one differ in a key that affects the result."""
+        if changed := differences(json.loads(of_run), json.loads(comparable_recipe(recipe))):
             raise FrosterError(
                 f"{self.path} holds a run of another recipe ({', '.join(changed)} differ{'s' * (len(changed) == 1)}); "
                 "choose another out=, or change nothing."
@@ -100,9 +100,9 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training in the folder. Raises `FrosterError` when one does."""
+        """Lock the folder while training. Raises `FrosterError` when another process has the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=LOCK_PATIENCE)
+        lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT)
         try:
             lock.acquire()
         except Timeout as error:
@@ -113,10 +113,9 @@ class RunFolder:
             lock.release()
 
     def load_state(self, recipe: TrainRecipe, fingerprint: Fingerprint) -> dict[str, Any] | None:
-        """The state to go on from, on the CPU, if the run came so far.
+        """The training state to resume from, on the CPU, or None if nothing was saved.
 
-        Raises `FrosterError` if it is damaged, or belongs to a run of another recipe, on other clips, labels or in
-        another precision, as `fingerprint` tells.
+        Raises `FrosterError` if it is damaged, or if recipe, clips, labels, templates or precision differ.
         """
         if (saved := self.state.load()) is not None:
             self.check_recipe(saved["recipe"], recipe)
@@ -124,14 +123,14 @@ class RunFolder:
         return saved
 
     def save_state(self, recipe: TrainRecipe, state: dict[str, Any]) -> None:
-        self.state.save({**state, "recipe": own_recipe(recipe)})
+        self.state.save({**state, "recipe": comparable_recipe(recipe)})
 
     def finish(self) -> None:
-        """Remove what was only there to go on from."""
+        """Remove the training state."""
         self.state.remove()
 
     def list_unusable(self, unreadable: dict[str, str], partial: dict[str, str]) -> None:
-        """List the clips that could not be read, or only in part, with the reasons; no file where there are none."""
+        """Write the lists of unreadable and partly decoded clips with the reasons; no file for an empty list."""
         for path, reasons in ((self.unreadable, unreadable), (self.partial, partial)):
             if reasons:
                 write_json(path, reasons)
@@ -142,17 +141,17 @@ class RunFolder:
         return self.path / "checkpoints" / f"epoch-{number:03d}.safetensors"
 
     def keep_last(self, count: int) -> None:
-        """Remove the oldest of the epochs' checkpoints."""
+        """Keep the last `count` epoch checkpoints."""
         for old in sorted(self.epoch(0).parent.glob("epoch-*.safetensors"))[:-count]:
             old.unlink()
 
     def last_good(self) -> str:
-        """For a message: where to go on from after a loss that is not a number."""
+        """For an error message: the last checkpoint."""
         saved = sorted(self.epoch(0).parent.glob("epoch-*.safetensors"))
         return f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written before"
 
     def tidy(self, step: int, keep: int) -> None:
-        """Remove what a killed run left half written or too many, and what the log holds beyond `step`."""
+        """Remove partial files, surplus checkpoints, and log lines after `step`, as a killed run may leave them."""
         for folder in (self.path, self.epoch(0).parent):
             for partial in folder.glob(".*.partial.*"):
                 partial.unlink()

@@ -1,4 +1,4 @@
-"""`train`: from a recipe to a fine-tuned student, in a run that can be interrupted at any moment."""
+"""`train`: fine-tunes a student from a recipe; a run can be interrupted at any time and resumed."""
 
 import copy
 import math
@@ -44,7 +44,7 @@ from froster.text.labels import Labels, check_labels, read_labels
 from froster.text.prompts import TEMPLATES, read_templates
 from froster.training.checkpoint import Fingerprint, RunFolder, digest, read_json, write_json
 from froster.training.clips import Batch, BatchKeys, TrainingClips, check_videos, load_batches
-from froster.training.journal import Journal, check_tensorboard
+from froster.training.metrics import MetricLogger, check_tensorboard
 from froster.training.recipe import OptimizerSettings, TrainRecipe
 from froster.training.schedule import learning_rate
 from froster.training.step import Objective, accumulate_gradients
@@ -53,37 +53,37 @@ from froster.training.workers import prepare_workers
 
 # The shortest run in FROSTER's tables (16 clips of 26 classes of HMDB-51, batch 64, 12 epochs) takes 72 steps.
 FEW_STEPS = 50
-STEP_STREAM = 3  # of random numbers; the order of the clips, their crops and frames have streams 0 to 2
+STEP_STREAM = 3  # random number stream of a step's template and ratio; data loading uses streams 0 and 1
 
 
 @dataclass
 class Run:
-    """All that a run needs from step to step, and all that changes."""
+    """Everything that a training step reads and updates."""
 
     recipe: TrainRecipe
     folder: RunFolder
-    keys: BatchKeys  # which clips this process sees
+    keys: BatchKeys  # batch sampler of this process
     objective: Objective  # student, projectors and teacher
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     parameters: list[nn.Parameter]
     fingerprint: Fingerprint
-    clip: dict[str, Tensor]  # CLIP's own values, float32, of the trained parameters that it has too
+    clip: dict[str, Tensor]  # CLIP's weights, float32, of the trained parameters that it has
     average: WeightAverage = field(default_factory=WeightAverage)
     step: int = 0
-    unreadable: dict[str, str] = field(default_factory=dict)  # by all processes, up to the last epoch
-    partial: dict[str, str] = field(default_factory=dict)  # likewise, read only in part
-    new_unreadable: dict[str, str] = field(default_factory=dict)  # by this process, since then
+    unreadable: dict[str, str] = field(default_factory=dict)  # found by all processes up to the last epoch
+    partial: dict[str, str] = field(default_factory=dict)  # likewise, partly decoded
+    new_unreadable: dict[str, str] = field(default_factory=dict)  # found by this process since then
     new_partial: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def replica(self) -> Objective | DistributedDataParallel:
-        """The objective, wrapped where several processes average their gradients."""
+        """The objective, wrapped in `DistributedDataParallel` if there are several processes."""
         if self.keys.processes == 1:
             return self.objective
         device = self.student.logit_scale.device
         ids = [device.index] if device.type == "cuda" else None
-        # The gradients live in the buckets that are sent: no second copy of them.
+        # Gradients are views of the communication buckets: no second copy of them.
         return DistributedDataParallel(self.objective, device_ids=ids, gradient_as_bucket_view=True)
 
     @property
@@ -96,11 +96,11 @@ class Run:
 
     @property
     def common(self) -> list[nn.Parameter]:
-        """The student's parameters of which `clip` holds the original."""
+        """The student's parameters that `clip` has the original weights of."""
         return [self.student.get_parameter(name) for name in self.clip]
 
     def freeze_clip(self) -> None:
-        """Leave CLIP's parameters out of this step: the optimizer passes over what has no gradient."""
+        """Exclude CLIP's parameters from this step: the optimizer skips parameters without gradient."""
         of_clip = backbone_names(self.student.config)
         for name, parameter in self.student.named_parameters():
             if name in of_clip:
@@ -134,12 +134,12 @@ class Run:
 
 
 def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
-    """Fine-tune a student as the recipe says; returns the checkpoint with the tested weights, `out/model.safetensors`.
+    """Fine-tune a student; returns the checkpoint of the final model, `out/model.safetensors`.
 
-    With `resume` an interrupted run goes on from its last whole epoch and ends, on the CPU, with the same bits as if it
-    had never stopped; where there is nothing to go on from, it begins; a finished one stays as it is. Under `torchrun`
-    or `accelerate launch` every process takes a share of each batch and of the class texts. `show` draws a progress bar
-    on standard error.
+    With `resume` an interrupted run continues from its last complete epoch and ends, on the CPU, with bit-identical
+    weights; if nothing was saved, it starts from the beginning; a finished run is left unchanged. Under `torchrun` or
+    `accelerate launch` each process takes a part of every batch and of the class texts. `show`: progress bar on
+    standard error.
 
     Raises `FrosterError`: something that the recipe names cannot be used, `out` holds another run or another process
     trains in it, the loss is not a number, or too many clips cannot be decoded.
@@ -161,8 +161,8 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     run = prepare(recipe, folder, data, processes)
     clips = TrainingClips(data.videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
     with folder.lock() if processes.is_main_process else nullcontext():
-        processes.wait_for_everyone()  # nobody looks into the folder before it is locked
-        if folder.is_finished(recipe, resume):  # by another process, while this one waited for the lock
+        processes.wait_for_everyone()  # no process reads the folder before it is locked
+        if folder.is_finished(recipe, resume):  # another process finished it while this one waited for the lock
             folder.check_finished(data.fingerprint)
         else:
             if saved := folder.load_state(recipe, run.fingerprint):
@@ -204,7 +204,7 @@ class TrainingData:
 
 
 def read_data(recipe: TrainRecipe, warn: bool) -> TrainingData:
-    """Read the recipe's files; `warn` of labels without a description. Raises `FrosterError` when one is of no use."""
+    """Read the recipe's files; `warn` about labels without a description. Raises `FrosterError` for invalid files."""
     files = recipe.data
     videos = read_manifest(files.manifest, files.split)
     if warn and files.split is None and (splits := describe_splits(videos)):
@@ -235,27 +235,27 @@ def describe_from_files(labels: Labels, files: Sequence[Path], warn: bool) -> La
 
 
 def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bool) -> None:
-    """All steps that are left, with what the run's folder holds of them."""
+    """Train the remaining steps, log them and save checkpoints."""
     recipe, folder = run.recipe, run.folder
     batches = load_batches(clips, run.keys, pin_memory=processes.device.type == "cuda")
-    processes.wait_for_everyone()  # nobody may still look for what the main process now writes
+    processes.wait_for_everyone()  # all have read the folder before the main process writes to it
     if processes.is_main_process:
         folder.write_settings(recipe, run.fingerprint)
         folder.tidy(run.step, recipe.keep_checkpoints)
         folder.list_unusable(run.unreadable, run.partial)
     settings, steps = recipe.optimizer, run.keys.steps
-    journal = (
-        Journal(folder.path, steps, settings.epochs, run.step, recipe.tensorboard, show)
+    metric_logger = (
+        MetricLogger(folder.path, steps, settings.epochs, run.step, recipe.tensorboard, show)
         if processes.is_main_process
         else None
     )
-    with journal or nullcontext():
-        if journal:
-            journal.bar.print(describe_steps(run.keys))
+    with metric_logger or nullcontext():
+        if metric_logger:
+            metric_logger.bar.print(describe_steps(run.keys))
             warn_of_few_steps(run.keys)
         while run.step < steps:
             try:
-                taken = take_step(run, batches)
+                metrics = take_step(run, batches)
             except torch.OutOfMemoryError as error:
                 raise FrosterError(
                     f"Out of GPU memory with optimizer.batch_size={settings.batch_size} in "
@@ -264,15 +264,15 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
                     f"({folder.last_good()})."
                 ) from error
             average_weights(run)
-            if journal:
-                journal.write(taken)
+            if metric_logger:
+                metric_logger.log(metrics)
             if run.step % run.steps_per_epoch == 0:
                 end_epoch(run, processes)
 
 
 def describe_steps(keys: BatchKeys) -> str:
-    """How many steps a run takes, and how many clips its batches leave out, in a line."""
-    repeated = f" ({keys.passes_per_epoch} times through the clips)" if keys.passes_per_epoch > 1 else ""
+    """One line with the number of steps and of clips dropped by incomplete batches."""
+    repeated = f" ({keys.passes_per_epoch} passes over the clips)" if keys.passes_per_epoch > 1 else ""
     once = "each time" if repeated else "each epoch"
     left_out = f"; {once} {keys.left_out} of them, drawn anew, left out to fill whole batches" if keys.left_out else ""
     return (
@@ -317,7 +317,7 @@ def draw_missing_puppets(recipe: TrainRecipe) -> None:
 
 
 def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processes: PartialState) -> Run:
-    """Student, frozen teacher and optimizer on their device, as they are before the first step."""
+    """Build student, frozen teacher and optimizer on their device, as before the first step."""
     device, settings = processes.device, recipe.optimizer
     autocast = pick_autocast(recipe.precision, device)
     torch.manual_seed(recipe.seed)
@@ -488,7 +488,7 @@ def stays_near_clip(recipe: TrainRecipe) -> bool:
 
 
 def original_clip_weights(student: VideoStudent, clip: Backbone, device: torch.device) -> dict[str, Tensor]:
-    """CLIP's values of the student's trained parameters that it has too. Raises `FrosterError` for other sizes."""
+    """CLIP's weights for the student's trained parameters that CLIP has. Raises `FrosterError` for other shapes."""
     originals = clip.state_dict()
     trained = {name: p for name, p in student.named_parameters() if p.requires_grad and name in originals}
     for name, parameter in trained.items():
@@ -498,7 +498,7 @@ def original_clip_weights(student: VideoStudent, clip: Backbone, device: torch.d
 
 
 def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
-    """The lower precision to compute in, or None. Raises `FrosterError` for float16 without a GPU."""
+    """The autocast dtype, or None for float32. Raises `FrosterError` for float16 without a GPU."""
     if precision == "float16" and device.type != "cuda":
         raise FrosterError(f"precision: float16 needs a CUDA GPU, not {device.type}; take bfloat16 or float32.")
     if precision == "auto":
@@ -530,7 +530,7 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
         distance = recipe.weight_distance * weight_distance(run.common, list(run.clip.values()))
         run.scaler.scale(distance).backward()
         terms["weight_distance"] = distance.detach()
-    # Processes average their gradients once, in the last backward pass of the step.
+    # Gradients are averaged over processes once, in the last backward pass of the step.
     interpolation = recipe.interpolation
     terms |= accumulate_gradients(
         run.replica, micro_batches, template, clips, run.scaler, synchronize=not interpolation
@@ -557,7 +557,7 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
 
 
 def draw_template_and_ratio(run: Run) -> tuple[int, float]:
-    """The random prompt template of a step, and a number in [0, 1) for the interpolation ratio."""
+    """The prompt template of a step, at random, and a number from U(0, 1) for the interpolation ratio."""
     rng = np.random.default_rng((run.recipe.seed, STEP_STREAM, run.step))
     # Also for a student without templates: its teacher uses the default ones.
     templates = run.objective.prompts.templates or len(TEMPLATES)
@@ -565,8 +565,8 @@ def draw_template_and_ratio(run: Run) -> tuple[int, float]:
 
 
 def check_finite(run: Run, metrics: dict[str, float]) -> None:
-    """Raise `FrosterError` where loss or gradient is not finite, but for float16 whose scaler handles overflows."""
-    # With float16 a gradient may overflow now and then: the scaler skips such a step, and lowers its scale.
+    """Raise `FrosterError` if loss or gradient is not finite, except for overflows that the float16 scaler handles."""
+    # With float16 a gradient may occasionally overflow: the scaler skips such a step and lowers its scale.
     overflow_is_usual = run.scaler.is_enabled() and run.scaler.get_scale() >= 1
     for name in ("loss",) if overflow_is_usual else ("loss", "gradient_norm"):
         if not math.isfinite(metrics[name]):
@@ -578,7 +578,7 @@ def check_finite(run: Run, metrics: dict[str, float]) -> None:
 
 
 def count_clips(run: Run, batch: list[Batch]) -> int:
-    """Clips in the step's batches of all processes. Raises `FrosterError` when too many could not be decoded."""
+    """Clips in the step's batch over all processes. Raises `FrosterError` when too many could not be decoded."""
     for micro in batch:
         run.new_unreadable |= {path: why for path, why in micro.unreadable.items() if path not in run.unreadable}
         run.new_partial |= micro.partial
@@ -596,7 +596,7 @@ def count_clips(run: Run, batch: list[Batch]) -> int:
 
 
 def gather_unusable(run: Run) -> None:
-    """Bring together what the processes could not read, or only in part, and list it in the run's folder."""
+    """Gather the unreadable and partly decoded clips of all processes and list them in the run's folder."""
     for unreadable, partial in gather_object([(run.new_unreadable, run.new_partial)]):
         run.unreadable |= unreadable
         run.partial |= partial
@@ -626,12 +626,12 @@ def average_weights(run: Run) -> None:
 
 
 def save(run: Run, student: VideoStudent, path: Path) -> None:
-    """Write a student with the recipe it comes from."""
+    """Save a student with its recipe in the metadata."""
     save_checkpoint(student, path, recipe=run.recipe.model_dump_json())
 
 
 def final_model(run: Run) -> VideoStudent:
-    """The student with the weights that the recipe wants tested: averaged, patched, or as they are."""
+    """The model to export: averaged and patched as the recipe says, or the last weights."""
     student = copy.deepcopy(run.student)
     weights = run.average.mean or run.student.state_dict()
     student.load_state_dict(patch_states(run.clip, weights, run.recipe.patch_ratio))

@@ -100,7 +100,7 @@ def cut(tokens: Tensor) -> Tensor:
 def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     """Train, test, and write `clip.safetensors` and `scores.json` into the recipe's `out`; returns the checkpoint.
 
-    With `resume` a run that was interrupted goes on from its last saved step, with the same batches as if it had not.
+    With `resume` an interrupted run continues from its last saved step, with the same batches as without interruption.
     Raises `FrosterError` when `out` holds a run and `resume` is not given, or holds a run of another recipe.
     """
     torch.manual_seed(recipe.seed)
@@ -116,7 +116,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     if state_file.exists():
         if not resume:
             raise FrosterError(
-                f"{recipe.out} holds a run already: go on with `resume=True`, or choose another out=FOLDER."
+                f"{recipe.out} holds a run already: resume it with `resume=True`, or choose another out=FOLDER."
             )
         saved = load_state(state_file, own_recipe)
         clip.load_state_dict(saved["clip"])

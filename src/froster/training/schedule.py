@@ -1,4 +1,4 @@
-"""The learning rate at every step."""
+"""Learning rate schedule."""
 
 import math
 

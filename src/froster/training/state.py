@@ -1,4 +1,4 @@
-"""`state.pt`: what an interrupted run goes on from, with a hash that tells a damaged file."""
+"""`state.pt`: the training state to resume from, with a checksum."""
 
 import hashlib
 import os
@@ -15,17 +15,17 @@ DIGEST_SIZE = hashlib.sha256().digest_size  # bytes, at the end of the file
 
 
 class StateFile:
-    """The state of a run in one file, and the state saved before it, to go on from where the file is damaged."""
+    """The training state in one file, and the previous one as a fallback for a damaged file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.previous = path, path.with_name(f"previous-{path.name}")
-        self.damaged = False  # found when it was loaded
+        self.damaged = False  # set by `load`
 
     def exists(self) -> bool:
         return self.path.exists() or self.previous.exists()
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state; the one that was there becomes the previous one. At most two are on disk at any time."""
+        """Write the state and keep the last one as the previous; at most two are on disk at any time."""
         with replace_when_written(self.path) as temporary:
             if not self.damaged:
                 self.previous.unlink(missing_ok=True)
@@ -35,9 +35,9 @@ class StateFile:
         self.damaged = False
 
     def load(self) -> dict[str, Any] | None:
-        """The state, on the CPU, None where none was saved; of a damaged file the previous one, with a warning.
+        """The state on the CPU, or None if none was saved; the previous one, with a warning, if the file is damaged.
 
-        Raises `FrosterError` when no undamaged one is left.
+        Raises `FrosterError` when both are damaged.
         """
         if not self.exists():
             return None
@@ -47,7 +47,7 @@ class StateFile:
         if (state := read_state(self.previous)) is not None:
             if self.damaged:
                 warnings.warn(
-                    f"{self.path} is damaged; the run goes on from {self.previous}, which was saved before it.",
+                    f"{self.path} is damaged; resuming from {self.previous}, which was saved before it.",
                     FrosterWarning,
                     stacklevel=2,
                 )
@@ -55,7 +55,7 @@ class StateFile:
         also = f", and so is {self.previous}" if self.previous.exists() else ""
         raise FrosterError(
             f"{self.path if self.damaged else self.previous} is damaged and cannot be resumed from{also}; "
-            "start anew with another out=FOLDER."
+            "start a new run with another out=FOLDER."
         )
 
     def remove(self) -> None:
@@ -64,7 +64,7 @@ class StateFile:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """An archive of `torch.save`, and behind it the SHA-256 of its bytes."""
+    """`torch.save`, followed by the SHA-256 of its bytes."""
     with path.open("w+b") as file:
         torch.save(state, file)
         file.seek(0)
@@ -74,7 +74,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """What `write_state` wrote; None where there is no such file or it is damaged."""
+    """The state that `write_state` wrote; None if the file is missing or damaged."""
     try:
         with path.open("rb") as file:
             left = path.stat().st_size - DIGEST_SIZE
@@ -87,6 +87,6 @@ def read_state(path: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         return None
-    except Exception:  # what another program put there raises anything
+    except Exception:  # a file of another program may raise anything
         return None
     return state if isinstance(state, dict) else None

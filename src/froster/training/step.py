@@ -1,4 +1,4 @@
-"""The gradient of one optimizer step, over micro-batches and processes."""
+"""Gradient accumulation over micro-batches and processes."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -18,11 +18,11 @@ from froster.training.texts import ClassPrompts
 
 
 class Objective(nn.Module):
-    """A loss and the modules that it trains, in one module that `DistributedDataParallel` can wrap.
+    """The loss with the modules that it trains, as one module for `DistributedDataParallel`.
 
-    `prompts` of the student's classes. Where the text encoder is frozen, `frozen_classes` gives the class embeddings of
-    a template's index. `teacher` and `teacher_classes` belong to `distillation`; without it the loss is cross entropy.
-    `precision` is that of autocast.
+    `prompts`: those of the student's classes. `frozen_classes`, for a frozen text encoder: template index -> class
+    embeddings. `teacher` and `teacher_classes`: for `distillation`; without it the loss is cross entropy. `precision`:
+    autocast dtype.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Objective(nn.Module):
     def forward(
         self, batch: ClipBatch, class_embeddings: Tensor, template: int, batch_size: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a part of a batch of `batch_size` clips, a scalar, and its terms."""
+        """Loss and terms of a micro-batch, scaled by its share of the `batch_size` clips of the batch."""
         if not len(batch.targets):
             return self.zero(), {}
         if self.distillation is None or self.teacher is None or self.teacher_classes is None:
@@ -60,11 +60,11 @@ class Objective(nn.Module):
         return ["cross_entropy", *(f"{side}_distillation" for side in sides), "loss"]
 
     def zero(self) -> Tensor:
-        """Zero with a gradient for every parameter: a process without clips takes part in averaging the gradients."""
+        """Zero with a gradient for every parameter: a process without clips still takes part in the all-reduce."""
         return torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0
 
     def encode_classes(self, template: int) -> "SharedClassEmbeddings":
-        """Class embeddings of a template and the bare text, for all micro-batches of a step."""
+        """Class embeddings of a template, for all micro-batches of a step."""
         processes = find_processes()
         if self.frozen_classes:
             return SharedClassEmbeddings(self.frozen_classes(template))
@@ -75,11 +75,11 @@ class Objective(nn.Module):
 
 
 class SharedClassEmbeddings:
-    """Class embeddings that all micro-batches share, although each runs its own backward pass.
+    """Class embeddings shared by all micro-batches of a step, so that the text encoder runs forward and backward once.
 
-    Each process encodes a share `own` of the `classes` rows, with gradient. `embeddings` are all rows, cut off from
-    that graph: the gradients of the micro-batches accumulate on them, and `backward` of the last one takes their sum
-    through the text encoder, once.
+    Each process encodes its part `own` of the `classes` rows, with gradient. `embeddings` are all rows, detached: they
+    accumulate the gradients of the micro-batches, and `backward` of the last one propagates the sum to the text
+    encoder.
     """
 
     def __init__(self, own: Tensor, classes: int | None = None, rank: int = 0, processes: int = 1) -> None:
@@ -88,10 +88,10 @@ class SharedClassEmbeddings:
         self.embeddings = rows.requires_grad_(own.requires_grad)
 
     def backward(self, loss: Tensor) -> None:
-        """Back-propagate the last micro-batch's loss, and in the same pass what all of them want of the class texts.
+        """Backward pass of the last micro-batch's loss and of the accumulated gradient of the class embeddings.
 
-        In one pass, because `DistributedDataParallel` averages each gradient once; and no collective of ours is in it,
-        because those of a process without clips would come in another order.
+        One pass, because `DistributedDataParallel` averages each gradient once; without collectives of ours in it,
+        because a process without clips would run them in another order.
         """
         if not self.own.requires_grad:
             loss.backward()
@@ -103,7 +103,7 @@ class SharedClassEmbeddings:
         torch.autograd.backward([loss, self.own], [torch.ones_like(loss), self.own_rows(gradient)])
 
     def own_rows(self, gradient: Tensor) -> Tensor:
-        """The gradient of this process's rows, summed over the processes; rows that pad the last share have none."""
+        """The gradient of this process's rows, summed over processes; rows that pad the last part have none."""
         if self.processes == 1:
             return gradient
         rows = len(self.own)
@@ -121,11 +121,11 @@ def accumulate_gradients(
     weight: float = 1.0,
     synchronize: bool = True,
 ) -> dict[str, Tensor]:
-    """Add `weight` times the gradient of the loss to the parameters' gradients; returns the loss and its terms.
+    """Add `weight` times the gradient of the loss to `parameter.grad`; returns the loss and its terms.
 
-    `batches`: this process's micro-batches on the objective's device, `batch_size`: clips in those of all processes.
-    The terms, averaged over the processes, are those of one process with the whole batch; so are the gradients, which
-    `DistributedDataParallel` averages in the last backward pass, unless `synchronize` is False.
+    `batches`: micro-batches of this process, on the objective's device. `batch_size`: clips in the micro-batches of all
+    processes. Terms and gradients, averaged over processes, equal those of one process with the whole batch.
+    `DistributedDataParallel` averages gradients in the last backward pass; `synchronize=False` skips that.
     """
     ddp = objective if isinstance(objective, DistributedDataParallel) else None
     module = cast(Objective, ddp.module) if ddp else cast(Objective, objective)

@@ -21,7 +21,7 @@ class ClassPrompts:
         self.prompts = [list(row) for row in zip(*prompts, strict=True)]
         self.classes = len(labels)
         self.tokens: dict[Tokenizer, Tensor] = {}  # `(P, K, L)` int64, once they are needed
-        self.checked_lengths: set[int] = set()  # `max_text_tokens` for which truncated prompts were reported
+        self.checked_lengths: set[int] = set()  # values of `max_text_tokens` that truncation was reported for
 
     def tokenize(self, student: VideoStudent) -> Tensor:
         """Token ids of all prompts, of the student's tokenizer: `(P, K, L)` int64."""
@@ -43,10 +43,10 @@ class ClassPrompts:
         return [*chosen, *range(self.templates, len(self.prompts))]
 
     def encode(self, student: VideoStudent, template: int, rank: int = 0, processes: int = 1) -> Tensor:
-        """This process's share of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
+        """This process's part of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
 
-        Like `froster.text.classifier.encode_classes` with two prompts per class. Where K is not a multiple of the
-        processes, the last shares are padded with the last class. The first call warns of truncated prompts.
+        Like `froster.text.classifier.encode_classes` with the prompts of `rows`. If K is not a multiple of the number
+        of processes, the last parts are padded with the last class. The first call warns of truncated prompts.
         """
         self.warn_once(student)
         tokens = self.tokenize(student)[self.rows(template)]
@@ -82,6 +82,6 @@ class CachedClassEmbeddings:
     def row(self, number: int) -> Tensor:
         if number not in self.embeddings:
             embeddings = encode_tokens(self.model, token_ids(self.model, self.texts.prompts[number]))
-            # Tensors made in inference mode cannot take part in a backward pass; a copy can.
+            # Tensors created in inference mode cannot be used in autograd; a copy can.
             self.embeddings[number] = embeddings.clone().to(next(self.model.text.parameters()).device)
         return self.embeddings[number]
