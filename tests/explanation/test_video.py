@@ -72,6 +72,7 @@ def test_pictures_are_the_center_of_the_frames_at_their_times(video: Path, recog
             assert abs(small - drawn[number])[:, 4:-4].mean() < 12  # nothing red or blue
 
 
+@pytest.mark.slow
 def test_long_and_large_videos_are_reduced(tmp_path: Path, recognizers: dict[str, Recognizer]) -> None:
     path = tmp_path / "large.mp4"
     write_mp4(path, np.random.default_rng(0).integers(0, 255, (100, 360, 400, 3), dtype=np.uint8), 5)

@@ -33,6 +33,7 @@ CHANGES = (
 RECIPE = TrainFromRecipe(find_recipe("froster-puppets"), CHANGES)
 
 
+@pytest.mark.slow
 def test_every_draw_is_trained_and_tested_once(manifests: Path, tmp_path: Path) -> None:
     data = load_data("mine", manifests)
     halves = halves_of(data)

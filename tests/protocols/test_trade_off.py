@@ -56,6 +56,7 @@ def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp
     assert Image.open(files[2]).size[0] > 500
 
 
+@pytest.mark.slow
 def test_the_videos_and_classes_of_figure_2(manifests: Path, tmp_path: Path) -> None:
     rows = read_manifest(manifests / "mine.csv")
     splits = [("train1",), ("test1",), ("test2",), ()]

@@ -233,6 +233,7 @@ print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
     peaks = {}
     for minutes in (1, 60):

@@ -206,6 +206,7 @@ def test_a_mirrored_file(video, degrees, hflip, vflip):
     np.testing.assert_array_equal(decode_frames(path).frames, expected)
 
 
+@pytest.mark.slow
 def test_frames_are_freed_at_once(video, number_of, tmp_path):
     """Nothing waits for the garbage collector: with it off, only the decoder's few frames exist at any time."""
     path = video("turned.mp4", 60, size=(640, 480), rotation=90, container_options={"movflags": "faststart"})
