@@ -104,13 +104,13 @@ def test_test_clips_are_what_evaluation_sees(tmp_path: Path) -> None:
 
 def test_without_a_terminal_a_line_says_that_work_begins() -> None:
     written = io.StringIO()
-    with bench.progress(Console(file=written, width=40), "Choosing learning rates", 6) as finish:
-        begin = "Choosing learning rates: 6 training runs, after their clips are drawn\n"
+    with bench.progress(Console(file=written, width=40), "Tuning learning rates", 6) as finish:
+        begin = "Tuning learning rates: 6 training runs, after their clips are generated\n"
         assert written.getvalue() == begin
         finish("the first of them")
         assert written.getvalue() == f"{begin}the first of them\n"
     nothing_left = io.StringIO()
-    with bench.progress(Console(file=nothing_left), "Choosing learning rates", 0):
+    with bench.progress(Console(file=nothing_left), "Tuning learning rates", 0):
         assert not nothing_left.getvalue()
 
 

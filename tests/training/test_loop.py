@@ -147,7 +147,7 @@ def test_what_a_run_can_learn_is_said_before_it_begins(
         loop.train(short_recipe(manifest, tmp_path / "many", *changes))
     assert (
         "12 clips in batches of 5: 26 steps an epoch (13 passes over the clips), 52 in all; "
-        "each time 2 of them, drawn anew, left out to fill whole batches\n"
+        "each pass drops 2 random clips that do not fill a batch\n"
     ) in capsys.readouterr().err
     assert [step["step"] for step in log(tmp_path / "many")] == list(range(1, 53))
     assert log(tmp_path / "many")[-1]["epoch"] == 2

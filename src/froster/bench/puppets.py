@@ -1,8 +1,8 @@
-"""Base-to-novel on drawn puppets: all compared methods on the same clips, with the same budget.
+"""Base-to-novel on synthetic puppet videos: all methods on the same clips, with the same training budget.
 
-In the regimes "few" and "hard" 10 of the 45 actions are trained, in "many" half of them; the others are novel. Each
-draw has training clips of its own. In "few" and "many" each method has its own learning rate, chosen on a draw and on
-test clips that are not reported; in "hard" all have a high one, the same: what training for long does.
+In the regimes "few" and "hard" 10 of the 45 actions are base classes, in "many" half of them; the others are novel.
+Each draw has its own training clips. In "few" and "many" each method has its own learning rate, tuned on a draw and on
+test clips that are not reported; in "hard" all have the same high one, which stands for long training.
 """
 
 import json
@@ -57,10 +57,10 @@ BASE = {"hard": FEW, "few": FEW, "many": tuple(ACTIONS[::2])}
 NOVEL = {regime: tuple(name for name in ACTIONS if name not in base) for regime, base in BASE.items()}
 EPOCHS = {"hard": 12, "few": 12, "many": 5}  # about as many steps
 WARMUP_EPOCHS = {"hard": 2, "few": 2, "many": 1}
-HARD_RATE = 5e-4  # five times what is best for most methods
+HARD_RATE = 5e-4  # five times the best rate of most methods
 FRAMES, SIZE = 8, 64
-TRAIN_CLIPS, TUNING_CLIPS, TEST_CLIPS = 16, 20, 60  # of each action
-TRAIN_SEED, TEST_SEED, TUNING_SEED = 1_000_000, 2_000_000, 3_000_000  # of drawn videos
+TRAIN_CLIPS, TUNING_CLIPS, TEST_CLIPS = 16, 20, 60  # per action
+TRAIN_SEED, TEST_SEED, TUNING_SEED = 1_000_000, 2_000_000, 3_000_000  # of the generated videos
 TUNING_DRAWS = (100,)
 LEARNING_RATES = (2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4)
 RATIOS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # Open-VCLIP Fig. 2, in the regime "hard" ...
@@ -71,15 +71,15 @@ PATCH = 0.5
 
 @dataclass(frozen=True)
 class Method:
-    """What is trained by one recipe, and under which names its weights are reported."""
+    """A recipe, and the names under which its weights are reported."""
 
     recipe: str
     last: str | None  # the weights after the last epoch
     averaged: str | None = None  # the mean of the epochs after the warm-up
-    patched: str | None = None  # that mean, half way to CLIP
-    ratios: tuple[float, ...] = (0.0,)  # shares of CLIP in the tested mean; the first decides the learning rate
-    curve: bool = False  # also at every ratio of `RATIOS`
-    changes: tuple[str, ...] = ()  # to the recipe
+    patched: str | None = None  # that mean, interpolated with CLIP at `PATCH`
+    ratios: tuple[float, ...] = (0.0,)  # interpolation weights of CLIP to test; the first one tunes the learning rate
+    curve: bool = False  # also test all of `RATIOS`
+    changes: tuple[str, ...] = ()  # overrides of the recipe
 
 
 VARIANTS = {
@@ -92,7 +92,7 @@ VARIANTS = {
     "distill_video": Method("distill-video", "distill_video"),
     "distill_text": Method("distill-text", "distill_text"),
 }
-# Every network without and with the frozen teacher, from one recipe; averaged epochs, as FROSTER is tested.
+# Every network without and with distillation, from one recipe; averaged epochs, as FROSTER is tested.
 PAIRS = {
     name: Method(
         name.removesuffix(FROSTER).replace("_", "-"),
@@ -139,7 +139,7 @@ class Job:
         )
 
     def recipe(self, work: Path) -> TrainRecipe:
-        """The method's own recipe with this draw's clips and the common budget."""
+        """The method's recipe with the clips of this draw and the common training budget."""
         rate = self.learning_rate
         changes = [
             f"out={work / 'runs' / self.name.replace(' ', '-')}",
@@ -161,7 +161,7 @@ class Job:
 
 
 def schedule(learning_rate: float) -> dict[str, float]:
-    """The schedule's ends at a hundredth of its top, as in the published recipe."""
+    """Warm-up start and final rate at 1 % of the peak, as in the published recipe."""
     end = learning_rate / 100
     return {"learning_rate": learning_rate, "warmup_start": end, "final_learning_rate": end}
 
@@ -178,14 +178,14 @@ def draw_training_clips(work: Path, regime: str, draw: int) -> None:
 
 @dataclass(frozen=True)
 class TestClips:
-    """Decoded clips `(N, T, 3, S, S)` uint8 on disk, and the action of each, `(N,)` int64."""
+    """Decoded clips `(N, T, 3, S, S)` uint8, memory-mapped, and their action indices `(N,)` int64."""
 
     frames: NDArray[np.uint8]
     actions: NDArray[np.int64]
 
 
 def open_test_clips(work: Path, seed: int, clips: int) -> TestClips:
-    """Test clips of every action, drawn, encoded as H.264, decoded and kept; the second time they are only opened."""
+    """Test clips of every action: generated, encoded as H.264, decoded, and cached on disk."""
     frames_path = work / f"test-{seed}-{clips}.npy"
     folder = work / "videos" / frames_path.stem
     if not frames_path.exists():
@@ -228,8 +228,8 @@ class Setup:
     work: Path
     test_seed: int
     test_clips: int
-    only_last: bool = False  # neither averaged nor patched weights
-    models: Path | None = None  # where trained checkpoints stay, under their names in the results
+    only_last: bool = False  # no averaged or patched weights
+    models: Path | None = None  # folder to keep trained checkpoints in, named as in the results
 
 
 def run_job(job: Job, setup: Setup) -> list[Result]:
@@ -259,7 +259,7 @@ def run_job(job: Job, setup: Setup) -> list[Result]:
 
 
 def weights_to_test(job: Job, last: Path, averaged: Path, only_last: bool = False) -> Iterator[tuple[str, Path, float]]:
-    """Name in the results, checkpoint, and share of CLIP."""
+    """Name in the results, checkpoint, and interpolation weight of CLIP."""
     method = METHODS[job.method]
     if method.last:
         yield method.last, last, 0.0
@@ -276,7 +276,7 @@ def weights_to_test(job: Job, last: Path, averaged: Path, only_last: bool = Fals
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The whole bench: learning rates first, then the reported draws.
+# The whole benchmark: learning rates first, then the reported draws.
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def tuning_jobs(grids: Mapping[str, tuple[float, ...]]) -> list[Job]:
 
 
 def reported_jobs(chosen: dict[str, float], regimes: Sequence[str], draws: int, sweep_draws: int) -> list[Job]:
-    """Every method on every draw; FROSTER's own settings one at a time on `sweep_draws`, in the regime "hard"."""
+    """Every method on every draw; FROSTER's hyperparameters, one at a time, on `sweep_draws` in the regime "hard"."""
     jobs = []
     for regime in regimes:
         rates = dict.fromkeys(chosen, HARD_RATE) if regime == "hard" else chosen
@@ -329,9 +329,9 @@ def best_rates(tuned: Sequence[Tuned]) -> dict[str, float]:
 def bench(
     out: Path, work: Path, regimes: Sequence[str], draws: int, sweep_draws: int, processes: int, console: Console
 ) -> list[Path]:
-    """Choose learning rates, train and test everything, and report into `out`; returns the files of the report.
+    """Tune learning rates, train and test all methods, and write the report to `out`; returns its files.
 
-    What `out` holds already is not done again. Raises `FrosterError` when a file in `out` cannot be used.
+    Runs whose results are in `out` are skipped. Raises `FrosterError` when a file in `out` cannot be used.
     """
     results_path, clock = out / "results.jsonl", Clock(out / "bench.json")
     grids = dict.fromkeys(VARIANTS, LEARNING_RATES)
@@ -351,7 +351,7 @@ def do_jobs(
     console: Console,
     clock: "Clock",
 ) -> list[Result]:
-    """Do what `path` does not hold yet; returns the results of all planned jobs and of the frozen CLIP."""
+    """Run the jobs without results in `path`; returns the results of all planned jobs and of the frozen CLIP."""
     for regime in regimes:
         test_frozen(path, work, regime)
     finished = {result.experiment for result in read_results(path)}
@@ -371,7 +371,7 @@ def do_jobs(
 
 
 class Clock:
-    """Seconds that a bench has taken, over all its attempts, kept in a file."""
+    """Seconds that a benchmark has taken, over all its attempts, stored in a file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.began = path, time.monotonic()
@@ -387,11 +387,11 @@ class Clock:
 def tune(
     path: Path, work: Path, grids: Mapping[str, tuple[float, ...]], processes: int, console: Console, clock: Clock
 ) -> list[Tuned]:
-    """Outcomes of all learning rates on the draws that are not reported; those in the file are not done again."""
+    """Results of all learning rates on the draws that are not reported; runs with results in the file are skipped."""
     tuned = [Tuned(**outcome) for outcome in read_json_lines(path)] if path.exists() else []
     finished = {(outcome.method, outcome.learning_rate, outcome.draw) for outcome in tuned}
     jobs = [job for job in tuning_jobs(grids) if (job.method, job.learning_rate, job.draw) not in finished]
-    with progress(console, "Choosing learning rates", len(jobs)) as finish:
+    with progress(console, "Tuning learning rates", len(jobs)) as finish:
 
         def done(job: Job, results: list[Result]) -> None:
             outcome = Tuned(job.method, job.learning_rate, job.draw, results[0].base, results[0].novel)
@@ -414,26 +414,28 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_frozen(results: Path, work: Path, regime: str) -> None:
-    """CLIP as it is, frame by frame, once: no training clips go into it."""
+    """Test the frozen CLIP, frame by frame, once: it has no training clips."""
     if not select(read_results(results), regime, "frozen"):
         test = open_test_clips(work, TEST_SEED, TEST_CLIPS)
         append_result(results, Result(regime, "frozen", 0, *base_and_novel(load_model(PUPPETS), regime, test)))
 
 
 def expected(job: Job) -> set[Result]:
-    """The experiments that a job reports."""
+    """The experiments whose results a job reports."""
     tested = weights_to_test(job, Path(), Path())
     return {job.result(name, 0.0, 0.0, ratio).experiment for name, _, ratio in tested}
 
 
 @contextmanager
 def progress(console: Console, what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left; what it gives is called with a line for each finished job.
+    """A progress bar; yields a function to call with a line for each finished job.
 
-    Where there is no terminal for a bar, a line says that work begins: the first job takes minutes.
+    Without a terminal, a line announces the start: the first job takes minutes.
     """
     if total and not console.is_terminal:
-        console.print(f"{what}: {total} training runs, after their clips are drawn", highlight=False, soft_wrap=True)
+        console.print(
+            f"{what}: {total} training runs, after their clips are generated", highlight=False, soft_wrap=True
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(True))
     with Progress(*columns, console=console, transient=True, disable=not total) as bar:
         task = bar.add_task(what, total=total)
@@ -446,7 +448,7 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[[str]
 
 
 def notes(minutes: float, processes: int, tuned: Sequence[Tuned], chosen: dict[str, float]) -> str:
-    """How the results came about, in Markdown."""
+    """How the results were made, in Markdown."""
     rows = []
     for method, best in chosen.items():
         cells = []
@@ -462,7 +464,7 @@ def notes(minutes: float, processes: int, tuned: Sequence[Tuned], chosen: dict[s
     heads = " | ".join(f"{rate:g}" for rate in LEARNING_RATES)
     return f"""\
 `froster bench puppets` took {minutes:.0f} minutes with {processes} processes on {os.cpu_count()} cores (PyTorch
-{torch.__version__}). Training: VCLIP on the small CLIP of drawn puppets, {TRAIN_CLIPS} clips a base class, batches
+{torch.__version__}). Training: VCLIP on the small CLIP of puppets, {TRAIN_CLIPS} clips per base class, batches
 of 16, {FRAMES} frames; "hard" and "few": {len(FEW)} of {len(ACTIONS)} actions, {EPOCHS["few"]} epochs; "many":
 {len(BASE["many"])} actions, {EPOCHS["many"]} epochs. The clips and seeds of a draw are the same for all methods. Tested
 on {TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
@@ -477,7 +479,7 @@ test clips that are not reported; in "hard" it is {HARD_RATE:g} for all:
 
 
 def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[Job, list[Result]], None]) -> None:
-    """Run jobs, several side by side in processes of their own; `done` is called here with the results of each."""
+    """Run jobs in worker processes; `done` is called in this process with the results of each."""
     if not jobs:
         return
     # Clips that jobs share are generated before they start.

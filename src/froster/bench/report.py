@@ -129,9 +129,9 @@ def markdown_report(results: Sequence[Result], plots: Sequence[str], notes: str)
             parts.append(link(plots, "alpha-beta", "Base, novel and harmonic mean against alpha and beta"))
     tables = [(regime, ratio_table(results, regime)) for regime in regimes]
     if any(table for _, table in tables):
-        parts += ["## Share of CLIP in the tested weights", "Base / novel / HM, means over the draws."]
+        parts += ["## Interpolation weight of CLIP in the tested weights", "Base / novel / HM, means over the draws."]
         parts += [part for regime, table in tables if table for part in (f"### {REGIMES[regime]}", table)]
-        parts.append(link(plots, "ratios", "Base against novel top-1 as the share of CLIP goes from 0 to 1"))
+        parts.append(link(plots, "ratios", "Base against novel top-1 at interpolation weights of CLIP from 0 to 1"))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -514,7 +514,7 @@ def draw_ratios(results: Sequence[Result]) -> Figure | None:
             axis.plot(x, y, marker, color=color, markersize=8, markeredgecolor="white", zorder=4)
             labels[-1].insert(0, Label(x, y, f"{METHODS['frozen']} (1)", color, 10))
         set_limits(axis, *zip(*shown, strict=True))
-    footnote(figure, "Numbers at the points: the share of CLIP in the tested weights, 0 is the trained network itself.")
+    footnote(figure, "Numbers at the points: interpolation weight of CLIP; 0 is the trained network itself.")
     freeze_layout(figure)
     for axis, names, avoided in zip(axes, labels, lines, strict=True):
         place_labels(axis, names, avoided)

@@ -1,4 +1,4 @@
-"""Results of trained and tested networks: a file of lines that survives a kill, and means over draws."""
+"""Results of training runs: an append-only file of JSON lines, and means over draws."""
 
 import json
 import math
@@ -59,13 +59,13 @@ TABLE_4 = {
     "table_4_h": "H: text encoder, residual",
     "table_4_i": "I: both encoders, residual",
 }
-FROSTER = "_froster"  # behind the name of a student that was trained with the frozen teacher
+FROSTER = "_froster"  # suffix of students that were trained with distillation
 STUDENT_METHODS = {name: student.title for name, student in STUDENTS.items()} | {
     f"{name}{FROSTER}": f"{student.title} + FROSTER" for name, student in STUDENTS.items()
 }
 PATCHED = dict.fromkeys(
     ("fine_tuned_patched", "open_vclip", "no_projector_patched", "plain_patched", "froster_patched"), 0.5
-)  # the share of CLIP at which these methods are compared
+)  # interpolation weight of CLIP at which these methods are compared
 
 
 def known(names: dict[str, str]) -> Callable[[str], str]:
@@ -111,7 +111,7 @@ class Result:
 
     @property
     def experiment(self) -> "Result":
-        """What was trained and tested, without its outcome: equal for two runs of the same."""
+        """The settings without the outcome: equal for two runs of the same experiment."""
         return replace(self, base=0.0, novel=0.0, seconds=0.0)
 
 
@@ -119,10 +119,9 @@ LINE: TypeAdapter[Result] = TypeAdapter(Result)
 
 
 def read_results(path: Path) -> list[Result]:
-    """Results in the order of the file, none when it does not exist; of one experiment run twice the last counts.
+    """Results in the order of the file, none if it does not exist; of repeated experiments the last one counts.
 
-    A last line that a kill cut short is left out. Raises `FrosterError` that names the file and the line of anything
-    else that is no result.
+    A truncated last line is ignored. Raises `FrosterError` with file and line for any other invalid line.
     """
     try:
         *lines, last = path.read_bytes().split(b"\n")
@@ -193,9 +192,9 @@ def is_whole(line: bytes) -> bool:
 
 
 def select(results: Sequence[Result], regime: str, method: str, **settings: float | bool) -> list[Result]:
-    """A method's results in a regime, one a draw, at the compared settings (the defaults, `PATCHED`) or at these.
+    """A method's results in a regime, one per draw, at the default settings and `PATCHED`, or at `settings`.
 
-    A frozen CLIP has no settings: every one of its results counts.
+    The frozen CLIP has no settings: all of its results are selected.
     """
     wanted = {"ratio": PATCHED.get(method, 0.0), "alpha": 0.1, "beta": 2.0, "zero_init": True} | settings
     if method == "frozen":

@@ -1,4 +1,4 @@
-"""Every student network without and with FROSTER on drawn puppets: the form of FROSTER's Table 3, and of its Fig. 5."""
+"""Every student network without and with FROSTER on puppets, in the form of FROSTER's Table 3 and Fig. 5."""
 
 import math
 import statistics
@@ -34,7 +34,7 @@ with extra("cli", "The benchmark"):
     from rich.console import Console
 
 REGIME = "few"
-RATES_OF_CLIP = (5e-5, 1e-4, 2.5e-4)  # where CLIP's own parameters are trained
+RATES_OF_CLIP = (5e-5, 1e-4, 2.5e-4)  # for networks that train CLIP's parameters
 RATES_OF_ADAPTERS = (2.5e-4, 1e-3, 4e-3)
 TITLE = "Puppets: every network, without and with FROSTER"
 
@@ -42,9 +42,9 @@ TITLE = "Puppets: every network, without and with FROSTER"
 def bench_students(
     students: Sequence[str], out: Path, work: Path, draws: int, processes: int, console: Console
 ) -> list[Path]:
-    """Choose learning rates, train and test every network twice, and report into `out`; returns the report's files.
+    """Tune learning rates, train and test every network twice, and write the report to `out`; returns its files.
 
-    What `out` holds already is not done again. Raises `FrosterError` when a file in `out` cannot be used.
+    Runs whose results are in `out` are skipped. Raises `FrosterError` when a file in `out` cannot be used.
     """
     clock = Clock(out / "students-bench.json")
     grids = {f"{name}{suffix}": learning_rates(name) for name in students for suffix in ("", FROSTER)}
@@ -63,7 +63,7 @@ def named_students(names: str) -> list[str]:
 
 
 def learning_rates(student: str) -> tuple[float, ...]:
-    """The grid for a network: what is new in it learns at higher rates than CLIP's own parameters."""
+    """The grid for a network: higher rates if only new modules are trained."""
     return RATES_OF_CLIP if trains_clip(student) else RATES_OF_ADAPTERS
 
 
@@ -85,11 +85,11 @@ def write_report(
 `froster bench puppets --methods all` took {minutes:.0f} minutes with {processes} processes. {len(BASE[REGIME])} of the
 {len(ACTIONS)} actions are trained, {TRAIN_CLIPS} clips each, {EPOCHS[REGIME]} epochs; the mean of the epochs after the
 warm-up is tested on {TEST_CLIPS} clips an action, base clips among the base actions, novel clips among the novel ones.
-Mean and deviation over the draws of the training clips, which are the same for all; the gain with its standard error.
+Mean ± std over the draws of the training clips, which are the same for all; the gain with its standard error.
 
 {pairs_table(results)}
 
-To make a row anew, from the choice of its rates to a page of its own, takes about ten minutes on two cores:
+To reproduce a row, from tuning its rates to a page of its own, takes about ten minutes on two cores:
 
     froster bench puppets --methods adaptformer --out runs/adaptformer-bench
 

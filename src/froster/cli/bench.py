@@ -1,4 +1,4 @@
-"""`froster bench`: the comparisons behind the published tables of this project."""
+"""`froster bench`: the synthetic benchmark behind the tables of docs/results."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def bench() -> None:
 @app.command()
 def puppets(
     out: Annotated[Path, typer.Option(help="Folder for results, tables, plots and the page.")] = Path("bench"),
-    work: Annotated[Path, typer.Option(help="Folder for drawn videos and unfinished runs.")] = Path("runs/bench"),
+    work: Annotated[Path, typer.Option(help="Folder for generated videos and unfinished runs.")] = Path("runs/bench"),
     regime: Annotated[
         list[str] | None, typer.Option(help="hard, few (10 base actions) or many (half of them); all by default.")
     ] = None,
@@ -35,12 +35,12 @@ def puppets(
         int | None, typer.Option(min=1, help="Draws of the training clips (5; of the networks 3).", show_default=False)
     ] = None,
     sweep_draws: Annotated[int, typer.Option(min=0, help="Draws for alpha, beta and zero initialization.")] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Training runs side by side.")] = os.cpu_count() or 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Training runs in parallel.")] = os.cpu_count() or 1,
 ) -> None:
-    """Base-to-novel on drawn puppets: frozen CLIP, fine-tuning, Open-VCLIP, FROSTER and its variants, or all networks.
+    """Base-to-novel on synthetic puppets: frozen CLIP, fine-tuning, Open-VCLIP, FROSTER and variants, or all networks.
 
     One to two hours on two cores, ten minutes for one network; a line for each finished run, the first after one to
-    three minutes. Goes on where it was stopped.
+    three minutes. Resumes where it was stopped.
     """
 
     from froster.bench.puppets import BASE

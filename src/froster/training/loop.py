@@ -273,8 +273,8 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
 def describe_steps(keys: BatchKeys) -> str:
     """One line with the number of steps and of clips dropped by incomplete batches."""
     repeated = f" ({keys.passes_per_epoch} passes over the clips)" if keys.passes_per_epoch > 1 else ""
-    once = "each time" if repeated else "each epoch"
-    left_out = f"; {once} {keys.left_out} of them, drawn anew, left out to fill whole batches" if keys.left_out else ""
+    each = "pass" if repeated else "epoch"
+    left_out = f"; each {each} drops {keys.left_out} random clips that do not fill a batch" if keys.left_out else ""
     return (
         f"{keys.clips} clips in batches of {min(keys.batch_size, keys.clips)}: {keys.steps_per_epoch} steps an epoch"
         f"{repeated}, {keys.steps} in all{left_out}"
@@ -295,7 +295,7 @@ def warn_of_few_steps(keys: BatchKeys) -> None:
 def draw_missing_puppets(recipe: TrainRecipe) -> None:
     """Draw the recipe's videos: first their settings, last their manifest, without which they count as unfinished.
 
-    Raises `FrosterError` when others were drawn in their place before.
+    Raises `FrosterError` when the folder holds videos of other settings.
     """
     puppets, manifest = recipe.data.puppets, recipe.data.manifest
     if puppets is None:

@@ -32,13 +32,13 @@ from froster.training.recipe import Recipe
 from froster.training.state import StateFile
 from froster.training.workers import iterate
 
-# Photos and videos for testing are drawn from seeds that no run reaches: a million runs of a million photos end below.
+# Test photos and videos use seeds above those of any run: a million runs of a million photos end below.
 TEST_SEED = 2**40
 SAVE_EVERY = 50
 
 
 class PretrainRecipe(Recipe):
-    """Everything that decides the result of pretraining."""
+    """All settings of pretraining."""
 
     seed: int = Field(ge=0, lt=10**6)
     out: Path
@@ -72,7 +72,7 @@ class PretrainRecipe(Recipe):
 
 
 class PhotoBatches(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Batch number `step`: pictures `(B, 3, S, S)` uint8, caption tokens `(B, L)` int64, actions `(B,)` int64."""
+    """Batches by step: images `(B, 3, S, S)` uint8, caption tokens `(B, L)` int64, action indices `(B,)` int64."""
 
     def __init__(self, recipe: PretrainRecipe, start: int) -> None:
         self.recipe, self.start = recipe, start
@@ -82,7 +82,7 @@ class PhotoBatches(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         recipe, step = self.recipe, self.start + index
-        # Every run seed has its own stretch of the photo seeds.
+        # Every run seed has its own range of photo seeds.
         first = (recipe.seed * recipe.steps + step) * recipe.batch_size
         seeds = range(first, first + recipe.batch_size)
         photos = [draw_photo(seed, size=recipe.model.image_size) for seed in seeds]
@@ -93,7 +93,7 @@ class PhotoBatches(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def cut(tokens: Tensor) -> Tensor:
-    """Tokens without the padding that all of them share."""
+    """Tokens without common padding."""
     return tokens[:, : int(tokens.argmax(dim=1).max()) + 1]
 
 
@@ -155,7 +155,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
                 state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
                 state_file.save({**state, "step": step, "seconds": seconds, "recipe": own_recipe})
 
-    with torch.no_grad():  # the rows of tokens never seen are still random; as zeros the checkpoint packs small
+    with torch.no_grad():  # embeddings of unseen tokens are still random; zero rows are not stored
         clip.text.token_embedding.weight[~seen.to(device)] = 0
     clip.eval()
     scores = {
@@ -181,7 +181,7 @@ def load_state(file: StateFile, recipe: str) -> dict[str, Any]:
 def training_loss(
     clip: Clip, pixels: Tensor, tokens: Tensor, actions: Tensor, recipe: PretrainRecipe, step: int
 ) -> Tensor:
-    """Picture against every action name, plus picture against caption within the batch (both directions)."""
+    """Cross entropy over the action names plus the symmetric contrastive loss with the captions of the batch."""
     name_tokens = action_tokens(step).to(tokens.device)
     length = max(tokens.shape[1], name_tokens.shape[1])
     texts = torch.cat([F.pad(t, (0, length - t.shape[1])) for t in (name_tokens, tokens)])
@@ -198,7 +198,7 @@ def training_loss(
 
 
 def action_tokens(step: int) -> Tensor:
-    """Every action name in the prompt whose turn it is: `(K, L)` int64."""
+    """Tokens of every action name in the prompt of this step, in turn: `(K, L)` int64."""
     which = step % (len(TEMPLATES) + 1)
     return cut(tokenize([class_prompts(name)[which] for name in ACTIONS]))
 
