@@ -76,7 +76,7 @@ def test_factors_scale_the_steps(manifest: Path, tmp_path: Path) -> None:
     run = prepared(recipe)
     before = {name: value.clone() for name, value in run.student.state_dict().items()}
     clips = loop.TrainingClips(videos := read_manifest(manifest), [0] * len(videos), recipe.data, 64, recipe.seed)
-    loop.take_step(run, iter(loop.training_loader(clips, run.keys, pin_memory=False)))
+    loop.take_step(run, loop.load_batches(clips, run.keys, pin_memory=False))
     moved = {name: (value - before[name]).abs().max().item() for name, value in run.student.state_dict().items()}
     assert moved["visual.proj"] == pytest.approx(1e-3, rel=0.02)
     assert moved["text.text_projection" if "text.text_projection" in moved else "text.proj"] == pytest.approx(
