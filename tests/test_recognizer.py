@@ -17,7 +17,7 @@ from froster.data.puppets import ACTIONS, write_videos
 from froster.errors import FrosterWarning
 from froster.evaluation import evaluate
 from froster.explanation.video import explain_video
-from froster.inference import Runtime
+from froster.inference import Ensemble, Runtime
 from froster.settings import InferenceSettings
 from froster.students import VideoFeatures, VideoStudent, build_student
 from froster.text.classifier import encode_classes
@@ -310,3 +310,38 @@ def test_one_label_is_said_once_where_it_is_ranked_without_a_threshold(
     with pytest.warns(FrosterWarning, match="There is one label") as caught:
         list(recognizer.predict_many(videos))
     assert len(caught) == 1
+
+
+def test_an_ensemble_sums_the_logits_of_both_models(videos: list[Path]) -> None:
+    """FROSTER Fig. 1: each model alone on the same clips, its cosines times its own temperature, summed by shares."""
+    student, clip = load_model("puppets", "vclip"), load_model("puppets")
+    with torch.no_grad():
+        student.logit_scale -= 1.0
+        student.visual.proj += 0.02 * torch.randn(student.visual.proj.shape, generator=torch.Generator().manual_seed(0))
+    labels, settings = ["kicking", "running", "fishing"], {"views": 2, "frames": 4, "precision": "float32"}
+    own, frozen = (Recognizer(model, labels, **settings).predict(videos[0]) for model in (student, clip))  # type: ignore[arg-type]
+    for share in (0.5, 0.2):
+        both = Recognizer(student, labels, ensemble=Ensemble(clip, share), **settings)  # type: ignore[arg-type]
+        found = both.predict(videos[0])
+        logits = torch.tensor(
+            [
+                (1 - share) * student.logit_scale.exp() * own.similarities[label]
+                + share * clip.logit_scale.exp() * frozen.similarities[label]
+                for label in labels
+            ]
+        )
+        expected = dict(zip(labels, logits.softmax(dim=0).tolist(), strict=True))
+        assert dict(found.ranked) == pytest.approx(expected, abs=1e-5)
+        assert dict(both.rank(both.encode(videos[0]), labels[:2]).ranked) == pytest.approx(
+            dict(zip(labels[:2], logits[:2].softmax(dim=0).tolist(), strict=True)), abs=1e-5
+        )
+        rows = [LabeledVideo(path, label) for path, label in zip(videos, labels, strict=False)]
+        report = evaluate(student, rows, labels, ensemble=Ensemble(clip, share), **settings)  # type: ignore[arg-type]
+        right = [both.predict(row.path).label == row.label for row in rows]
+        assert report.parts["all"].top1 == sum(right) / len(right)
+        assert report.settings.ensemble == {"model": clip.title, "share": share}
+    assert Ensemble.parse("vit-b-16=0.3") == Ensemble("vit-b-16", 0.3)
+    assert Ensemble.parse("runs/a") == Ensemble("runs/a", 0.5)
+    for wrong, message in (("a=b", "MODEL=SHARE"), ("a=1", "between 0 and 1")):
+        with pytest.raises(FrosterError, match=message):
+            Ensemble.parse(wrong)

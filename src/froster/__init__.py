@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from froster.errors import FrosterError, VideoError, WeightsError
     from froster.evaluation import ModelReport, evaluate
     from froster.explanation.video import Explanation, explain
-    from froster.inference import Runtime
+    from froster.inference import Ensemble, Runtime
     from froster.models import list_models, load_model, save_model
     from froster.recognizer import Prediction, Recognizer
     from froster.reporting import report
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Ensemble",
     "Explanation",
     "FrosterError",
     "InferenceSettings",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Ensemble": "inference",
     "Explanation": "explanation.video",
     "FrosterError": "errors",
     "InferenceSettings": "settings",

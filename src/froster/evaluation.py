@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from froster.data.manifests import LabeledVideo, class_indices, describe_splits, read_manifest
 from froster.data.trained import warn_of_trained_videos
 from froster.errors import FrosterError, FrosterWarning, VideoError
-from froster.inference import Runtime, ScoredVideos, as_runtime, score_videos
+from froster.inference import Ensemble, Runtime, ScoredVideos, SecondModel, as_runtime, score_videos
 from froster.processes import count_processes, gather_parts, process_index
 from froster.scoring import check_finite
 from froster.settings import InferenceOptions, InferenceSettings
@@ -60,7 +60,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What was evaluated, and how: `templates` and `descriptions` are their numbers."""
+    """What was evaluated, and how: `templates` and `descriptions` are their numbers, `ensemble` its model and share."""
 
     model: str
     student: str
@@ -74,6 +74,7 @@ class EvaluationSettings:
     sampling: Sampling
     device: str
     precision: str
+    ensemble: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ def evaluate(
     descriptions: Mapping[str, str] | str | Path | None = None,
     split: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    ensemble: Ensemble | None = None,
     **settings: Unpack[InferenceOptions],
 ) -> ModelReport:
     """Evaluate a model on labeled videos: top-1, top-5, accuracy of every class, confusions.
@@ -192,7 +194,7 @@ def evaluate(
     as for `froster.Recognizer`; by default those of the videos, with the descriptions that the model was trained with.
     `base` and `novel`, as in the papers: the clips of either kind are compared with their own classes alone.
     `descriptions` of the classes: a mapping by name, or a file. `progress` is called with the videos done and their
-    number. `settings`: the fields of `froster.InferenceSettings`.
+    number. `ensemble`: a second model whose logits are added. `settings`: the fields of `froster.InferenceSettings`.
 
     Accuracies are shares, 0 to 1. The numbers depend neither on `workers` nor on the run. Under `torchrun` every
     process scores a share of the videos, and all of them return the same report, bit for bit that of one process.
@@ -203,7 +205,7 @@ def evaluate(
     chosen = InferenceSettings(**settings)
     rows, manifest = read_videos(videos, split)
     vocabularies = choose_vocabularies(rows, labels, base, novel, descriptions)
-    return score_model(model, rows, vocabularies, manifest, chosen, progress).report
+    return score_model(model, rows, vocabularies, manifest, chosen, progress, ensemble).report
 
 
 def read_videos(
@@ -257,6 +259,7 @@ def score_model(
     manifest: Path | None,
     settings: InferenceSettings,
     progress: Callable[[int, int], None] | None = None,
+    ensemble: Ensemble | None = None,
 ) -> ScoredModel:
     """`evaluate`, with the model and the score of every video; `vocabularies` as of `choose_vocabularies`."""
     source = manifest or "the videos"
@@ -269,7 +272,9 @@ def score_model(
         truths = find_classes(videos, vocabularies, source)
     trained_videos = warn_of_trained_videos(network.trained_on, videos, source)
     classes = [runtime.encode_classes(labels) for labels in vocabularies.values()]
-    scored = score_share(runtime, videos, classes, progress)
+    second = None if ensemble is None else SecondModel(ensemble, runtime)
+    second_classes = [second.runtime.encode_classes(labels) for labels in vocabularies.values()] if second else []
+    scored = score_share(runtime, videos, classes, progress, second, second_classes)
     scored_parts, parts = {}, {}
     for (part, labels), scores in zip(vocabularies.items(), scored.scores[0], strict=True):
         rows = [row for row, index in enumerate(scored.indices) if truths[index][0] == part]
@@ -294,6 +299,7 @@ def score_model(
             sampling=sampling.sampling,
             device=str(runtime.device),
             precision=runtime.precision,
+            ensemble=None if ensemble is None else ensemble.to_json(),
         ),
         parts=parts,
         unreadable=[(str(videos[index].path), reason) for index, reason in scored.unreadable.items()],
@@ -308,6 +314,8 @@ def score_share(
     videos: Sequence[LabeledVideo],
     classes: Sequence[Tensor],
     progress: Callable[[int, int], None] | None,
+    second: SecondModel | None = None,
+    second_classes: Sequence[Tensor] = (),
 ) -> ScoredVideos:
     """Scores of all videos; of several processes each scores every nth batch, so that batches are those of one."""
     batch, processes, own = runtime.videos_per_batch, count_processes(), process_index()
@@ -320,7 +328,14 @@ def score_share(
                 progress(share[place] + 1, len(videos))
 
     pooling = runtime.settings.temporal_pooling
-    scored = score_videos([(runtime.model, classes)], loaded(), temporal_pooling=pooling)
+    models = [(runtime.model, classes)]
+    if second is not None:
+        models.append((second.runtime.model, second_classes))
+    scored = score_videos(models, loaded(), temporal_pooling=pooling)
+    if second is not None:
+        first, added = scored.scores
+        summed = [second.add(a, b) for a, b in zip(first, added, strict=True)]
+        scored = replace(scored, scores=[summed])
     return ScoredVideos.merged(gather_parts(scored))
 
 

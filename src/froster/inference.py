@@ -7,7 +7,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -119,6 +119,61 @@ class Runtime:
     def videos_per_batch(self) -> int:
         """Videos that go through the network together."""
         return videos_per_batch(self.clip_sampling.views, self.clip_sampling.frames)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A second model, such as the frozen CLIP, whose logits are added to a model's own (FROSTER Fig. 1).
+
+    `(1 - share) * own + share * second`: with 0.5 the ranking is that of the plain sum. `model`: as for `load_model`.
+    It costs a second pass over the frames, and no second decoding. Raises `FrosterError` for a share outside (0, 1).
+    """
+
+    model: VideoStudent | str | Path
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise FrosterError(f"The share of an ensemble's second model is between 0 and 1, not {self.share}.")
+
+    @classmethod
+    def parse(cls, text: str) -> "Ensemble":
+        """Read `MODEL` or `MODEL=SHARE`. Raises `FrosterError` for a share that is no number in (0, 1)."""
+        name, _, share = text.rpartition("=")
+        if not name:
+            return cls(share)
+        try:
+            number = float(share)
+        except ValueError as error:
+            raise FrosterError(f"The ensemble {text!r} is not of the form MODEL or MODEL=SHARE.") from error
+        return cls(name, number)
+
+    def to_json(self) -> dict[str, object]:
+        """For reports: the name of the model, and the share."""
+        name = self.model.title if isinstance(self.model, VideoStudent) else str(self.model)
+        return {"model": name, "share": self.share}
+
+
+class SecondModel:
+    """The second model of an ensemble, which sees the clips of the `first`.
+
+    Raises `FrosterError` where both do not take the same frames.
+    """
+
+    def __init__(self, ensemble: Ensemble, first: Runtime) -> None:
+        sampling = first.clip_sampling
+        settings = replace(
+            first.settings, student=None, views=sampling.views, frames=sampling.frames, sampling=sampling.sampling
+        )
+        self.runtime = Runtime(ensemble.model, settings)
+        if self.runtime.model.preprocess != first.model.preprocess:
+            raise FrosterError("The models of an ensemble must take frames of one size and preparation; these do not.")
+        self.share = ensemble.share
+        self.scale = self.runtime.temperature / first.temperature
+
+    def add(self, own: Tensor, second: Tensor) -> Tensor:
+        """Cosines of both models `(N, K)` as one, so that the first model's temperature gives the summed logits."""
+        return (1 - self.share) * own + self.share * self.scale * second.to(own.device)
 
 
 def as_runtime(model: VideoStudent | str | Path | Runtime, settings: InferenceSettings) -> Runtime:

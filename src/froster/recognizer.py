@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
-from froster.inference import Runtime, as_runtime, run_ahead, too_large
+from froster.inference import Ensemble, Runtime, SecondModel, as_runtime, run_ahead, too_large
 from froster.provenance import ClipSampling, stored_provenance
 from froster.scoring import check_false_positive_rate, quantile_threshold
 from froster.settings import InferenceOptions, InferenceSettings
@@ -27,12 +27,14 @@ from froster.video import VideoClips, clips_from_array
 class EncodedVideo:
     """A video as a model sees it, before any label is known: `Recognizer.rank` compares it with any labels.
 
-    `features`: of its V clips. `warning`: what part of the file could not be used, if any.
+    `features`: of its V clips. `warning`: what part of the file could not be used, if any. `second`: the features of
+    an ensemble's second model.
     """
 
     video: str
     features: VideoFeatures
     warning: str | None = None
+    second: VideoFeatures | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Recognizer:
     `"ucf-101"`; by default the classes that the model was trained on, with their descriptions. `descriptions` of the
     labels: a mapping by name, or a file. `settings`: the fields of `froster.InferenceSettings`, such as `templates`,
     `views`, `frames`, `device` and `precision`; templates, views, frames and sampling are by default the model's own
-    (`model.templates`, `model.clip_sampling`).
+    (`model.templates`, `model.clip_sampling`). `ensemble`: a second model whose logits are added; the similarities of
+    its predictions are the weighted means of both.
 
     The class embeddings are computed once, and kept in the user's cache. Raises `FrosterError` where neither the
     caller nor the model names labels, and for words, devices or precisions that cannot be used, `WeightsError` for
@@ -78,6 +81,7 @@ class Recognizer:
         labels: LabelSet | None = None,
         *,
         descriptions: Mapping[str, str] | str | Path | None = None,
+        ensemble: Ensemble | None = None,
         **settings: Unpack[InferenceOptions],
     ) -> None:
         chosen = InferenceSettings(**settings)  # raises before anything is fetched or loaded
@@ -88,12 +92,15 @@ class Recognizer:
             self.labels = describe_labels(self.labels, descriptions)
         self.runtime = as_runtime(model, chosen)
         self.classes = self.runtime.encode_classes(self.labels)
+        self.second = None if ensemble is None else SecondModel(ensemble, self.runtime)
+        self.second_classes = None if self.second is None else self.second.runtime.encode_classes(self.labels)
 
     @classmethod
     def from_class_embeddings(cls, runtime: Runtime, labels: Labels, class_embeddings: Tensor) -> "Recognizer":
         """A recognizer whose class embeddings `(K, ...)` of `labels` are known already."""
         recognizer = cls.__new__(cls)
         recognizer.runtime, recognizer.labels, recognizer.classes = runtime, labels, class_embeddings
+        recognizer.second = recognizer.second_classes = None
         return recognizer
 
     @property
@@ -169,7 +176,7 @@ class Recognizer:
                 warnings.warn(f"{without}: frames are taken evenly from all of them.", FrosterWarning, stacklevel=3)
             frames, views = self.clip_sampling.frames, self.clip_sampling.views
             clips = clips_from_array(video, frames=frames, views=views, preprocess=self.model.preprocess)
-            return EncodedVideo("", self.runtime.encode(clips))
+            return self.encode_clips("", clips)
         if not isinstance(video, str | Path):
             raise FrosterError(f"A video is a path or an array (N, H, W, 3) uint8, not {type(video).__name__}.")
         ((_, encoded),) = self.encode_many([video])
@@ -193,11 +200,16 @@ class Recognizer:
                 yield video, clips
                 continue
             try:
-                yield video, EncodedVideo(video, self.runtime.encode(clips.frames), clips.warning)
+                yield video, self.encode_clips(video, clips.frames, clips.warning)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 yield video, too_large(video, self.clip_sampling.views, self.clip_sampling.frames)
+
+    def encode_clips(self, video: str, clips: Tensor, warning: str | None = None) -> EncodedVideo:
+        """Encode the clips `(V, T, 3, S, S)` of a video that is decoded already."""
+        second = None if self.second is None else self.second.runtime.encode(clips)
+        return EncodedVideo(video, self.runtime.encode(clips), warning, second)
 
     def rank(
         self, encoded: EncodedVideo, labels: LabelSet | None = None, *, threshold: float | None = None
@@ -212,6 +224,12 @@ class Recognizer:
             names, classes = list(described), self.runtime.encode_classes(described)
         views = len(encoded.features.frame_embeddings)
         similarities = self.runtime.similarities(encoded.features, classes, views)[0]
+        if self.second is not None and encoded.second is not None:
+            second = self.second_classes if labels is None else self.second.runtime.encode_classes(described)
+            assert second is not None
+            similarities = self.second.add(
+                similarities, self.second.runtime.similarities(encoded.second, second, views)[0]
+            )
         scores = (self.runtime.temperature * similarities).softmax(dim=0)
         order = scores.argsort(descending=True, stable=True).tolist()
         # One transfer each: reading label by label would wait for a GPU a thousand times.

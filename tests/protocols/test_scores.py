@@ -8,10 +8,10 @@ import torch
 from froster import inference
 from froster.data.manifests import LabeledVideo, read_manifest
 from froster.errors import FrosterError
-from froster.inference import load_clips, video_scores
+from froster.inference import Ensemble, load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
-from froster.protocols.scores import Ensemble, score_data_set, score_model
+from froster.protocols.scores import score_data_set, score_model
 from froster.settings import InferenceSettings
 from froster.text.classifier import encode_classes
 

@@ -10,6 +10,7 @@ from froster.cli.options import (
     BaseOption,
     DescriptionsOption,
     DeviceOption,
+    EnsembleOption,
     FramesOption,
     LabelsFileOption,
     LabelsOption,
@@ -49,6 +50,7 @@ def evaluate(
     descriptions: DescriptionsOption = None,
     templates: TemplatesOption = None,
     student: StudentOption = None,
+    ensemble: EnsembleOption = None,
     views: ViewsOption = None,
     frames: FramesOption = None,
     sampling: SamplingOption = None,
@@ -72,6 +74,7 @@ def evaluate(
     import froster
     from froster.cli.progress import progress_bar
     from froster.files import replace_when_written
+    from froster.inference import Ensemble
     from froster.processes import process_index
 
     classes = read_classes(labels, labels_file, base, novel, descriptions)
@@ -94,6 +97,7 @@ def evaluate(
             device=device,
             precision=precision.value,
             workers=workers,
+            ensemble=Ensemble.parse(ensemble) if ensemble else None,
         )
     if process_index():  # under torchrun every process has the same report; the first one shows it
         return

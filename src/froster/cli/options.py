@@ -60,6 +60,11 @@ ViewsOption = Annotated[int | None, Option(min=1, help=f"{VIEWS} [default: the m
 FramesOption = Annotated[int | None, Option(min=1, help=f"{FRAMES} [default: the model's, or 8]")]
 SamplingOption = Annotated[SamplingName | None, Option(help=f"{SAMPLING} [default: the model's, or uniform]")]
 
+EnsembleOption = Annotated[
+    str | None,
+    Option(metavar="MODEL[=SHARE]", help="Add the logits of this model, such as the frozen CLIP, by this share (0.5)."),
+]
+
 # Labeled videos.
 ManifestOption = Annotated[Path, Option(metavar="MANIFEST", help="CSV with the columns path and label.")]
 SplitOption = Annotated[str | None, Option(help="Use only rows with this word in the column split, such as test.")]

@@ -12,6 +12,7 @@ import typer
 from froster.cli.options import (
     DescriptionsOption,
     DeviceOption,
+    EnsembleOption,
     FramesOption,
     LabelsFileOption,
     LabelsOption,
@@ -47,6 +48,7 @@ def predict(
     templates: TemplatesOption = None,
     model: ModelOption = "auto",
     student: StudentOption = None,
+    ensemble: EnsembleOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of labels to show per video.")] = 5,
     views: ViewsOption = None,
     frames: FramesOption = None,
@@ -85,6 +87,7 @@ def predict(
         raise FrosterError("Choose one of --threshold and --negatives.")
 
     from froster.cli.progress import progress_bar
+    from froster.inference import Ensemble
     from froster.models import default_model
     from froster.recognizer import Recognizer
     from froster.text.descriptions import describe_labels
@@ -144,6 +147,7 @@ def predict(
                     sampling=None if sampling is None else sampling.value,
                     device=device,
                     precision=precision.value,
+                    ensemble=Ensemble.parse(ensemble) if ensemble else None,
                 )
             network, numbers = recognizer.model.name, recognizer.runtime.precision
             how = f"{recognizer.clip_sampling.views} x {recognizer.clip_sampling.frames} frames"

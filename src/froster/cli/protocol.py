@@ -14,6 +14,7 @@ from froster.cli.options import (
     SAMPLING,
     VIEWS,
     DeviceOption,
+    EnsembleOption,
     Precision,
     PrecisionOption,
     SamplingName,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from froster.protocols.data import ProtocolData
     from froster.protocols.models import Pretrained, TrainFromRecipe
     from froster.protocols.results import Report
-    from froster.protocols.scores import Ensemble
     from froster.settings import InferenceSettings
     from froster.text.labels import Labels
 
@@ -49,13 +49,6 @@ Manifests = Annotated[Path, typer.Option(help="Folder of the manifests NAME.csv 
 Compare = Annotated[
     str | None,
     typer.Option(help="The published method to compare with; by default that of the network.", show_default=False),
-]
-EnsembleOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL[=SHARE]",
-        help="Add the logits of this model, such as the frozen CLIP vit-b-16, with this share (0.5).",
-    ),
 ]
 Descriptions = Annotated[
     list[str] | None,
@@ -121,6 +114,7 @@ def base_to_novel(
     from dataclasses import replace
 
     from froster.cli.vocabularies import names_or_file
+    from froster.inference import Ensemble
     from froster.protocols.base_to_novel import (
         TrainingLists,
         base_to_novel,
@@ -152,7 +146,7 @@ def base_to_novel(
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(name, manifests) for name in names]
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
-    second = read_ensemble(ensemble)
+    second = Ensemble.parse(ensemble) if ensemble else None
     measured = Results()
     with stopped_by_signals(STOPPED):
         for of in data:
@@ -223,6 +217,7 @@ def cross_dataset(
     Example: froster protocol cross-dataset --train kinetics-400 --test ucf-101,hmdb-51,kinetics-600
     """
     from froster.data.trained import TrainedVideos, refuse_trained_videos
+    from froster.inference import Ensemble
     from froster.protocols.cross_dataset import (
         classes_of,
         load_test_data,
@@ -249,7 +244,7 @@ def cross_dataset(
     half_files = FilesByName(half, names, "--half", for_all=False)
     halves = {of.name: [read_half_classes(Path(path), of) for path in half_files.of(of.name)] for of in tested}
     closed = {of.name for of in trained_on}
-    second = read_ensemble(ensemble)
+    second = Ensemble.parse(ensemble) if ensemble else None
     measured = Results()
     with stopped_by_signals(STOPPED):
         if isinstance(source, Pretrained):
@@ -324,22 +319,6 @@ def trade_off(
             warn(f"{videos_text(len(measured.unreadable))} could not be read.")
         for path in write_trade_off(measured, what, out):
             echo(str(path))
-
-
-def read_ensemble(text: str | None) -> "Ensemble | None":
-    """`MODEL` or `MODEL=SHARE`. Raises `FrosterError` as loading the model, and for a share that is not in (0, 1)."""
-    if text is None:
-        return None
-    from froster.protocols.models import Pretrained
-    from froster.protocols.scores import Ensemble
-
-    name, _, share = text.rpartition("=")
-    try:
-        return Ensemble(Pretrained(name or share).network, float(share) if name else 0.5)
-    except ValueError as error:
-        if isinstance(error, FrosterError):
-            raise
-        raise FrosterError(f"--ensemble {text!r} is not of the form MODEL or MODEL=SHARE.") from error
 
 
 def names_of(text: str) -> list[str]:

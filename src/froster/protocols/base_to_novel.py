@@ -9,12 +9,13 @@ from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import canonical_names, read_vocabulary
 from froster.errors import FrosterError
 from froster.evaluation import harmonic_mean
+from froster.inference import Ensemble
 from froster.mean_std import mean_std
 from froster.protocols.data import ProtocolData, has_halves, incompleteness, read_training_list
 from froster.protocols.models import Pretrained, ShowProgress, TrainFromRecipe, no_progress
 from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, select_videos
 from froster.protocols.results import PartResult, Results
-from froster.protocols.scores import Ensemble, score_model
+from froster.protocols.scores import score_model
 from froster.settings import InferenceSettings
 from froster.shipped import find_recipe, shipped_recipes
 from froster.text.labels import Labels

@@ -13,12 +13,13 @@ from froster.data.manifests import LabeledVideo, listed
 from froster.data.trained import note_trained_videos
 from froster.data.vocabularies import DRAWS, VOCABULARIES, canonical_names, published_halves, read_vocabulary
 from froster.errors import FrosterError
+from froster.inference import Ensemble
 from froster.mean_std import mean_std
 from froster.protocols.data import ProtocolData, incompleteness, load_data
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import HALVES, Part, evaluate_part, random_half, select_videos
 from froster.protocols.results import PartResult, Results, column_of
-from froster.protocols.scores import Ensemble, Scores, score_model
+from froster.protocols.scores import Scores, score_model
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.text.labels import Labels, read_labels

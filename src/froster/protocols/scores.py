@@ -15,7 +15,8 @@ from froster.checkpoints.own import hash_exactly
 from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError, VideoError
 from froster.files import replace_when_written
-from froster.inference import Runtime, score_videos
+from froster.inference import Ensemble, Runtime, score_videos
+from froster.models import load_model
 from froster.processes import find_processes
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
@@ -83,28 +84,6 @@ def score_data_set(
     return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(runtimes), labels, videos)
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """A model, such as frozen CLIP, whose logits are added to those of the tested one (FROSTER Fig. 1).
-
-    `(1 - share) * tested + share * this`: with 0.5 the ranking is that of the plain sum.
-    """
-
-    model: VideoStudent
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise FrosterError(f"The share of an ensemble's second model is between 0 and 1, not {self.share}.")
-
-    def add(self, scores: Scores, scale: float, own: Scores) -> Scores:
-        """The weighted sum of logits `(N, K)`; `scale`: `exp(logit_scale)` of the tested model."""
-        if scores.videos != own.videos:
-            raise FrosterError("Some videos could be read for one model of the ensemble only; test again.")
-        own_scale = self.model.logit_scale.detach().float().exp().item()
-        return replace(scores, values=(1 - self.share) * scale * scores.values + self.share * own_scale * own.values)
-
-
 def score_model(
     model: VideoStudent,
     labels: Labels,
@@ -118,8 +97,13 @@ def score_model(
     [scores] = score_data_set([model], labels, videos, folder, settings, progress)
     if ensemble is None:
         return scores
-    [own] = score_data_set([ensemble.model], labels, videos, folder, settings, progress)
-    return ensemble.add(scores, model.logit_scale.detach().float().exp().item(), own)
+    second = ensemble.model if isinstance(ensemble.model, VideoStudent) else load_model(ensemble.model)
+    [added] = score_data_set([second], labels, videos, folder, settings, progress)
+    if scores.videos != added.videos:
+        raise FrosterError("Some videos could be read for one model of the ensemble only; test again.")
+    own_scale, scale = (network.logit_scale.detach().float().exp().item() for network in (model, second))
+    logits = (1 - ensemble.share) * own_scale * scores.values + ensemble.share * scale * added.values
+    return replace(scores, values=logits)
 
 
 def counted(clips: Loaded, start: int, total: int, progress: Callable[[int, int], None] | None) -> Loaded:

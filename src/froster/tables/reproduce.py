@@ -9,6 +9,7 @@ from froster.data.manifests import LabeledVideo
 from froster.data.trained import TrainedVideos, refuse_trained_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError, did_you_mean
+from froster.inference import Ensemble
 from froster.models import load_backbone
 from froster.protocols.base_to_novel import (
     Halves,
@@ -22,7 +23,7 @@ from froster.protocols.cross_dataset import classes_of, load_test_data, parts_of
 from froster.protocols.data import ProtocolData, find_training_lists, load_data
 from froster.protocols.models import Pretrained, ShowProgress, no_progress, patch_model
 from froster.protocols.results import Results, column_of
-from froster.protocols.scores import PAPER_SETTINGS, Ensemble
+from froster.protocols.scores import PAPER_SETTINGS
 from froster.protocols.trade_off import TradeOff, measure_trade_off
 from froster.published import Row, Table, read_table
 from froster.settings import InferenceSettings
