@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import froster
 from froster.backbones.build import build_backbone
 from froster.checkpoints.checkpoint import BackboneSource
 from froster.checkpoints.own import backbone_digest
-from froster.data.manifests import read_manifest
+from froster.data.manifests import read_manifest, write_manifest
 from froster.data.puppets import write_videos
 from froster.provenance import ClipSampling
 from froster.settings import InferenceOptions, InferenceSettings
@@ -54,33 +55,30 @@ def test_options_are_the_fields_of_the_settings() -> None:
     assert list(InferenceOptions.__annotations__) == list(fields)
 
 
-def test_the_design_in_one_block(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(data)
-    (data / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"out": str(tmp_path / "run")}))
-    clip = next(data.glob("juggling-balls/*.mp4"))
+@pytest.mark.slow
+def test_the_example_of_the_reference(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("clip.mp4").write_bytes(next(data.glob("walking/*.mp4")).read_bytes())
+    Path("recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"out": "run"}))
+    for name in ("clips.csv", "test.csv"):
+        write_manifest(tmp_path / name, read_manifest(data / "manifest.csv"))
+    found: dict[str, Any] = {}
+    exec(code, found)
 
-    model = froster.load_model("puppets", student="vclip", device="cpu")
-    frames = froster.load_video(clip, views=3, preprocess=model.preprocess).frames
-    classes = model.encode_classes(["juggling", "fencing"])
-    out = model(frames, classes)
-    assert out.logits.shape == (3, 2)
-    assert out.frame_embeddings.shape == (3, 8, model.config.embed_dim)
-
-    recognizer = froster.Recognizer(model, labels=["juggling", "fencing"])
-    video = recognizer.encode(clip)
-    assert recognizer.rank(video, labels=["juggling", "walking"]).similarities.keys() == {"juggling", "walking"}
-
-    trained = froster.train("recipe.yaml", data={"manifest": "manifest.csv"}, show=False)
-    assert trained == tmp_path / "run"
-    report = froster.evaluate(trained, "manifest.csv", views=1)
+    out, embed_dim = found["out"], found["model"].config.embed_dim
+    assert (out.logits.shape, out.frame_embeddings.shape) == ((3, 2), (3, 8, embed_dim))
+    assert found["prediction"].similarities.keys() == {"walking", "running"}
+    assert found["run"] == Path("run")
+    report = found["report"]
     assert report.parts["all"].clips == 6
     assert report.settings.frames == 2  # as it was trained
-    assert froster.report(trained, "manifest.csv", tmp_path / "report.html", views=1, mistakes=1) == report
-    explanation = froster.explain({"CLIP": "puppets", "ours": trained}, clip, "juggling balls", frames=2)
-    assert [look.maps.shape[0] for look in explanation.looks] == [2, 2]
-    assert [file.suffix for file in explanation.save(tmp_path / "look.png", animation=False)] == [".png"]
-    froster.save_model(froster.load_model(trained), tmp_path / "saved.safetensors")
-    assert froster.evaluate(tmp_path / "saved.safetensors", "manifest.csv", views=1).parts == report.parts
+    assert f"{100 * report.parts['all'].top1:.1f}" in Path("report.html").read_text(encoding="utf-8")
+    assert [look.maps.shape[0] for look in found["explanation"].looks] == [2, 2]
+    assert Path("look.png").stat().st_size > 1000
+    saved = froster.evaluate("model.safetensors", "test.csv", views=1, precision="float32")
+    assert saved.parts == report.parts
 
 
 def test_training_from_a_mapping_gives_the_weights_of_the_command_line(data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from froster.backbones.base import BackboneConfig
 from froster.backbones.build import build_backbone
-from froster.backbones.clip import ClipConfig
+from froster.backbones.clip import OPENAI_RELEASES
 from froster.bench.results import (
     FROSTER,
     METHODS,
@@ -33,12 +33,6 @@ from froster.models import PUPPETS, puppets_weights
 from froster.published import base_to_novel, cross_dataset
 from froster.students import STUDENTS, build_student
 
-RELEASE_SIZES = {
-    "vit-b-32": ClipConfig(224, 32, 768, 12, 12, 512, 12, 8, 512),
-    "vit-b-16": ClipConfig(224, 16, 768, 12, 12, 512, 12, 8, 512),
-    "vit-l-14": ClipConfig(224, 14, 1024, 24, 16, 768, 12, 12, 768),
-    "vit-l-14-336": ClipConfig(336, 14, 1024, 24, 16, 768, 12, 12, 768),
-}
 PUPPETS_STUDENTS = {  # student of each method of the puppets benchmark, without most of FROSTER's variants
     "frozen": "frame_clip",
     "fine_tuned": "vclip",
@@ -78,9 +72,9 @@ def model_sizes(name: str) -> BackboneConfig:
     """
     if name == PUPPETS:
         return read_checkpoint(puppets_weights()).config
-    if name not in RELEASE_SIZES:
-        raise FrosterError(f"There is no model {name!r}; {did_you_mean(name, [PUPPETS, *RELEASE_SIZES])}")
-    return RELEASE_SIZES[name]
+    if name not in OPENAI_RELEASES:
+        raise FrosterError(f"There is no model {name!r}; {did_you_mean(name, [PUPPETS, *OPENAI_RELEASES])}")
+    return OPENAI_RELEASES[name]
 
 
 def all_networks(config: BackboneConfig, frames: int = 8) -> list[Network]:

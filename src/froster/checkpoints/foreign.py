@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from froster.backbones.build import backbone_names
-from froster.backbones.clip import ClipConfig
+from froster.backbones.clip import OPENAI_RELEASES, ClipConfig
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
 from froster.checkpoints.descriptions import gather_facts, openai_rule
@@ -29,7 +29,7 @@ IMAGE_ENCODER = re.compile(
     r"((?:.*\.)?)(?:(?:visual|image_encoder)\.conv1|vision_model\.embeddings\.patch_embedding)\.weight"
 )
 EMBEDDED_PROMPTS = "prompt_learner.complete_text_embeddings"
-RELEASE_SIZES = {(32, 224): "vit-b-32", (16, 224): "vit-b-16", (14, 224): "vit-l-14", (14, 336): "vit-l-14-336"}
+RELEASE_OF_SIZES = {(config.patch_size, config.image_size): name for name, config in OPENAI_RELEASES.items()}
 BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|vocab_size)$")
 
 OPENAI_NAMES = (
@@ -204,12 +204,12 @@ def add_frozen_text(state: StateDict, path: Path) -> None:
         return
     patch_size = state["visual.conv1.weight"].shape[-1]
     image_size = patch_size * math.isqrt(len(state["visual.positional_embedding"]) - 1)
-    if (patch_size, image_size) not in RELEASE_SIZES:
+    if (patch_size, image_size) not in RELEASE_OF_SIZES:
         raise WeightsError(
             f"{path} leaves its text encoder, or part of it, to the CLIP that it was trained from; OpenAI released "
             f"none with patches of {patch_size} pixels and images of {image_size}."
         )
-    name = RELEASE_SIZES[patch_size, image_size]
+    name = RELEASE_OF_SIZES[patch_size, image_size]
     release = to_clip_names(read_tensors(fetch_release(name))[0])
     start_of_text = release[TOKEN_TABLE][-2]
     for prompt in state.get(EMBEDDED_PROMPTS, ()):

@@ -64,7 +64,7 @@ def report(
     announce_templates(model, templates)
 
     errors = Screen(stderr=True, soft_wrap=True)
-    with progress_bar(errors) as bar:
+    with progress_bar(errors, hide=process_index() > 0) as bar:
         task = bar.add_task(f"Loading {model} and reading its labels", total=None)
         froster.report(
             model,
