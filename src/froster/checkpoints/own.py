@@ -115,7 +115,8 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
     except Exception as error:  # metadata that is damaged, or made up, raises anything
         reason = f"its metadata lacks {error}" if isinstance(error, KeyError) else f"{error or type(error).__name__}"
         raise WeightsError(f"{path} is a damaged froster checkpoint ({reason:.200}): {OTHER_WRITER}.") from error
-    sources = dict.fromkeys(asdict(config), "the checkpoint itself")
+    stated = json.loads(metadata["config"])
+    sources = {name: "the checkpoint" if name in stated else "CLIP's, in older checkpoints" for name in asdict(config)}
     return Checkpoint(state, config, student, options, source, read_provenance(metadata, path), sources)
 
 

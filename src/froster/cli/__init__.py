@@ -20,6 +20,7 @@ from froster.cli.describe import describe
 from froster.cli.distance import distance
 from froster.cli.evaluate import evaluate
 from froster.cli.explain import explain
+from froster.cli.inspect import inspect
 from froster.cli.methods import methods
 from froster.cli.patch import patch
 from froster.cli.predict import predict
@@ -49,6 +50,7 @@ for command in (
     reproduce,
     average,
     patch,
+    inspect,
     classes,
     methods,
     describe,
