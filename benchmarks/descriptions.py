@@ -1,4 +1,4 @@
-"""Do class descriptions help? FROSTER on drawn puppets, without and with them in training and test (Table 4, I and J).
+"""Do class descriptions help? FROSTER on puppets, without and with them in training and test (Table 4, I and J).
 
     python benchmarks/descriptions.py --draws 3
 

@@ -1,10 +1,10 @@
-"""How much of its attention a model spends on the figure, on drawn puppets whose figure is known to the pixel.
+"""How much of its attention a model spends on the figure, on puppets videos with segmentation masks.
 
     python benchmarks/explain.py                                            # trains two students first, four minutes
     python benchmarks/explain.py fine-tuned=RUN froster=RUN                 # trained ones: folders or checkpoints
 
 Prints, in Markdown, for the frozen CLIP of the package, the others and CLIP with random weights the share of each kind
-of map that lies on the figure and its things (mean ± standard error over the videos, percent), beside the figure's
+of map on the figure and its objects (mean ± standard error over the videos, percent), next to the figure's
 share of the area. "another label" explains a wrong label by gradient. "of two actions" is another check: two videos
 side by side in one picture, and the share of the gradient's map on the half in which the label is done; half of it
 without any knowledge of the label. The videos, two of each action, are none that anything was trained on. The students

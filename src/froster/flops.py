@@ -73,7 +73,7 @@ def count_cost(student: VideoStudent, frames: int) -> Cost:
     """What a clip of `frames` frames of the student's own size costs, on the CPU.
 
     Texts are encoded once for all clips: that is not counted. A student of fake tensors computes nothing. Raises
-    `FrosterError` where the student cannot take so many frames.
+    `FrosterError` if the student does not support that many frames.
     """
     size = student.config.image_size
     clip = torch.zeros(1, frames, 3, size, size)

@@ -225,7 +225,7 @@ def load_clips(
     """Decode videos in `workers` threads, a few ahead of the consumer; pairs (index, clips) in the given order.
 
     A video that has `start` or `end` is that segment. One that cannot be used comes as its `VideoError`; the others
-    go on.
+    continue.
     """
     options = {"frames": frames, "views": views, "preprocess": preprocess, "sampling": sampling}
 
@@ -267,7 +267,7 @@ def video_similarities(
 
 
 def videos_per_batch(views: int, frames: int, frames_per_batch: int = FRAMES_PER_BATCH) -> int:
-    """Videos that go through the network together: up to so many frames, larger ones one by one."""
+    """Videos that go through the network together: up to this many frames, larger ones one by one."""
     return max(1, frames_per_batch // (views * frames))
 
 

@@ -269,4 +269,4 @@ def default_model() -> tuple[str, str]:
     for name in ("vit-b-16", "vit-b-32", "vit-l-14", "vit-l-14-336"):
         if find_release(name):
             return name, f"Using {name}, found on this machine."
-    return PUPPETS, "Using the small model in the package (drawn puppets only). For real videos: `model='vit-b-16'`"
+    return PUPPETS, "Using the package's small model (puppets only). For real videos: `model='vit-b-16'`"

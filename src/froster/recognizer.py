@@ -124,7 +124,7 @@ class Recognizer:
         return self.runtime.clip_sampling
 
     def predict(self, video: str | Path | NDArray[np.uint8], *, threshold: float | None = None) -> Prediction:
-        """Rank the labels for one video: a file, a folder of pictures, or frames in memory, `(N, H, W, 3)` uint8 RGB.
+        """Rank the labels for one video: a file, a folder of images, or frames in memory, `(N, H, W, 3)` uint8 RGB.
 
         With `threshold` the prediction's `label` is None where no label's similarity exceeds it: the video shows none
         of these; see `calibrate_threshold`. Warns of a single label without a threshold: it always scores 1. Raises
@@ -140,7 +140,7 @@ class Recognizer:
     ) -> Iterator[tuple[str, Prediction | VideoError]]:
         """`predict` for many videos, decoding ahead of the network; pairs (video, result) in the given order.
 
-        A video that cannot be used comes as its `VideoError`; the others go on.
+        A video that cannot be used gives its `VideoError`; the others continue.
         """
         if threshold is None:
             warn_of_one_label(self.labels)
@@ -187,7 +187,7 @@ class Recognizer:
     def encode_many(self, videos: str | Path | Iterable[str | Path]) -> Iterator[tuple[str, EncodedVideo | VideoError]]:
         """`encode` for many files, decoding ahead of the network; pairs (video, result) in the given order.
 
-        A video that cannot be used comes as its `VideoError`; the others go on.
+        A video that cannot be used gives its `VideoError`; the others continue.
         """
         if isinstance(videos, str | Path):
             videos = [videos]

@@ -186,7 +186,7 @@ def test_modules_that_refer_to_one_another_without_end(tmp_path: Path) -> None:
 
 def test_deep_keys_do_not_overflow_the_stack(tmp_path: Path) -> None:
     (tmp_path / "deep.pkl").write_bytes(b"\x80\x02}" + b")" + b"\x85" * 1_000_000 + b"Ns.")
-    with pytest.raises(WeightsError, match="keys that are no names"):
+    with pytest.raises(WeightsError, match="keys that are not names"):
         load_model(tmp_path / "deep.pkl")
 
 

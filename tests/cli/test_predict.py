@@ -131,7 +131,7 @@ def test_labels_that_look_like_markup_and_mathematics(videos: Path, tmp_path: Pa
 
 def test_notice_says_which_model_is_used_and_how_to_name_a_real_one(videos: Path) -> None:
     result = froster("predict", videos / "juggling-balls" / "5.mp4", "--labels", LABELS)
-    assert "drawn puppets only" in result.stderr
+    assert "(puppets only)" in result.stderr
     assert "--model vit-b-16" in result.stderr
 
 

@@ -11,7 +11,7 @@ from froster.errors import FrosterError
 from froster.inference import Ensemble, load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
-from froster.protocols.scores import score_data_set, score_model
+from froster.protocols.scores import score_dataset, score_model
 from froster.settings import InferenceSettings
 from froster.text.classifier import encode_classes
 
@@ -30,7 +30,7 @@ def test_scores_are_those_of_the_model_whatever_the_chunks(
     models = [load_model("puppets"), load_model("puppets", "vclip")]
     monkeypatch.setattr(module, "CHUNK", 2)
     seen: list[tuple[int, int]] = []
-    found = score_data_set(models, LABELS, videos, tmp_path, SETTINGS, lambda *done: seen.append(done))
+    found = score_dataset(models, LABELS, videos, tmp_path, SETTINGS, lambda *done: seen.append(done))
     assert seen == [(number, 5) for number in range(1, 6)]
     for model, scores in zip(models, found, strict=True):
         loaded = load_clips(videos, frames=4, views=2, preprocess=model.preprocess, workers=1)
@@ -55,19 +55,19 @@ def test_what_is_scored_is_not_decoded_again(
         return real(rows, **settings)
 
     monkeypatch.setattr(inference, "load_clips", counting)
-    whole = score_data_set([model], LABELS, videos, tmp_path / "whole", SETTINGS)[0]
+    whole = score_dataset([model], LABELS, videos, tmp_path / "whole", SETTINGS)[0]
     assert len(decoded) == 5
     decoded.clear()
     patience = 2
     with pytest.raises(KeyboardInterrupt):  # in the second chunk: the first one is kept
-        score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+        score_dataset([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
     patience = 9
     decoded.clear()
-    again = score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)[0]
+    again = score_dataset([model], LABELS, videos, tmp_path / "stopped", SETTINGS)[0]
     assert decoded == [video.path.name for video in videos[2:]]
     assert torch.equal(again.values, whole.values)
     decoded.clear()
-    score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+    score_dataset([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
     assert decoded == []
     # Anything that changes the scores makes them anew.
     for labels, settings in (
@@ -75,16 +75,16 @@ def test_what_is_scored_is_not_decoded_again(
         (LABELS, replace(SETTINGS, views=1)),
     ):
         decoded.clear()
-        score_data_set([model], labels, videos, tmp_path / "stopped", settings)
+        score_dataset([model], labels, videos, tmp_path / "stopped", settings)
         assert len(decoded) == 5
     decoded.clear()
     os.utime(videos[0].path, ns=(0, 12345))
-    score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+    score_dataset([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
     assert len(decoded) == 5, "a video that changed"
     decoded.clear()
     with torch.no_grad():
         model.logit_scale += 1
-    score_data_set([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
+    score_dataset([model], LABELS, videos, tmp_path / "stopped", SETTINGS)
     assert len(decoded) == 5
 
 
@@ -92,11 +92,11 @@ def test_unreadable_videos_have_no_row(videos: list[LabeledVideo], tmp_path: Pat
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     rows = [videos[0], LabeledVideo(broken, "running"), videos[1]]
-    [scores] = score_data_set([load_model("puppets")], LABELS, rows, tmp_path, SETTINGS)
+    [scores] = score_dataset([load_model("puppets")], LABELS, rows, tmp_path, SETTINGS)
     assert scores.videos == [videos[0], videos[1]]
     assert [path for path, _ in scores.unreadable] == [str(broken)]
     with pytest.raises(FrosterError, match="None of the 1 videos can be read"):
-        score_data_set([load_model("puppets")], LABELS, rows[1:2], tmp_path, SETTINGS)
+        score_dataset([load_model("puppets")], LABELS, rows[1:2], tmp_path, SETTINGS)
 
 
 def test_an_ensemble_sums_the_logits(videos: list[LabeledVideo], tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_an_ensemble_sums_the_logits(videos: list[LabeledVideo], tmp_path: Path)
         model.logit_scale -= 1.0  # logits, not cosines, are summed: the scales must count
         for parameter in model.visual.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    [own] = score_data_set([model], LABELS, videos, tmp_path, SETTINGS)
-    [frozen] = score_data_set([clip], LABELS, videos, tmp_path, SETTINGS)
+    [own] = score_dataset([model], LABELS, videos, tmp_path, SETTINGS)
+    [frozen] = score_dataset([clip], LABELS, videos, tmp_path, SETTINGS)
     assert not torch.allclose(own.values, frozen.values, atol=1e-3)
     before = sorted(tmp_path.rglob("*.safetensors"))
     for share in (0.5, 0.25):

@@ -347,7 +347,7 @@ def test_a_batch_that_does_not_come_is_said_with_the_file(
     finally:
         go.unlink(missing_ok=True)
     assert [len(batch.targets) for batch in batches] == [6]
-    said = re.fullmatch(r"No batch has come for \d+ seconds: (.*)\. The run waits; .*", seen[1])
+    said = re.fullmatch(r"No batch has arrived for \d+ seconds: (.*)\. The run waits; .*", seen[1])
     assert said and re.search(rf"worker \d has been reading {re.escape(str(videos[1].path))} for \d+ s", said[1])
     assert len(re.findall(r"worker \d waits", said[1])) == (1 if workers else 0)
 

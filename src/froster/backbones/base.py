@@ -1,6 +1,6 @@
 """What a backbone is: a vision-language model that students are built on.
 
-A family is one file beside this one: a config, two towers, a tokenizer, and the `Backbone` that joins them. What is
+A family is one file next to this one: a config, two towers, a tokenizer, and the `Backbone` that joins them. What is
 particular to it (patches, class token, pooling, positions, end of a text, temperature and bias, how pictures are
 resized and normalized) stays behind these classes; students, losses, scoring, checkpoints and explanations see no more
 than what is here.
@@ -68,7 +68,7 @@ class BackboneConfig:
 class VisionTower(nn.Module, ABC):
     """Image encoder, applied to every frame of a clip. Tokens are `(B, T, N, C)`, row by row of the patches.
 
-    `patch_size`: side of a patch in pixels. `prefix_tokens`: how many of the N tokens stand before those of the
+    `patch_size`: side of a patch in pixels. `prefix_tokens`: how many of the N tokens precede those of the
     patches; where there are any, the first is the class token. `pools_by_attention`: whether `pool` is one attention
     over the tokens, `(B T, heads, 1, N)` as recorded, rather than the class token. `blocks`: what students replace.
     `checkpointing`: whether a training step recomputes the blocks to save memory.

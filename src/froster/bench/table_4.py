@@ -1,4 +1,4 @@
-"""FROSTER's Table 4 on drawn puppets: one encoder tuned, or both, with the projectors of Fig. 3."""
+"""FROSTER's Table 4 on puppets: one encoder tuned, or both, with the projectors of Fig. 3."""
 
 from collections.abc import Sequence
 from pathlib import Path

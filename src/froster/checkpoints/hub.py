@@ -158,7 +158,7 @@ def state_of(path: Path, digest: str) -> str:
 def download(url: str, partial: Path) -> None:
     """Fetch `url` into `partial` with a progress bar, after the bytes that are there already.
 
-    Raises `WriteError` where they cannot be stored; what is there stays, to go on from.
+    Raises `WriteError` where they cannot be stored; downloaded parts are kept, to resume from.
     """
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})

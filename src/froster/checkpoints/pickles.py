@@ -185,7 +185,7 @@ def checked_key(key: Any) -> Any:
     """A key of a dictionary: hashing tuples nested a million times would overflow the C stack."""
     parts = key if isinstance(key, tuple) else (key,)
     if any(isinstance(part, (tuple, list, dict, bytearray)) for part in parts):
-        raise DamagedPickleError("a dictionary has keys that are no names")
+        raise DamagedPickleError("a dictionary has keys that are not names")
     return key
 
 

@@ -14,7 +14,7 @@ def pretrain(
     changes: Annotated[list[str] | None, typer.Argument(help="Overrides: seed=1 out=runs/mine.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
 ) -> None:
-    """Pretrain a small CLIP on drawn puppets and test it; half an hour on two cores."""
+    """Pretrain a small CLIP on the synthetic benchmark (puppets) and test it; half an hour on two cores."""
     import json
 
     from froster.training.pretrain import PretrainRecipe

@@ -60,7 +60,7 @@ class Explanation:
     warning: str | None
 
     def save(self, path: str | Path, animation: bool = True) -> list[Path]:
-        """Write the picture, a PNG, and with `animation` the films beside it, `.mp4` and `.gif`; all or none.
+        """Write the image (PNG), and with `animation` also `.mp4` and `.gif`; all or none.
 
         Returns the files. Raises `OSError` when they cannot be written, `FrosterError` without the extra `cli`.
         """

@@ -111,7 +111,7 @@ def read_half_classes(path: Path, data: ProtocolData) -> tuple[str, ...]:
     names = classes_of(data)
     half = canonical_names(read_labels(path), names)
     if unknown := [name for name in half if name not in names]:
-        raise FrosterError(f"{path}: {listed(unknown)} are no classes of {data.title}.")
+        raise FrosterError(f"{path}: {listed(unknown)} are not classes of {data.title}.")
     return tuple(half)
 
 
@@ -134,7 +134,7 @@ def run_cross_dataset(
 ) -> Results:
     """Test a model on `columns` of one dataset, by default `parts_of`; every video is scored once.
 
-    Scores are kept in `out`. Raises `FrosterError` where there is no video to test.
+    Scores are kept in `out`. Raises `FrosterError` if there is no video to test.
     """
     columns = columns or parts_of(data)
     parts = [part for of_column in columns.values() for part in of_column]

@@ -44,7 +44,7 @@ class Scores:
     partial: list[tuple[str, str]]
 
 
-def score_data_set(
+def score_dataset(
     models: Sequence[VideoStudent],
     labels: Labels,
     videos: Sequence[LabeledVideo],
@@ -93,12 +93,12 @@ def score_model(
     progress: Callable[[int, int], None] | None = None,
     ensemble: Ensemble | None = None,
 ) -> Scores:
-    """`score_data_set` of one model: cosines, or with an `ensemble` the weighted sum of both models' logits."""
-    [scores] = score_data_set([model], labels, videos, folder, settings, progress)
+    """`score_dataset` of one model: cosines, or with an `ensemble` the weighted sum of both models' logits."""
+    [scores] = score_dataset([model], labels, videos, folder, settings, progress)
     if ensemble is None:
         return scores
     second = ensemble.model if isinstance(ensemble.model, VideoStudent) else load_model(ensemble.model)
-    [added] = score_data_set([second], labels, videos, folder, settings, progress)
+    [added] = score_dataset([second], labels, videos, folder, settings, progress)
     if scores.videos != added.videos:
         raise FrosterError("Some videos could be read for one model of the ensemble only; test again.")
     own_scale, scale = (network.logit_scale.detach().float().exp().item() for network in (model, second))

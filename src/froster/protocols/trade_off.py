@@ -16,7 +16,7 @@ from froster.protocols.data import ProtocolData, incompleteness
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import Part, evaluate_part, select_videos
 from froster.protocols.results import about_lines, videos_text
-from froster.protocols.scores import score_data_set
+from froster.protocols.scores import score_dataset
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.text.labels import Labels
@@ -71,7 +71,7 @@ def measure_trade_off(
             raise FrosterError(f"{data.manifest} has no video of {column} to test, in {part.videos_from}.")
         trade_off.notes.extend(note_trained_videos(models[0].trained_on, videos, data.title))
         with show_progress(data.title) as progress:
-            scores = score_data_set(models, labels, videos, out / data.name / "scores", settings, progress)
+            scores = score_dataset(models, labels, videos, out / data.name / "scores", settings, progress)
         found = [evaluate_part(of_model, part) for of_model in scores]
         trade_off.top1[column] = [100 * evaluation.top1 for evaluation in found]
         trade_off.clips[column], trade_off.classes[column] = found[0].clips, found[0].classes

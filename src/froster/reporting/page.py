@@ -234,7 +234,7 @@ def attention_strip(film: Film | None, mistake: Mistake) -> str:
     picture = f'<img src="{data_url(film.strip)}" width="{width}" height="{height}" alt="{alt}">'
     return (
         f'<figure class="strip">{scroll(picture, "Frames and attention")}<figcaption>Frames from {at}; below, bright '
-        "where the model’s attention lay.</figcaption></figure>\n"
+        "the model’s attention.</figcaption></figure>\n"
     )
 
 

@@ -36,7 +36,7 @@ class AttentionStep:
 
 @dataclass(frozen=True, eq=False)
 class PoolingStep(AttentionStep):
-    """Attention without a residual connection, in which queries that are no token gather a frame's embedding.
+    """Attention without a residual connection, in which queries that are not tokens pool a frame's embedding.
 
     `weights` `(T, heads, 1, N)`; `queries` `(T, 1)` are numbered behind all tokens of the clip.
     """

@@ -46,7 +46,7 @@ class VideoStudent(VisionLanguageModel):
 
     Its parameters keep the names they have in the backbone (`visual.*`, `text.*`, `logit_scale`), so a checkpoint of
     the backbone loads into any student; a subclass replaces or adds what its paper adds. All that the class embeddings
-    depend on lies in `text`.
+    depend on is in `text`.
 
     Class attributes of a subclass:
 

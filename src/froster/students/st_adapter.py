@@ -94,7 +94,7 @@ class StAdapterClip(VideoStudent):
         if kernel not in get_args(Kernel):
             raise FrosterError(f"st_adapter's kernel is 'temporal' or 'spatiotemporal', not {kernel!r}.")
         if before not in get_args(Before):
-            raise FrosterError(f"st_adapter stands before 'attention', 'mlp' or 'attention+mlp', not {before!r}.")
+            raise FrosterError(f"st_adapter: `before=` must be 'attention', 'mlp' or 'attention+mlp', not {before!r}.")
         super().__init__(backbone)
         self.options = {"kernel": kernel, "before": before}
         width, prefix_tokens = backbone.config.vision_width, self.visual.prefix_tokens

@@ -150,7 +150,7 @@ class VitaClip(VideoStudent):
             self.text = PromptedText(cast(TextTransformer, backbone.text), before=context, after=0, std=0.02)
 
     def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
-        """Local prompts count as the class tokens they are made of, as do summary tokens; global ones are no token."""
+        """Local prompts count as the class tokens they are made of, as do summary tokens; global ones do not."""
         frames, class_tokens = len(numbers), numbers[:, 0]
         summaries = numbers.numel() + torch.arange(frames, device=numbers.device)
         parts = [numbers, numbers.new_full((frames, self.options["global_prompts"]), PAD_TOKEN)]

@@ -73,7 +73,7 @@ class TemporalResidual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         x = features + frame_rows(self.positions, features.shape[1])
-        return features + (self.blocks(x) - x)  # the positions steer the blocks, and are no part of the feature
+        return features + (self.blocks(x) - x)  # the positions only enter the blocks, not the embedding
 
 
 class Vpt(VideoStudent):

@@ -56,7 +56,7 @@ class TableSettings:
     draws: int = DRAWS
 
     def model(self, name: str) -> str:
-        """The CLIP that stands for a published backbone: itself, or that of `changes`."""
+        """The CLIP used for a published backbone: itself, or that of `changes`."""
         given = [change.partition("=")[2] for change in self.changes if change.startswith("model=")]
         return given[-1] if given else name
 
@@ -161,7 +161,7 @@ def reproduce(
 ) -> TableResult:
     """Train and test the rows of a table, by default all that can be; what is done in `settings.out` is not done again.
 
-    Runs and scored videos are shared by rows and tables. A row that fails has its `error`, the others go on.
+    Runs and scored videos are shared by rows and tables. A row that fails has its `error`; the others continue.
     `after_row` is called with what is measured so far. Raises `FrosterError` for an unknown table or row, and where
     manifests are missing.
     """

@@ -233,9 +233,9 @@ def draw_panels(a: Vocabulary, others: Sequence[Vocabulary]) -> "Figure":
         [panel_size(b.names, MIN_HEIGHT, MAX_HEIGHT) for b in others],
     )
     below = label_length(a.names, width)
-    beside = max(label_length(b.names, height) for b, height in zip(others, heights, strict=True))
+    left = max(label_length(b.names, height) for b, height in zip(others, heights, strict=True))
     figure = Figure(
-        figsize=(width + beside + 1.3, sum(heights) + len(others) * (below + 0.8)),
+        figsize=(width + left + 1.3, sum(heights) + len(others) * (below + 0.8)),
         dpi=150,
         facecolor="white",
         layout="constrained",

@@ -1,4 +1,4 @@
-"""Processes that load data: how they start, and what is said where they stand still."""
+"""Data loader workers: how they start, and warnings if they hang."""
 
 import multiprocessing
 import os
@@ -95,7 +95,7 @@ def raise_for_killed(batches: Iterator[Item], workers: Iterable[BaseProcess]) ->
             raise
         raise FrosterError(
             f"A worker process (pid {', '.join(killed)}) was killed while it loaded data, most often because the "
-            "machine ran out of memory; go on with fewer data.workers."
+            "machine ran out of memory; resume with fewer data.workers."
         ) from error
 
 
@@ -157,7 +157,7 @@ def warn_when_stalled(
             waited += pause
             pause = waited
             warnings.warn(
-                f"No batch has come for {waited:.0f} seconds: {describe()}. The run waits; if it does not go on, stop "
+                f"No batch has arrived for {waited:.0f} seconds: {describe()}. The run waits; if it hangs, stop "
                 "it, check that file and its disk, and resume.",
                 FrosterWarning,
                 stacklevel=2,

@@ -141,7 +141,7 @@ class Stage:
 
     Side view by default; `face_viewer()` turns the figure to the front, where angles given for both sides at
     once point outwards. "Near" is the side closer to the viewer (in front view: the one at `+x`). Things on
-    `behind` lie behind the figure, those on `front` before it.
+    `behind` are behind the figure, those on `front` in front of it.
     """
 
     def __init__(self, body: Body, look: Look) -> None:

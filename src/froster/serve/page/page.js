@@ -168,7 +168,7 @@ function note() {
   const words = [];
   if (page.video?.file) words.push("A link carries the labels and the model, not this file.");
   if (page.video?.file && page.model === "puppets") {
-    words.push("The small model puppets knows drawn puppets only: for other videos start froster serve --model vit-b-16.");
+    words.push("The small model puppets knows puppets only: for other videos start froster serve --model vit-b-16.");
   }
   find("stage-note").textContent = words.join(" ");
   find("stage-note").hidden = words.length === 0;
