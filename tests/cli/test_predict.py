@@ -210,7 +210,7 @@ def test_user_errors_are_one_line(videos: Path, tmp_path: Path, arguments: list[
     result = froster("predict", *arguments, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stdout == ""
-    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("Using the small")]
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("Using the package's small")]
     assert message in line
 
 
