@@ -82,7 +82,7 @@ def test_running_average_is_the_mean() -> None:
 
 def test_regularization_adds_the_released_gradient(golden_file: GoldenFile) -> None:
     """Open-VCLIP Algorithm 1, executed by the authors' code on a softmax classifier."""
-    golden = load_file(golden_file("more/interpolated_weight_regularization.safetensors"))
+    golden = load_file(golden_file("more/interpolated_weight_regularisation.safetensors"))
     model = nn.Linear(5, 4)
     model.weight.data, model.bias.data = golden["in.weight"].clone(), golden["in.bias"].clone()
     clip = [golden["in.clip_weight"], golden["in.clip_bias"]]

@@ -20,13 +20,13 @@ STUDENTS = ("adaptformer", "aim", "frame_clip", "st_adapter", "vclip", "vclip_st
 FILES = (
     *("action_clip_head.pyth", "action_clip_head.safetensors", "averaging.safetensors", "clip.safetensors"),
     *("clip_release.pt", "froster_loss.safetensors", "lr_schedule.json", "sampling.json", "tokenizer.json"),
-    *("taco_loss.safetensors", "taco_loss.json"),
+    *("taco_loss.safetensors", "taco_loss.json", "pe_core.json", "pe_core.pt", "pe_core.safetensors"),
     *(f"student_{name}.{suffix}" for name in STUDENTS for suffix in ("pyth", "safetensors")),
     *(f"more/{name}.json" for name in ("hausdorff", "label_facts", "preprocess_test", "weight_average")),
     *(
         f"more/{name}.safetensors"
         for name in (
-            *("action_clip_loss", "froster_e2e", "hausdorff", "interpolated_weight_regularization", "patching"),
+            *("action_clip_loss", "froster_e2e", "hausdorff", "interpolated_weight_regularisation", "patching"),
             *("preprocess_test", "st_adapter_original", "text_classifier", "weight_average"),
         )
     ),

@@ -189,6 +189,10 @@ class Backbone(VisionLanguageModel, ABC):
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
         self.visual, self.text = visual, text
+        for tower, epsilon in ((visual, config.vision_norm_eps), (text, config.text_norm_eps)):
+            for module in tower.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eps = epsilon
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.register_parameter("logit_bias", None)
 

@@ -48,7 +48,13 @@ class _QuickGELU(torch.autograd.Function):
 
 
 class Attention(Recorder):
-    """Multi-head self-attention among the tokens of `(..., N, C)`: within a frame, or within a text."""
+    """Multi-head self-attention among the tokens of `(..., N, C)`: within a frame, or within a text.
+
+    `positions`: what a backbone does to queries and keys `(..., N, C)` that depends on where their patches are in the
+    grid; nothing by default.
+    """
+
+    positions: Callable[[Tensor, Grid], Tensor] | None = None
 
     def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
@@ -68,6 +74,8 @@ class Attention(Recorder):
         where all tokens are at the same position, or have none.
         """
         q, k, v = self.in_proj(x).chunk(3, dim=-1)
+        if self.positions is not None and grid is not None:
+            q, k = self.positions(q, grid), self.positions(k, grid)
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:

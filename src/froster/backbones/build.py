@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from froster.backbones.base import Backbone, BackboneConfig
 from froster.backbones.clip import Clip
+from froster.backbones.perception_encoder import PerceptionEncoder
 from froster.errors import FrosterError
 
 BACKBONES: dict[str, type[Backbone]] = {}
@@ -61,3 +62,4 @@ def backbone_names(config: BackboneConfig) -> frozenset[str]:
 
 
 register_backbone(Clip)
+register_backbone(PerceptionEncoder)

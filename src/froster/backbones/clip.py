@@ -124,10 +124,6 @@ class Clip(Backbone):
         super().__init__(
             config, VisionTransformer(config), TextTransformer(config), ClipTokenizer(config.context_length)
         )
-        for tower, epsilon in ((self.visual, config.vision_norm_eps), (self.text, config.text_norm_eps)):
-            for module in tower.modules():
-                if isinstance(module, nn.LayerNorm):
-                    module.eps = epsilon
 
     def example_tokens(self) -> Tensor:
         # Any start, words and end do, and a small model may have a vocabulary of its own.

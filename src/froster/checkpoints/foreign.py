@@ -20,6 +20,7 @@ from froster.checkpoints.containers import read_tensors
 from froster.checkpoints.descriptions import gather_facts, openai_rule
 from froster.checkpoints.hub import fetch_release
 from froster.checkpoints.own import TOKEN_TABLE, check_config
+from froster.checkpoints.perception_encoder import PROBE, infer_perception_encoder, to_perception_encoder_names
 from froster.errors import FrosterWarning, WeightsError
 
 # What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
@@ -74,6 +75,8 @@ def read_foreign(
     `froster.checkpoints.descriptions`.
     """
     warn_of_several_networks(tensors, path)
+    if any(key.endswith(PROBE) for key in tensors):
+        return read_perception_encoder(without_wrappers(tensors), path)
     state = to_clip_names(tensors)
     add_frozen_text(state, path)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
@@ -114,6 +117,17 @@ def building(path: Path) -> Iterator[None]:
         raise
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
+
+
+def read_perception_encoder(tensors: StateDict, path: Path) -> Checkpoint:
+    """A released Perception Encoder core; sizes are inferred from the tensors."""
+    try:
+        state = to_perception_encoder_names(tensors)
+        config = infer_perception_encoder(state)
+        check_config(config)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(f"{path} is not a Perception Encoder that froster can build: {error}.") from error
+    return Checkpoint(state, config)
 
 
 def is_released_student(tensors: StateDict, metadata: dict[str, Any]) -> bool:

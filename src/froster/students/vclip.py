@@ -30,6 +30,7 @@ class NeighborAttention(Attention):
     def __init__(self, attention: Attention, window: int, boundary: Boundary) -> None:
         nn.Module.__init__(self)  # no weights of its own to make
         self.heads, self.in_proj, self.out_proj = attention.heads, attention.in_proj, attention.out_proj
+        self.positions = attention.positions
         self.window, self.boundary = window, boundary
 
     def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:

@@ -1,0 +1,145 @@
+"""Perception Encoder core (Bolya et al., 2025): rotary positions and attention pooling; CLIP's text encoder."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from froster.backbones.attention import Recorder, attention
+from froster.backbones.base import Activation, Backbone, BackboneConfig, VisionTower
+from froster.backbones.blocks import Block, Grid
+from froster.backbones.clip import TextTransformer
+from froster.backbones.rotary import RotaryPositions
+from froster.backbones.tokenizer import ClipTokenizer
+from froster.video.transforms import Interpolation, ResizeMode
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class PerceptionEncoderConfig(BackboneConfig):
+    """Sizes of a Perception Encoder core.
+
+    `class_token`: whether the image encoder has one (all but G/14). `pool_heads`: heads of the attention pooling.
+    """
+
+    family: ClassVar[str] = "perception_encoder"
+
+    context_length: int = 32
+    activation: Activation = "gelu"
+    image_mean: tuple[float, float, float] = HALF
+    image_std: tuple[float, float, float] = HALF
+    resize_mode: ResizeMode = "squash"
+    interpolation: Interpolation = "bilinear"
+    class_token: bool = True
+    pool_heads: int = 8
+
+
+class AttentionPool(Recorder):
+    """One learned probe that attends to all tokens of a frame: `(B, T, N, C)` -> `(B, T, C)`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.probe = nn.Parameter(width**-0.5 * torch.randn(width))
+        self.in_proj, self.out_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.ln = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, width = x.flatten(0, 1), len(self.probe)
+        weight, bias = self.in_proj.weight, self.in_proj.bias
+        q = F.linear(self.probe, weight[:width], bias[:width]).expand(len(tokens), 1, -1)
+        k, v = F.linear(tokens, weight[width:], bias[width:]).chunk(2, dim=-1)
+        q, k, v = (rearrange(t, "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
+        pooled = self.out_proj(rearrange(attention(q, k, v, recorder=self.recorder), "b h 1 c -> b (h c)"))
+        return (pooled + self.mlp(self.ln(pooled))).unflatten(0, x.shape[:2])
+
+
+class RotaryVisionTransformer(VisionTower):
+    """Image encoder with learned and rotary positions; a frame's embedding is pooled by attention."""
+
+    pools_by_attention = True
+
+    def __init__(self, config: PerceptionEncoderConfig) -> None:
+        super().__init__()
+        width, patch = config.vision_width, config.patch_size
+        self.patch_size = patch
+        self.prefix_tokens = int(config.class_token)
+        self.pretrained_grid = Grid(config.image_size // patch, config.image_size // patch)
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width)) if config.class_token else None
+        tokens = self.prefix_tokens + self.pretrained_grid.rows * self.pretrained_grid.columns
+        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            Block(width, config.vision_heads, config.activation, mlp_width=config.vision_mlp_width)
+            for _ in range(config.vision_layers)
+        )
+        for block in self.blocks:
+            block.attn.positions = RotaryPositions(config.vision_heads, self.prefix_tokens)
+        self.ln_post = nn.LayerNorm(width)
+        self.attention_pool = AttentionPool(width, config.pool_heads)
+        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))
+
+    def embed(self, frames: Tensor) -> Tensor:
+        grid = self.patch_grid(frames)
+        patches = rearrange(frames, "b t c (h p) (w q) -> b t (h w) (c p q)", p=self.patch_size, q=self.patch_size)
+        tokens = F.linear(patches.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
+        if self.class_embedding is not None:
+            tokens = torch.cat([self.class_embedding.expand(*tokens.shape[:2], 1, -1), tokens], dim=2)
+        return self.ln_pre(tokens + self.positions(grid))
+
+    def positions(self, grid: Grid) -> Tensor:
+        """Learned positions `(N, C)`, interpolated (bilinear) when the grid is not the one of pretraining."""
+        if grid == self.pretrained_grid:
+            return self.positional_embedding
+        prefix, patches = self.positional_embedding.split(
+            [self.prefix_tokens, len(self.positional_embedding) - self.prefix_tokens]
+        )
+        patches = rearrange(patches, "(h w) c -> 1 c h w", h=self.pretrained_grid.rows).float()
+        patches = F.interpolate(patches, size=(grid.rows, grid.columns), mode="bilinear")
+        return torch.cat([prefix, rearrange(patches, "1 c h w -> (h w) c").to(prefix.dtype)])
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        return self.attention_pool(self.ln_post(tokens)) @ self.proj
+
+
+class PerceptionEncoder(Backbone):
+    """Perception Encoder core: softmax of cosines times a temperature; CLIP's byte pairs; images are squashed."""
+
+    title = "Perception Encoder"
+    config_class = PerceptionEncoderConfig
+    text_class = TextTransformer
+
+    def __init__(self, config: PerceptionEncoderConfig) -> None:
+        super().__init__(
+            config, RotaryVisionTransformer(config), TextTransformer(config), ClipTokenizer(config.context_length)
+        )
+
+    @classmethod
+    def check_config(cls, config: Any) -> None:
+        if type(config.class_token) is not bool:
+            raise ValueError(f"class_token is {config.class_token!r:.40}")
+        if type(config.pool_heads) is not int or not 1 <= config.pool_heads <= config.vision_width:
+            raise ValueError(f"pool_heads is {config.pool_heads!r:.40}")
+        if config.vision_width % config.pool_heads:
+            raise ValueError(f"a width of {config.vision_width} cannot be divided among {config.pool_heads} heads")
+        if config.vision_width // config.vision_heads % 4:
+            raise ValueError("rotary positions need heads of a multiple of 4 channels")
+
+    @classmethod
+    def tensor_shapes(cls, config: Any) -> dict[str, tuple[int, ...]]:
+        tokens = (config.image_size // config.patch_size) ** 2 + config.class_token
+        return {
+            "visual.conv1.weight": (config.vision_width, 3, config.patch_size, config.patch_size),
+            "visual.positional_embedding": (tokens, config.vision_width),
+            "visual.attention_pool.probe": (config.vision_width,),
+            "visual.proj": (config.vision_width, config.embed_dim),
+            "visual.blocks.0.mlp.0.weight": (config.vision_mlp_width or 4 * config.vision_width, config.vision_width),
+            "text.positional_embedding": (config.context_length, config.text_width),
+            "text.blocks.0.mlp.0.weight": (config.text_mlp_width or 4 * config.text_width, config.text_width),
+        }

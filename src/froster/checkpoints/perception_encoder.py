@@ -1,0 +1,74 @@
+"""Perception Encoder's released checkpoints: their tensor names under ours, and sizes from the tensors.
+
+A state dict with the text encoder's tensors at the root and the image encoder's under `visual.`.
+"""
+
+import math
+import re
+
+from froster.backbones.perception_encoder import PerceptionEncoderConfig
+from froster.checkpoints.checkpoint import StateDict
+
+PROBE = "visual.attn_pool.probe"
+NAMES = (
+    (r"^(token_embedding|positional_embedding|transformer|ln_final|text_projection)\b", r"text.\1"),
+    (r"\.transformer\.resblocks\.", ".blocks."),
+    (r"\.attn_pool\.attn\.", ".attention_pool."),
+    (r"\.attn_pool\.layernorm\.", ".attention_pool.ln."),
+    (r"\.attn_pool\.", ".attention_pool."),
+    (r"\.in_proj_(weight|bias)$", r".in_proj.\1"),
+    (r"\.mlp\.c_fc\.", ".mlp.0."),
+    (r"\.mlp\.c_proj\.", ".mlp.2."),
+)
+# Heads by width and layers of the released image encoders, T to G: tensors do not show them.
+RELEASED_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1536, 50): 16}
+
+
+def to_perception_encoder_names(tensors: StateDict) -> StateDict:
+    """The tensors of a released checkpoint under the names of our `PerceptionEncoder`, in float32."""
+    state: StateDict = {}
+    for key, value in tensors.items():
+        for pattern, replacement in NAMES:
+            key = re.sub(pattern, replacement, key)
+        state[key] = value.float().reshape(-1) if key.endswith(".probe") else value.float()
+    if "logit_scale" in state:
+        state["logit_scale"] = state["logit_scale"].reshape(())
+    return state
+
+
+def infer_perception_encoder(state: StateDict, vision_heads: int | None = None) -> PerceptionEncoderConfig:
+    """Sizes of a Perception Encoder from its tensors under the names of our `PerceptionEncoder`.
+
+    `vision_heads`: by default those of the release of these sizes. Raises `ValueError` where there is none, `KeyError`
+    where a tensor is missing.
+    """
+    vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
+    vocab_size, text_width = state["text.token_embedding.weight"].shape
+    class_token = "visual.class_embedding" in state
+    patches = len(state["visual.positional_embedding"]) - class_token
+    layers = {
+        tower: len({k for k in state if re.fullmatch(rf"{tower}\.blocks\.\d+\.ln_1\.weight", k)})
+        for tower in ("visual", "text")
+    }
+    heads = vision_heads or RELEASED_HEADS.get((vision_width, layers["visual"]))
+    if heads is None:
+        raise ValueError(
+            f"tensors do not show the number of heads, and no released one has {layers['visual']} layers of width "
+            f"{vision_width}"
+        )
+    return PerceptionEncoderConfig(
+        image_size=math.isqrt(patches) * patch_size,
+        patch_size=patch_size,
+        vision_width=vision_width,
+        vision_layers=layers["visual"],
+        vision_heads=heads,
+        vision_mlp_width=len(state["visual.blocks.0.mlp.0.weight"]),
+        text_width=text_width,
+        text_layers=layers["text"],
+        text_heads=text_width // 64,
+        text_mlp_width=len(state["text.blocks.0.mlp.0.weight"]),
+        embed_dim=state["visual.proj"].shape[1],
+        context_length=len(state["text.positional_embedding"]),
+        vocab_size=vocab_size,
+        class_token=class_token,
+    )
