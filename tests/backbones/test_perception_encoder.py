@@ -19,7 +19,7 @@ from froster.checkpoints.own import save_checkpoint
 from froster.checkpoints.perception_encoder import infer_perception_encoder, to_perception_encoder_names
 from froster.checkpoints.read import load_into, read_checkpoint
 from froster.errors import FrosterError, WeightsError
-from froster.explanation.maps import explain
+from froster.explanation.maps import relevance_maps
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.models import load_model
@@ -77,8 +77,8 @@ def clips(batch: int = 2, frames: int = 4, height: int = 32, width: int = 32) ->
 def official(golden_file: GoldenFile) -> PerceptionEncoder:
     """The fixture's network: of no released size, so that its heads must be told."""
     state = to_perception_encoder_names(torch.load(golden_file("pe_core.pt"), weights_only=True))
-    config = infer_perception_encoder(state, vision_heads=2)
-    backbone = PerceptionEncoder(PerceptionEncoderConfig(**{**vars(config), "text_heads": 2}))
+    config, _ = infer_perception_encoder(state, {"vision_heads": 2, "text_heads": 2})
+    backbone = PerceptionEncoder(config)
     load_into(backbone, state, "pe_core.pt")
     return backbone.eval()
 
@@ -95,9 +95,16 @@ def test_embeddings_are_those_of_the_official_implementation(
     torch.testing.assert_close(video, golden["video_feature"], atol=2e-5, rtol=0)
 
 
-def test_a_file_of_unknown_heads_is_refused(golden_file: GoldenFile) -> None:
-    with pytest.raises(WeightsError, match="do not show the number of heads, and no released one has 3 layers of"):
+def test_heads_of_no_release_are_asked_for(golden_file: GoldenFile) -> None:
+    with pytest.raises(WeightsError, match="do not show vision_heads and text_heads, and no released one has 3 layers"):
         read_checkpoint(golden_file("pe_core.pt"))
+    with pytest.raises(FrosterError, match="there is no key 'image_size' to give"):
+        read_checkpoint(golden_file("pe_core.pt"), {"image_size": 48})
+    given = {"vision_heads": 2, "text_heads": 2}
+    assert load_model(golden_file("pe_core.pt"), backbone=given).config.vision_heads == 2
+    sources = read_checkpoint(golden_file("pe_core.pt"), given).sources
+    assert (sources["vision_heads"], sources["vision_width"]) == ("given", "tensors")
+    assert sources["resize_mode"] == "released Perception Encoders"
 
 
 @pytest.mark.parametrize(
@@ -106,9 +113,8 @@ def test_a_file_of_unknown_heads_is_refused(golden_file: GoldenFile) -> None:
 def test_released_sizes_are_known(width: int, layers: int, heads: int, class_token: bool) -> None:
     config = PerceptionEncoderConfig(56, 14, width, layers, heads, 128, 1, 2, 32, class_token=class_token)
     with torch.device("meta"):
-        assert infer_perception_encoder(PerceptionEncoder(config).state_dict()) == PerceptionEncoderConfig(
-            **{**vars(config), "vision_mlp_width": 4 * width, "text_mlp_width": 512}
-        )
+        inferred, _ = infer_perception_encoder(PerceptionEncoder(config).state_dict(), {})
+    assert inferred == PerceptionEncoderConfig(**{**vars(config), "vision_mlp_width": 4 * width, "text_mlp_width": 512})
 
 
 def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -257,6 +263,6 @@ def test_students_on_it_are_saved_and_loaded(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [SMALL, WITHOUT_CLASS_TOKEN])
 def test_explanations_go_through_the_pooling(config: PerceptionEncoderConfig, name: str, kind: str) -> None:
     student = new_student(name, config)
-    maps = explain(student, clips()[0], kind, encode_classes(student, LABELS), 1)  # type: ignore[arg-type]
+    maps = relevance_maps(student, clips()[0], kind, encode_classes(student, LABELS), 1)  # type: ignore[arg-type]
     assert maps.shape == (4, 4, 4)
     assert maps.max() == 1 and maps.min() >= 0 and maps.std() > 1e-4

@@ -75,12 +75,13 @@ class RotaryVisionTransformer(VisionTower):
         tokens = self.prefix_tokens + self.pretrained_grid.rows * self.pretrained_grid.columns
         self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
         self.ln_pre = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(
+        blocks = [
             Block(width, config.vision_heads, config.activation, mlp_width=config.vision_mlp_width)
             for _ in range(config.vision_layers)
-        )
-        for block in self.blocks:
+        ]
+        for block in blocks:
             block.attn.positions = RotaryPositions(config.vision_heads, self.prefix_tokens)
+        self.blocks = nn.ModuleList(blocks)
         self.ln_post = nn.LayerNorm(width)
         self.attention_pool = AttentionPool(width, config.pool_heads)
         self.proj = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))

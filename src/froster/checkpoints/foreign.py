@@ -17,11 +17,11 @@ from froster.backbones.build import backbone_names
 from froster.backbones.clip import OPENAI_RELEASES, ClipConfig
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
-from froster.checkpoints.descriptions import gather_facts, openai_rule
+from froster.checkpoints.descriptions import check_given, gather_facts, openai_rule
 from froster.checkpoints.hub import fetch_release
 from froster.checkpoints.own import TOKEN_TABLE, check_config
 from froster.checkpoints.perception_encoder import PROBE, infer_perception_encoder, to_perception_encoder_names
-from froster.errors import FrosterWarning, WeightsError
+from froster.errors import FrosterError, FrosterWarning, WeightsError
 
 # What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
 TRAINING_ONLY = re.compile(r"^(projector_[vt]\.|raw_model\.)")
@@ -76,7 +76,7 @@ def read_foreign(
     """
     warn_of_several_networks(tensors, path)
     if any(key.endswith(PROBE) for key in tensors):
-        return read_perception_encoder(without_wrappers(tensors), path)
+        return read_perception_encoder(without_wrappers(tensors), path, given or {})
     state = to_clip_names(tensors)
     add_frozen_text(state, path)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
@@ -109,25 +109,23 @@ def read_foreign(
 
 
 @contextmanager
-def building(path: Path) -> Iterator[None]:
+def building(path: Path, kind: str = "CLIP") -> Iterator[None]:
     """Turns what impossible sizes raise into a `WeightsError` that names the file."""
     try:
         yield
-    except WeightsError:
+    except FrosterError:
         raise
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise WeightsError(f"{path} is not a CLIP that froster can build: {error}.") from error
+        raise WeightsError(f"{path} is not a {kind} that froster can build: {error}.") from error
 
 
-def read_perception_encoder(tensors: StateDict, path: Path) -> Checkpoint:
-    """A released Perception Encoder core; sizes are inferred from the tensors."""
-    try:
+def read_perception_encoder(tensors: StateDict, path: Path, given: Mapping[str, Any]) -> Checkpoint:
+    """A released Perception Encoder core."""
+    with building(path, "Perception Encoder"):
         state = to_perception_encoder_names(tensors)
-        config = infer_perception_encoder(state)
+        config, sources = infer_perception_encoder(state, check_given(given))
         check_config(config)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise WeightsError(f"{path} is not a Perception Encoder that froster can build: {error}.") from error
-    return Checkpoint(state, config)
+    return Checkpoint(state, config, sources=sources)
 
 
 def is_released_student(tensors: StateDict, metadata: dict[str, Any]) -> bool:

@@ -5,9 +5,13 @@ A state dict with the text encoder's tensors at the root and the image encoder's
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from froster.backbones.perception_encoder import PerceptionEncoderConfig
 from froster.checkpoints.checkpoint import StateDict
+from froster.checkpoints.descriptions import EXPLICIT
 
 PROBE = "visual.attn_pool.probe"
 NAMES = (
@@ -36,39 +40,44 @@ def to_perception_encoder_names(tensors: StateDict) -> StateDict:
     return state
 
 
-def infer_perception_encoder(state: StateDict, vision_heads: int | None = None) -> PerceptionEncoderConfig:
+def infer_perception_encoder(
+    state: StateDict, given: Mapping[str, Any]
+) -> tuple[PerceptionEncoderConfig, dict[str, str]]:
     """Sizes of a Perception Encoder from its tensors under the names of our `PerceptionEncoder`.
 
-    `vision_heads`: by default those of the release of these sizes. Raises `ValueError` where there is none, `KeyError`
-    where a tensor is missing.
+    `given`: fields of the config that tensors do not show; by default those of the release of these sizes. Also
+    returns where each field is from. Raises `ValueError` where heads are not given and no release has these sizes,
+    `KeyError` where a tensor is missing.
     """
     vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
     vocab_size, text_width = state["text.token_embedding.weight"].shape
     class_token = "visual.class_embedding" in state
     patches = len(state["visual.positional_embedding"]) - class_token
-    layers = {
-        tower: len({k for k in state if re.fullmatch(rf"{tower}\.blocks\.\d+\.ln_1\.weight", k)})
-        for tower in ("visual", "text")
+    sizes: dict[str, Any] = {
+        "image_size": math.isqrt(patches) * patch_size,
+        "patch_size": patch_size,
+        "vision_width": vision_width,
+        "vision_layers": count_layers(state, "visual"),
+        "vision_mlp_width": len(state["visual.blocks.0.mlp.0.weight"]),
+        "text_width": text_width,
+        "text_layers": count_layers(state, "text"),
+        "text_mlp_width": len(state["text.blocks.0.mlp.0.weight"]),
+        "embed_dim": state["visual.proj"].shape[1],
+        "context_length": len(state["text.positional_embedding"]),
+        "vocab_size": vocab_size,
+        "class_token": class_token,
     }
-    heads = vision_heads or RELEASED_HEADS.get((vision_width, layers["visual"]))
-    if heads is None:
+    heads = RELEASED_HEADS.get((vision_width, sizes["vision_layers"]))
+    facts = ({"vision_heads": heads, "text_heads": text_width // 64} if heads else {}) | dict(given)
+    if missing := [name for name in ("vision_heads", "text_heads") if name not in facts]:
         raise ValueError(
-            f"tensors do not show the number of heads, and no released one has {layers['visual']} layers of width "
-            f"{vision_width}"
+            f"tensors do not show {' and '.join(missing)}, and no released one has {sizes['vision_layers']} layers of "
+            f"width {vision_width}; give {'it' if len(missing) == 1 else 'them'} as keys of the backbone"
         )
-    return PerceptionEncoderConfig(
-        image_size=math.isqrt(patches) * patch_size,
-        patch_size=patch_size,
-        vision_width=vision_width,
-        vision_layers=layers["visual"],
-        vision_heads=heads,
-        vision_mlp_width=len(state["visual.blocks.0.mlp.0.weight"]),
-        text_width=text_width,
-        text_layers=layers["text"],
-        text_heads=text_width // 64,
-        text_mlp_width=len(state["text.blocks.0.mlp.0.weight"]),
-        embed_dim=state["visual.proj"].shape[1],
-        context_length=len(state["text.positional_embedding"]),
-        vocab_size=vocab_size,
-        class_token=class_token,
-    )
+    config = PerceptionEncoderConfig(**sizes, **facts)
+    sources = dict.fromkeys(sizes, "tensors") | dict.fromkeys(given, EXPLICIT)
+    return config, {name: sources.get(name, "released Perception Encoders") for name in asdict(config)}
+
+
+def count_layers(state: StateDict, tower: str) -> int:
+    return sum(bool(re.fullmatch(rf"{tower}\.blocks\.\d+\.ln_1\.weight", key)) for key in state)
