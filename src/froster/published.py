@@ -26,13 +26,17 @@ MEAN_STD = re.compile(rf"({NUMBER})(?: ± ({NUMBER}))?")
 
 @dataclass(frozen=True)
 class Published:
-    """A published row: a method, the student network that it trains ("" where we have none), and its scores."""
+    """A published row: a method, the student network that it trains ("" where we have none), and its scores.
+
+    `descriptions`: with class descriptions in training and test.
+    """
 
     student: str
     method: str
     source: str
     note: str
     scores: Scores
+    descriptions: bool = False
 
 
 class Row(BaseModel):
@@ -90,7 +94,7 @@ class Table(BaseModel):
     def published(self) -> list[Published]:
         """The rows with published scores."""
         return [
-            Published(row.student, row.method, row.source or self.source, row.note, row.published)
+            Published(row.student, row.method, row.source or self.source, row.note, row.published, row.descriptions)
             for row in self.rows
             if row.published
         ]

@@ -84,6 +84,7 @@ def test_published_numbers_beside_those_of_frozen_clip(place: Path) -> None:
     report = json.loads((place / "cross" / "report.json").read_text(encoding="utf-8"))
     assert [n["draw"] for n in report["results"] if n["data"] == "HMDB EP1"] == ["train1 and test1"] * 10
     assert report["reference"]["method"] == "FROSTER"
+    assert "FROSTER was published with class descriptions; give them with --descriptions." in report["notes"]
     assert report["differences"]["HMDB*"]["mean"] == pytest.approx(report["scores"]["HMDB*"]["mean"]["mean"] - 54.5)
     assert [n["part"] for n in report["results"] if n["data"] == "HMDB"] == ["test1", "test2", "test3"]
 

@@ -176,6 +176,10 @@ def base_to_novel(
         what = about(source.describe(), data, settings, **files)
         if ensemble is None:
             reference = reference or find_reference("base-to-novel", source, bool(texts))
+        if reference is not None and reference.descriptions and not texts:
+            measured.notes.append(
+                f"{reference.method} was published with class descriptions; give them with --descriptions."
+            )
         show(Report("Base to novel", what, measured, rows, ("base", "novel", "hm"), reference), out)
 
 
@@ -265,6 +269,10 @@ def cross_dataset(
         what = about(source.describe(), tested, settings, **files, templates=templates and str(templates))
         if ensemble is None:
             reference = reference or find_reference("cross-dataset", source, bool(texts))
+        if reference is not None and reference.descriptions and not texts:
+            measured.notes.append(
+                f"{reference.method} was published with class descriptions; give them with --descriptions."
+            )
         show(Report("Cross-dataset", what, measured, rows, ("mean", "top-5"), reference), out)
 
 

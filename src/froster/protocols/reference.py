@@ -51,7 +51,8 @@ def published_rows(protocol: Protocol) -> Iterator[tuple[Row, Table]]:
 
 
 def as_published(row: Row, table: Table) -> Published:
-    return Published(row.student, row.method, row.source or table.source, row.note, row.published)
+    source = row.source or table.source
+    return Published(row.student, row.method, source, row.note, row.published, row.descriptions)
 
 
 def method_of_source(source: TrainFromRecipe | Pretrained) -> dict[str, Any] | None:
