@@ -93,7 +93,9 @@ def test_a_checkpoint_knows_its_training_videos_and_says_so_where_they_are_teste
     moved = [replace(row, path=row.path.rename(tmp_path / f"{number}.mp4")) for number, row in enumerate(rows)]
     write_manifest(tmp_path / "test.csv", moved)
     settings = {"views": 1, "frames": 2, "device": "cpu", "precision": "float32"}
-    with pytest.warns(FrosterWarning, match=r"test\.csv: 3 of 4 tested videos \(75 %\) are among those"):
+    with pytest.warns(
+        FrosterWarning, match=r"test\.csv: 3 of 4 tested videos \(75 %\) are among the model's training videos"
+    ):
         report = evaluate(tmp_path / "run", tmp_path / "test.csv", **settings)
     assert report.to_json()["trained_videos"] == {"videos": 3, "share": 0.75, "manifests": [str(manifest)]}
     with warnings.catch_warnings():

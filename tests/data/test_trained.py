@@ -119,7 +119,10 @@ def test_what_is_not_of_this_form_is_refused(content: Any) -> None:
 def test_tests_say_how_much_was_trained_on(files: list[Path]) -> None:
     rows = [LabeledVideo(path, "a", (split,)) for path, split in zip(files, ("train",) * 3 + ("test",), strict=True)]
     trained = TrainedVideos.of(rows[:3], "clips.csv")
-    said = r"all\.csv: 3 of 4 tested videos \(75 %\) are among those .* \(clips\.csv\).*test the split 'test' instead"
+    said = (
+        r"all\.csv: 3 of 4 tested videos \(75 %\) are among the model's training videos \(clips\.csv\).*"
+        "test the split 'test' instead"
+    )
     with pytest.warns(FrosterWarning, match=said):
         found = warn_of_trained_videos(trained, rows, "all.csv")
     assert found == {"videos": 3, "share": 0.75, "manifests": ["clips.csv"]}

@@ -125,5 +125,5 @@ def test_tested_training_videos_are_noted_and_testing_nothing_else_is_refused(ma
         measured = run_cross_dataset(data, model, {}, tmp_path, SETTINGS)
     assert ["30 of 42 tested videos" in note for note in measured.notes] == [True]
     trained_alone = replace(data, videos=data.split("train"))
-    with pytest.raises(FrosterError, match=r"every tested video \(30\) is among those that the model was trained on"):
+    with pytest.raises(FrosterError, match=r"every tested video \(30\) is among the model's training videos"):
         run_cross_dataset(trained_alone, model, {}, tmp_path, SETTINGS)

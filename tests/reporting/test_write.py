@@ -13,9 +13,10 @@ from froster.data.manifests import LabeledVideo, write_manifest
 from froster.data.puppets import write_videos
 from froster.data.puppets.files import write_mp4
 from froster.errors import FrosterWarning
-from froster.evaluation import evaluate
+from froster.evaluation import Evaluation, EvaluationSettings, ModelReport, evaluate
 from froster.models import puppets_weights
 from froster.reporting import report
+from froster.reporting.page import results
 
 LABELS = ["juggling balls", "catching a ball", "sitting down", "standing up", "walking", "crawling", "kicking"]
 EVIL = '<u>& "it\'s" <script>alert(1)</script>'
@@ -288,3 +289,12 @@ def test_a_failed_report_leaves_the_old_one(videos: list[LabeledVideo], tmp_path
         report("puppets", videos, out, LABELS, mistakes=-1)
     assert out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+
+
+def test_training_videos_among_the_tested_ones_have_a_tile() -> None:
+    part = Evaluation(12, 2, 0.5, None, 0.5, {"a": 1.0, "b": 0.0}, {"a": 6, "b": 6}, [("b", "a", 6)])
+    for trained, shown in ((9, True), (0, False), (None, False)):
+        found = None if trained is None else {"videos": trained, "share": trained / 12, "manifests": ["train.csv"]}
+        settings = EvaluationSettings("m", "vclip", {}, "clips.csv", found, 28, 0, 3, 8, "uniform", "cpu", "float32")
+        tiles = results(ModelReport(settings, {"all": part}, [], []))
+        assert ("trained on" in tiles) == ("<dd>9</dd>" in tiles) == shown

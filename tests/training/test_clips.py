@@ -306,6 +306,7 @@ with lock:
 """
 
 
+@pytest.mark.slow(8)
 def test_locks_that_the_main_process_holds_do_not_stop_workers_and_scripts_need_no_guard(
     videos: list[LabeledVideo], tmp_path: Path
 ) -> None:

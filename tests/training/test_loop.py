@@ -199,6 +199,7 @@ def test_the_run_folder_is_a_model(manifest: Path, tmp_path: Path) -> None:
     assert model.trained_on.among([*read_manifest(manifest), LabeledVideo(RECIPE, "a")]) == [True] * 12 + [False]
 
 
+@pytest.mark.slow(7)
 def test_training_goes_on_from_a_run_and_remembers_what_it_was_trained_on(manifest: Path, tmp_path: Path) -> None:
     rows = read_manifest(manifest)
     first, other = tmp_path / "first.csv", tmp_path / "other.csv"

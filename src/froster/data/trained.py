@@ -208,6 +208,6 @@ def describe(found: Sequence[bool], trained: TrainedVideos, videos: Sequence[Lab
         else f"{count} of {len(found)} tested videos ({100 * count / len(found):.0f} %) are"
     )
     return (
-        f"{where}: {which} among the model's training videos ({listed(trained.manifests)}), so the accuracy "
-        f"does not generalize to new videos; test {cure} instead."
+        f"{where}: {which} among the model's training videos ({listed(trained.manifests)}), so this accuracy "
+        f"is not that on new videos; test {cure} instead."
     )

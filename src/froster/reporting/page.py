@@ -124,6 +124,8 @@ def results(report: ModelReport) -> str:
         tiles.append(tile("harmonic mean", percent(report.harmonic_mean), "of base and novel", main=True))
     if report.unreadable:
         tiles.append(tile("not read", str(len(report.unreadable)), f"of {videos(report.videos)}; not counted"))
+    if (trained := report.settings.trained_videos) and trained["videos"]:
+        tiles.append(tile("trained on", str(trained["videos"]), f"of {videos(report.videos)}; not new to the model"))
     table = "" if report.harmonic_mean is None else totals(report)
     return f'<dl class="tiles">{"".join(tiles)}</dl>\n{table}'
 
