@@ -98,8 +98,8 @@ def test_training_from_a_mapping_gives_the_weights_of_the_command_line(data: Pat
 def test_recipes_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(froster.FrosterError, match=r"The recipe: data\.manifest"):
         froster.train(RECIPE, out=tmp_path)
-    with pytest.raises(froster.FrosterError, match="unknown key 'optimizer', did you mean 'optimizer'"):
-        froster.train(RECIPE, out=tmp_path, data={"manifest": "a.csv"}, optimizer={"epochs": 1})
+    with pytest.raises(froster.FrosterError, match="unknown key 'optimzer', did you mean 'optimizer'"):
+        froster.train(RECIPE, out=tmp_path, data={"manifest": "a.csv"}, optimzer={"epochs": 1})
     with pytest.raises(froster.FrosterError, match="did you mean 'puppets/"):
         froster.train("puppets/frostr", out=tmp_path)
 

@@ -73,7 +73,7 @@ def test_nearest_and_farthest_classes_leave_out_shared_names(distance: Callable[
     assert found.shared == {"walking"}
     others = [match for match in found.b_matches if match.name != "walking"]
     titles = {
-        "Classes of novel.json nearest to base.txt, besides the 1 shared": others[:3],
+        "Classes of novel.json closest to base.txt, except the 1 shared": others[:3],
         "Classes of novel.json farthest from base.txt": others[:-4:-1],
         "Class of base.txt farthest from novel.json": found.a_matches[-1:],
     }
