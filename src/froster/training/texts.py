@@ -74,7 +74,7 @@ class CachedClassEmbeddings:
         self.texts.warn_once(self.model)
         if self.all_prompts:
             if self.average is None:
-                rows = range(len(self.texts.tokens))
+                rows = range(len(self.texts.prompts))
                 self.average = average_prompts(self.model, torch.stack([self.row(number) for number in rows]))
             return self.average
         return average_prompts(self.model, torch.stack([self.row(number) for number in self.texts.rows(template)]))
