@@ -86,6 +86,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("FROSTER_CACHE") or platformdirs.user_cache_dir("froster"))
 
 
+def printable_name(name: str) -> str:
+    """A file name for text that must be UTF-8: bytes that are not become \\udc80 to \\udcff, as in JSON."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def is_dead_link(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a link to a missing file."""
     return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 (Path fails on a loop of links)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from froster.errors import FrosterError
 from froster.extras import extra
-from froster.files import replace_when_written
+from froster.files import printable_name, replace_when_written
 from froster.recognizer import Prediction
 from froster.video import decode_frames
 from froster.video.sampling import uniform_indices
@@ -60,7 +60,7 @@ def save_picture(
             axis.imshow(frame, interpolation="lanczos")
             axis.set_axis_off()
         axes[0].set_title(
-            "/".join(Path(name.partition("?")[0] if "://" in name else name).parts[-2:]),
+            printable_name("/".join(Path(name.partition("?")[0] if "://" in name else name).parts[-2:])),
             fontsize=9,
             loc="left",
             fontweight="bold",

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 from PIL import Image
 
 from commands import froster
+from froster.data.manifests import read_manifest
 from froster.data.puppets import action_index, draw_video
+from froster.errors import FrosterError
 
 LABELS = "walking, juggling balls"
 RECIPE = Path(__file__).parents[2] / "recipes" / "froster-puppets.yaml"
@@ -222,3 +226,29 @@ def test_serve(folder: Path) -> None:
             else:
                 assert answer.status_code == 200 and len(answer.json()["ranked"]) == 2
                 assert DAMAGED.get(name, "") in (answer.json()["warning"] or "")
+
+
+def test_file_names_that_are_not_utf8(folder: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xe4\xff.mp4")
+    (tmp_path / "clips" / "walking").mkdir(parents=True)
+    try:
+        shutil.copy(folder / "clips" / "walking" / "good.mp4", tmp_path / "clips" / "walking" / name)
+    except OSError:
+        pytest.skip("names of files must be UTF-8 here")
+    (tmp_path / "clips" / "walking" / os.fsdecode(b"no\xff.mp4")).write_text("not a video")
+    clip, options = f"clips/walking/{name}", ("--labels", LABELS, "--model", "puppets")
+    checked = froster("data", "check", "clips", "--dataset", "folder", "--decode", "--out", "all.csv", cwd=tmp_path)
+    assert checked.returncode == 1, checked.stderr
+    assert [video.path.name for video in read_manifest(tmp_path / "all.csv")] == [name]
+    assert b"no\xff.mp4" in (tmp_path / "all.unreadable.csv").read_bytes()
+    for arguments in (
+        ("predict", clip, *options, "--picture", "picture.png"),
+        ("timeline", clip, *options, "--out", "timeline"),
+        ("evaluate", "puppets", "--data", "all.csv", "--labels", LABELS, "--out", "evaluation.json"),
+    ):
+        ran = froster(*arguments, cwd=tmp_path)
+        assert ran.returncode == 0 and "Traceback" not in ran.stderr, ran.stderr
+    assert json.loads((tmp_path / "timeline.json").read_bytes())["video"] == clip
+    (tmp_path / "all.csv").write_bytes(b"path,label\nclip.mp4,caf\xe9\n")
+    with pytest.raises(FrosterError, match="the label of line 2 is not UTF-8 text"):
+        read_manifest(tmp_path / "all.csv")

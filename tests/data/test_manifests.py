@@ -128,7 +128,7 @@ def test_forms_of_a_manifest(manifest: Path, content: bytes) -> None:
         ("x" * 1000, f"its first line is '{'x' * 80}…'."),
         ("a.mp4,kicking\n", "lacks the columns `path` and `label`; its first line is 'a.mp4,kicking"),
         ("path,label\n", "lists no videos"),
-        (b"path,label\na.mp4,\xff\n", "cannot be read: it is not UTF-8"),
+        (b"path,label\na.mp4,\xff\n", "cannot be read: the label of line 2 is not UTF-8 text"),
         ('path,label\na.mp4,bowing\nb.mp4,"kicking\nc.mp4,waving\n', "is not valid CSV after line"),
     ],
 )

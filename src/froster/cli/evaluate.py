@@ -73,7 +73,7 @@ def evaluate(
 
     import froster
     from froster.cli.progress import progress_bar
-    from froster.files import replace_when_written
+    from froster.files import printable_name, replace_when_written
     from froster.inference import Ensemble
     from froster.processes import process_index
 
@@ -106,7 +106,7 @@ def evaluate(
     try:
         if out is not None:
             with replace_when_written(out) as temporary:
-                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.write_text(printable_name(text) + "\n", encoding="utf-8")
     finally:  # a full disk must not cost the result
         if as_json:
             echo_json(content, indent=2)

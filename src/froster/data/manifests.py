@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import csv_cell, read_cell, replace_when_written
@@ -61,7 +61,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabeledVid
     """
     path = Path(path)
     source = f"The manifest {path}"
-    text = read_text(path, source)
+    text = read_text(path, source, errors="surrogateescape")  # names of files are bytes, and need not be UTF-8
     columns = read_header(text)
     missing = [f"`{column}`" for column in COLUMNS if column not in columns]
     if missing:
@@ -73,6 +73,8 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabeledVid
         for column in COLUMNS:
             if not row[column]:
                 problems[f"no {column}"].append(str(line))
+        if not row["label"].isprintable() and re.search("[\udc80-\udcff]", row["label"]):
+            raise FrosterError(f"{source} cannot be read: the label of line {line} is not UTF-8 text.")
         note_surplus(row, line, problems)
         segment = read_segment(row.get("start", ""), row.get("end", ""), str(line), problems)
         videos.append(
@@ -89,7 +91,7 @@ def read_manifest(path: str | Path, split: str | None = None) -> list[LabeledVid
     return videos if split is None else videos_of_split(videos, split, source)
 
 
-def read_text(path: Path, source: str) -> str:
+def read_text(path: Path, source: str, errors: Literal["strict", "surrogateescape"] = "strict") -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark (which is removed).
 
     Raises `FrosterError` that begins with `source`: it cannot be read, is too large, or is not text.
@@ -104,9 +106,12 @@ def read_text(path: Path, source: str) -> str:
         raise FrosterError(f"{source} cannot be read: it is larger than {MAX_TEXT_BYTES >> 20} MiB.")
     encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
     try:
-        text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+        text = (
+            data.decode(encoding, errors if encoding == "utf-8" else "strict").replace("\r\n", "\n").replace("\r", "\n")
+        )
     except UnicodeDecodeError as error:
         raise FrosterError(f"{source} cannot be read: it is not UTF-8 text.") from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         raise FrosterError(f"{source} cannot be read: it is not text, but binary.")
     return text
@@ -225,7 +230,8 @@ def write_manifest(path: Path, videos: Iterable[LabeledVideo]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     with replace_when_written(path) as temporary:
-        temporary.write_text(table.getvalue(), encoding="utf-8", newline="\n")
+        # Names of files are bytes, and need not be UTF-8.
+        temporary.write_text(table.getvalue(), encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def cells(video: LabeledVideo, folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from froster.extras import extra
-from froster.files import csv_cell, replace_when_written
+from froster.files import csv_cell, printable_name, replace_when_written
 from froster.timeline.segments import TIME_TOLERANCE, Segment, Threshold, WindowScores
 
 with extra("cli", "Drawing a timeline"):
@@ -67,7 +67,7 @@ def write_timeline(
         "gaps": gaps_in(windows),
     }
     with replace_when_written(data) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(printable_name(json.dumps(content, ensure_ascii=False, indent=2)) + "\n", encoding="utf-8")
     return [png, table, data]
 
 
@@ -102,7 +102,7 @@ def draw_timeline(
     shown = labels_to_show(values, labels, segments)
     figure = Figure(figsize=(11.5, 3.6 + 0.32 * len(shown)), dpi=110, facecolor="white", layout="constrained")
     scores_axis, segments_axis = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 0.36 * len(shown)])
-    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    figure.suptitle(printable_name(title), fontsize=12, fontweight="bold", x=0.01, ha="left", parse_math=False)
 
     times, points = downsample(np.array([(window.start + window.end) / 2 for window in windows]), values)
     marker = "." if len(times) < 3 else None

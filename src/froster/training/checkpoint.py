@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from froster.errors import FrosterError
-from froster.files import replace_when_written
+from froster.files import printable_name, replace_when_written
 from froster.training.metrics import read_log
 from froster.training.recipe import TrainRecipe
 from froster.training.state import StateFile
@@ -170,7 +170,8 @@ def digest(content: Any) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     with replace_when_written(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = printable_name(json.dumps(content, indent=2, ensure_ascii=False))
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

@@ -131,4 +131,4 @@ def write_or_remove(path: Path, text: str) -> None:
         path.unlink(missing_ok=True)
         return
     with replace_when_written(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
