@@ -16,6 +16,7 @@ from froster.video.transforms import (
     Preprocessing,
     color_jitter,
     random_crop,
+    seen_region,
 )
 
 
@@ -134,3 +135,57 @@ def test_color_jitter_applies_one_after_the_other():
         torch.testing.assert_close(color_jitter(pixels, factors, order), expected)
     assert not torch.allclose(color_jitter(pixels, factors, (0, 1, 2)), color_jitter(pixels, factors, (2, 0, 1)))
     assert torch.equal(color_jitter(pixels, (1.0, 1.0, 1.0), (0, 1, 2)), pixels)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("height, width", [(33, 50), (120, 41), (7, 90), (40, 40)])
+def test_other_resize_modes_agree_with_pillow(height, width, interpolation):
+    """`longest` as OpenCLIP's `ResizeKeepRatio(longest=1)` and `CenterCropOrPad` with black."""
+    ramp = np.linspace(0, 255, height)[:, None] * 0.5 + np.linspace(0, 255, width)[None] * 0.5
+    frame = np.stack([ramp, ramp[::-1], ramp[:, ::-1]], -1).astype(np.uint8)
+    resampling = Image.Resampling[interpolation.upper()]
+
+    def ours(mode):
+        prepared = Preprocessing(32, interpolation=interpolation, resize_mode=mode)
+        return prepared.resize(torch.from_numpy(frame)[None])[0].permute(1, 2, 0).numpy().astype(int)
+
+    squashed = np.asarray(Image.fromarray(frame).resize((32, 32), resampling))
+    assert np.abs(ours("squash") - squashed).max() <= 1
+    ratio = max(height, width) / 32
+    size = (max(1, round(width / ratio)), max(1, round(height / ratio)))
+    padded, small = np.zeros((32, 32, 3), int), np.asarray(Image.fromarray(frame).resize(size, resampling))
+    top, left = (32 - size[1]) // 2, (32 - size[0]) // 2
+    padded[top : top + size[1], left : left + size[0]] = small
+    assert np.abs(ours("longest") - padded).max() <= 1
+
+
+def test_released_preparation_has_the_same_geometry():
+    frames = torch.randint(0, 256, (2, 20, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    squashed = Preprocessing(32, resize_mode="squash").released(frames)
+    assert squashed.shape == (2, 3, 32, 32)
+    padded = Preprocessing(32, resize_mode="longest").released(frames)
+    black = (0 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
+    torch.testing.assert_close(padded[1, :, 0, 0], black)
+    assert (padded[:, :, 11:21] != black[:, None, None]).any(dim=-1).all()
+
+
+def test_unknown_ways_to_prepare_are_refused():
+    for wrong in ({"resize_mode": "stretch"}, {"interpolation": "nearest"}, {"size": 0}):
+        with pytest.raises(ValueError):
+            Preprocessing(**wrong)
+
+
+def test_the_region_that_a_model_sees():
+    picture = np.random.default_rng(0).integers(1, 256, (20, 31, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(seen_region(picture, "shortest"), picture[:, 6:26])
+    np.testing.assert_array_equal(seen_region(picture, "squash"), picture)
+    padded = seen_region(picture, "longest")
+    assert padded.shape == (31, 31, 3) and not padded[:6].any() and not padded[26:].any()
+    np.testing.assert_array_equal(padded[6:26], picture)
+
+
+def test_a_training_crop_has_the_backbones_interpolation():
+    frame = torch.randint(0, 256, (60, 90, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pillow = Image.fromarray(frame.numpy()).resize((48, 32), Image.Resampling.BILINEAR)
+    crop = random_crop(frame, 32, 32, (0.0, 0.0), False, interpolation="bilinear")
+    assert np.abs(crop.permute(1, 2, 0).numpy().astype(int) - np.asarray(pillow)[:, :32]).max() <= 1

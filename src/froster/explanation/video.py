@@ -18,6 +18,7 @@ from froster.students import VideoStudent
 from froster.text.labels import Labels, LabelSet, check_labels
 from froster.video import decode
 from froster.video.timeline import Timeline
+from froster.video.transforms import ResizeMode, seen_region
 
 Model = VideoStudent | str | Path
 
@@ -119,7 +120,7 @@ def explain_video(
     Of several views, the middle one is explained. Raises `VideoError` when nothing of the video can be decoded,
     `FrosterError` for a label that a model was not given, or another kind.
     """
-    looks, seen = list[Look](), np.zeros(0)
+    looks, seen, modes = list[Look](), np.zeros(0), list[ResizeMode]()
     for name, recognizer in models.items():
         if label not in recognizer.labels:
             raise FrosterError(f"The label {label!r} is not among those of the model {name}; add it to the labels.")
@@ -130,11 +131,16 @@ def explain_video(
         target = list(recognizer.labels).index(label)
         maps = relevance_maps(recognizer.model, clips.frames[middle], kind, recognizer.classes, target)
         encoded = EncodedVideo(str(video), recognizer.runtime.encode(clips.frames))
+        modes.append(recognizer.model.preprocess.resize_mode)
         looks.append(Look(name, score_in_words(recognizer, encoded, label), maps))
         seen = seen if len(seen) else clips.times[middle]
     if len({len(look.maps) for look in looks}) != 1:
         raise FrosterError("The models to compare must be given the same number of frames, and at least one model.")
-    reading = decode.read(video, lambda timeline: chosen_frames(timeline, seen), crop)
+    if len(set(modes)) != 1:
+        raise FrosterError("The models to compare see different parts of a picture; explain them one at a time.")
+    reading = decode.read(
+        video, lambda timeline: chosen_frames(timeline, seen), lambda image: shown_image(image, modes[0])
+    )
     side = reading.kept[int(reading.indices[0])].shape[0]
     images = np.stack([resize(reading.kept[number], side) for number in reading.indices.tolist()])
     times, shown = reading.timeline.times[reading.indices], len(seen)
@@ -158,16 +164,13 @@ def chosen_frames(timeline: Timeline, seen: NDArray[np.float64]) -> NDArray[np.i
     return np.concatenate([of_clip, of_film])
 
 
-def crop(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The center of `(H, W, 3)`, a square of the short side, as in the models' input."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = round((height - side) / 2), round((width - side) / 2)
-    return resize(image[top : top + side, left : left + side], min(max(side, MIN_SIDE), MAX_SIDE))
+def shown_image(image: NDArray[np.uint8], resize_mode: ResizeMode) -> NDArray[np.uint8]:
+    """What a model sees of `(H, W, 3)`, as a square of about the short side."""
+    return resize(seen_region(image, resize_mode), min(max(min(image.shape[:2]), MIN_SIDE), MAX_SIDE))
 
 
 def resize(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    if image.shape[0] == side:
+    if image.shape[:2] == (side, side):
         return np.ascontiguousarray(image)
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 

@@ -17,6 +17,7 @@ from froster.provenance import ClipSampling
 from froster.serve.errors import RequestError
 from froster.video import Preprocessing, decode, frame_indices
 from froster.video.timeline import Timeline
+from froster.video.transforms import ResizeMode, seen_region
 
 PAGE_SIDE = 256  # of the frames sent to the page
 
@@ -66,7 +67,9 @@ class Video:
         def keep(image: NDArray[np.uint8]) -> tuple[Tensor, NDArray[np.uint8] | None]:
             if cancelled():
                 raise RequestError(499, "cancelled", "The request was cancelled.")
-            return prepare.per_frame(torch.from_numpy(image)[None])[0], square(image) if images else None
+            return prepare.per_frame(torch.from_numpy(image)[None])[0], square(
+                image, preprocess.resize_mode
+            ) if images else None
 
         prepare = preprocess.released if how.sampling == "release" else preprocess
         try:
@@ -108,12 +111,9 @@ def allowed_path(text: str, folder: Path | None) -> Video:
     return Video(path, text)
 
 
-def square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The center crop of an image, at most `PAGE_SIDE` wide: `(H, W, 3)` -> `(S, S, 3)` uint8."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = round((height - side) / 2), round((width - side) / 2)
-    crop = Image.fromarray(image[top : top + side, left : left + side])
+def square(image: NDArray[np.uint8], resize_mode: ResizeMode) -> NDArray[np.uint8]:
+    """What the model sees of an image, `PAGE_SIDE` wide: `(H, W, 3)` -> `(S, S, 3)` uint8."""
+    crop = Image.fromarray(seen_region(image, resize_mode))
     return np.asarray(crop.resize((PAGE_SIDE, PAGE_SIDE), Image.Resampling.BICUBIC))
 
 

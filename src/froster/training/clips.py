@@ -17,7 +17,7 @@ from froster.training.workers import Activity, iterate, warn_when_stalled
 from froster.video import decode
 from froster.video.sampling import random_indices, random_release_indices
 from froster.video.timeline import Choose, Keep, Reading, Timeline
-from froster.video.transforms import color_jitter, random_crop
+from froster.video.transforms import Interpolation, color_jitter, random_crop
 
 Key = tuple[int, int]  # number of the pass over all clips, index of the video
 
@@ -93,7 +93,13 @@ class TrainingClips(Dataset[Sample]):
     """
 
     def __init__(
-        self, videos: Sequence[LabeledVideo], targets: Sequence[int], data: DataSettings, size: int, seed: int
+        self,
+        videos: Sequence[LabeledVideo],
+        targets: Sequence[int],
+        data: DataSettings,
+        size: int,
+        seed: int,
+        interpolation: Interpolation = "bicubic",
     ) -> None:
         if data.resize_short_side[0] < size:
             raise FrosterError(
@@ -101,6 +107,7 @@ class TrainingClips(Dataset[Sample]):
                 f"{size}: give at least [{size}, {max(size, data.resize_short_side[1])}]."
             )
         self.videos, self.targets, self.data, self.size, self.seed = videos, targets, data, size, seed
+        self.interpolation = interpolation
         self.decoded: dict[LabeledVideo, Reading[NDArray[np.uint8]]] = {}
         self.activity = Activity(data.workers)
 
@@ -136,7 +143,9 @@ class TrainingClips(Dataset[Sample]):
 
         def keep(image: NDArray[np.uint8]) -> Tensor:
             release = self.data.preprocess == "release"
-            crop = random_crop(torch.from_numpy(image), self.size, short_side, corner, flip, release)
+            crop = random_crop(
+                torch.from_numpy(image), self.size, short_side, corner, flip, release, self.interpolation
+            )
             return color_jitter(crop, (first, second, third), order) if jitter else crop
 
         try:

@@ -159,7 +159,8 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
 
     prepare_workers(recipe.data.workers)
     run = prepare(recipe, folder, data, processes)
-    clips = TrainingClips(data.videos, targets, recipe.data, run.student.config.image_size, recipe.seed)
+    config = run.student.config
+    clips = TrainingClips(data.videos, targets, recipe.data, config.image_size, recipe.seed, config.interpolation)
     with folder.lock() if processes.is_main_process else nullcontext():
         processes.wait_for_everyone()  # no process reads the folder before it is locked
         if folder.is_finished(recipe, resume):  # another process finished it while this one waited for the lock

@@ -113,8 +113,8 @@ class DataSettings(Section):
     """`uniform`: one random frame from each of T equal segments of the video; `release`: a random window with one frame
     every 16 at 30 frames per second, as in the authors' code."""
     preprocess: Literal["clip", "release"] = "clip"
-    """Resizing of training frames: `clip`: antialiased bicubic, as OpenAI's preprocessing; `release`: bilinear without
-    antialiasing, as the authors' code."""
+    """Resizing of training frames: `clip`: antialiased, with the backbone's interpolation (OpenAI's CLIP: bicubic);
+    `release`: bilinear without antialiasing, as the authors' code."""
     resize_short_side: tuple[PositiveInt, PositiveInt] = (224, 256)
     """Range, in pixels, of the random resize of the short side before the random crop."""
     flip: bool = True

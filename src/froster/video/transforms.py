@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -118,7 +120,13 @@ class Preprocessing:
 
 
 def random_crop(
-    frame: Tensor, size: int, short_side: int, corner: tuple[float, float], flip: bool, release: bool = False
+    frame: Tensor,
+    size: int,
+    short_side: int,
+    corner: tuple[float, float],
+    flip: bool,
+    release: bool = False,
+    interpolation: Interpolation = "bicubic",
 ) -> Tensor:
     """A training crop: short side resized to `short_side`, a square crop at `corner`, flipped horizontally if `flip`.
 
@@ -127,11 +135,32 @@ def random_crop(
     bilinear without antialiasing and without rounding to whole gray levels: float32 in [0, 255]. They normalize before
     they resize; as both are linear per channel, normalizing afterwards gives the same.
     """
-    scaled = scale_as_released(frame[None], short_side)[0] if release else scale_short_side(frame[None], short_side)[0]
+    scaled = (
+        scale_as_released(frame[None], short_side)
+        if release
+        else scale_short_side(frame[None], short_side, interpolation)
+    )[0]
     height, width = scaled.shape[1:]
     top, left = round(corner[0] * (height - size)), round(corner[1] * (width - size))
     crop = scaled[:, top : top + size, left : left + size]
     return crop.flip(-1) if flip else crop
+
+
+def seen_region(image: NDArray[np.uint8], resize_mode: ResizeMode) -> NDArray[np.uint8]:
+    """What of a picture `Preprocessing` of this mode puts into its square: `(H, W, 3)` uint8 to the same.
+
+    The center square, or the whole picture, which is squashed into a square, or the picture on a black square.
+    """
+    height, width = image.shape[:2]
+    if resize_mode == "squash":
+        return image
+    side = min(height, width) if resize_mode == "shortest" else max(height, width)
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    if resize_mode == "shortest":
+        return image[top : top + side, left : left + side]
+    padded = np.zeros((side, side, 3), np.uint8)
+    padded[-top : height - top, -left : width - left] = image
+    return padded
 
 
 def scale_as_released(frames: Tensor, short_side: int) -> Tensor:
