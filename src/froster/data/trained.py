@@ -201,7 +201,8 @@ def describe(found: Sequence[bool], trained: TrainedVideos, videos: Sequence[Lab
         if was_trained:
             for split in video.splits:
                 unseen.pop(split, None)
-    cure = f"the split {next(iter(unseen))!r}" if unseen else "videos of another split"
+    has_splits = any(video.splits for video in videos)
+    cure = f"the split {next(iter(unseen))!r}" if unseen else "videos of another split" if has_splits else "others"
     which = (
         f"every tested video ({count}) is"
         if every
