@@ -26,7 +26,7 @@ def put_ours(folder: Path) -> None:
 def run(*arguments: str, path: list[Path], cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, timeout=120
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, timeout=300
     )
 
 

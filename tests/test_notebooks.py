@@ -22,7 +22,7 @@ def run_cells(name: str, cwd: Path) -> str:
         text=True,
         cwd=cwd,
         env=environment,
-        timeout=400,
+        timeout=900,
     )
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if "Warning" in line]

@@ -93,7 +93,7 @@ def test_commands(tmp_path: Path, own_cache: Path) -> None:
 def test_the_first_command_in_a_shell(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)
     result = subprocess.run(
-        ["bash", "-euo", "pipefail"], input=blocks("bash")[1], capture_output=True, text=True, cwd=tmp_path, timeout=120
+        ["bash", "-euo", "pipefail"], input=blocks("bash")[1], capture_output=True, text=True, cwd=tmp_path, timeout=300
     )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["predictions"][0]["label"] in ("juggling", "brushing teeth", "fencing")
@@ -110,7 +110,7 @@ def test_make_commands_are_the_ones_that_ci_runs() -> None:
 def test_python(tmp_path: Path, own_cache: Path) -> None:
     prepare(tmp_path, own_cache)
     (code,) = blocks("python")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split()[0] in ("juggling", "brushing", "fencing")
 

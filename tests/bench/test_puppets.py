@@ -212,7 +212,7 @@ def is_running(process: int) -> bool:
 def test_workers_end_when_the_bench_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "bench.py"
     script.write_text(KILLED_PARENT, encoding="utf-8")
-    killed = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    killed = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 60
     while is_running(int(killed.stdout)):

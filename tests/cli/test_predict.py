@@ -257,7 +257,7 @@ def test_matplotlib_is_loaded_for_pictures_only(videos: Path, run: Path) -> None
     script += "print('matplotlib' in sys.modules, file=sys.stderr)"
     command = [sys.executable, "-c", script, "predict", videos / "juggling-balls" / "5.mp4", "--model", run]
     for picture, loaded in (([], "False"), (["--picture", run / "out.png"], "True")):
-        result = subprocess.run([*command, *picture], capture_output=True, text=True, timeout=120)
+        result = subprocess.run([*command, *picture], capture_output=True, text=True, timeout=300)
         assert result.stderr.splitlines()[-1] == loaded
 
 

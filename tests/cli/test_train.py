@@ -74,7 +74,7 @@ def test_sigterm_ends_as_ctrl_c_does(trained: Path, workers: int) -> None:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 143, errors
     assert errors.endswith("Stopped; resume with --resume.\n") and "Traceback" not in errors
     state = read_state(out / "state.pt")

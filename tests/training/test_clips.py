@@ -313,7 +313,7 @@ def test_locks_that_the_main_process_holds_do_not_stop_workers_and_scripts_need_
     """The script calls the loader at its top level; started from a copy of this process, its workers would hang."""
     script = tmp_path / "script.py"
     script.write_text(HELD)
-    run = subprocess.run([sys.executable, script, videos[0].path], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, script, videos[0].path], capture_output=True, text=True, timeout=300)
     assert (run.returncode, run.stdout) == (0, "[2, 2]\n"), run.stderr
 
 
