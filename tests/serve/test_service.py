@@ -122,7 +122,7 @@ def test_scores_are_those_of_predict_in_the_sampling_that_a_model_was_trained_wi
     video, model = tmp_path / "clip.mp4", load_model("puppets")
     write_mp4(video, draw_video(1, 5, 150, 96, "easy"), 30)
     model.clip_sampling = ClipSampling(frames=4, views=2, sampling=sampling)
-    model.preprocess = replace(model.preprocess, interpolation="bilinear")
+    model.config = replace(model.config, interpolation="bilinear")
     save_checkpoint(model, tmp_path / "model.safetensors")
     labels, wanted = "walking, bowing, riding a bicycle", {"frames": "1", "explain": "attention", "top": "3"}
     expected = run(
