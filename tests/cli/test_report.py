@@ -35,7 +35,7 @@ def test_page_has_the_numbers_that_evaluate_prints(data: Path, tmp_path: Path) -
     for part in ("base", "novel"):
         assert f"<dt>{part} classes, top-1</dt><dd>{100 * evaluated[part]['top1']:.1f}\u00a0%</dd>" in page
     assert f"<dt>harmonic mean</dt><dd>{100 * evaluated['harmonic_mean']:.1f}\u00a0%</dd>" in page
-    assert "2 a video, 8 frames each, uniform sampling" in page
+    assert "2 per video, 8 frames each, uniform sampling" in page
     assert "text.mp4: not a video" in page
 
 
