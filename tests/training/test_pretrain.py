@@ -151,10 +151,10 @@ def test_steps_take_the_rate_of_the_schedule(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow(75)
 def test_a_short_run_of_the_recipe_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """20,000 photos, a twentieth of the recipe, reach 15 %: far above the 2 % of guessing among 45 actions."""
+    """20,000 photos, a twentieth of the recipe, reach 15.2 %; guessing and no warm-up 2.2, captions of others 9.8 %."""
     scores = module.zero_shot_scores
     monkeypatch.setattr(module, "zero_shot_scores", lambda clip, device: scores(clip, device, 900, 4))
     path = pretrain(PretrainRecipe.read(RECIPE, ["photos=20000", f"out={tmp_path}"]))
     reached = json.loads((path.parent / "scores.json").read_text())
-    assert reached["photos"] > 10
+    assert reached["photos"] > 12
     assert reached["videos_easy"] > reached["videos_hard"]
