@@ -75,7 +75,7 @@ def test_published_halves(manifests: Path, tmp_path: Path, shared: Path) -> None
     assert [len(half) for half in halves] == [50, 50]
     assert all(set(half) <= set(read_vocabulary("ucf-101")) for half in halves)
     (tmp_path / "half.txt").write_text("archery\nswimming\n", encoding="utf-8")
-    with pytest.raises(FrosterError, match=r"half\.txt: swimming are no classes of UCF-101"):
+    with pytest.raises(FrosterError, match=r"half\.txt: swimming are not classes of UCF-101"):
         read_half_classes(tmp_path / "half.txt", data)
 
 
