@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from froster.evaluation import ModelReport, evaluate
     from froster.explanation.video import Explanation, explain
     from froster.inference import Ensemble, Runtime
+    from froster.merging import average_models, patch_model
     from froster.models import list_models, load_model, save_model
     from froster.recognizer import Prediction, Recognizer
     from froster.reporting import report
@@ -29,6 +30,7 @@ __all__ = [
     "Runtime",
     "VideoError",
     "WeightsError",
+    "average_models",
     "calibrate_threshold",
     "evaluate",
     "explain",
@@ -36,6 +38,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_video",
+    "patch_model",
     "register_student",
     "report",
     "save_model",
@@ -54,6 +57,7 @@ _HOMES = {
     "Runtime": "inference",
     "VideoError": "errors",
     "WeightsError": "errors",
+    "average_models": "merging",
     "calibrate_threshold": "timeline",
     "evaluate": "evaluation",
     "explain": "explanation.video",
@@ -61,6 +65,7 @@ _HOMES = {
     "list_models": "models",
     "load_model": "models",
     "load_video": "video",
+    "patch_model": "merging",
     "register_student": "students",
     "report": "reporting",
     "save_model": "models",

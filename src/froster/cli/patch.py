@@ -22,16 +22,9 @@ def patch(
     """
     from froster.checkpoints.own import save_checkpoint
     from froster.cli.checkpoints import check_not_among, check_output_name, weights_file
-    from froster.errors import FrosterError
-    from froster.interpolation import patch_states
-    from froster.models import load_backbone, load_model
+    from froster.merging import patch_model
 
     check_output_name(out)
-    file = weights_file(student)
-    check_not_among(out, [weights_file(clip), file])
-    model = load_model(student)
-    if model.backbone_source:
-        raise FrosterError(f"{student} has only adapters and a frozen CLIP, so there is nothing to patch.")
-    model.load_state_dict(patch_states(load_backbone(clip).state_dict(), model.state_dict(), ratio))
-    save_checkpoint(model, out, None, patched_with=f"{ratio:g} of {clip}")
+    check_not_among(out, [weights_file(clip), weights_file(student)])
+    save_checkpoint(patch_model(student, clip, ratio), out, None, patched_with=f"{ratio:g} of {clip}")
     echo(str(out))
