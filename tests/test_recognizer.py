@@ -342,6 +342,6 @@ def test_an_ensemble_sums_the_logits_of_both_models(videos: list[Path]) -> None:
         assert report.settings.ensemble == {"model": clip.title, "share": share}
     assert Ensemble.parse("vit-b-16=0.3") == Ensemble("vit-b-16", 0.3)
     assert Ensemble.parse("runs/a") == Ensemble("runs/a", 0.5)
-    for wrong, message in (("a=b", "MODEL=SHARE"), ("a=1", "between 0 and 1")):
+    for wrong, message in (("a=b", "MODEL=SHARE"), ("=0.5", "MODEL=SHARE"), ("a=1", "between 0 and 1")):
         with pytest.raises(FrosterError, match=message):
             Ensemble.parse(wrong)

@@ -139,14 +139,17 @@ class Ensemble:
     @classmethod
     def parse(cls, text: str) -> "Ensemble":
         """Read `MODEL` or `MODEL=SHARE`. Raises `FrosterError` for a share that is no number in (0, 1)."""
+        if "=" not in text:
+            return cls(text)
         name, _, share = text.rpartition("=")
-        if not name:
-            return cls(share)
         try:
-            number = float(share)
+            if not name:
+                raise ValueError("no model")
+            return cls(name, float(share))
+        except FrosterError:
+            raise
         except ValueError as error:
             raise FrosterError(f"The ensemble {text!r} is not of the form MODEL or MODEL=SHARE.") from error
-        return cls(name, number)
 
     def to_json(self) -> dict[str, object]:
         """For reports: the name of the model, and the share."""

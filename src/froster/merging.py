@@ -1,8 +1,10 @@
 """Models made of other models' weights: averages of checkpoints, and students patched with their backbone."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from froster.backbones.base import Backbone
 from froster.errors import FrosterError
 from froster.interpolation import StateDict, average_states, patch_states
 from froster.models import load_backbone, load_model
@@ -43,19 +45,23 @@ def average_models(checkpoints: Sequence[str | Path]) -> VideoStudent:
     return model
 
 
-def patch_model(student: str | Path, backbone: str | Path, ratio: float = 0.5) -> VideoStudent:
+def patch_model(
+    student: VideoStudent | str | Path, backbone: Backbone | str | Path, ratio: float = 0.5
+) -> VideoStudent:
     """A student whose weights are interpolated with those of its backbone: `ratio * backbone + (1 - ratio) * student`.
 
-    Open-VCLIP's patching: more of the backbone is better on novel classes and worse on base ones. `student`: what
-    `load_model` takes; `backbone`: the CLIP that it started from.
+    Open-VCLIP's patching: more of the backbone is better on novel classes and worse on base ones. `student`: a model,
+    which is copied, or what `load_model` takes; `backbone`: likewise the CLIP that it started from.
 
     Raises `FrosterError` for a ratio outside of 0 to 1, another backbone, or a student whose backbone is frozen, so
     that there is nothing to patch; `WeightsError` for a file that cannot be read.
     """
-    model = load_model(student)
+    model = copy.deepcopy(student) if isinstance(student, VideoStudent) else load_model(student)
     if model.backbone_source:
-        raise FrosterError(f"{student} has only adapters and a frozen CLIP, so there is nothing to patch.")
-    model.load_state_dict(patch_states(load_backbone(backbone).state_dict(), model.state_dict(), ratio))
+        name = "This student" if isinstance(student, VideoStudent) else student
+        raise FrosterError(f"{name} has only adapters and a frozen CLIP, so there is nothing to patch.")
+    clip = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    model.load_state_dict(patch_states(clip.state_dict(), model.state_dict(), ratio))
     return model
 
 

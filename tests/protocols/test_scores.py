@@ -11,7 +11,7 @@ from froster.errors import FrosterError
 from froster.inference import Ensemble, load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
-from froster.protocols.scores import score_dataset, score_model
+from froster.protocols.scores import score_dataset, score_with_ensemble
 from froster.settings import InferenceSettings
 from froster.text.classifier import encode_classes
 
@@ -110,7 +110,7 @@ def test_an_ensemble_sums_the_logits(videos: list[LabeledVideo], tmp_path: Path)
     assert not torch.allclose(own.values, frozen.values, atol=1e-3)
     before = sorted(tmp_path.rglob("*.safetensors"))
     for share in (0.5, 0.25):
-        found = score_model(model, LABELS, videos, tmp_path, SETTINGS, ensemble=Ensemble(clip, share))
+        found = score_with_ensemble(model, LABELS, videos, tmp_path, SETTINGS, ensemble=Ensemble(clip, share))
         expected = (1 - share) * model.logit_scale.exp() * own.values + share * clip.logit_scale.exp() * frozen.values
         torch.testing.assert_close(found.values, expected.detach(), atol=1e-5, rtol=0)
         assert found.videos == own.videos

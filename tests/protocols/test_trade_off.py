@@ -10,10 +10,10 @@ from PIL import Image
 from froster.data.manifests import read_manifest, write_manifest
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
+from froster.merging import patch_model
 from froster.models import load_backbone, load_model
 from froster.protocols.cross_dataset import load_test_data
 from froster.protocols.data import load_data
-from froster.protocols.models import patch_model
 from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, write_trade_off
 from froster.settings import InferenceSettings
 

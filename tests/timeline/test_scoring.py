@@ -244,3 +244,9 @@ def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
         windows, peaks[minutes] = map(int, result.stdout.split())
         assert windows == 60 * minutes - 1
     assert peaks[60] - peaks[1] < 30 * 1024  # KiB
+
+
+def test_an_ensemble_is_refused(stitched: Path) -> None:
+    both = Recognizer("puppets", LABELS, ensemble=froster.Ensemble("puppets", 0.3), device="cpu", precision="float32")
+    with pytest.raises(FrosterError, match="a recognizer without an ensemble"):
+        score_timeline(both, stitched)

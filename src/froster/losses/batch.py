@@ -24,7 +24,12 @@ class ClipBatch:
 
     def to(self, device: torch.device) -> "ClipBatch":
         """The same clips on `device`."""
-        return ClipBatch(self.frames.to(device, non_blocking=True), self.targets.to(device, non_blocking=True))
+        taught = self.teacher_embeddings
+        return ClipBatch(
+            self.frames.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            None if taught is None else taught.to(device, non_blocking=True),
+        )
 
 
 def unit(embeddings: Tensor) -> Tensor:

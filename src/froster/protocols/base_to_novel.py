@@ -15,7 +15,7 @@ from froster.protocols.data import ProtocolData, has_halves, incompleteness, rea
 from froster.protocols.models import Pretrained, ShowProgress, TrainFromRecipe, no_progress
 from froster.protocols.parts import Part, draw_shots, evaluate_part, frequent_half, select_videos
 from froster.protocols.results import PartResult, Results
-from froster.protocols.scores import score_model
+from froster.protocols.scores import score_with_ensemble
 from froster.settings import InferenceSettings
 from froster.shipped import find_recipe, shipped_recipes
 from froster.text.labels import Labels
@@ -136,7 +136,7 @@ def base_to_novel(
         model = source.load(out / data.name / f"draw-{draw}", training, draw - 1)
         measured.notes += note_trained_videos(model.trained_on, test, data.title)
         with show_progress(f"{data.title}, draw {draw}" if source.is_trained else data.title) as progress:
-            scores = score_model(model, labels, test, out / data.name / "scores", settings, progress, ensemble)
+            scores = score_with_ensemble(model, labels, test, out / data.name / "scores", settings, progress, ensemble)
         measured.unreadable += [video for video in scores.unreadable if video not in measured.unreadable]
         found = {part.name: evaluate_part(scores, part) for part in parts}
         for name, evaluation in found.items():

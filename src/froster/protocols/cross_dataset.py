@@ -19,7 +19,7 @@ from froster.protocols.data import ProtocolData, incompleteness, load_data
 from froster.protocols.models import ShowProgress, no_progress
 from froster.protocols.parts import HALVES, Part, evaluate_part, random_half, select_videos
 from froster.protocols.results import PartResult, Results, column_of
-from froster.protocols.scores import Scores, score_model
+from froster.protocols.scores import Scores, score_with_ensemble
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.text.labels import Labels, read_labels
@@ -144,7 +144,7 @@ def run_cross_dataset(
         raise FrosterError(f"{data.manifest} has no video of the classes and splits to test on.")
     trained = note_trained_videos(model.trained_on, videos, data.title)
     with show_progress(data.title) as progress:
-        scores = score_model(model, labels, videos, out / data.name / "scores", settings, progress, ensemble)
+        scores = score_with_ensemble(model, labels, videos, out / data.name / "scores", settings, progress, ensemble)
     measured = summarize(scores, columns, data)
     measured.notes += trained
     return measured

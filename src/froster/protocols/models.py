@@ -1,6 +1,5 @@
 """Who is tested in a protocol: a student that a recipe trains, or a model as it is."""
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -8,10 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from froster.backbones.base import Backbone
 from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.errors import FrosterError
-from froster.interpolation import patch_states
 from froster.models import load_model, warn_of_random_start
 from froster.processes import find_processes
 from froster.students import VideoStudent
@@ -103,15 +100,3 @@ class Pretrained:
 
     def describe(self) -> dict[str, Any]:
         return {"model": self.name, "student": self.network.name}
-
-
-def patch_model(model: VideoStudent, clip: Backbone, ratio: float) -> VideoStudent:
-    """A copy with the weights `ratio * clip + (1 - ratio) * model` (Open-VCLIP's patching).
-
-    Raises `FrosterError` if CLIP and student differ in architecture, or only adapters were trained.
-    """
-    if model.backbone_source:
-        raise FrosterError("This student has only adapters and a frozen CLIP, so there is nothing to patch.")
-    patched = copy.deepcopy(model)
-    patched.load_state_dict(patch_states(clip.state_dict(), model.state_dict(), ratio))
-    return patched

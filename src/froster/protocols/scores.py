@@ -84,7 +84,7 @@ def score_dataset(
     return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(runtimes), labels, videos)
 
 
-def score_model(
+def score_with_ensemble(
     model: VideoStudent,
     labels: Labels,
     videos: Sequence[LabeledVideo],

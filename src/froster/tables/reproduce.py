@@ -10,6 +10,7 @@ from froster.data.trained import TrainedVideos, refuse_trained_videos
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError, did_you_mean
 from froster.inference import Ensemble
+from froster.merging import patch_model
 from froster.models import load_backbone
 from froster.protocols.base_to_novel import (
     Halves,
@@ -21,7 +22,7 @@ from froster.protocols.base_to_novel import (
 )
 from froster.protocols.cross_dataset import classes_of, load_test_data, parts_of, run_cross_dataset
 from froster.protocols.data import ProtocolData, find_training_lists, load_data
-from froster.protocols.models import Pretrained, ShowProgress, no_progress, patch_model
+from froster.protocols.models import Pretrained, ShowProgress, no_progress
 from froster.protocols.results import Results, column_of
 from froster.protocols.scores import PAPER_SETTINGS
 from froster.protocols.trade_off import TradeOff, measure_trade_off

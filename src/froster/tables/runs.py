@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from froster.data.manifests import LabeledVideo
+from froster.merging import patch_model
 from froster.models import load_backbone
-from froster.protocols.models import TrainFromRecipe, patch_model
+from froster.protocols.models import TrainFromRecipe
 from froster.students import VideoStudent
 from froster.training.checkpoint import RunFolder, comparable_recipe
 from froster.training.recipe import TrainRecipe

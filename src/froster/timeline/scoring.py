@@ -33,8 +33,10 @@ def score_timeline(
     and the recognizer's number of frames. The source is decoded once; memory does not grow with its length. Students
     that encode frames independently (`frame_clip`, `vifi_clip`) encode a frame once for all windows that share it.
     Yields a `WindowScores` per window as soon as it is known, gaps included. Raises `VideoError` if nothing can be
-    decoded or window or stride are invalid; warns of damaged parts.
+    decoded or window or stride are invalid, `FrosterError` for a recognizer with an ensemble; warns of damaged parts.
     """
+    if recognizer.second is not None:
+        raise FrosterError("A timeline is of one model; give a recognizer without an ensemble.")
     if recognizer.clip_sampling.sampling != "uniform":
         warnings.warn(
             "A timeline samples frames uniformly from each window; release sampling is not used.",

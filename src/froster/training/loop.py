@@ -51,7 +51,7 @@ from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from froster.training.workers import prepare_workers
 
-# The shortest run in FROSTER's tables (16 clips of 26 classes of HMDB-51, batch 64, 12 epochs) takes 72 steps.
+# The shortest run in FROSTER's tables (16 clips of 51 classes of UCF-101, batch 64, 12 epochs) takes 144 steps.
 FEW_STEPS = 50
 STEP_STREAM = 3  # random number stream of a step's template and ratio; data loading uses streams 0 and 1
 
@@ -331,7 +331,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
     student.visual.checkpointing = student.text.checkpointing = recipe.activation_checkpointing
     originals = original_clip_weights(student, clip, device) if clip and stays_near_clip(recipe) else {}
     text_is_trained = any(name.startswith("text.") for name in trained)
-    video_is_trained = any(not name.startswith("text.") and name != "logit_scale" for name in trained)
+    video_is_trained = any(not name.startswith(("text.", "logit_")) for name in trained)
 
     distillation = None
     if recipe.distillation:

@@ -145,4 +145,5 @@ def accumulate_gradients(
                 scaled.backward()
         for name, term in {**terms, "loss": loss}.items():
             totals[name] = totals.get(name, 0) + processes * term.detach()
+    assert totals.keys() <= set(module.term_names), "a loss has a term that Objective.term_names lacks"
     return {name: totals.get(name, torch.zeros_like(totals["loss"])) for name in module.term_names}
