@@ -300,11 +300,11 @@ def trade_off(
 
     Example: froster protocol trade-off runs/k400 vit-b-16 --closed kinetics-400 --test ucf-101,hmdb-51
     """
+    from froster.merging import patch_model
     from froster.models import load_backbone, load_model
     from froster.processes import find_processes
     from froster.protocols.cross_dataset import classes_of, load_test_data
     from froster.protocols.data import load_data
-    from froster.protocols.models import patch_model
     from froster.protocols.results import videos_text
     from froster.protocols.trade_off import RATIOS, measure_trade_off, write_trade_off
 
