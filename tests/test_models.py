@@ -85,3 +85,11 @@ def test_device_and_dtype() -> None:
 
 def test_list_models_names_what_can_be_loaded() -> None:
     assert list_models() == ["puppets", "vit-b-32", "vit-b-16", "vit-l-14", "vit-l-14-336"]
+
+
+def test_another_student_from_a_checkpoint_pools_as_its_method_does(tmp_path: Path) -> None:
+    frame_clip = load_model("puppets")
+    frame_clip.temporal_pooling = "features"
+    save_checkpoint(frame_clip, tmp_path / "frames.safetensors")
+    assert load_model(tmp_path / "frames.safetensors").temporal_pooling == "features"
+    assert load_model(tmp_path / "frames.safetensors", "vclip").temporal_pooling == "logits"

@@ -325,8 +325,8 @@ def test_an_ensemble_sums_the_logits_of_both_models(videos: list[Path]) -> None:
         found = both.predict(videos[0])
         logits = torch.tensor(
             [
-                (1 - share) * student.logit_scale.exp() * own.similarities[label]
-                + share * clip.logit_scale.exp() * frozen.similarities[label]
+                (1 - share) * student.logit_scale.exp().item() * own.similarities[label]
+                + share * clip.logit_scale.exp().item() * frozen.similarities[label]
                 for label in labels
             ]
         )
@@ -345,3 +345,10 @@ def test_an_ensemble_sums_the_logits_of_both_models(videos: list[Path]) -> None:
     for wrong, message in (("a=b", "MODEL=SHARE"), ("=0.5", "MODEL=SHARE"), ("a=1", "between 0 and 1")):
         with pytest.raises(FrosterError, match=message):
             Ensemble.parse(wrong)
+
+
+def test_descriptions_that_the_prompts_leave_out_are_warned_of() -> None:
+    model = load_model("puppets")
+    model.prompt_style = "templates"
+    with pytest.warns(FrosterWarning, match="descriptions are not used: this model was trained with templates alone"):
+        Recognizer(model, {"walking": "moving on foot", "bowing": ""}, device="cpu", precision="float32")

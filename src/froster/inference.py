@@ -4,6 +4,7 @@ Recognizer, evaluation, protocols, timeline, explanation, report and server are 
 """
 
 import copy
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from froster.device import pick_device, pick_precision
-from froster.errors import FrosterError, VideoError, is_out_of_memory
+from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
 from froster.processes import count_processes, find_processes
 from froster.scoring import TemporalPooling, check_finite
@@ -93,9 +94,15 @@ class Runtime:
     def encode_classes(self, labels: Labels) -> Tensor:
         """Class embeddings `(K, ...)` float32 on the device, kept in the user's cache.
 
-        Warns of labels with tokens that pretraining never saw.
+        Warns of labels with tokens that pretraining never saw, and of descriptions that the model's prompts leave out.
         """
         warn_of_unknown_labels(self.model, list(labels))
+        if self.model.prompt_style == "templates" and self.templates and any(labels.values()):
+            warnings.warn(
+                "The descriptions are not used: this model was trained with templates alone (prompt_style: templates).",
+                FrosterWarning,
+                stacklevel=2,
+            )
         return load_or_encode_classes(self.model, labels, self.templates).to(self.device)
 
     def load(self, path: str | Path, start: float | None = None, end: float | None = None) -> VideoClips | VideoError:
@@ -139,7 +146,7 @@ class Ensemble:
     @classmethod
     def parse(cls, text: str) -> "Ensemble":
         """Read `MODEL` or `MODEL=SHARE`. Raises `FrosterError` for a share that is no number in (0, 1)."""
-        if "=" not in text:
+        if "=" not in text or Path(text).exists():
             return cls(text)
         name, _, share = text.rpartition("=")
         try:

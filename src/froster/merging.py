@@ -41,7 +41,7 @@ def average_models(checkpoints: Sequence[str | Path]) -> VideoStudent:
             yield other.state_dict()
 
     model.load_state_dict(average_states(states()))
-    common_provenance(provenance).apply_to(model)
+    common_provenance(provenance).apply_to(model, model.name)
     return model
 
 

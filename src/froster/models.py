@@ -63,7 +63,7 @@ def load_model(
         model = student_from(checkpoint, path, student or found.student, options)
     if checkpoint.is_plain:
         model.backbone_name = found.name
-    checkpoint.provenance.apply_to(model)
+    checkpoint.provenance.apply_to(model, checkpoint.student)
     if checkpoint.provenance.templates_file:
         warnings.warn(
             f"{path} was trained with the templates in {checkpoint.provenance.templates_file}, which it lacks: "
@@ -219,19 +219,21 @@ def source_places(name: str, path: Path) -> list[str | Path]:
     return [place for place in (recorded, *copies) if place.is_dir() or (place.suffix in SUFFIXES and place.is_file())]
 
 
-def load_backbone(path_or_name: str | Path) -> Backbone:
+def load_backbone(path_or_name: str | Path, backbone: Mapping[str, Any] | None = None) -> Backbone:
     """Load a plain backbone, such as a frozen teacher, in float32, on the CPU, in evaluation mode.
+
+    `backbone`: what neither tensors nor a description in the file's folder say, as for `load_model`.
 
     Raises `WeightsError` for an unknown name, a file that cannot be used, or one that holds a fine-tuned student.
     """
     found = resolve(path_or_name)
     path = found.path
-    checkpoint = read_checkpoint(path, from_openai=found.name in RELEASES)
+    checkpoint = read_checkpoint(path, backbone, from_openai=found.name in RELEASES)
     if checkpoint.student:
         raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain backbone is needed here.")
-    backbone = build_backbone(checkpoint.config)
-    load_into(backbone, checkpoint.state, path)
-    return backbone.eval()
+    loaded = build_backbone(checkpoint.config)
+    load_into(loaded, checkpoint.state, path)
+    return loaded.eval()
 
 
 class Found(NamedTuple):

@@ -73,8 +73,12 @@ class Provenance:
     prompt_style: PromptStyle | None = None
     temporal_pooling: TemporalPooling | None = None
 
-    def apply_to(self, model: "VideoStudent") -> None:
-        """Set the model's attributes; templates only where the model has any: some learn the words around the names."""
+    def apply_to(self, model: "VideoStudent", student: str | None) -> None:
+        """Set the attributes of a model that was made from a checkpoint of `student`, None for a plain backbone.
+
+        Templates only where the model has any, since some learn the words around the names; temporal pooling only where
+        it is the same student.
+        """
         model.labels = None if self.labels is None else dict(self.labels)
         if self.templates and model.templates:
             model.templates = self.templates
@@ -82,7 +86,7 @@ class Provenance:
         model.trained_on = self.trained_on
         if self.prompt_style:
             model.prompt_style = self.prompt_style
-        if self.temporal_pooling:
+        if self.temporal_pooling and model.name == student:
             model.temporal_pooling = self.temporal_pooling
 
 

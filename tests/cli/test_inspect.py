@@ -9,7 +9,7 @@ from commands import froster
 from froster.checkpoints.own import save_checkpoint
 from froster.errors import WeightsError
 from froster.inspection import inspect_checkpoint
-from froster.models import load_model
+from froster.models import load_backbone, load_model
 from froster.students import build_student
 from fuzz.weights import SAID, openai_names, small_clip
 
@@ -36,6 +36,7 @@ def test_what_is_given_makes_a_checkpoint_that_needs_nothing_more(foreign: Path,
     assert (model.config.activation, model.config.vision_heads, model.config.text_heads) == ("gelu", 2, 4)
     state = small_clip().state_dict()
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert load_backbone(tmp_path / "own.safetensors").config == model.config  # a student may be trained from it
 
 
 def test_json_has_the_same(foreign: Path) -> None:

@@ -8,10 +8,10 @@ import torch
 from froster import inference
 from froster.data.manifests import LabeledVideo, read_manifest
 from froster.errors import FrosterError
-from froster.inference import Ensemble, load_clips, video_scores
+from froster.inference import Ensemble, Runtime, load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
-from froster.protocols.scores import score_dataset, score_with_ensemble
+from froster.protocols.scores import score_dataset, score_with_ensemble, scores_key
 from froster.settings import InferenceSettings
 from froster.text.classifier import encode_classes
 
@@ -118,3 +118,18 @@ def test_an_ensemble_sums_the_logits(videos: list[LabeledVideo], tmp_path: Path)
     for share in (0.0, 1.0, -0.1):
         with pytest.raises(FrosterError, match="between 0 and 1"):
             Ensemble(clip, share)
+
+
+def test_a_model_that_is_read_in_another_way_is_scored_again(videos: list[LabeledVideo]) -> None:
+    """Weights, student and options alone do not decide the scores."""
+    model = load_model("puppets")
+    key = scores_key([Runtime(model, SETTINGS)], LABELS, videos, SETTINGS)
+    assert scores_key([Runtime(load_model("puppets"), SETTINGS)], LABELS, videos, SETTINGS) == key
+    for change in ({"activation": "gelu"}, {"resize_mode": "squash"}, {"image_mean": (0.5, 0.5, 0.5)}):
+        other = load_model("puppets")
+        other.config = replace(model.config, **change)
+        assert scores_key([Runtime(other, SETTINGS)], LABELS, videos, SETTINGS) != key
+    for attribute, value in (("temporal_pooling", "features"), ("prompt_style", "templates")):
+        other = load_model("puppets")
+        setattr(other, attribute, value)
+        assert scores_key([Runtime(other, SETTINGS)], LABELS, videos, SETTINGS) != key

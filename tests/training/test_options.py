@@ -131,6 +131,12 @@ def test_weights_are_averaged_every_few_steps(manifest: Path, tmp_path: Path, mo
         torch.testing.assert_close(value.double(), mean, atol=1e-6, rtol=1e-5)
 
 
+def test_an_interval_that_is_never_reached_is_refused(manifest: Path, tmp_path: Path) -> None:
+    changes = ("optimizer.epochs=3", "average_from=1", "average_every=7")
+    with pytest.raises(FrosterError, match="average_every=7: only 6 steps of the run may be averaged"):
+        prepared(recipe_of(manifest, tmp_path / "run", *changes))
+
+
 def class_embeddings(model: VideoStudent, prompts: list[str]) -> Tensor:
     rows = [model.encode_text(model.tokenizer([prompt]))[0] for prompt in prompts]
     mean = torch.stack([row / row.norm() for row in rows]).mean(dim=0)

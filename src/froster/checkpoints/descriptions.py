@@ -1,8 +1,8 @@
 """What tensors do not show of a CLIP: heads, activation, how pictures are prepared; and where it is read from.
 
 In this order: what the caller gives, the description next to the weights (OpenCLIP's, Hugging Face's), the rule of
-OpenAI's releases where a file is one of them or was trained from one, the known releases of the same sizes. What is
-still open is asked for, never guessed.
+OpenAI's releases where a file is one of them or was trained from one, the known releases of the same sizes (with a
+warning that names what is assumed). What is still open is asked for.
 """
 
 import json

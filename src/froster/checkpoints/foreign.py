@@ -84,7 +84,9 @@ def read_foreign(
         raise WeightsError(f"{path} is not a CLIP: it lacks the image or the text encoder (it holds {some}, …).")
     with building(path):
         sizes = tensor_sizes(state)
-        of_clip = backbone_names(ClipConfig(**sizes, vision_heads=1, text_heads=1))
+        shape = ClipConfig(**sizes, vision_heads=1, text_heads=1)
+        check_config(shape)  # before a network of such sizes is built
+        of_clip = backbone_names(shape)
     is_released, has_more = is_released_student(tensors, metadata), not state.keys() <= of_clip
     facts = gather_facts(
         sizes,

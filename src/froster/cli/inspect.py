@@ -54,9 +54,11 @@ def inspect(
             echo(f"Assumed, because nothing says it: {', '.join(found.assumed)}. If that is wrong, so are all scores.")
     if out:
         from froster.checkpoints.own import save_checkpoint
-        from froster.models import load_model
+        from froster.models import load_backbone, load_model
 
-        save_checkpoint(load_model(path, backbone=said), out)
+        # A plain backbone stays one, so that it can be trained from, patched with, and teach.
+        model = load_backbone(path, said) if found.student is None else load_model(path, backbone=said)
+        save_checkpoint(model, out)
         echo(str(out))
 
 

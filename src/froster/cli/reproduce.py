@@ -82,7 +82,7 @@ def reproduce(
     if dry_run:
         plan = plan_table(table, settings, rows or ())
         tested = Data(read_table(table), settings).tested
-        videos = [video for of in tested.values() for video in of.split(of.test_split)[:1]]
+        videos = [of.videos[0] for of in tested.values()]
         for line in plan_lines(plan, estimate(plan, settings, videos)):
             echo(line)
         return

@@ -106,9 +106,7 @@ def read_text(path: Path, source: str, errors: Literal["strict", "surrogateescap
         raise FrosterError(f"{source} cannot be read: it is larger than {MAX_TEXT_BYTES >> 20} MiB.")
     encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
     try:
-        text = (
-            data.decode(encoding, errors if encoding == "utf-8" else "strict").replace("\r\n", "\n").replace("\r", "\n")
-        )
+        text = data.decode(encoding, errors if encoding == "utf-8" else "strict")
     except UnicodeDecodeError as error:
         raise FrosterError(f"{source} cannot be read: it is not UTF-8 text.") from error
     text = text.replace("\r\n", "\n").replace("\r", "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.evaluation import Evaluation
-from froster.files import replace_when_written
+from froster.files import printable_name, replace_when_written
 from froster.markdown import markdown_table
 from froster.mean_std import MeanStd
 from froster.published import Published
@@ -137,7 +137,7 @@ class Report:
         }
         for path, text in texts.items():
             with replace_when_written(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+                temporary.write_text(printable_name(text), encoding="utf-8")
         return list(texts)
 
 

@@ -94,14 +94,16 @@ def score_with_ensemble(
     ensemble: Ensemble | None = None,
 ) -> Scores:
     """`score_dataset` of one model: cosines, or with an `ensemble` the weighted sum of both models' logits."""
-    [scores] = score_dataset([model], labels, videos, folder, settings, progress)
     if ensemble is None:
+        [scores] = score_dataset([model], labels, videos, folder, settings, progress)
         return scores
     second = ensemble.model if isinstance(ensemble.model, VideoStudent) else load_model(ensemble.model)
+    # Before scoring, which converts the models to its precision: bfloat16 would round the temperatures.
+    own_scale, scale = (network.logit_scale.detach().float().exp().item() for network in (model, second))
+    [scores] = score_dataset([model], labels, videos, folder, settings, progress)
     [added] = score_dataset([second], labels, videos, folder, settings, progress)
     if scores.videos != added.videos:
         raise FrosterError("Some videos could be read for one model of the ensemble only; test again.")
-    own_scale, scale = (network.logit_scale.detach().float().exp().item() for network in (model, second))
     logits = (1 - ensemble.share) * own_scale * scores.values + ensemble.share * scale * added.values
     return replace(scores, values=logits)
 
@@ -121,8 +123,16 @@ def scores_key(
         "labels": list(labels.items()),
         "videos": [(str(video.path), video.start, video.end, *version_of(video.path)) for video in videos],
         "sampling": asdict(runtimes[0].clip_sampling),
-        "temporal_pooling": settings.temporal_pooling,
-        "networks": [[of.model.name, of.model.options, of.precision, of.templates] for of in runtimes],
+        "networks": [
+            {
+                "student": [of.model.name, of.model.options, of.model.prompt_style],
+                "temporal_pooling": settings.temporal_pooling or of.model.temporal_pooling,
+                "backbone": [of.model.config.family, asdict(of.model.config)],
+                "precision": of.precision,
+                "templates": of.templates,
+            }
+            for of in runtimes
+        ],
     }
     digest = hashlib.sha256(json.dumps(what).encode())
     for runtime in runtimes:

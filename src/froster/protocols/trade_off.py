@@ -9,7 +9,7 @@ from typing import Any
 from froster.data.trained import note_trained_videos
 from froster.errors import FrosterError
 from froster.extras import extra
-from froster.files import replace_when_written
+from froster.files import printable_name, replace_when_written
 from froster.markdown import markdown_table
 from froster.protocols.cross_dataset import classes_of, zero_shot_part
 from froster.protocols.data import ProtocolData, incompleteness
@@ -123,7 +123,7 @@ def write_trade_off(trade_off: TradeOff, about: dict[str, Any], out: Path) -> li
     }
     for path, text in texts.items():
         with replace_when_written(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(printable_name(text), encoding="utf-8")
     plot = out / "trade-off.png"
     with replace_when_written(plot) as temporary:
         draw_trade_off(trade_off).savefig(temporary)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from froster.checkpoints.hub import find_weights_file
 from froster.data.manifests import LabeledVideo
 from froster.merging import patch_model
 from froster.models import load_backbone
@@ -36,6 +37,7 @@ class SharedRun(TrainFromRecipe):
             "seed": recipe.seed + number,
             "clips": sorted((str(video.path), video.label, video.start or 0, video.end or 0) for video in videos),
             "files": [hashlib.sha256(path.read_bytes()).hexdigest() for path in named_files(recipe)],
+            "weights": [weights_digest(name) for name in (recipe.model, recipe.teacher)],
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         return self.runs / f"{recipe.student.partition(':')[0]}-{digest}"
@@ -46,10 +48,21 @@ class SharedRun(TrainFromRecipe):
         """`TrainFromRecipe.load` in the shared folder, then patched with CLIP as the recipe says."""
         recipe = self.read()
         model = super().load(self.folder(videos, number), videos, number, (*changes, *UNPATCHED))
-        return patch_model(model, load_backbone(recipe.model), recipe.patch_ratio) if recipe.patch_ratio else model
+        if not recipe.patch_ratio:
+            return model
+        return patch_model(model, load_backbone(recipe.teacher or recipe.model), recipe.patch_ratio)
 
     def is_done(self, videos: Sequence[LabeledVideo], number: int = 0) -> bool:
         return RunFolder(self.folder(videos, number) / "run").has_model
+
+
+def weights_digest(model: str | None) -> str | None:
+    """Hash of the weights that a recipe names by a path; None for a release, which never changes."""
+    path = None if model is None else Path(model)
+    if path is None or not path.exists():
+        return None
+    with find_weights_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def named_files(recipe: TrainRecipe) -> list[Path]:

@@ -8,7 +8,8 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from froster.files import replace_when_written
+from froster.errors import FrosterError
+from froster.files import printable_name, replace_when_written
 from froster.markdown import markdown_table
 from froster.mean_std import MeanStd
 from froster.protocols.results import KEYS, column_of
@@ -202,12 +203,16 @@ def write_table(result: TableResult, out: Path) -> list[Path]:
     }
     for path, text in texts.items():
         with replace_when_written(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(printable_name(text), encoding="utf-8")
     if result.table.figure is None or not any(of_row.is_measured for of_row in result.rows):
         return [*texts]
     from froster.tables.figures import draw  # needs the extra `cli`
 
+    try:
+        figure = draw(result)
+    except FrosterError:  # not enough rows are measured yet for a picture
+        return [*texts]
     picture = out / f"{name}.png"
     with replace_when_written(picture) as temporary:
-        draw(result).savefig(temporary, format="png")
+        figure.savefig(temporary, format="png")
     return [*texts, picture]

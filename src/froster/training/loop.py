@@ -381,6 +381,12 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
         processes=processes.num_processes,
         min_steps=settings.min_steps,
     )
+    averaged_steps = keys.steps - (recipe.average_from or 0) * keys.steps_per_epoch
+    if recipe.average_every and recipe.average_every > averaged_steps:
+        raise FrosterError(
+            f"average_every={recipe.average_every}: only {averaged_steps} steps of the run may be averaged; "
+            f"give at most {averaged_steps}."
+        )
     fingerprint = {"precision": (str(autocast or torch.float32).removeprefix("torch."), "")} | data.fingerprint
     return Run(recipe, folder, keys, objective, optimizer, scaler, list(parameters.values()), fingerprint, originals)
 
