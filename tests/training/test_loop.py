@@ -530,7 +530,7 @@ def test_clips_read_only_in_part_are_listed(tmp_path: Path) -> None:
     recipe = short_recipe(folder / "manifest.csv", tmp_path / "run", "optimizer.epochs=2")
     loop.train(recipe)
     listed = json.loads((recipe.out / "partial.json").read_text())
-    assert list(listed) == [str(short)] and "1 of 5 pictures" in listed[str(short)]
+    assert list(listed) == [str(short)] and "1 of 5 images" in listed[str(short)]
     assert not (recipe.out / "unreadable.json").exists()
     assert sum(step["clips"] for step in log(recipe.out)) == 2 * 12
 
