@@ -120,7 +120,6 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
 
 
-@pytest.mark.xfail(reason="semaphores of the data workers cannot be created under the limit; train then names no file")
 def test_every_command_says_what_cannot_be_written(folder: Path, endpoint: str) -> None:
     describe = ("describe", "walking, running", "--endpoint", endpoint, "--model", "m", "--out", "full/described.json")
     ran = run_all(folder, COMMANDS | {"describe": describe}, limit=40)  # a semaphore of the data workers has 32
