@@ -85,7 +85,12 @@ def run_all(folder: Path, commands: dict[str, tuple[object, ...]], limit: int) -
     """Status, standard output and standard error of each command where no file may have more than `limit` bytes."""
     given = json.dumps([limit, {name: [str(one) for one in command] for name, command in commands.items()}])
     ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM, given], cwd=folder, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, "-B", "-c", PROGRAM, given],  # under the limit, Python would leave truncated bytecode behind
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return {name: tuple(rest) for name, *rest in map(json.loads, ran.stdout.splitlines())}

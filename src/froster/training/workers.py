@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import BaseContext
@@ -114,11 +114,14 @@ def without_main_module() -> Iterator[None]:
 
 
 class Activity:
-    """Which item each worker is loading, and since when; shared with the workers."""
+    """Which item each worker is loading, and since when; shared with the workers, if there are any."""
 
     def __init__(self, workers: int) -> None:
-        self.items = multiprocessing.get_context("spawn").RawArray("q", [IDLE] * max(1, workers))
-        self.since = multiprocessing.get_context("spawn").RawArray("d", max(1, workers))
+        self.items: MutableSequence[int] = [IDLE]
+        self.since: MutableSequence[float] = [0.0]
+        if workers:
+            context = multiprocessing.get_context("spawn")
+            self.items, self.since = context.RawArray("q", [IDLE] * workers), context.RawArray("d", workers)
 
     @contextmanager
     def loading(self, item: int) -> Iterator[None]:
