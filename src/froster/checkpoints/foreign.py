@@ -19,29 +19,18 @@ from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
 from froster.checkpoints.descriptions import check_given, gather_facts, openai_rule
 from froster.checkpoints.hub import fetch_release
+from froster.checkpoints.names import OPENAI_NAMES, TRAINING_ONLY, count_blocks, renamed
 from froster.checkpoints.own import TOKEN_TABLE, check_config
 from froster.checkpoints.perception_encoder import PROBE, infer_perception_encoder, to_perception_encoder_names
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 
-# What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
-TRAINING_ONLY = re.compile(r"^(projector_[vt]\.|raw_model\.)")
 WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 IMAGE_ENCODER = re.compile(
     r"((?:.*\.)?)(?:(?:visual|image_encoder)\.conv1|vision_model\.embeddings\.patch_embedding)\.weight"
 )
 EMBEDDED_PROMPTS = "prompt_learner.complete_text_embeddings"
 RELEASE_OF_SIZES = {(config.patch_size, config.image_size): name for name, config in OPENAI_RELEASES.items()}
-BUFFERS = re.compile(r"(position_ids|attn_mask|input_resolution|context_length|vocab_size)$")
 
-OPENAI_NAMES = (
-    (r"^image_encoder\.", "visual."),  # ViFi-CLIP
-    (r"^text_encoder\.", ""),
-    (r"^(token_embedding|positional_embedding|transformer|ln_final|text_projection)\b", r"text.\1"),
-    (r"\.transformer\.resblocks\.", ".blocks."),
-    (r"\.attn\.in_proj_(weight|bias)$", r".attn.in_proj.\1"),
-    (r"\.mlp\.c_fc\.", ".mlp.0."),
-    (r"\.mlp\.c_proj\.", ".mlp.2."),
-)
 HUGGING_FACE_NAMES = (
     (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
     (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
@@ -175,21 +164,13 @@ def warn_of_several_networks(tensors: StateDict, path: Path) -> None:
 def to_clip_names(tensors: StateDict) -> StateDict:
     """The tensors of a foreign checkpoint under the names of our `Clip`, in float32."""
     tensors = without_wrappers(tensors)
-    tensors = {k: v for k, v in tensors.items() if not TRAINING_ONLY.match(k) and not BUFFERS.search(k)}
     hugging_face = is_hugging_face(tensors)
-    names = HUGGING_FACE_NAMES if hugging_face else OPENAI_NAMES
-    state: StateDict = {}
-    for key, value in tensors.items():
-        for pattern, replacement in names:
-            key = re.sub(pattern, replacement, key)
-        state[key] = value.float() if value.is_floating_point() else value
+    state = renamed(tensors, HUGGING_FACE_NAMES if hugging_face else OPENAI_NAMES)
     if hugging_face:
         for key in ("visual.proj", "text.text_projection"):
             if key in state:
                 state[key] = state[key].T.contiguous()
         fuse_projections(state)
-    if "logit_scale" in state:
-        state["logit_scale"] = state["logit_scale"].reshape(())
     return state
 
 
@@ -269,10 +250,3 @@ def tensor_sizes(state: StateDict) -> dict[str, Any]:
 def mlp_width(state: StateDict, tower: str, width: int) -> int | None:
     hidden = len(state[f"{tower}.blocks.0.mlp.0.weight"])
     return None if hidden == 4 * width else hidden
-
-
-def count_blocks(state: StateDict, tower: str) -> int:
-    numbers = {key.split(".")[2] for key in state if key.startswith(f"{tower}.blocks.")}
-    if numbers != {str(number) for number in range(len(numbers))}:
-        raise ValueError(f"the layers of {tower} are not numbered 0 to {len(numbers) - 1}")
-    return len(numbers)

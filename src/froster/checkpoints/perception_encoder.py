@@ -4,7 +4,6 @@ A state dict with the text encoder's tensors at the root and the image encoder's
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,17 +11,14 @@ from typing import Any
 from froster.backbones.perception_encoder import PerceptionEncoderConfig
 from froster.checkpoints.checkpoint import StateDict
 from froster.checkpoints.descriptions import EXPLICIT
+from froster.checkpoints.names import OPENAI_NAMES, count_blocks, renamed
 
 PROBE = "visual.attn_pool.probe"
 NAMES = (
-    (r"^(token_embedding|positional_embedding|transformer|ln_final|text_projection)\b", r"text.\1"),
-    (r"\.transformer\.resblocks\.", ".blocks."),
+    *OPENAI_NAMES,
     (r"\.attn_pool\.attn\.", ".attention_pool."),
     (r"\.attn_pool\.layernorm\.", ".attention_pool.ln."),
     (r"\.attn_pool\.", ".attention_pool."),
-    (r"\.in_proj_(weight|bias)$", r".in_proj.\1"),
-    (r"\.mlp\.c_fc\.", ".mlp.0."),
-    (r"\.mlp\.c_proj\.", ".mlp.2."),
 )
 # Heads by width and layers of the released image encoders, T to G: tensors do not show them.
 RELEASED_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (1536, 50): 16}
@@ -30,13 +26,9 @@ RELEASED_HEADS = {(192, 12): 3, (384, 12): 6, (768, 12): 12, (1024, 24): 16, (15
 
 def to_perception_encoder_names(tensors: StateDict) -> StateDict:
     """The tensors of a released checkpoint under the names of our `PerceptionEncoder`, in float32."""
-    state: StateDict = {}
-    for key, value in tensors.items():
-        for pattern, replacement in NAMES:
-            key = re.sub(pattern, replacement, key)
-        state[key] = value.float().reshape(-1) if key.endswith(".probe") else value.float()
-    if "logit_scale" in state:
-        state["logit_scale"] = state["logit_scale"].reshape(())
+    state = renamed(tensors, NAMES)
+    probe = "visual.attention_pool.probe"
+    state[probe] = state[probe].reshape(-1)
     return state
 
 
@@ -57,10 +49,10 @@ def infer_perception_encoder(
         "image_size": math.isqrt(patches) * patch_size,
         "patch_size": patch_size,
         "vision_width": vision_width,
-        "vision_layers": count_layers(state, "visual"),
+        "vision_layers": count_blocks(state, "visual"),
         "vision_mlp_width": len(state["visual.blocks.0.mlp.0.weight"]),
         "text_width": text_width,
-        "text_layers": count_layers(state, "text"),
+        "text_layers": count_blocks(state, "text"),
         "text_mlp_width": len(state["text.blocks.0.mlp.0.weight"]),
         "embed_dim": state["visual.proj"].shape[1],
         "context_length": len(state["text.positional_embedding"]),
@@ -77,7 +69,3 @@ def infer_perception_encoder(
     config = PerceptionEncoderConfig(**sizes, **facts)
     sources = dict.fromkeys(sizes, "tensors") | dict.fromkeys(given, EXPLICIT)
     return config, {name: sources.get(name, "released Perception Encoders") for name in asdict(config)}
-
-
-def count_layers(state: StateDict, tower: str) -> int:
-    return sum(bool(re.fullmatch(rf"{tower}\.blocks\.\d+\.ln_1\.weight", key)) for key in state)
