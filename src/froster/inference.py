@@ -158,6 +158,13 @@ class Ensemble:
         except ValueError as error:
             raise FrosterError(f"The ensemble {text!r} is not of the form MODEL or MODEL=SHARE.") from error
 
+    def add(self, own: Tensor, second: Tensor, scale: float) -> Tensor:
+        """Cosines of both models `(N, K)` as one, so that the first model's temperature gives the summed logits.
+
+        `scale`: the second model's temperature over the first one's.
+        """
+        return (1 - self.share) * own + self.share * scale * second.to(own.device)
+
     def to_json(self) -> dict[str, object]:
         """For reports: the name of the model, and the share."""
         name = self.model.title if isinstance(self.model, VideoStudent) else str(self.model)
@@ -178,12 +185,12 @@ class SecondModel:
         self.runtime = Runtime(ensemble.model, settings)
         if self.runtime.model.preprocess != first.model.preprocess:
             raise FrosterError("The models of an ensemble must take frames of one size and preparation; these do not.")
-        self.share = ensemble.share
+        self.ensemble = ensemble
         self.scale = self.runtime.temperature / first.temperature
 
     def add(self, own: Tensor, second: Tensor) -> Tensor:
-        """Cosines of both models `(N, K)` as one, so that the first model's temperature gives the summed logits."""
-        return (1 - self.share) * own + self.share * self.scale * second.to(own.device)
+        """`Ensemble.add` of these two models' cosines."""
+        return self.ensemble.add(own, second, self.scale)
 
 
 def as_runtime(model: VideoStudent | str | Path | Runtime, settings: InferenceSettings) -> Runtime:

@@ -5,9 +5,12 @@ Defaults, and options of a single command, are in the commands' files.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from froster.settings import InferenceSettings
 
 
 class Precision(StrEnum):
@@ -79,3 +82,27 @@ RawCsvOption = Annotated[
     bool,
     Option("--raw-csv", help="Do not prefix cells that start with = + - @ with a '."),
 ]
+
+
+def pick_settings(
+    views: int,
+    frames: int,
+    sampling: SamplingName,
+    device: str,
+    precision: Precision,
+    workers: int,
+    templates: Path | None = None,
+) -> "InferenceSettings":
+    """What these options say, for commands whose defaults are the papers'."""
+    from froster.settings import InferenceSettings
+    from froster.text.prompts import read_templates
+
+    return InferenceSettings(
+        templates=None if templates is None else read_templates(templates),
+        views=views,
+        frames=frames,
+        sampling=sampling.value,
+        device=device,
+        precision=precision.value,
+        workers=workers,
+    )

@@ -21,6 +21,7 @@ from froster.cli.options import (
     StudentOption,
     TemplatesOption,
     WorkersOption,
+    pick_settings,
 )
 from froster.cli.terminal import Screen, echo, warn
 from froster.errors import FrosterError
@@ -351,29 +352,6 @@ def pick_source(
     if recipe_given or changes:
         raise FrosterError("Give either --recipe, to train a student, or --model, to test one as it is.")
     return Pretrained(model, student)
-
-
-def pick_settings(
-    views: int,
-    frames: int,
-    sampling: SamplingName,
-    device: str,
-    precision: Precision,
-    workers: int,
-    templates: Path | None,
-) -> "InferenceSettings":
-    from froster.settings import InferenceSettings
-    from froster.text.prompts import read_templates
-
-    return InferenceSettings(
-        templates=None if templates is None else read_templates(templates),
-        views=views,
-        frames=frames,
-        sampling=sampling.value,
-        device=device,
-        precision=precision.value,
-        workers=workers,
-    )
 
 
 class FilesByName:

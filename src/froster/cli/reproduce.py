@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from froster.cli.interrupt import stopped_by_signals
-from froster.cli.options import DeviceOption, Precision, PrecisionOption, SamplingName, WorkersOption
+from froster.cli.options import DeviceOption, Precision, PrecisionOption, SamplingName, WorkersOption, pick_settings
 from froster.cli.protocol import STOPPED, Frames, Manifests, Sampling, Views, show_progress
 from froster.cli.terminal import Screen, echo, echo_json, warn
 
@@ -52,7 +52,6 @@ def reproduce(
     from froster.errors import FrosterError
     from froster.processes import find_processes
     from froster.published import read_table, table_names
-    from froster.settings import InferenceSettings
     from froster.tables.plan import estimate, plan_lines, plan_table
     from froster.tables.reproduce import Data, TableResult, TableSettings
     from froster.tables.reproduce import reproduce as run
@@ -66,14 +65,7 @@ def reproduce(
         manifests,
         out,
         tuple(changes or ()),
-        InferenceSettings(
-            views=views,
-            frames=frames,
-            sampling=sampling.value,
-            device=device,
-            precision=precision.value,
-            workers=workers,
-        ),
+        pick_settings(views, frames, sampling, device, precision, workers),
         descriptions,
         train_lists,
         shots,

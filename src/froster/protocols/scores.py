@@ -104,8 +104,7 @@ def score_with_ensemble(
     [added] = score_dataset([second], labels, videos, folder, settings, progress)
     if scores.videos != added.videos:
         raise FrosterError("Some videos could be read for one model of the ensemble only; test again.")
-    logits = (1 - ensemble.share) * own_scale * scores.values + ensemble.share * scale * added.values
-    return replace(scores, values=logits)
+    return replace(scores, values=own_scale * ensemble.add(scores.values, added.values, scale / own_scale))
 
 
 def counted(clips: Loaded, start: int, total: int, progress: Callable[[int, int], None] | None) -> Loaded:
