@@ -4,7 +4,7 @@ OpenAI's releases, and those of OpenCLIP, MetaCLIP and DFN with the same archite
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,17 +34,17 @@ OPENAI_RELEASES = {  # sizes by name
 class VisionTransformer(VisionTower):
     """Image encoder of CLIP; a frame's embedding is made of its class token."""
 
-    prefix_tokens = 1
+    resize_positions: ClassVar[dict[str, Any]] = {"mode": "bicubic", "antialias": True}
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: BackboneConfig, class_token: bool = True) -> None:
         super().__init__()
         width, patch = config.vision_width, config.patch_size
-        self.patch_size = patch
+        self.patch_size, self.prefix_tokens = patch, int(class_token)
         self.pretrained_grid = Grid(config.image_size // patch, config.image_size // patch)
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width))
-        patches = self.pretrained_grid.rows * self.pretrained_grid.columns
-        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(patches + 1, width))
+        self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width)) if class_token else None
+        tokens = self.prefix_tokens + self.pretrained_grid.rows * self.pretrained_grid.columns
+        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
         self.ln_pre = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
             Block(width, config.vision_heads, config.activation, mlp_width=config.vision_mlp_width)
@@ -54,25 +54,29 @@ class VisionTransformer(VisionTower):
         self.proj = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))
 
     def embed(self, frames: Tensor) -> Tensor:
-        """Patch tokens with class token and positions: `(B, T, 3, H, W)` -> `(B, T, N, C)`.
+        """Patch tokens with positions, and a class token if there is one: `(B, T, 3, H, W)` -> `(B, T, N, C)`.
 
         Raises `ValueError` for another shape, or frames that cannot be cut into whole patches.
         """
         grid = self.patch_grid(frames)
         # The patches do not overlap: their convolution is one matrix product, whose backward pass is faster.
         patches = rearrange(frames, "b t c (h p) (w q) -> b t (h w) (c p q)", p=self.patch_size, q=self.patch_size)
-        patches = F.linear(patches.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
-        cls = self.class_embedding.expand(*patches.shape[:2], 1, -1)
-        return self.ln_pre(torch.cat([cls, patches], dim=2) + self.positions(grid))
+        tokens = F.linear(patches.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
+        if self.class_embedding is not None:
+            tokens = torch.cat([self.class_embedding.expand(*tokens.shape[:2], 1, -1), tokens], dim=2)
+        return self.ln_pre(tokens + self.positions(grid))
 
     def positions(self, grid: Grid) -> Tensor:
-        """Learned positions `(N, C)`, interpolated (bicubic) when the grid is not the one of pretraining."""
+        """Learned positions `(N, C)`, interpolated (`resize_positions`) when the grid is not the one of pretraining."""
         if grid == self.pretrained_grid:
             return self.positional_embedding
-        cls, patches = self.positional_embedding[:1], self.positional_embedding[1:]
+        prefix, patches = (
+            self.positional_embedding[: self.prefix_tokens],
+            self.positional_embedding[self.prefix_tokens :],
+        )
         patches = rearrange(patches, "(h w) c -> 1 c h w", h=self.pretrained_grid.rows).float()
-        patches = F.interpolate(patches, size=(grid.rows, grid.columns), mode="bicubic", antialias=True)
-        return torch.cat([cls, rearrange(patches, "1 c h w -> (h w) c").to(cls.dtype)])
+        patches = F.interpolate(patches, size=(grid.rows, grid.columns), **self.resize_positions)
+        return torch.cat([prefix, rearrange(patches, "1 c h w -> (h w) c").to(prefix.dtype)])
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Class token of `(B, T, N, C)` to the joint space: `(B, T, D)`, not normalized."""

@@ -9,9 +9,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from froster.backbones.attention import Recorder, attention
-from froster.backbones.base import Activation, Backbone, BackboneConfig, VisionTower
-from froster.backbones.blocks import Block, Grid
-from froster.backbones.clip import TextTransformer
+from froster.backbones.base import Activation, Backbone, BackboneConfig
+from froster.backbones.blocks import Block
+from froster.backbones.clip import TextTransformer, VisionTransformer
 from froster.backbones.rotary import RotaryPositions
 from froster.backbones.tokenizer import ClipTokenizer
 from froster.video.transforms import Interpolation, ResizeMode
@@ -59,51 +59,18 @@ class AttentionPool(Recorder):
         return (pooled + self.mlp(self.ln(pooled))).unflatten(0, x.shape[:2])
 
 
-class RotaryVisionTransformer(VisionTower):
-    """Image encoder with learned and rotary positions; a frame's embedding is pooled by attention."""
+class RotaryVisionTransformer(VisionTransformer):
+    """CLIP's image encoder with rotary positions besides the learned ones, and pooling by attention."""
 
     pools_by_attention = True
+    resize_positions: ClassVar[dict[str, Any]] = {"mode": "bilinear"}
 
     def __init__(self, config: PerceptionEncoderConfig) -> None:
-        super().__init__()
-        width, patch = config.vision_width, config.patch_size
-        self.patch_size = patch
-        self.prefix_tokens = int(config.class_token)
-        self.pretrained_grid = Grid(config.image_size // patch, config.image_size // patch)
-        self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width)) if config.class_token else None
-        tokens = self.prefix_tokens + self.pretrained_grid.rows * self.pretrained_grid.columns
-        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
-        self.ln_pre = nn.LayerNorm(width)
-        blocks = [
-            Block(width, config.vision_heads, config.activation, mlp_width=config.vision_mlp_width)
-            for _ in range(config.vision_layers)
-        ]
-        for block in blocks:
+        super().__init__(config, config.class_token)
+        for block in self.blocks:
+            assert isinstance(block, Block)
             block.attn.positions = RotaryPositions(config.vision_heads, self.prefix_tokens)
-        self.blocks = nn.ModuleList(blocks)
-        self.ln_post = nn.LayerNorm(width)
-        self.attention_pool = AttentionPool(width, config.pool_heads)
-        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, config.embed_dim))
-
-    def embed(self, frames: Tensor) -> Tensor:
-        grid = self.patch_grid(frames)
-        patches = rearrange(frames, "b t c (h p) (w q) -> b t (h w) (c p q)", p=self.patch_size, q=self.patch_size)
-        tokens = F.linear(patches.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
-        if self.class_embedding is not None:
-            tokens = torch.cat([self.class_embedding.expand(*tokens.shape[:2], 1, -1), tokens], dim=2)
-        return self.ln_pre(tokens + self.positions(grid))
-
-    def positions(self, grid: Grid) -> Tensor:
-        """Learned positions `(N, C)`, interpolated (bilinear) when the grid is not the one of pretraining."""
-        if grid == self.pretrained_grid:
-            return self.positional_embedding
-        prefix, patches = self.positional_embedding.split(
-            [self.prefix_tokens, len(self.positional_embedding) - self.prefix_tokens]
-        )
-        patches = rearrange(patches, "(h w) c -> 1 c h w", h=self.pretrained_grid.rows).float()
-        patches = F.interpolate(patches, size=(grid.rows, grid.columns), mode="bilinear")
-        return torch.cat([prefix, rearrange(patches, "1 c h w -> (h w) c").to(prefix.dtype)])
+        self.attention_pool = AttentionPool(config.vision_width, config.pool_heads)
 
     def pool(self, tokens: Tensor) -> Tensor:
         return self.attention_pool(self.ln_post(tokens)) @ self.proj
