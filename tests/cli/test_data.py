@@ -99,6 +99,8 @@ def test_own_clips_have_the_name_of_their_folder(tmp_path: Path) -> None:
     assert cells(again.stdout)["test"] == ["test", "3"]
     assert again.stdout.splitlines()[-1].endswith("data.split=train")
     assert len(read_manifest(tmp_path / "my clips" / "manifests" / "my clips.csv", split="test")) == 3
+    validated = froster("data", "check", ".", "--dataset", "folder", "--val-share", 0.3, cwd=tmp_path / "my clips")
+    assert validated.stdout.splitlines()[-1].endswith("data.split=train validation.split=val")
 
 
 def test_misspelled_class_folders_are_corrected_by_people(tmp_path: Path) -> None:
@@ -147,7 +149,13 @@ def test_user_errors_are_one_line(tmp_path: Path) -> None:
         ("nowhere", "folder", {}, "There is no folder nowhere."),
         ("clips", "folder", {"out": Path("clips")}, "--out clips is a folder"),
         ("clips", "folder", {"test_share": 1.0}, "--test-share 1 must be between 0 and 1"),
-        ("clips", "ucf-101", {"test_share": 0.2}, "UCF-101 has splits of its own"),
+        (
+            "clips",
+            "ucf-101",
+            {"test_share": 0.2},
+            "--test-share is for --dataset folder; UCF-101 has splits of its own",
+        ),
+        ("clips", "ucf-101", {"val_share": 0.2}, "--val-share is for --dataset folder; UCF-101 has splits of its own"),
         ("clips", "folder", {"lists": [Path("none.txt")]}, "none.txt cannot be read"),
         ("clips", "ssv2", {}, "is a class of Something-Something V2 ('"),
     ],

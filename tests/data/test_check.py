@@ -462,6 +462,19 @@ def test_a_share_of_each_class_is_kept_for_testing(tmp_path: Path) -> None:
     assert len(first & tested(test_share=0.2)) >= len(first) - 2
 
 
+def test_validation_has_a_share_of_its_own(tmp_path: Path) -> None:
+    for clip in range(10):
+        put_video(tmp_path / "clips" / "ten" / f"{clip}.mp4")
+    report = checked(Standin(tmp_path / "clips", "folder", {}, {}), tmp_path, test_share=0.2, val_share=0.3)
+    assert Counter(video.splits for video in read_manifest(report.manifest)) == {
+        ("train",): 5,
+        ("test",): 2,
+        ("val",): 3,
+    }
+    with pytest.raises(FrosterError, match=r"above 0 and below 1 together, not 0\.5, 0\.5"):
+        checked(Standin(tmp_path / "clips", "folder", {}, {}), tmp_path, test_share=0.5, val_share=0.5)
+
+
 def test_broken_clips_take_no_place_in_a_split(tmp_path: Path) -> None:
     standin = Standin(tmp_path / "clips", "folder", {}, {})
     for name, number in {"four": 4, "two": 2, "none": 1}.items():

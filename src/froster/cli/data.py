@@ -48,7 +48,11 @@ def check(
         float | None,
         typer.Option(help="With folder: share of each class's videos for the split test, such as 0.2."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of --test-share.")] = 0,
+    val_share: Annotated[
+        float | None,
+        typer.Option(help="With folder: share of each class's videos for the split val, for validation in training."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --test-share and --val-share.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The manifest. [default: manifests/DATASET.csv, or the folder's name]"),
@@ -63,8 +67,9 @@ def check(
 
     Example: froster data check videos/UCF-101 --dataset ucf-101 --decode
     """
-    if test_share is not None and not 0 < test_share < 1:
-        raise FrosterError(f"--test-share {test_share:g} must be between 0 and 1, such as 0.2.")
+    for option, share in (("--test-share", test_share), ("--val-share", val_share)):
+        if share is not None and not 0 < share < 1:
+            raise FrosterError(f"{option} {share:g} must be between 0 and 1, such as 0.2.")
     from froster.data.datasets import find_dataset
 
     known = find_dataset(dataset)
@@ -72,8 +77,9 @@ def check(
         out = Path("manifests") / f"{known.name if known.classes else root.resolve().name or 'folder'}.csv"
     if out.is_dir():
         raise FrosterError(f"--out {out} is a folder; give a file in it.")
-    if test_share is not None and known.classes:
-        raise FrosterError(f"--test-share is for --dataset folder; {known.title} has splits of its own.")
+    if (test_share or val_share) is not None and known.classes:
+        option = "--test-share" if test_share is not None else "--val-share"
+        raise FrosterError(f"{option} is for --dataset folder; {known.title} has splits of its own.")
 
     from froster.cli.progress import progress_bar
     from froster.data.check import check_data
@@ -93,6 +99,7 @@ def check(
             thorough=thorough,
             workers=workers,
             test_share=test_share,
+            val_share=val_share,
             seed=seed,
             on_progress=lambda done, total: bar.update(task, description="Decoding", completed=done, total=total),
         )
@@ -180,6 +187,7 @@ def next_command(report: "DataReport") -> str:
         split = f" --split {dataset.test_split}" if dataset.test_split in splits else ""
         return f"froster evaluate vit-b-16 --data {manifest} --labels {dataset.name}{split}"
     split = f" data.split={dataset.train_split}" if dataset.train_split in splits else ""
+    split += " validation.split=val" if "val" in splits and split else ""
     out = shlex.quote(f"runs/{report.manifest.stem}")
     return f"froster train few-clips out={out} data.manifest={manifest}{split}"
 

@@ -14,7 +14,7 @@ from froster.data.check.splits import (
     could_belong_to,
     count_splits,
     splits_without_list,
-    with_test_split,
+    with_random_splits,
 )
 from froster.data.datasets import Dataset, VideoIndex, stem_of
 from froster.data.manifests import listed
@@ -33,6 +33,7 @@ def check_data(
     thorough: bool = False,
     workers: int = 2,
     test_share: float | None = None,
+    val_share: float | None = None,
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> DataReport:
@@ -41,8 +42,9 @@ def check_data(
     `lists`: list files or folders of them; by default those in the usual places. `decode_all`: open every video and
     decode three of its frames; `thorough`: decode all frames. Results are cached in `NAME.decoded.jsonl` next to the
     manifest, so that an unchanged file is decoded once. `NAME.missing.txt`, `NAME.unreadable.csv` and
-    `NAME.partial.csv` are written next to it if they have entries. `test_share`: share of each class's readable videos
-    that becomes the split "test", chosen by `seed`.
+    `NAME.partial.csv` are written next to it if they have entries. `test_share` and
+    `val_share`: shares of each class's readable videos that become the splits "test" and "val", chosen by `seed`; the
+    rest is "train".
 
     Raises `FrosterError`: no videos, no classes, lists of another dataset, nothing to put into a manifest.
     """
@@ -56,15 +58,20 @@ def check_data(
     lists_are_files = any(not path.is_dir() for path in lists)
     # A folder without the dataset's own lists may have another format with several files.
     lists = [file for path in lists for file in ((path.is_dir() and lists_in(dataset, path)) or [path])]
+    shares = {split: share for split, share in (("test", test_share), ("val", val_share)) if share is not None}
+    if not all(share > 0 for share in shares.values()) or sum(shares.values()) >= 1:
+        raise FrosterError(
+            f"The shares of test and val are above 0 and below 1 together, not {listed(map(str, shares.values()))}."
+        )
     lists = lists or find_lists(dataset, root if root.name not in ("", "..") else folder)
     if lists:
-        if test_share is not None:
-            raise FrosterError(f"`test_share=` is for folders without lists; {listed(map(str, lists))} has splits.")
+        if shares:
+            raise FrosterError(f"Shares are for folders without lists; {listed(map(str, lists))} has splits.")
         entries, unknown = entries_from_lists(dataset, lists, index)
     else:
         entries, unknown = entries_from_folders(dataset, index, root)
-        if test_share is not None and any(entry.splits for entry in entries):
-            raise FrosterError(f"{root} has folders for its splits; leave out `test_share=`.")
+        if shares and any(entry.splits for entry in entries):
+            raise FrosterError(f"{root} has folders for its splits; leave out the shares of random ones.")
     videos, cache = labeled_videos(entries), next_to(manifest, "decoded.jsonl")
     if decode_all or thorough:
         verdicts = decode_videos(videos, cache, workers, thorough, on_progress)
@@ -72,8 +79,8 @@ def check_data(
         verdicts = cached_verdicts(videos, cache)
     unreadable = {video: verdict.error for video, verdict in verdicts.items() if verdict.error}
     partial = {video: verdict.warning for video, verdict in verdicts.items() if verdict.warning and not verdict.error}
-    if test_share is not None:
-        entries = with_test_split(entries, {video.path for video in unreadable}, test_share, seed)
+    if shares:
+        entries = with_random_splits(entries, {video.path for video in unreadable}, shares, seed)
         videos = labeled_videos(entries)
     readable_videos = [video for video in videos if video not in unreadable]
     used = {str(entry.path) for of in (entries, *unknown.values()) for entry in of}

@@ -1,17 +1,15 @@
 """The splits of a dataset's videos: from folder names, random, and counts."""
 
 import re
-import zlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from froster.data.check.entries import VideoEntry
 from froster.data.check.report import SplitCount
 from froster.data.datasets import Dataset
+from froster.data.held_out import assign_splits
 from froster.data.lists import SPLITS
 from froster.data.manifests import LabeledVideo
 
@@ -27,23 +25,14 @@ def split_of_folder(name: str) -> str:
     return SPLITS[match[1]] if match else ""
 
 
-def with_test_split(entries: Sequence[VideoEntry], unreadable: Set[Path], share: float, seed: int) -> list[VideoEntry]:
-    """Assign a random `share` of each class's videos to the split test, the rest to train; at least one to each.
-
-    A video's random number depends only on its path and the seed, so that adding videos moves few others. A class with
-    a single video goes to train; unreadable videos get no split.
-    """
-    by_class = defaultdict[str, list[VideoEntry]](list)
-    for entry in entries:
-        if entry.path not in unreadable:
-            by_class[entry.label].append(entry)
-    tested = set[str]()
-    for of_class in by_class.values():
-        count = min(max(1, round(share * len(of_class))), len(of_class) - 1)
-        draws = {one.name: np.random.default_rng((seed, zlib.crc32(one.name.encode()))).random() for one in of_class}
-        tested.update(sorted(draws, key=lambda name: (draws[name], name))[:count])
+def with_random_splits(
+    entries: Sequence[VideoEntry], unreadable: Set[Path], shares: Mapping[str, float], seed: int
+) -> list[VideoEntry]:
+    """Give the readable videos the splits of `assign_splits`, the others of each class train."""
+    readable = [(entry.name, entry.label) for entry in entries if entry.path not in unreadable]
+    splits = assign_splits(readable, shares, seed)
     return [
-        entry if entry.path in unreadable else replace(entry, splits=("test" if entry.name in tested else "train",))
+        entry if entry.path in unreadable else replace(entry, splits=(splits.get(entry.name, "train"),))
         for entry in entries
     ]
 
