@@ -33,7 +33,7 @@ from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.students import VideoStudent, build_student
 from froster.text.prompts import TEMPLATES
-from froster.training.step import Objective, accumulate_gradients
+from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from froster.video.transforms import Preprocessing
 

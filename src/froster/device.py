@@ -30,6 +30,17 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
+def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype, or None for float32. Raises `FrosterError` for float16 without a GPU."""
+    if precision == "float16" and device.type != "cuda":
+        raise FrosterError(f"precision: float16 needs a CUDA GPU, not {device.type}; take bfloat16 or float32.")
+    if precision == "auto":
+        if has_bfloat16(device):
+            return torch.bfloat16
+        return torch.float16 if device.type == "cuda" else None
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
 def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

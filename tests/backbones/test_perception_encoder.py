@@ -25,7 +25,7 @@ from froster.models import load_model
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
-from froster.training.step import Objective, accumulate_gradients
+from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from goldens import GoldenFile
 

@@ -32,8 +32,9 @@ from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
 from froster.text.prompts import TEMPLATES
 from froster.training import loop
+from froster.training.clips import Batch
+from froster.training.objective import Objective, accumulate_gradients
 from froster.training.recipe import TrainRecipe
-from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from froster.video import VideoClips
 from goldens import GoldenFile
@@ -118,7 +119,7 @@ def test_clip_is_openais(golden_file: GoldenFile) -> None:
     assert (classes - golden["class_matrix"]).abs().max() < TOLERANCE
 
 
-# A training step. On the CPU it is the released code's (tests/training/test_step.py); here the GPU is compared with it.
+# A training step. On the CPU it is the released code's (tests/training/test_objective.py); here the GPU is compared.
 
 
 def objective(device: torch.device, precision: torch.dtype | None = None, name: str = "vclip") -> Objective:
@@ -245,7 +246,7 @@ def test_a_float16_run_goes_on_where_it_stopped(
 def test_batches_lie_in_pinned_memory(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pinned, take_step = [], loop.take_step
 
-    def watched(run: loop.Run, batches: Iterator[loop.Batch]) -> dict[str, float]:
+    def watched(run: loop.Run, batches: Iterator[Batch]) -> dict[str, float]:
         batch = next(batches)
         pinned.append(batch.frames.is_pinned())
         return take_step(run, iter([batch]))

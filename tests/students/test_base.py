@@ -25,9 +25,9 @@ from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import cache_key, encode_classes
 from froster.text.prompts import TEMPLATES, class_prompts
-from froster.training.loop import select_trainable
+from froster.training.objective import Objective, accumulate_gradients
+from froster.training.parameters import select_trainable
 from froster.training.recipe import TrainRecipe
-from froster.training.step import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
 SMALL = ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)

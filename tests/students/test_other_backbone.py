@@ -24,7 +24,7 @@ from froster.recognizer import Recognizer
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
-from froster.training.step import Objective, accumulate_gradients
+from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from pooled_backbone import POOLED, Pooled, new_backbone, registered
 

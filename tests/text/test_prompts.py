@@ -17,6 +17,7 @@ from froster.text.classifier import encode_classes, templates_for
 from froster.text.prompts import TEMPLATES, check_templates, read_templates
 from froster.training import loop
 from froster.training.recipe import TrainRecipe
+from froster.training.step import STEP_STREAM
 from froster.training.texts import ClassPrompts
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "froster-puppets.yaml"
@@ -154,7 +155,7 @@ def test_a_step_draws_one_of_all_templates_for_student_and_teacher(
 
     monkeypatch.setattr(ClassPrompts, "rows", record)
     loop.train(recipe(manifest, tmp_path / "run", f"data.templates={tmp_path / 'own.json'}", "seed=3"))
-    drawn = [int(np.random.default_rng((3, loop.STEP_STREAM, step)).integers(40)) for step in range(2)]
+    drawn = [int(np.random.default_rng((3, STEP_STREAM, step)).integers(40)) for step in range(2)]
     assert max(drawn) >= 28  # more than there are usually
     expected = [([f"drawing {number} of {name} {name}" for name in sorted(ACTIONS)], 41) for number in drawn]
     assert asked == [entry for entry in expected for _ in ("student", "teacher")]

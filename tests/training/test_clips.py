@@ -375,24 +375,26 @@ def test_an_epoch_is_a_random_order_without_its_incomplete_batch() -> None:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_micro_batches_of_all_processes_are_the_global_batch(accumulate: int, processes: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_micro_batches_of_all_processes_are_the_global_batch(accumulate: int, world_size: int) -> None:
     whole = list(BatchKeys(50, batch_size=8, gradient_accumulation_steps=1, epochs=2, seed=0))
-    ranks = [list(BatchKeys(50, 8, accumulate, 2, seed=0, rank=rank, processes=processes)) for rank in range(processes)]
+    ranks = [
+        list(BatchKeys(50, 8, accumulate, 2, seed=0, rank=rank, world_size=world_size)) for rank in range(world_size)
+    ]
     assert all(len(lists) == len(whole) * accumulate for lists in ranks)
     for step, batch in enumerate(whole):
         rows = [lists[step * accumulate + micro] for micro in range(accumulate) for lists in ranks]
         assert sorted(key for row in rows for key in row) == sorted(batch)
-        of_micro = [sum(map(len, rows[m * processes : (m + 1) * processes])) for m in range(accumulate)]
+        of_micro = [sum(map(len, rows[m * world_size : (m + 1) * world_size])) for m in range(accumulate)]
         assert of_micro == [8 // accumulate] * accumulate
         assert max(map(len, rows)) - min(map(len, rows)) <= 1
 
 
 def test_a_resumed_run_is_the_tail_of_the_whole_one() -> None:
-    whole = list(BatchKeys(23, batch_size=6, gradient_accumulation_steps=3, epochs=4, seed=2, rank=1, processes=2))
+    whole = list(BatchKeys(23, batch_size=6, gradient_accumulation_steps=3, epochs=4, seed=2, rank=1, world_size=2))
     assert len(whole) == 4 * 3 * 3
     for step in range(13):
-        keys = BatchKeys(23, 6, 3, 4, seed=2, start_step=step, rank=1, processes=2)
+        keys = BatchKeys(23, 6, 3, 4, seed=2, start_step=step, rank=1, world_size=2)
         assert list(keys) == whole[3 * step :] and len(keys) == len(whole) - 3 * step
 
 

@@ -23,12 +23,13 @@ from froster.errors import FrosterError, FrosterWarning
 from froster.interpolation import average_states, patch_states
 from froster.models import load_backbone
 from froster.shipped import find_recipe
-from froster.training import checkpoint, loop
+from froster.training import checkpoint, loop, step
 from froster.training.checkpoint import RunFolder
 from froster.training.clips import Batch
+from froster.training.objective import Objective
+from froster.training.parameters import select_trainable
 from froster.training.recipe import TrainRecipe
 from froster.training.state import read_state, write_state
-from froster.training.step import Objective
 from froster.video import decode_frames
 
 ROOT = Path(__file__).parents[2]
@@ -382,7 +383,7 @@ def test_loss_that_is_not_a_number_stops_with_the_last_good_checkpoint(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = short_recipe(manifest, tmp_path / "run")
-    monkeypatch.setattr(loop, "learning_rate", lambda step, *_: 1e-4 if step < 3 else 1e30)
+    monkeypatch.setattr(step, "learning_rate", lambda step, *_: 1e-4 if step < 3 else 1e30)
     with pytest.raises(
         FrosterError, match=r"at step 5 \(epoch 1.67, learning rate 1e\+30\); .*epoch-001.safetensors. A"
     ):
@@ -439,10 +440,10 @@ def test_a_pattern_that_matches_nothing_is_named(monkeypatch: pytest.MonkeyPatch
     student = load_model("puppets", "adaptformer")
     monkeypatch.setattr(type(student), "trainable_params", r"^motion\.")
     with pytest.raises(FrosterError, match=r"trainable_params = '\^motion.*' matches none .* \(it adds visual\.blocks"):
-        loop.select_trainable(student, recipe)
+        select_trainable(student, recipe)
     nothing_added = load_model("puppets", "vpt", context=0, layers=0)
     with pytest.raises(FrosterError, match="it is the frozen CLIP; take trained: all"):
-        loop.select_trainable(nothing_added, recipe)
+        select_trainable(nothing_added, recipe)
 
 
 ADAPTERS = ["student=adaptformer", "optimizer.epochs=2", "distillation=null"]
@@ -795,7 +796,7 @@ def test_gradients_that_are_never_finite_stop_a_run_in_float16(
     """The scaler lowers its scale for each gradient that is not finite; below 1 there is nothing left to hope for."""
     recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=30")
 
-    accumulate = loop.accumulate_gradients
+    accumulate = step.accumulate_gradients
 
     def spoil(objective: Objective, *arguments: object, **options: object) -> dict[str, torch.Tensor]:
         terms = accumulate(objective, *arguments, **options)
@@ -805,7 +806,7 @@ def test_gradients_that_are_never_finite_stop_a_run_in_float16(
         return terms
 
     monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: GradScaler(device, init_scale=64))
-    monkeypatch.setattr(loop, "accumulate_gradients", spoil)
+    monkeypatch.setattr(step, "accumulate_gradients", spoil)
     with pytest.raises(FrosterError, match="The gradient norm is nan at step 8"):
         loop.train(recipe)
     assert [step["gradient_norm"] for step in log(recipe.out)] == [None] * 7

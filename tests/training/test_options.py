@@ -17,6 +17,7 @@ from froster.students import VideoStudent
 from froster.text.classifier import encode_classes
 from froster.text.prompts import TEMPLATES
 from froster.training import loop
+from froster.training.parameters import select_trainable
 from froster.training.recipe import TrainRecipe
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
@@ -86,7 +87,7 @@ def test_factors_scale_the_steps(manifest: Path, tmp_path: Path) -> None:
 
 def test_patterns_choose_what_is_trained(manifest: Path, tmp_path: Path) -> None:
     recipe = recipe_of(manifest, tmp_path / "run", 'trained=["^visual.blocks.3", "^text.ln_final"]')
-    chosen = loop.select_trainable(student := load_model("puppets", "vclip"), recipe)
+    chosen = select_trainable(student := load_model("puppets", "vclip"), recipe)
     assert chosen.keys() == {n for n, p in student.named_parameters() if p.requires_grad}
     assert {".".join(name.split(".")[:2]) for name in chosen} == {"visual.blocks", "text.ln_final"}
     assert all("visual.blocks.3." in name for name in chosen if name.startswith("visual"))

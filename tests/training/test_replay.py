@@ -17,6 +17,7 @@ from torch import Tensor
 from froster.backbones.tokenizer import tokenize
 from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos
+from froster.losses.froster import Distillation
 from froster.models import load_backbone, load_model
 from froster.processes import find_processes
 from froster.shipped import find_recipe
@@ -24,6 +25,7 @@ from froster.students import VideoStudent
 from froster.training import loop
 from froster.training.clips import BatchKeys, TrainingClips
 from froster.training.recipe import TrainRecipe
+from froster.training.step import draw_template_and_ratio
 
 ACTIONS = ["juggling balls", "sitting down", "walking"]
 EPOCHS, WARMUP, STEPS_PER_EPOCH, BATCH = 3, 1, 2, 4
@@ -246,7 +248,7 @@ def test_interpolation_ratios_are_uniform_up_to_the_maximum(manifest: Path, tmp_
     run = loop.prepare(recipe, loop.RunFolder(tmp_path / "run"), loop.read_data(recipe, False), find_processes())
     drawn = []
     for run.step in range(2000):
-        drawn.append(loop.draw_template_and_ratio(run))
+        drawn.append(draw_template_and_ratio(run))
     templates, ratios = zip(*drawn, strict=True)
     assert set(templates) == set(range(28))
     assert 0 <= min(ratios) < 0.01 and 0.99 < max(ratios) < 1
@@ -257,7 +259,7 @@ def test_interpolation_ratios_are_uniform_up_to_the_maximum(manifest: Path, tmp_
 def test_projectors_start_with_kaimings_variance(dim: int) -> None:
     """Kaiming normal: variance 2 / fan-in, for W1 and for a W2 that does not start at zero."""
     torch.manual_seed(0)
-    for projector in (loop.Distillation(dim).video, loop.Distillation(dim, "plain").text):
+    for projector in (Distillation(dim).video, Distillation(dim, "plain").text):
         assert projector is not None
         assert projector.w1.weight.std().item() == pytest.approx(math.sqrt(2 / dim), rel=0.05)
     assert projector.w2.weight.std().item() == pytest.approx(math.sqrt(2 / dim), rel=0.05)

@@ -89,21 +89,21 @@ def froster_loss(
     batch: ClipBatch,
     class_embeddings: Tensor,
     teacher_class_embeddings: Tensor,
-    batch_size: int | None = None,
+    global_batch_size: int | None = None,
     precision: torch.dtype | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """FROSTER's loss (Eq. 8): cross entropy + beta * (video distillation + text distillation).
 
     `class_embeddings`: `(K, ...)` float32, with gradient where the text encoder is trained;
-    `teacher_class_embeddings`: `(K, D)` float32 of the same prompts. `batch_size`: clips in the whole batch, where
-    `batch` is a micro-batch of it: the losses of the micro-batches add up to that of the batch. `precision`: autocast
-    dtype of the networks; the loss itself is float32. Returns the loss, a scalar, and its terms.
+    `teacher_class_embeddings`: `(K, D)` float32 of the same prompts. `global_batch_size`: clips in the whole batch,
+    where `batch` is a micro-batch of it: the losses of the micro-batches add up to that of the batch. `precision`:
+    autocast dtype of the networks; the loss itself is float32. Returns the loss, a scalar, and its terms.
     """
     frames = student.preprocess.normalize(batch.frames)
     with autocast(student, precision):
         output = student(frames, class_embeddings)
 
-    share = len(batch.targets) / (batch_size or len(batch.targets))
+    share = len(batch.targets) / (global_batch_size or len(batch.targets))
     loss = share * F.cross_entropy(output.logits, batch.targets)
     terms = {"cross_entropy": loss}
     if distillation.video:

@@ -4,7 +4,7 @@ Each step draws a ratio a from U(0, max_ratio) and adds, to the gradient of the 
 
     weight * gradient of L at  a * w_clip + (1 - a) * w        (Eq. 7 to 9)
 
-`froster.training.loop.take_step` draws the ratio and calls `accumulate_gradients` at both weights. Averaging and
+`froster.training.step.take_step` draws the ratio and calls `accumulate_gradients` at both weights. Averaging and
 patching (Algorithm 1) are in `froster.interpolation`.
 """
 

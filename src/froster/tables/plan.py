@@ -11,6 +11,7 @@ from torch import Tensor
 
 from froster.backbones.build import build_backbone
 from froster.data.manifests import LabeledVideo
+from froster.device import pick_autocast
 from froster.errors import VideoError
 from froster.inference import pick_inference_device
 from froster.methods import describe, model_sizes
@@ -22,7 +23,6 @@ from froster.settings import InferenceSettings
 from froster.students import build_student
 from froster.tables.reproduce import Data, TableSettings, choose_rows
 from froster.tables.runs import SharedRun
-from froster.training.loop import pick_autocast
 from froster.training.recipe import TrainRecipe
 from froster.video import load_video
 

@@ -202,14 +202,14 @@ class BatchKeys(Sampler[list[Key]]):
         seed: int,
         start_step: int = 0,
         rank: int = 0,
-        processes: int = 1,
+        world_size: int = 1,
         min_steps: int = 0,
     ) -> None:
         self.clips, self.batch_size, self.gradient_accumulation_steps = clips, batch_size, gradient_accumulation_steps
         self.steps_per_pass = max(1, clips // batch_size)
         self.passes_per_epoch = max(1, math.ceil(min_steps / (epochs * self.steps_per_pass)))
         self.epochs, self.seed, self.start_step = epochs, seed, start_step
-        self.rank, self.processes = rank, processes
+        self.rank, self.world_size = rank, world_size
 
     @property
     def steps_per_epoch(self) -> int:
@@ -235,7 +235,7 @@ class BatchKeys(Sampler[list[Key]]):
             for step in range(skipped if number == first else 0, self.steps_per_pass):
                 batch = order[step * self.batch_size : (step + 1) * self.batch_size]
                 for micro_batch in np.array_split(batch, self.gradient_accumulation_steps):
-                    yield [(number, index) for index in micro_batch[self.rank :: self.processes].tolist()]
+                    yield [(number, index) for index in micro_batch[self.rank :: self.world_size].tolist()]
 
 
 def load_batches(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> Iterator[Batch]:

@@ -269,6 +269,11 @@ class TrainRecipe(Recipe):
     tensorboard: bool = False
     """Also log to TensorBoard (needs the extra `track`)."""
 
+    @property
+    def stays_near_clip(self) -> bool:
+        """Whether the student's weights are compared or mixed with CLIP's."""
+        return bool(self.interpolation or self.weight_distance or self.patch_ratio)
+
     @model_validator(mode="after")
     def check_epochs(self) -> Self:
         epochs = self.optimizer.epochs

@@ -1,149 +1,96 @@
-"""Gradient accumulation over micro-batches and processes."""
+"""One optimizer step of a run."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import cast
+import math
+from collections.abc import Iterator
+from itertools import islice
 
+import numpy as np
 import torch
-from accelerate.utils import gather, reduce
+from accelerate.utils import reduce
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from froster.losses.batch import ClipBatch, autocast
-from froster.losses.fine_tuning import fine_tuning_loss
-from froster.losses.froster import Distillation, froster_loss
-from froster.processes import find_processes
-from froster.students import VideoStudent
-from froster.training.texts import ClassPrompts
+from froster.errors import FrosterError
+from froster.losses.batch import ClipBatch
+from froster.losses.open_vclip import interpolated_weights, weight_distance
+from froster.text.prompts import TEMPLATES
+from froster.training.clips import Batch
+from froster.training.objective import accumulate_gradients
+from froster.training.run import Run
+from froster.training.schedule import learning_rate
 
-
-class Objective(nn.Module):
-    """The loss with the modules that it trains, as one module for `DistributedDataParallel`.
-
-    `prompts`: those of the student's classes. `frozen_classes`, for a frozen text encoder: template index -> class
-    embeddings. `teacher` and `teacher_classes`: for `distillation`; without it the loss is cross entropy. `precision`:
-    autocast dtype.
-    """
-
-    def __init__(
-        self,
-        student: VideoStudent,
-        prompts: ClassPrompts,
-        precision: torch.dtype | None = None,
-        distillation: Distillation | None = None,
-        teacher: VideoStudent | None = None,
-        teacher_classes: Callable[[int], Tensor] | None = None,
-        frozen_classes: Callable[[int], Tensor] | None = None,
-    ) -> None:
-        super().__init__()
-        self.student, self.distillation, self.teacher = student, distillation, teacher
-        self.prompts, self.precision = prompts, precision
-        self.teacher_classes, self.frozen_classes = teacher_classes, frozen_classes
-
-    def forward(
-        self, batch: ClipBatch, class_embeddings: Tensor, template: int, batch_size: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and terms of a micro-batch, scaled by its share of the `batch_size` clips of the batch."""
-        if not len(batch.targets):
-            return self.zero(), {}
-        if self.distillation is None or self.teacher is None or self.teacher_classes is None:
-            return fine_tuning_loss(self.student, batch, class_embeddings, batch_size, self.precision)
-        taught = self.teacher_classes(template)
-        return froster_loss(
-            self.student, self.teacher, self.distillation, batch, class_embeddings, taught, batch_size, self.precision
-        )
-
-    @property
-    def term_names(self) -> list[str]:
-        """Names of the terms, `loss` last."""
-        sides = [side for side in ("video", "text") if self.distillation and getattr(self.distillation, side)]
-        return ["cross_entropy", *(f"{side}_distillation" for side in sides), "loss"]
-
-    def zero(self) -> Tensor:
-        """Zero with a gradient for every parameter: a process without clips still takes part in the all-reduce."""
-        return torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * 0
-
-    def encode_classes(self, template: int) -> "SharedClassEmbeddings":
-        """Class embeddings of a template, for all micro-batches of a step."""
-        processes = find_processes()
-        if self.frozen_classes:
-            return SharedClassEmbeddings(self.frozen_classes(template))
-        rank, count = processes.process_index, processes.num_processes
-        with autocast(self.student, self.precision):
-            own = self.prompts.encode(self.student, template, rank, count)
-        return SharedClassEmbeddings(own, self.prompts.classes, rank, count)
+STEP_STREAM = 3  # random number stream of a step's template and ratio; data loading uses streams 0 and 1
 
 
-class SharedClassEmbeddings:
-    """Class embeddings shared by all micro-batches of a step, so that the text encoder runs forward and backward once.
+def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
+    """Run one optimizer step and return its metrics."""
+    recipe, optimizer = run.recipe, run.optimizer
+    loaded = list(islice(batches, recipe.optimizer.gradient_accumulation_steps))
+    clip_count = count_clips(run, loaded)
+    rate = learning_rate(run.step, run.steps_per_epoch, recipe.optimizer)
+    template, ratio = draw_template_and_ratio(run)
+    run.step += 1
+    metrics = {"step": run.step, "epoch": run.step / run.steps_per_epoch, "clips": clip_count, "learning_rate": rate}
+    if not clip_count:
+        return metrics
 
-    Each process encodes its part `own` of the `classes` rows, with gradient. `embeddings` are all rows, detached: they
-    accumulate the gradients of the micro-batches, and `backward` of the last one propagates the sum to the text
-    encoder.
-    """
-
-    def __init__(self, own: Tensor, classes: int | None = None, rank: int = 0, processes: int = 1) -> None:
-        self.own, self.rank, self.processes = own, rank, processes
-        rows = own.detach() if processes == 1 else gather(own.detach().contiguous())[:classes]
-        self.embeddings = rows.requires_grad_(own.requires_grad)
-
-    def backward(self, loss: Tensor) -> None:
-        """Backward pass of the last micro-batch's loss and of the accumulated gradient of the class embeddings.
-
-        One pass, because `DistributedDataParallel` averages each gradient once; without collectives of ours in it,
-        because a process without clips would run them in another order.
-        """
-        if not self.own.requires_grad:
-            loss.backward()
-            return
-        (last,) = torch.autograd.grad(
-            loss, [self.embeddings], retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        gradient = last if self.embeddings.grad is None else last + self.embeddings.grad
-        torch.autograd.backward([loss, self.own], [torch.ones_like(loss), self.own_rows(gradient)])
-
-    def own_rows(self, gradient: Tensor) -> Tensor:
-        """The gradient of this process's rows, summed over processes; rows that pad the last part have none."""
-        if self.processes == 1:
-            return gradient
-        rows = len(self.own)
-        padding = gradient.new_zeros(rows * self.processes - len(gradient), *gradient.shape[1:])
-        whole = reduce(torch.cat([gradient, padding]), "sum")
-        return whole[self.rank * rows : (self.rank + 1) * rows]
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    optimizer.zero_grad()
+    micro_batches = [ClipBatch(batch.frames, batch.targets).to(run.device) for batch in loaded]
+    clip_weights = list(run.clip_weights.values())
+    terms: dict[str, Tensor] = {}
+    if recipe.weight_distance:
+        distance = recipe.weight_distance * weight_distance(run.clip_parameters, clip_weights)
+        run.scaler.scale(distance).backward()
+        terms["weight_distance"] = distance.detach()
+    # Gradients are averaged over processes once, in the last backward pass of the step.
+    interpolation = recipe.interpolation
+    batch = run.replica, micro_batches, template, clip_count, run.scaler
+    terms |= accumulate_gradients(*batch, synchronize=not interpolation)
+    if interpolation:
+        with interpolated_weights(run.clip_parameters, clip_weights, interpolation.max_ratio * ratio):
+            at_interpolated = accumulate_gradients(*batch, interpolation.weight)
+        terms["interpolated"] = at_interpolated["loss"]
+        terms["loss"] = terms["loss"] + interpolation.weight * at_interpolated["loss"]
+    if recipe.weight_distance:
+        terms["loss"] = terms["loss"] + terms["weight_distance"]
+    if run.step <= recipe.freeze_clip_epochs * run.steps_per_epoch:
+        run.drop_clip_gradients()
+    run.scaler.unscale_(optimizer)
+    terms["gradient_norm"] = nn.utils.clip_grad_norm_(run.parameters, recipe.optimizer.max_grad_norm)
+    values = reduce(torch.stack([term.detach() for term in terms.values()]), "mean").tolist()
+    metrics |= dict(zip(terms, values, strict=True))
+    check_finite(run, metrics)
+    run.scaler.step(optimizer)
+    run.scaler.update()
+    return metrics
 
 
-def accumulate_gradients(
-    objective: Objective | DistributedDataParallel,
-    batches: Sequence[ClipBatch],
-    template: int,
-    batch_size: int,
-    scaler: torch.amp.GradScaler,
-    weight: float = 1.0,
-    synchronize: bool = True,
-) -> dict[str, Tensor]:
-    """Add `weight` times the gradient of the loss to `parameter.grad`; returns the loss and its terms.
+def draw_template_and_ratio(run: Run) -> tuple[int, float]:
+    """The prompt template of a step, at random, and a number from U(0, 1) for the interpolation ratio."""
+    rng = np.random.default_rng((run.recipe.seed, STEP_STREAM, run.step))
+    # Also for a student without templates: its teacher uses the default ones.
+    templates = run.objective.prompts.templates or len(TEMPLATES)
+    return int(rng.integers(templates)), float(rng.random())
 
-    `batches`: micro-batches of this process, on the objective's device. `batch_size`: clips in the micro-batches of all
-    processes. Terms and gradients, averaged over processes, equal those of one process with the whole batch.
-    `DistributedDataParallel` averages gradients in the last backward pass; `synchronize=False` skips that.
-    """
-    ddp = objective if isinstance(objective, DistributedDataParallel) else None
-    module = cast(Objective, ddp.module) if ddp else cast(Objective, objective)
-    processes = find_processes().num_processes if ddp else 1
-    classes = module.encode_classes(template)
-    totals: dict[str, Tensor] = {}
-    for number, batch in enumerate(batches, start=1):
-        last = number == len(batches)
-        if not len(batch.targets) and not last:
-            continue
-        with ddp.no_sync() if ddp and not (last and synchronize) else nullcontext():
-            loss, terms = objective(batch, classes.embeddings, template, batch_size)
-            scaled = scaler.scale(processes * weight * loss)
-            if last:
-                classes.backward(scaled)
-            else:
-                scaled.backward()
-        for name, term in {**terms, "loss": loss}.items():
-            totals[name] = totals.get(name, 0) + processes * term.detach()
-    assert totals.keys() <= set(module.term_names), "a loss has a term that Objective.term_names lacks"
-    return {name: totals.get(name, torch.zeros_like(totals["loss"])) for name in module.term_names}
+
+def check_finite(run: Run, metrics: dict[str, float]) -> None:
+    """Raise `FrosterError` if loss or gradient is not finite, except for overflows that the float16 scaler handles."""
+    # With float16 a gradient may occasionally overflow: the scaler skips such a step and lowers its scale.
+    overflow_is_usual = run.scaler.is_enabled() and run.scaler.get_scale() >= 1
+    for name in ("loss",) if overflow_is_usual else ("loss", "gradient_norm"):
+        if not math.isfinite(metrics[name]):
+            raise FrosterError(
+                f"The {name.replace('_', ' ')} is {metrics[name]} at step {run.step} (epoch {metrics['epoch']:.2f}, "
+                f"learning rate {metrics['learning_rate']:.3g}); {run.folder.last_good()}. "
+                "A lower optimizer.learning_rate may help."
+            )
+
+
+def count_clips(run: Run, micro_batches: list[Batch]) -> int:
+    """Clips in the step's batch over all processes. Raises `FrosterError` when too many could not be decoded."""
+    run.unusable.add(micro_batches)
+    counts = [sum(len(batch.targets) for batch in micro_batches), len(run.unusable.new_unreadable)]
+    clip_count, new_unreadable = reduce(torch.tensor(counts, device=run.device), "sum").tolist()
+    run.unusable.check(new_unreadable, run.keys.clips, run.recipe.data.max_unreadable, run.folder)
+    return clip_count

@@ -42,15 +42,15 @@ class ClassPrompts:
         chosen = [template % self.templates] if self.templates else []
         return [*chosen, *range(self.templates, len(self.prompts))]
 
-    def encode(self, student: VideoStudent, template: int, rank: int = 0, processes: int = 1) -> Tensor:
-        """This process's part of the class embeddings, with gradient: `(ceil(K / processes), ...)` float32.
+    def encode(self, student: VideoStudent, template: int, rank: int = 0, world_size: int = 1) -> Tensor:
+        """This process's part of the class embeddings, with gradient: `(ceil(K / world_size), ...)` float32.
 
         Like `froster.text.classifier.encode_classes` with the prompts of `rows`. If K is not a multiple of the number
         of processes, the last parts are padded with the last class. The first call warns of truncated prompts.
         """
         self.warn_once(student)
         tokens = self.tokenize(student)[self.rows(template)]
-        share = -(-self.classes // processes)
+        share = -(-self.classes // world_size)
         own = torch.arange(rank * share, (rank + 1) * share).clamp(max=self.classes - 1)
         texts = tokens[:, own].flatten(0, 1)
         texts = texts[:, : int(needed_lengths(student, texts).max())].to(student.device)

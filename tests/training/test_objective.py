@@ -11,7 +11,7 @@ from froster.losses.froster import Distillation
 from froster.students import build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.prompts import TEMPLATES
-from froster.training.step import Objective, accumulate_gradients
+from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from froster.video import Preprocessing
 from goldens import GoldenFile
