@@ -56,7 +56,9 @@ def load_model(
     path = find_weights_file(found.path)
     checkpoint = read_checkpoint(path, backbone, from_openai=found.name in RELEASES)
     if checkpoint.backbone_source:
-        checkpoint.state |= source_state(checkpoint.backbone_source, path)
+        source = find_source(checkpoint.backbone_source, path)
+        checkpoint.state |= source.state_dict()
+        checkpoint.tokenizer = source.tokenizer.file
     with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.manual_seed(seed)
@@ -107,8 +109,7 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
         state = STUDENTS[name].from_released(checkpoint.state)
         options = {**STUDENTS[name].options_from(state), **from_spec, **options}
     of_backbone = backbone_names(checkpoint.config)
-    backbone = build_backbone(checkpoint.config)
-    load_into(backbone, {key: value for key, value in state.items() if key in of_backbone}, path)
+    backbone = filled_backbone(checkpoint, {key: value for key, value in state.items() if key in of_backbone}, path)
     model = build_student(spec, backbone, **options)
     # On a plain backbone, the student's own modules keep their initialization.
     if own or state.keys() - of_backbone:
@@ -178,8 +179,8 @@ def recognized_student(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-def source_state(source: BackboneSource, path: Path) -> StateDict:
-    """The tensors of the CLIP of an adapter checkpoint `path`: at its recorded path, or next to `path`.
+def find_source(source: BackboneSource, path: Path) -> Backbone:
+    """The backbone of an adapter checkpoint `path`: at its recorded path, or next to `path`.
 
     The name comes from a file: nothing is downloaded for it, and only weights files are opened. Raises `WeightsError`
     when no CLIP of that name is there, or only another one.
@@ -191,9 +192,8 @@ def source_state(source: BackboneSource, path: Path) -> StateDict:
         except WeightsError:
             unreadable.append(str(place))
             continue
-        state = backbone.state_dict()
-        if backbone_digest(state, backbone.config) == source.sha256:
-            return state
+        if backbone_digest(backbone.state_dict(), backbone.config) == source.sha256:
+            return backbone
         others.append(str(place))
     if others:
         raise WeightsError(
@@ -231,9 +231,19 @@ def load_backbone(path_or_name: str | Path, backbone: Mapping[str, Any] | None =
     checkpoint = read_checkpoint(path, backbone, from_openai=found.name in RELEASES)
     if checkpoint.student:
         raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain backbone is needed here.")
-    loaded = build_backbone(checkpoint.config)
-    load_into(loaded, checkpoint.state, path)
-    return loaded.eval()
+    return filled_backbone(checkpoint, checkpoint.state, path).eval()
+
+
+def filled_backbone(checkpoint: Checkpoint, state: StateDict, path: Path) -> Backbone:
+    """The backbone of a checkpoint with the tensors of `state`, and its tokenizer if that is in the checkpoint."""
+    backbone = build_backbone(checkpoint.config)
+    load_into(backbone, state, path)
+    if checkpoint.tokenizer is not None:
+        try:
+            backbone.read_tokenizer(checkpoint.tokenizer)
+        except ValueError as error:
+            raise WeightsError(f"{path} has a damaged tokenizer: {error}.") from error
+    return backbone
 
 
 class Found(NamedTuple):

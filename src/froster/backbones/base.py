@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from froster.backbones.blocks import Grid, run_blocks
+from froster.backbones.blocks import Activation, Grid, run_blocks
 from froster.backbones.tokenizer import Tokenizer
 from froster.video.transforms import CLIP_MEAN, CLIP_STD, Interpolation, Preprocessing, ResizeMode
 
-Activation = Literal["quick_gelu", "gelu"]
+ScoreFunction = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class BackboneConfig:
     """
 
     family: ClassVar[str]  # name in `froster.backbones.build.BACKBONES`
+    score_function: ClassVar[ScoreFunction] = "softmax"  # what makes scores of logits
 
     image_size: int
     patch_size: int
@@ -199,6 +200,10 @@ class Backbone(VisionLanguageModel, ABC):
     def encode_image(self, images: Tensor) -> Tensor:
         """`(B, 3, H, W)` float, normalized -> `(B, D)`, not normalized."""
         return self.visual(images[:, None])[:, 0]
+
+    def read_tokenizer(self, file: bytes) -> None:
+        """Take the tokenizer of a file that goes with the weights, see `Tokenizer.file`. Raises `ValueError`."""
+        raise ValueError(f"the tokenizer of {self.title} is not read from a file")
 
     def example_tokens(self) -> Tensor:
         """Token ids of two short texts that the text tower can take whatever its vocabulary: `(2, L)` int64."""

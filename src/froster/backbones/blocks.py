@@ -1,15 +1,18 @@
 """Parts of transformers that backbones of several families are made of."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from froster.backbones.attention import Recorder, attention
+
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 
 class Grid(NamedTuple):
@@ -89,22 +92,51 @@ class Attention(Recorder):
         return rearrange(out, "b h n c -> b n (h c)").view_as(q)
 
 
+def activation_module(activation: Activation) -> nn.Module:
+    """The activation of a name; `gelu_tanh` is GELU in its tanh approximation."""
+    if activation == "quick_gelu":
+        return QuickGELU()
+    return nn.GELU("tanh" if activation == "gelu_tanh" else "none")
+
+
+def mlp(width: int, hidden: int | None, activation: Activation) -> nn.Sequential:
+    """Two linear layers with an activation between; `hidden` is 4 times the width where it is None."""
+    hidden = hidden or 4 * width
+    return nn.Sequential(nn.Linear(width, hidden), activation_module(activation), nn.Linear(hidden, width))
+
+
+class AttentionPool(Recorder):
+    """One learned probe that attends to all tokens of a frame, and an MLP: `(B, T, N, C)` -> `(B, T, C)`."""
+
+    def __init__(self, width: int, heads: int, activation: Activation, mlp_width: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.probe = nn.Parameter(width**-0.5 * torch.randn(width))
+        self.in_proj, self.out_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.ln = nn.LayerNorm(width)
+        self.mlp = mlp(width, mlp_width, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens, width = x.flatten(0, 1), len(self.probe)
+        weight, bias = self.in_proj.weight, self.in_proj.bias
+        q = F.linear(self.probe, weight[:width], bias[:width]).expand(len(tokens), 1, -1)
+        k, v = F.linear(tokens, weight[width:], bias[width:]).chunk(2, dim=-1)
+        q, k, v = (rearrange(t, "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
+        pooled = self.out_proj(rearrange(attention(q, k, v, recorder=self.recorder), "b h 1 c -> b (h c)"))
+        return (pooled + self.mlp(self.ln(pooled))).unflatten(0, x.shape[:2])
+
+
 class Block(nn.Module):
     """Pre-norm transformer block on `(..., N, C)`; `mlp_width` is 4 times the width where it is None."""
 
     def __init__(
-        self, width: int, heads: int, activation: str, causal: bool = False, mlp_width: int | None = None
+        self, width: int, heads: int, activation: Activation, causal: bool = False, mlp_width: int | None = None
     ) -> None:
         super().__init__()
-        mlp_width = mlp_width or 4 * width
         self.ln_1 = nn.LayerNorm(width)
         self.attn = Attention(width, heads, causal)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, mlp_width),
-            QuickGELU() if activation == "quick_gelu" else nn.GELU(),
-            nn.Linear(mlp_width, width),
-        )
+        self.mlp = mlp(width, mlp_width, activation)
 
     def forward(self, x: Tensor, grid: Grid | None = None) -> Tensor:
         x = x + self.attn(self.ln_1(x), grid)
@@ -126,3 +158,23 @@ def run_block(block: Callable[..., Any], *inputs: Tensor | Grid | None, checkpoi
     if checkpointing and torch.is_grad_enabled():
         return checkpoint(block, *inputs, use_reentrant=False)
     return block(*inputs)
+
+
+def embed_patches(frames: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The convolution `(C, 3, P, P)` of patches of P x P pixels: `(B, T, 3, H, W)` -> `(B, T, N, C)`, row by row.
+
+    Patches do not overlap, so it is one matrix product, whose backward pass is faster than a convolution's.
+    """
+    patch = weight.shape[-1]
+    patches = rearrange(frames, "b t c (h p) (w q) -> b t (h w) (c p q)", p=patch, q=patch)
+    return F.linear(patches.to(weight.dtype), weight.flatten(1), bias)
+
+
+def resize_positions(table: Tensor, pretrained: Grid, grid: Grid, **interpolation: Any) -> Tensor:
+    """Learned positions of the patches of another grid than that of pretraining: `(rows columns, C)` to the same.
+
+    `interpolation`: how, as for `torch.nn.functional.interpolate`; in float32.
+    """
+    patches = rearrange(table, "(h w) c -> 1 c h w", h=pretrained.rows).float()
+    patches = F.interpolate(patches, size=(grid.rows, grid.columns), **interpolation)
+    return rearrange(patches, "1 c h w -> (h w) c").to(table.dtype)

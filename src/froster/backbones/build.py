@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from froster.backbones.base import Backbone, BackboneConfig
 from froster.backbones.clip import Clip
 from froster.backbones.perception_encoder import PerceptionEncoder
+from froster.backbones.siglip import Siglip
 from froster.errors import FrosterError
 
 BACKBONES: dict[str, type[Backbone]] = {}
@@ -63,3 +64,4 @@ def backbone_names(config: BackboneConfig) -> frozenset[str]:
 
 register_backbone(Clip)
 register_backbone(PerceptionEncoder)
+register_backbone(Siglip)

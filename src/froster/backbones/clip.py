@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from froster.backbones.base import Backbone, BackboneConfig, TextTower, VisionTower
-from froster.backbones.blocks import Block, Grid, run_blocks
+from froster.backbones.blocks import Block, Grid, embed_patches, resize_positions, run_blocks
 from froster.backbones.tokenizer import ClipTokenizer
 
 
@@ -34,7 +32,7 @@ OPENAI_RELEASES = {  # sizes by name
 class VisionTransformer(VisionTower):
     """Image encoder of CLIP; a frame's embedding is made of its class token."""
 
-    resize_positions: ClassVar[dict[str, Any]] = {"mode": "bicubic", "antialias": True}
+    interpolation: ClassVar[dict[str, Any]] = {"mode": "bicubic", "antialias": True}
 
     def __init__(self, config: BackboneConfig, class_token: bool = True) -> None:
         super().__init__()
@@ -59,24 +57,17 @@ class VisionTransformer(VisionTower):
         Raises `ValueError` for another shape, or frames that cannot be cut into whole patches.
         """
         grid = self.patch_grid(frames)
-        # The patches do not overlap: their convolution is one matrix product, whose backward pass is faster.
-        patches = rearrange(frames, "b t c (h p) (w q) -> b t (h w) (c p q)", p=self.patch_size, q=self.patch_size)
-        tokens = F.linear(patches.to(self.conv1.weight.dtype), self.conv1.weight.flatten(1))
+        tokens = embed_patches(frames, self.conv1.weight)
         if self.class_embedding is not None:
             tokens = torch.cat([self.class_embedding.expand(*tokens.shape[:2], 1, -1), tokens], dim=2)
         return self.ln_pre(tokens + self.positions(grid))
 
     def positions(self, grid: Grid) -> Tensor:
-        """Learned positions `(N, C)`, interpolated (`resize_positions`) when the grid is not the one of pretraining."""
+        """Learned positions `(N, C)`, interpolated (`interpolation`) when the grid is not the one of pretraining."""
         if grid == self.pretrained_grid:
             return self.positional_embedding
-        prefix, patches = (
-            self.positional_embedding[: self.prefix_tokens],
-            self.positional_embedding[self.prefix_tokens :],
-        )
-        patches = rearrange(patches, "(h w) c -> 1 c h w", h=self.pretrained_grid.rows).float()
-        patches = F.interpolate(patches, size=(grid.rows, grid.columns), **self.resize_positions)
-        return torch.cat([prefix, rearrange(patches, "1 c h w -> (h w) c").to(prefix.dtype)])
+        prefix, patches = self.positional_embedding.tensor_split([self.prefix_tokens])
+        return torch.cat([prefix, resize_positions(patches, self.pretrained_grid, grid, **self.interpolation)])
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Class token of `(B, T, N, C)` to the joint space: `(B, T, D)`, not normalized."""

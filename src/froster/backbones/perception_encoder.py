@@ -3,14 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
-from froster.backbones.attention import Recorder, attention
-from froster.backbones.base import Activation, Backbone, BackboneConfig
-from froster.backbones.blocks import Block
+from froster.backbones.base import Backbone, BackboneConfig
+from froster.backbones.blocks import Activation, AttentionPool, Block
 from froster.backbones.clip import TextTransformer, VisionTransformer
 from froster.backbones.rotary import RotaryPositions
 from froster.backbones.tokenizer import ClipTokenizer
@@ -38,39 +34,18 @@ class PerceptionEncoderConfig(BackboneConfig):
     pool_heads: int = 8
 
 
-class AttentionPool(Recorder):
-    """One learned probe that attends to all tokens of a frame: `(B, T, N, C)` -> `(B, T, C)`."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.probe = nn.Parameter(width**-0.5 * torch.randn(width))
-        self.in_proj, self.out_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.ln = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens, width = x.flatten(0, 1), len(self.probe)
-        weight, bias = self.in_proj.weight, self.in_proj.bias
-        q = F.linear(self.probe, weight[:width], bias[:width]).expand(len(tokens), 1, -1)
-        k, v = F.linear(tokens, weight[width:], bias[width:]).chunk(2, dim=-1)
-        q, k, v = (rearrange(t, "b n (h c) -> b h n c", h=self.heads) for t in (q, k, v))
-        pooled = self.out_proj(rearrange(attention(q, k, v, recorder=self.recorder), "b h 1 c -> b (h c)"))
-        return (pooled + self.mlp(self.ln(pooled))).unflatten(0, x.shape[:2])
-
-
 class RotaryVisionTransformer(VisionTransformer):
     """CLIP's image encoder with rotary positions besides the learned ones, and pooling by attention."""
 
     pools_by_attention = True
-    resize_positions: ClassVar[dict[str, Any]] = {"mode": "bilinear"}
+    interpolation: ClassVar[dict[str, Any]] = {"mode": "bilinear"}
 
     def __init__(self, config: PerceptionEncoderConfig) -> None:
         super().__init__(config, config.class_token)
         for block in self.blocks:
             assert isinstance(block, Block)
             block.attn.positions = RotaryPositions(config.vision_heads, self.prefix_tokens)
-        self.attention_pool = AttentionPool(config.vision_width, config.pool_heads)
+        self.attention_pool = AttentionPool(config.vision_width, config.pool_heads, "gelu")
 
     def pool(self, tokens: Tensor) -> Tensor:
         return self.attention_pool(self.ln_post(tokens)) @ self.proj

@@ -19,12 +19,14 @@ class Tokenizer(ABC):
     """Texts to token ids.
 
     `context_length`: tokens of a text, start, end and padding included. `vocab_size`: number of token ids. `pad_id`:
-    the id that fills up short texts.
+    the id that fills up short texts. `file`: the content of the file it was read from, which goes with the weights
+    wherever they are saved; None for a tokenizer that the package has itself.
     """
 
     context_length: int
     vocab_size: int
     pad_id: int
+    file: bytes | None = None
 
     @abstractmethod
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:

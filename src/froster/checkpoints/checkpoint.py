@@ -30,6 +30,7 @@ class Checkpoint:
     options: dict[str, Any] = field(default_factory=dict)
     backbone_source: BackboneSource | None = None  # where the backbone's tensors are when `state` lacks them
     provenance: Provenance = field(default_factory=Provenance)
+    tokenizer: bytes | None = None  # file of the backbone's tokenizer, where the package does not have it
     sources: dict[str, str] = field(default_factory=dict)  # where each field of the config was read from
 
     @property

@@ -11,17 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from froster.backbones.build import backbone_names
 from froster.backbones.clip import OPENAI_RELEASES, ClipConfig
+from froster.checkpoints import perception_encoder, siglip
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
 from froster.checkpoints.descriptions import check_given, gather_facts, openai_rule
 from froster.checkpoints.hub import fetch_release
-from froster.checkpoints.names import OPENAI_NAMES, TRAINING_ONLY, count_blocks, renamed
+from froster.checkpoints.names import OPENAI_NAMES, TRAINING_ONLY, count_blocks, fuse_projections, renamed
 from froster.checkpoints.own import TOKEN_TABLE, check_config
-from froster.checkpoints.perception_encoder import PROBE, infer_perception_encoder, to_perception_encoder_names
+from froster.checkpoints.perception_encoder import infer_perception_encoder, to_perception_encoder_names
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 
 WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -64,8 +63,11 @@ def read_foreign(
     `froster.checkpoints.descriptions`.
     """
     warn_of_several_networks(tensors, path)
-    if any(key.endswith(PROBE) for key in tensors):
+    if any(key.endswith(perception_encoder.PROBE) for key in tensors):
         return read_perception_encoder(without_wrappers(tensors), path, given or {})
+    if any(key.endswith(siglip.PROBE) for key in tensors):
+        with building(path, "SigLIP"):
+            return siglip.read_siglip(without_wrappers(tensors), path, given or {})
     state = to_clip_names(tensors)
     add_frozen_text(state, path)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
@@ -176,14 +178,6 @@ def to_clip_names(tensors: StateDict) -> StateDict:
 
 def is_hugging_face(tensors: StateDict) -> bool:
     return any(key.endswith("vision_model.embeddings.class_embedding") for key in tensors)
-
-
-def fuse_projections(state: StateDict) -> None:
-    """Join Hugging Face's separate q, k and v projections into CLIP's fused one, in place."""
-    for key in [key for key in state if ".attn.q_proj." in key]:
-        parts = [key.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
-        if all(part in state for part in parts):
-            state[key.replace(".q_proj.", ".in_proj.")] = torch.cat([state.pop(part) for part in parts])
 
 
 def add_frozen_text(state: StateDict, path: Path) -> None:

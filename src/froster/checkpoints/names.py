@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+import torch
+
 from froster.checkpoints.checkpoint import StateDict
 
 # What training leaves in released checkpoints: the distillation projectors and the copy of the frozen CLIP.
@@ -32,8 +34,9 @@ def renamed(tensors: StateDict, names: Sequence[tuple[str, str]]) -> StateDict:
         for pattern, replacement in names:
             key = re.sub(pattern, replacement, key)
         state[key] = value.float() if value.is_floating_point() else value
-    if "logit_scale" in state:
-        state["logit_scale"] = state["logit_scale"].reshape(())
+    for key in ("logit_scale", "logit_bias"):
+        if key in state:
+            state[key] = state[key].reshape(())
     return state
 
 
@@ -42,3 +45,11 @@ def count_blocks(state: StateDict, tower: str) -> int:
     if numbers != {str(number) for number in range(len(numbers))}:
         raise ValueError(f"the layers of {tower} are not numbered 0 to {len(numbers) - 1}")
     return len(numbers)
+
+
+def fuse_projections(state: StateDict) -> None:
+    """Join Hugging Face's separate q, k and v projections into a fused one, in place."""
+    for key in [key for key in state if ".attn.q_proj." in key]:
+        parts = [key.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
+        if all(part in state for part in parts):
+            state[key.replace(".q_proj.", ".in_proj.")] = torch.cat([state.pop(part) for part in parts])

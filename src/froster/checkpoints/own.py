@@ -10,8 +10,10 @@ from typing import Any, Protocol, get_args
 import safetensors.torch
 import torch
 
-from froster.backbones.base import Activation, BackboneConfig
+from froster.backbones.base import BackboneConfig
+from froster.backbones.blocks import Activation
 from froster.backbones.build import BACKBONES, backbone_names
+from froster.backbones.tokenizer import Tokenizer
 from froster.checkpoints.checkpoint import BackboneSource, Checkpoint, StateDict
 from froster.checkpoints.containers import to_float32
 from froster.errors import WeightsError
@@ -22,6 +24,7 @@ from froster.video.transforms import Interpolation, ResizeMode
 FORMAT = "froster-1"
 TOKEN_TABLE = "text.token_embedding.weight"
 TOKEN_ROWS = "text.token_embedding.rows"
+TOKENIZER = "tokenizer"  # bytes of the tokenizer's file
 # Limits of what a description may say: about ten times the largest backbone there is.
 LARGEST = {
     "image_size": 4096,
@@ -52,6 +55,7 @@ class Savable(Protocol):
     """A `Backbone`, or a `VideoStudent`."""
 
     config: BackboneConfig
+    tokenizer: Tokenizer
 
     def state_dict(self) -> StateDict: ...
 
@@ -79,6 +83,8 @@ def save_checkpoint(
     if TOKEN_TABLE in state:
         rows = state[TOKEN_TABLE].any(dim=1).nonzero()[:, 0]
         state[TOKEN_TABLE], state[TOKEN_ROWS] = state[TOKEN_TABLE][rows], rows.to(torch.int32)
+    if model.tokenizer.file is not None and not source:
+        state[TOKENIZER] = torch.frombuffer(bytearray(model.tokenizer.file), dtype=torch.uint8)
     description = {
         "format": FORMAT,
         "backbone": model.config.family,
@@ -102,7 +108,8 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
     try:
         config = read_config(json.loads(metadata["config"]), metadata.get("backbone", "clip"))
         options = read_options(json.loads(metadata["options"]))
-        state = {key: to_float32(value) for key, value in tensors.items() if key != TOKEN_ROWS}
+        state = {key: to_float32(value) for key, value in tensors.items() if key not in (TOKEN_ROWS, TOKENIZER)}
+        tokenizer = tensors[TOKENIZER].numpy().tobytes() if TOKENIZER in tensors else None
         source = BackboneSource(**json.loads(metadata["clip"])) if "clip" in metadata else None
         if source and not (isinstance(source.name, str) and isinstance(source.sha256, str)):
             raise ValueError("the name of its backbone is not text")
@@ -117,7 +124,7 @@ def read_own(tensors: StateDict, metadata: dict[str, Any], path: Path) -> Checkp
         raise WeightsError(f"{path} is a damaged froster checkpoint ({reason:.200}): {OTHER_WRITER}.") from error
     stated = json.loads(metadata["config"])
     sources = {name: "the checkpoint" if name in stated else "CLIP's, in older checkpoints" for name in asdict(config)}
-    return Checkpoint(state, config, student, options, source, read_provenance(metadata, path), sources)
+    return Checkpoint(state, config, student, options, source, read_provenance(metadata, path), tokenizer, sources)
 
 
 def read_config(description: Any, backbone: str) -> BackboneConfig:

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from froster.backbones.base import Backbone
-from froster.backbones.blocks import Attention, Block, Grid, QuickGELU, run_block
+from froster.backbones.blocks import Activation, Attention, Block, Grid, QuickGELU, run_block
 from froster.checkpoints.checkpoint import StateDict
-from froster.checkpoints.foreign import fuse_projections
+from froster.checkpoints.names import fuse_projections
 from froster.errors import FrosterError
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge
@@ -72,7 +72,7 @@ class FrameIntegration(nn.Module):
     positions from the same stretch of time, linearly between the rows.
     """
 
-    def __init__(self, frames: int, width: int, heads: int, activation: str) -> None:
+    def __init__(self, frames: int, width: int, heads: int, activation: Activation) -> None:
         super().__init__()
         self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(frames, width), std=0.02))
         self.block = Block(width, heads, activation)

@@ -234,5 +234,6 @@ def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[s
         [type(model).__module__, type(model).__qualname__, model.options] if is_custom else [],
     ]
     digest = hashlib.sha256(json.dumps([prompts, model.config.family, asdict(model.config), encoder]).encode())
+    digest.update(model.tokenizer.file or b"")
     hash_exactly(digest, model.text.state_dict())
     return digest.hexdigest()
