@@ -1,6 +1,7 @@
 """What every student network must do, whatever its method."""
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -35,6 +36,12 @@ LABELS = {"running": "", "brushing teeth": "moving a small brush across the teet
 # With new keys to attend to, or with networks that start at random, as their authors let them.
 NOT_CLIP_AT_FIRST = {"vclip", "tc_clip", "vita_clip", "action_clip", "x_clip"}
 ALL = pytest.mark.parametrize("name", list(STUDENTS))
+# They train nothing of CLIP's own, so their checkpoints need not hold it.
+ADAPTERS = [
+    name
+    for name, student in STUDENTS.items()
+    if not any(re.search(student.trainable_params, key) for key in backbone_names(SMALL))
+]
 
 
 def small_clip() -> Clip:
@@ -206,11 +213,9 @@ def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
     assert torch.equal(similarities(loaded, clips()), similarities(student, clips()))
 
 
-@ALL
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_path: Path) -> None:
     student = moved_student(name)
-    if student.trainable_parameters().keys() & backbone_names(SMALL):
-        pytest.skip("trains CLIP's own parameters")
     clip, path = tmp_path / "clip.safetensors", tmp_path / "adapters.safetensors"
     save_checkpoint(small_clip(), clip)
     shutil.copy(clip, tmp_path / "moved.safetensors")
