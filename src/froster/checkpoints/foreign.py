@@ -21,6 +21,7 @@ from froster.checkpoints.hub import fetch_release
 from froster.checkpoints.names import OPENAI_NAMES, TRAINING_ONLY, count_blocks, fuse_projections, renamed
 from froster.checkpoints.own import TOKEN_TABLE, check_config
 from froster.checkpoints.perception_encoder import infer_perception_encoder, to_perception_encoder_names
+from froster.checkpoints.unsupported import refuse_unsupported
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 
 WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -68,6 +69,7 @@ def read_foreign(
     if any(key.endswith(siglip.PROBE) for key in tensors):
         with building(path, "SigLIP"):
             return siglip.read_siglip(without_wrappers(tensors), path, given or {})
+    refuse_unsupported(tensors, path)
     state = to_clip_names(tensors)
     add_frozen_text(state, path)
     if "visual.conv1.weight" not in state or "text.token_embedding.weight" not in state:
