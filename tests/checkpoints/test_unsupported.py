@@ -27,7 +27,7 @@ FILES = {
 @pytest.mark.parametrize("family", FILES)
 def test_the_family_is_named(family: str, tmp_path: Path) -> None:
     save_file({name: torch.ones(4, 4) for name in (*FILES[family], *TEXT)}, tmp_path / "open_clip_model.safetensors")
-    title, _, timm_name = family.partition(", ")
+    timm_name = family.partition(", ")[2]
     if timm_name:
         model = {"vision_cfg": {"timm_model_name": timm_name, "timm_pool": "token"}}
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
