@@ -16,7 +16,8 @@ def average_models(checkpoints: Sequence[str | Path]) -> VideoStudent:
     """A model whose weights are the mean of several checkpoints of one student (Open-VCLIP Algorithm 1).
 
     `checkpoints`: what `load_model` takes; a folder without a trained model stands for all .safetensors files in it,
-    such as a run's `checkpoints`. Labels, templates and clip sampling are kept where the checkpoints agree.
+    such as a run's `checkpoints`. Labels, templates and clip sampling are kept where the checkpoints agree. LoRA's
+    updates are merged first: the mean of their products is not the product of their means.
 
     Raises `FrosterError` for fewer than two checkpoints, or checkpoints of different students; `WeightsError` for one
     that cannot be read.
@@ -25,13 +26,13 @@ def average_models(checkpoints: Sequence[str | Path]) -> VideoStudent:
     if len(paths) < 2:
         only = f"There is only one checkpoint, {paths[0]}" if paths else "There is no checkpoint"
         raise FrosterError(f"{only}; give several, or a folder of them, such as a run's checkpoints.")
-    model = load_model(paths[0])
+    model = load_model(paths[0]).merged()
     provenance = [provenance_of(model)]
 
     def states() -> Iterator[StateDict]:
         yield {key: value.clone() for key, value in model.state_dict().items()}
         for path in paths[1:]:
-            other = load_model(path)
+            other = load_model(path).merged()
             if (other.name, other.options) != (model.name, model.options):
                 raise FrosterError(
                     f"{path} holds {describe(other)}, {paths[0]} holds {describe(model)}: "
@@ -57,6 +58,7 @@ def patch_model(
     that there is nothing to patch; `WeightsError` for a file that cannot be read.
     """
     model = copy.deepcopy(student) if isinstance(student, VideoStudent) else load_model(student)
+    model = model.merged()
     if model.backbone_source:
         name = "This student" if isinstance(student, VideoStudent) else student
         raise FrosterError(f"{name} has only adapters and a frozen CLIP, so there is nothing to patch.")

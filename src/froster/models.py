@@ -76,12 +76,13 @@ def load_model(
     return model.to(pick_device(device) if isinstance(device, str) else device, dtype)
 
 
-def save_model(model: VideoStudent, path: str | Path, dtype: torch.dtype | None = None) -> None:
+def save_model(model: VideoStudent, path: str | Path, dtype: torch.dtype | None = None, *, merge: bool = True) -> None:
     """Write a network as one file that `load_model` reads back on any machine, bit for bit, whole or not at all.
 
     The file holds all weights, the backbone's too, the student and its options, `model.labels` with their descriptions,
     `model.templates`, `model.clip_sampling` and what the model was trained on. `path` ends in .safetensors. `dtype`
-    converts the weights, such as `torch.float16` for half the size; by default they stay as they are.
+    converts the weights, such as `torch.float16` for half the size; by default they stay as they are. `merge`: whether
+    LoRA's updates are added to the weights, which makes the model a plain per-frame CLIP or VCLIP.
 
     Raises `FrosterError` for another file name or a file that cannot be written.
     """
@@ -89,7 +90,7 @@ def save_model(model: VideoStudent, path: str | Path, dtype: torch.dtype | None 
         raise FrosterError(f"{path} must end in .safetensors, which is what is written.")
     if not isinstance(model, VideoStudent):
         raise FrosterError(f"A model is a VideoStudent, as of load_model, not {type(model).__name__}.")
-    save_checkpoint(model, path, dtype, with_backbone=True)
+    save_checkpoint(model.merged() if merge else model, path, dtype, with_backbone=True)
 
 
 def list_models() -> list[str]:

@@ -78,8 +78,9 @@ def test_what_options_leave_out_is_not_needed() -> None:
 
 
 def test_a_new_student_has_been_thought_about() -> None:
-    """Seven need blocks or less; whoever adds a student decides where it belongs."""
-    assert TAKEN == ["action_clip", "adaptformer", "aim", "frame_clip", "st_adapter", "text4vis", "vclip", "vifi_clip"]
+    """All need blocks or less; whoever adds a student decides where it belongs."""
+    needing_blocks = {"action_clip", "adaptformer", "aim", "lora", "st_adapter", "text4vis", "vclip"}
+    assert set(TAKEN) == {*needing_blocks, "frame_clip", "vifi_clip"}
 
 
 @ALL_TAKEN

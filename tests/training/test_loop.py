@@ -417,6 +417,9 @@ def test_too_little_gpu_memory_is_said_with_what_to_do(
         (["freeze_clip_epochs=1"], "vclip has no new modules to train while CLIP is frozen"),
         (["student=adaptformer", "patch_ratio=0.5"], "adaptformer does not train CLIP's parameters"),
         (["student=adaptformer", "weight_distance=0.5", "distillation=null"], "adaptformer does not train CLIP's"),
+        (["student=lora", "weight_distance=0.5"], "lora trains updates of CLIP's weights, not the weights: interpol"),
+        (["student=lora", "merge=false", "patch_ratio=0.5"], "merge: false saves the last updates as they are: aver"),
+        (["merge=false"], "merge: false has no effect: vclip has no updates to keep apart"),
         (["student=vpt", "trained=vision"], r"leave modules of vpt at their random initialization \(text.context\)"),
         (["student=x_clip", "trained=text"], r"leave modules of x_clip at their random initialization \("),
         (["student=adaptformer", "distillation.video=false"], "what it compares is frozen in adaptformer"),
@@ -473,6 +476,38 @@ def test_adapters_of_a_fine_tuned_clip_hold_it(manifest: Path, tmp_path: Path) -
     third = weights(loop.train(short_recipe(manifest, tmp_path / "third", f"model={path.parent}", *ADAPTERS)))
     assert all(torch.equal(value, third[key]) for key, value in tuned.items())
     assert any(not torch.equal(value, third[key]) for key, value in student.items())
+
+
+def test_lora_is_merged_averaged_and_patched(manifest: Path, tmp_path: Path) -> None:
+    """The mean of the epochs' merged weights: not the product of the mean factors."""
+    changes = ["student=lora:rank=2", "optimizer.learning_rate=0.01", "average_from=1", "patch_ratio=0.25"]
+    recipe = short_recipe(manifest, tmp_path / "run", *changes)
+    path = loop.train(recipe)
+    epochs = [load_model(recipe.out / "checkpoints" / f"epoch-{number:03d}.safetensors") for number in (2, 3)]
+    clip, merged = load_backbone("puppets").state_dict(), [epoch.merged().state_dict() for epoch in epochs]
+    trained = load_model(path)
+    assert (trained.name, [epoch.name for epoch in epochs]) == ("frame_clip", ["lora", "lora"])
+    assert trained.trained_on is not None and list(trained.labels or {}) == sorted(ACTIONS)
+    changed = set()
+    for key, value in trained.state_dict().items():
+        expected = 0.25 * clip[key] + 0.75 * (merged[0][key] + merged[1][key]) / 2
+        torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-5)
+        changed |= {key.split(".")[0]} if (value - clip[key]).abs().max() > 1e-4 else set()
+    assert changed == {"visual", "text"}
+    with safe_open(recipe.out / "checkpoints" / "epoch-003.safetensors", "pt") as file:
+        assert all(".lora_" in key for key in file.keys())  # noqa: SIM118
+
+
+def test_unmerged_lora_with_dropout_goes_on_to_the_same_bits(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["student=lora:dropout=0.3,window=1", "merge=false", "distillation=null", "optimizer.learning_rate=0.01"]
+    whole, stopped = (short_recipe(manifest, tmp_path / name, *changes) for name in ("whole", "stopped"))
+    loop.train(whole)
+    stop_in_epoch(stopped, 2, monkeypatch)
+    assert_equal_weights(whole.out, loop.train(stopped, resume=True))
+    student = load_model(whole.out)
+    assert (student.name, student.options["dropout"], student.merged().name) == ("lora", 0.3, "vclip")
 
 
 def test_clip_is_frozen_at_first_and_trained_later(manifest: Path, tmp_path: Path) -> None:

@@ -83,8 +83,14 @@ def parse_student(spec: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not value:
             raise FrosterError(f"Student option {item!r} in {spec!r} has no value: write {key}=VALUE.")
-        options[key] = int(value) if re.fullmatch(r"[+-]?[0-9]+", value) else value
+        options[key] = number_or_text(value)
     return name, options
+
+
+def number_or_text(value: str) -> int | float | str:
+    if re.fullmatch(r"[+-]?[0-9]+", value):
+        return int(value)
+    return float(value) if re.fullmatch(r"[+-]?[0-9]*\.[0-9]+", value) else value
 
 
 def build_student(spec: str, backbone: Backbone, **options: Any) -> VideoStudent:

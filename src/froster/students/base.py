@@ -56,6 +56,7 @@ class VideoStudent(VisionLanguageModel):
     - `temporal_pooling`: whether `"logits"` or `"features"` are averaged over the frames.
     - `templates`: prompt templates of a class; none where the network learns its prompts.
     - `prompt_style`: how templates, names and descriptions are combined; see `froster.text.prompts.class_prompts`.
+    - `merges`: whether it trains updates beside the backbone's weights, which `merged` adds to them.
     - `normalize_class_embeddings`: whether the embeddings of a class are normalized before and after averaging prompts.
     """
 
@@ -67,6 +68,7 @@ class VideoStudent(VisionLanguageModel):
     templates: tuple[str, ...] = TEMPLATES
     prompt_style: PromptStyle = "froster"
     normalize_class_embeddings: bool = True
+    merges: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone) -> None:
         require(self.title, backbone, self.needs)
@@ -111,6 +113,10 @@ class VideoStudent(VisionLanguageModel):
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that the method trains, by name."""
         return {name: p for name, p in self.named_parameters() if re.search(self.trainable_params, name)}
+
+    def merged(self) -> "VideoStudent":
+        """The model to release: the same function without parameters that only training needs; by default itself."""
+        return self
 
     def forward(self, frames: Tensor, class_embeddings: Tensor) -> VideoOutput:
         """Logits of clips over classes.

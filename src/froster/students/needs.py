@@ -23,6 +23,10 @@ BLOCKS = Need(
     "pre-norm transformer blocks in its image encoder",
     lambda backbone: all(isinstance(block, Block) for block in backbone.visual.blocks),
 )
+TEXT_BLOCKS = Need(
+    "pre-norm transformer blocks in its text encoder",
+    lambda backbone: any(isinstance(module, Block) for module in backbone.text.modules()),
+)
 CLASS_TOKEN = Need("a class token in its image encoder", lambda backbone: backbone.visual.prefix_tokens > 0)
 CLASS_TOKEN_POOLING = Need(
     "frame embeddings that are pooled from a class token",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from froster.backbones.base import Backbone
+from froster.backbones.base import Backbone, VisionTower
 from froster.backbones.blocks import Attention, Block, Grid
 from froster.errors import FrosterError
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step
@@ -52,6 +52,20 @@ class NeighborAttention(Attention):
         return real.flatten(0, 1)[:, None, None, :, 0]
 
 
+def attend_to_neighbors(visual: VisionTower, window: int, boundary: Boundary) -> None:
+    """Let every block of an image encoder attend to the neighboring frames."""
+    for block in visual.blocks:
+        assert isinstance(block, Block)
+        block.attn = NeighborAttention(block.attn, window, boundary)
+
+
+def neighbor_steps(recorded: Iterator[Tensor], numbers: Tensor, window: int, layers: int) -> list[Step]:
+    """`VideoStudent.layer_steps` of such an image encoder."""
+    padded = F.pad(numbers, (0, 0, window, window), value=PAD_TOKEN)
+    keys = torch.cat([padded[i : i + len(numbers)] for i in range(2 * window + 1)], dim=1)
+    return [AttentionStep(next(recorded), numbers, keys) for _ in range(layers)]
+
+
 class VClip(VideoStudent):
     """The backbone with neighbor attention in every vision layer; no new parameters.
 
@@ -72,12 +86,7 @@ class VClip(VideoStudent):
             raise FrosterError(f"vclip's boundary is 'zero' or 'masked', not {boundary!r}.")
         super().__init__(backbone)
         self.options = {"window": window, "boundary": boundary}
-        for block in self.visual.blocks:
-            assert isinstance(block, Block)
-            block.attn = NeighborAttention(block.attn, window, boundary)
+        attend_to_neighbors(self.visual, window, boundary)
 
     def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
-        window = self.options["window"]
-        padded = F.pad(numbers, (0, 0, window, window), value=PAD_TOKEN)
-        keys = torch.cat([padded[i : i + len(numbers)] for i in range(2 * window + 1)], dim=1)
-        return [AttentionStep(next(recorded), numbers, keys) for _ in self.visual.blocks]
+        return neighbor_steps(recorded, numbers, self.options["window"], len(self.visual.blocks))

@@ -128,7 +128,7 @@ def average_weights(run: Run) -> None:
         return
     since = run.step - recipe.average_from * run.steps_per_epoch
     if since > 0 and since % (recipe.average_every or run.steps_per_epoch) == 0:
-        run.average.update(run.student.state_dict())
+        run.average.update(run.student.merged().state_dict())
 
 
 def save(run: Run, student: VideoStudent, path: Path) -> None:
@@ -139,7 +139,8 @@ def save(run: Run, student: VideoStudent, path: Path) -> None:
 def final_model(run: Run) -> VideoStudent:
     """The model to export: averaged and patched as the recipe says, or the last weights."""
     student = copy.deepcopy(run.student)
-    weights = run.average.mean or run.student.state_dict()
+    student = student.merged() if run.recipe.merge else student
+    weights = run.average.mean or student.state_dict()
     student.load_state_dict(patch_states(run.clip_weights, weights, run.recipe.patch_ratio))
     return student
 

@@ -48,7 +48,8 @@ def select_trainable(student: VideoStudent, recipe: TrainRecipe) -> dict[str, nn
         )
     if recipe.freeze_clip_epochs and chosen.keys() <= of_clip:
         raise FrosterError(f"freeze_clip_epochs: {student.name} has no new modules to train while CLIP is frozen.")
-    if recipe.stays_near_clip and not chosen.keys() & of_clip:
+    check_merging(student, recipe)
+    if recipe.stays_near_clip and not chosen.keys() & of_clip and not student.merges:
         raise FrosterError(
             f"{student.name} does not train CLIP's parameters: "
             "interpolation, weight_distance and patch_ratio have no effect; remove them."
@@ -63,6 +64,22 @@ def select_trainable(student: VideoStudent, recipe: TrainRecipe) -> dict[str, nn
             student.backbone_name, backbone_digest(student.state_dict(), student.config)
         )
     return chosen
+
+
+def check_merging(student: VideoStudent, recipe: TrainRecipe) -> None:
+    """Raises `FrosterError` where the recipe asks for what low-rank updates beside CLIP's weights do not allow."""
+    if student.merges and (recipe.interpolation or recipe.weight_distance):
+        raise FrosterError(
+            f"{student.name} trains updates of CLIP's weights, not the weights: interpolation and weight_distance need "
+            "a student that trains them, such as vclip; patch_ratio works with both."
+        )
+    if student.merges and not recipe.merge and (recipe.average_from is not None or recipe.patch_ratio):
+        raise FrosterError(
+            "merge: false saves the last updates as they are: averages and patched weights are no low-rank updates; "
+            "set average_from: null and patch_ratio: 0, or merge: true."
+        )
+    if not student.merges and not recipe.merge:
+        raise FrosterError(f"merge: false has no effect: {student.name} has no updates to keep apart; remove it.")
 
 
 def why_nothing_is_trained(student: VideoStudent) -> str:

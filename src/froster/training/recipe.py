@@ -257,6 +257,9 @@ class TrainRecipe(Recipe):
     """Average every this many steps after epoch `average_from`, instead of once per epoch."""
     patch_ratio: Share = 0
     """Interpolation weight of CLIP in the final model (Open-VCLIP's patching); 0: none."""
+    merge: bool = True
+    """Merge the low-rank updates of `student: lora` into the weights of the final model; `false`: save the last updates
+    alone, with the name of the CLIP that they belong to."""
     temporal_pooling: TemporalPooling | None = None
     """What is averaged over the frames: their `logits` or their `features` (FROSTER Eq. 1); default: the student's own.
     """

@@ -158,9 +158,11 @@ def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Backbone:
 
 
 def trained_clip_weights(student: VideoStudent, clip: Backbone, device: torch.device) -> dict[str, Tensor]:
-    """CLIP's weights for the student's trained parameters that CLIP has. Raises `FrosterError` for other shapes."""
+    """CLIP's weights for the student's parameters that training changes. Raises `FrosterError` for other shapes."""
     originals = clip.state_dict()
-    trained = {name: p for name, p in student.named_parameters() if p.requires_grad and name in originals}
+    trained = {
+        name: p for name, p in student.named_parameters() if (p.requires_grad or student.merges) and name in originals
+    }
     for name, parameter in trained.items():
         if parameter.shape != originals[name].shape:
             raise FrosterError(f"Student and CLIP cannot be interpolated: their {name} have different shapes.")

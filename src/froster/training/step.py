@@ -18,7 +18,9 @@ from froster.training.objective import accumulate_gradients
 from froster.training.run import Run
 from froster.training.schedule import learning_rate
 
-STEP_STREAM = 3  # random number stream of a step's template and ratio; data loading uses streams 0 and 1
+# Random number streams of a step; data loading uses streams 0 and 1.
+STEP_STREAM = 3  # template and ratio
+DROPOUT_STREAM = 4
 
 
 def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
@@ -36,6 +38,7 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]
     optimizer.zero_grad()
+    torch.manual_seed(dropout_seed(run))
     micro_batches = [ClipBatch(batch.frames, batch.targets).to(run.device) for batch in loaded]
     clip_weights = list(run.clip_weights.values())
     terms: dict[str, Tensor] = {}
@@ -64,6 +67,12 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     run.scaler.step(optimizer)
     run.scaler.update()
     return metrics
+
+
+def dropout_seed(run: Run) -> int:
+    """Seed of a step's dropout in this process, so that a resumed run drops what it would have dropped."""
+    rng = np.random.default_rng((run.recipe.seed, DROPOUT_STREAM, run.step, run.keys.rank))
+    return int(rng.integers(2**63))
 
 
 def draw_template_and_ratio(run: Run) -> tuple[int, float]:
