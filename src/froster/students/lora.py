@@ -131,6 +131,7 @@ class Lora(VideoStudent):
             if isinstance(module, LoraLinear):
                 state[f"{name}.weight"] = module.merged_weight()
         backbone = build_backbone(self.config)
+        backbone.tokenizer = self.tokenizer
         backbone.load_state_dict(state, assign=True)
         window = self.options["window"]
         student = VClip(backbone, window) if window else FrameClip(backbone)
