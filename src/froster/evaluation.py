@@ -275,16 +275,7 @@ def score_model(
     second = None if ensemble is None else SecondModel(ensemble, runtime)
     second_classes = [second.runtime.encode_classes(labels) for labels in vocabularies.values()] if second else []
     scored = score_share(runtime, videos, classes, progress, second, second_classes)
-    scored_parts, parts = {}, {}
-    for (part, labels), scores in zip(vocabularies.items(), scored.scores[0], strict=True):
-        rows = [row for row, index in enumerate(scored.indices) if truths[index][0] == part]
-        if not rows:
-            error = next(reason for index, reason in scored.unreadable.items() if truths[index][0] == part)
-            which = "" if part == "all" else f" of {part} classes"
-            raise FrosterError(f"{source}: no video{which} can be read; the first of them: {error}")
-        targets = torch.tensor([truths[scored.indices[row]][1] for row in rows])
-        scored_parts[part] = ScoredPart(scores[rows], targets, [scored.indices[row] for row in rows])
-        parts[part] = evaluate_scores(scores[rows], targets, list(labels))
+    scored_parts, parts = evaluate_parts(scored, vocabularies, truths, source)
     report = ModelReport(
         settings=EvaluationSettings(
             model=str(model) if isinstance(model, str | Path) else network.title,
@@ -307,6 +298,27 @@ def score_model(
     )
     names = {part: list(labels) for part, labels in vocabularies.items()}
     return ScoredModel(runtime, scored_parts, names, report)
+
+
+def evaluate_parts(
+    scored: ScoredVideos, vocabularies: Mapping[str, Labels], truths: Sequence[tuple[str, int]], source: str | Path
+) -> tuple[dict[str, ScoredPart], dict[str, Evaluation]]:
+    """The scores of each vocabulary's videos, as of one model, and how often they are right.
+
+    `truths`: for every video, its vocabulary and the place of its class there, as of `find_classes`. Raises
+    `FrosterError` for a vocabulary without a readable video.
+    """
+    scored_parts, parts = {}, {}
+    for (part, labels), scores in zip(vocabularies.items(), scored.scores[0], strict=True):
+        rows = [row for row, index in enumerate(scored.indices) if truths[index][0] == part]
+        if not rows:
+            error = next(reason for index, reason in scored.unreadable.items() if truths[index][0] == part)
+            which = "" if part == "all" else f" of {part} classes"
+            raise FrosterError(f"{source}: no video{which} can be read; the first of them: {error}")
+        targets = torch.tensor([truths[scored.indices[row]][1] for row in rows])
+        scored_parts[part] = ScoredPart(scores[rows], targets, [scored.indices[row] for row in rows])
+        parts[part] = evaluate_scores(scores[rows], targets, list(labels))
+    return scored_parts, parts
 
 
 def score_share(

@@ -219,6 +219,8 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabeledVideo], tmp_pat
     ]
     log = "".join(f"{json.dumps(step)}\n" for step in steps)
     (run / "log.jsonl").write_text(log + '{"step": 21, "lo')
+    validations = [{"step": n, "epoch": n / 10, "videos": 3, "top1": 0.5 + n / 100, "top5": None} for n in (0, 10, 20)]
+    (run / "validation.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in validations))
     report(run, videos[:3], tmp_path / "report.html", LABELS, mistakes=0)
     page = Page(tmp_path / "report.html")
     assert page.after("optimizer.epochs") == "3"
@@ -232,6 +234,7 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabeledVideo], tmp_pat
         "video distillation: first 1, last 0.05, from 0.05 to 1.",
         "learning rate: first 0.1, last 0.005, from 0.005 to 0.1.",
         "gradient norm: first 1, last 1, from 1 to 1.",
+        "top-1, %: first 50, last 70, from 50 to 70.",
     ]
     (run / "log.jsonl").write_text("")
     report(run, videos[:3], tmp_path / "report.html", LABELS, mistakes=0)

@@ -271,6 +271,15 @@ def one_clip_a_process(damaged_manifest: Path, out: Path) -> list[TrainRecipe]:
     ]
 
 
+TO_COMPARE = "optimizer.learning_rate=1e-4", "average_from=1"
+
+
+def validated(folder: Path) -> str:
+    """Validation on six other videos, which the processes share."""
+    other = write_videos(folder / "validation", ACTIONS, videos=2, frames=6, size=64, seed=9)
+    return f"validation={{manifest: {other}, every_steps: 4, select: last}}"
+
+
 class TwoProcesses(NamedTuple):
     """Runs of two processes, and what they wrote to standard error."""
 
@@ -282,7 +291,7 @@ class TwoProcesses(NamedTuple):
 @pytest.fixture(scope="module")
 def two_processes(manifest: Path, damaged_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> TwoProcesses:
     folder = tmp_path_factory.mktemp("two")
-    run = short_recipe(manifest, folder / "run", "optimizer.learning_rate=1e-4", "average_from=1")
+    run = short_recipe(manifest, folder / "run", *TO_COMPARE, validated(folder))
     others = one_clip_a_process(damaged_manifest, folder)
     return TwoProcesses(run, others, in_two_processes(folder, run, *others))
 
@@ -292,8 +301,10 @@ def two_processes(manifest: Path, damaged_manifest: Path, tmp_path_factory: pyte
 def test_two_processes_are_one(manifest: Path, tmp_path: Path, two_processes: TwoProcesses) -> None:
     """Same losses and weights as one process with the same batches, to 1e-5; three classes do not divide by two."""
     two = two_processes.run
-    one = short_recipe(manifest, tmp_path / "one", "optimizer.learning_rate=1e-4", "average_from=1")
+    one = short_recipe(manifest, tmp_path / "one", *TO_COMPARE, validated(tmp_path))
     loop.train(one)
+    measured = [(recipe.out / "validation.jsonl").read_text() for recipe in (one, two)]
+    assert measured[0] == measured[1]
     assert two_processes.errors.count("epoch 3/3") == 1  # one of the two speaks
     ours, theirs = log(two.out), log(one.out)
     assert len(ours) == len(theirs) == 9
@@ -323,7 +334,7 @@ def test_a_process_without_a_clip_takes_part(
 def test_two_stopped_processes_go_on_to_the_same_bits(
     manifest: Path, tmp_path: Path, two_processes: TwoProcesses
 ) -> None:
-    broken = short_recipe(manifest, tmp_path / "broken", "optimizer.learning_rate=1e-4", "average_from=1")
+    broken = short_recipe(manifest, tmp_path / "broken", *TO_COMPARE, "save_every_minutes=1e-9")
     stopping = STOPPED.format(process="os.getppid()", signal="SIGTERM")  # a scheduler stops the launcher
     stopped = start(stopping, "train", write_recipe(broken), launcher=LAUNCHER, folder=tmp_path)
     _, errors = stopped.communicate(timeout=300)

@@ -352,8 +352,21 @@ def training_section(run: Run) -> str:
     took = duration(run.seconds)
     return (
         f"<p>{run.steps[-1]} steps on {run.clips} clips{f' in {took}' if took else ''}. Pale: every step, or the mean "
-        f'of a few; full: running mean.</p>\n<div class="curves">{"".join(figures)}</div>'
+        f'of a few; full: running mean.</p>\n<div class="curves">{"".join(figures)}</div>' + validation_curves(run)
     )
+
+
+def validation_curves(run: Run) -> str:
+    """The accuracies on held-out videos while training, best and first in words."""
+    figures = []
+    for name, shares in run.accuracies.items():
+        words = name.replace("harmonic_mean", "harmonic mean").replace("top", "top-").replace("_", " ") + ", %"
+        percents = [None if share is None else 100 * share for share in shares]
+        if drawn := curve(words, run.validated, percents):
+            figures.append(f"<figure><figcaption>{escape(words)}</figcaption>{drawn}</figure>")
+    if not figures:
+        return ""
+    return f'<p>Validation on held-out videos:</p>\n<div class="curves">{"".join(figures)}</div>'
 
 
 def tested_section(content: Content) -> str:

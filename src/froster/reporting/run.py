@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.errors import FrosterError
-from froster.training.metrics import NOT_CURVES, read_log
+from froster.training.metrics import NOT_ACCURACIES, NOT_CURVES, read_log
 
 FIRST, LAST = ("loss",), ("learning_rate", "gradient_norm")  # of the curves; the loss terms are between
 
@@ -16,6 +16,7 @@ class Run:
     """A run's recipe, as dotted keys that are not null, and its log: `curves`: name -> one value per step.
 
     A value that was no finite number is None, as where a step did not have it. `seconds`: how long training took.
+    `accuracies`: name -> one share per validation, which were after `validated` steps.
     """
 
     recipe: dict[str, Any]
@@ -23,6 +24,8 @@ class Run:
     curves: dict[str, list[float | None]]
     clips: int
     seconds: float
+    validated: list[int]
+    accuracies: dict[str, list[float | None]]
 
 
 def read_run(folder: Path) -> Run | None:
@@ -36,6 +39,8 @@ def read_run(folder: Path) -> Run | None:
         raise FrosterError(f"{recipe} cannot be read; give the checkpoint in the folder instead of the run.") from error
     taken = read_log(folder / "log.jsonl")
     names = dict.fromkeys(name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch"))
+    validations = read_log(folder / "validation.jsonl", NOT_ACCURACIES)
+    measured = dict.fromkeys(name for record in validations for name in record if name not in NOT_ACCURACIES)
     order = [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
     return Run(
         recipe=settings,
@@ -43,6 +48,8 @@ def read_run(folder: Path) -> Run | None:
         curves={name: [of_step.get(name) for of_step in taken] for name in order if name in names},
         clips=sum(int(of_step.get("clips") or 0) for of_step in taken),
         seconds=float(taken[-1].get("seconds") or 0) if taken else 0.0,
+        validated=[int(record["step"]) for record in validations],
+        accuracies={name: [record.get(name) for record in validations] for name in measured},
     )
 
 

@@ -19,6 +19,7 @@ from froster.training.state import StateFile
 RESUME_OVERRIDABLE_KEYS: dict[str, Any] = {
     "out": True,
     "keep_checkpoints": True,
+    "save_every_minutes": True,
     "tensorboard": True,
     "data": {"workers", "in_memory", "max_unreadable", "puppets"},
 }
@@ -42,6 +43,7 @@ class RunFolder:
         self.path = path
         self.state, self.model = StateFile(path / "state.pt"), path / "model.safetensors"
         self.log, self.recipe = path / "log.jsonl", path / "recipe.json"
+        self.best, self.validation = path / "best.safetensors", path / "validation.jsonl"
         self.fingerprint = path / "fingerprint.json"
         self.unreadable, self.partial = path / "unreadable.json", path / "partial.json"
 

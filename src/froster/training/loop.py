@@ -1,17 +1,21 @@
 """`train`: fine-tunes a student from a recipe; a run can be interrupted at any time and resumed."""
 
 import copy
+import shutil
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from time import monotonic
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import reduce
 
 from froster.checkpoints.own import save_checkpoint
 from froster.data.manifests import class_indices
 from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError, FrosterWarning
+from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.processes import find_processes
 from froster.students import VideoStudent
@@ -31,7 +35,7 @@ FEW_STEPS = 50
 def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     """Fine-tune a student; returns the checkpoint of the final model, `out/model.safetensors`.
 
-    With `resume` an interrupted run continues from its last complete epoch and ends, on the CPU, with bit-identical
+    With `resume` an interrupted run continues from its last saved state and ends, on the CPU, with bit-identical
     weights; if nothing was saved, it starts from the beginning; a finished run is left unchanged. Under `torchrun` or
     `accelerate launch` each process takes a part of every batch and of the class texts. `show`: progress bar on
     standard error.
@@ -69,7 +73,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
                 run.student.trained_on = known | TrainedVideos.of(data.videos, recipe.data.manifest)
             take_steps(run, clips, processes, show)
             if processes.is_main_process:
-                save(run, final_model(run), folder.model)
+                save_final_model(run)
                 folder.finish()
             processes.wait_for_everyone()
     return folder.model
@@ -94,7 +98,8 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
         if metric_logger:
             metric_logger.bar.print(describe_steps(run.keys))
             warn_of_few_steps(run.keys)
-        while run.step < steps:
+        validate(run, metric_logger)
+        while run.step < steps and not (run.validation and run.validation.should_stop):
             try:
                 metrics = take_step(run, batches)
             except torch.OutOfMemoryError as error:
@@ -107,18 +112,48 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
             average_weights(run)
             if metric_logger:
                 metric_logger.log(metrics)
+            validate(run, metric_logger)
             if run.step % run.steps_per_epoch == 0:
                 end_epoch(run, processes)
+            elif save_is_due(run):
+                save_state(run, processes)
+
+
+def validate(run: Run, metric_logger: MetricLogger | None) -> None:
+    """Measure the model on the held-out videos if this step is due; the best one so far is saved."""
+    validation = run.validation
+    if not validation or not validation.is_due(run.step, run.steps_per_epoch, run.keys.steps):
+        return
+    model = final_model(run)
+    record = validation.measure(model, run.step, run.step / run.steps_per_epoch)
+    if metric_logger:  # on the main process
+        if validation.is_best:
+            save(run, model, run.folder.best)
+        validation.write(run.folder.validation)
+        metric_logger.log_validation(record, validation.describe(record))
 
 
 def end_epoch(run: Run, processes: PartialState) -> None:
     """Save the epoch's checkpoint, then the training state that relies on it."""
-    epoch, recipe, folder = run.step // run.steps_per_epoch, run.recipe, run.folder
-    run.unusable.write(folder)
     if processes.is_main_process:
-        save(run, run.student, folder.epoch(epoch))
-        folder.save_state(recipe, run.state())
-        folder.keep_last(recipe.keep_checkpoints)
+        save(run, run.student, run.folder.epoch(run.step // run.steps_per_epoch))
+    save_state(run, processes)
+    if processes.is_main_process:
+        run.folder.keep_last(run.recipe.keep_checkpoints)
+
+
+def save_is_due(run: Run) -> bool:
+    """Whether `save_every_minutes` have passed on the main process since the state was saved."""
+    due = torch.tensor(run.keys.rank == 0 and monotonic() - run.saved_at >= 60 * run.recipe.save_every_minutes)
+    return bool(due) if run.keys.world_size == 1 else bool(reduce(due.to(run.device, torch.int64), "sum"))
+
+
+def save_state(run: Run, processes: PartialState) -> None:
+    """Save what the run resumes from."""
+    run.unusable.write(run.folder)
+    if processes.is_main_process:
+        run.folder.save_state(run.recipe, run.state())
+    run.saved_at = monotonic()
 
 
 def average_weights(run: Run) -> None:
@@ -134,6 +169,23 @@ def average_weights(run: Run) -> None:
 def save(run: Run, student: VideoStudent, path: Path) -> None:
     """Save a student with its recipe in the metadata."""
     save_checkpoint(student, path, recipe=run.recipe.model_dump_json())
+
+
+def save_final_model(run: Run) -> None:
+    """Save `out/model.safetensors`: the model of the best validation where there is one, else the last."""
+    validation = run.validation
+    if not validation or validation.settings.select == "last":
+        save(run, final_model(run), run.folder.model)
+        return
+    if validation.best["step"] == 0:
+        warnings.warn(
+            f"No validation was better than that before the first step ({validation.percent(validation.best)}): the "
+            "final model is the untrained one. More clips, a lower optimizer.learning_rate or fewer epochs may help.",
+            FrosterWarning,
+            stacklevel=2,
+        )
+    with replace_when_written(run.folder.model) as temporary:
+        shutil.copyfile(run.folder.best, temporary)
 
 
 def final_model(run: Run) -> VideoStudent:

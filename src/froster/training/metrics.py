@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from froster.files import writing
 from froster.progress import ProgressBar
 
 NOT_CURVES = ("step", "clips", "seconds")
+NOT_ACCURACIES = ("step", "epoch", "videos")  # of a validation
 
 
 class MetricLogger:
@@ -67,9 +69,20 @@ class MetricLogger:
             # Without a terminal there is no bar, but a line per epoch.
             self.bar.print(f"epoch {step * self.epochs // self.steps}/{self.epochs}  {text}")
 
+    def log_validation(self, record: Mapping[str, float | None], line: str) -> None:
+        """Show a validation, and add its accuracies to TensorBoard."""
+        if self.board:
+            for name, value in record.items():
+                if name not in NOT_ACCURACIES and value is not None:
+                    self.board.add_scalar(f"validation/{name}", value, int(record["step"] or 0))
+        self.bar.print(line)
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The steps in a run's `log.jsonl`, without damaged lines, such as one truncated by a kill."""
+
+def read_log(path: Path, needed: tuple[str, ...] = ("step", "seconds")) -> list[dict[str, Any]]:
+    """The steps in a run's `log.jsonl`, without damaged lines, such as one truncated by a kill.
+
+    Likewise the validations in `validation.jsonl`, whose lines have other `needed` keys.
+    """
     if not path.exists():
         return []
     steps = []
@@ -79,7 +92,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             continue
         numbers = {name for name, value in metrics.items() if is_number(value)} if isinstance(metrics, dict) else set()
-        if numbers >= {"step", "seconds"} and all(metrics[name] is None for name in metrics.keys() - numbers):
+        if numbers >= {*needed} and all(metrics[name] is None for name in metrics.keys() - numbers):
             steps.append(metrics)
     return steps
 

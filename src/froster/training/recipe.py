@@ -215,6 +215,37 @@ class OptimizerSettings(Section):
         return self
 
 
+class ValidationSettings(Section):
+    """Accuracy on held-out videos while training: a `share` of the training files, or other rows (`split`, `manifest`).
+
+    Videos of classes that are not trained on are novel: they are compared with the novel classes alone.
+    """
+
+    split: str | None = None
+    """Validate on the rows whose column `split` contains this word, such as `val`."""
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of each class's training files to hold out, at random, but at least one; they are not trained on."""
+    manifest: Path | None = None
+    """Another manifest than `data.manifest`."""
+    every_epochs: PositiveInt = 1
+    """Validate after every this many epochs, before the first step and after the last."""
+    every_steps: PositiveInt | None = None
+    """Validate after every this many steps instead."""
+    views: PositiveInt = 1
+    """Clips per video (V); their scores are averaged."""
+    patience: PositiveInt | None = None
+    """Early stopping: stop after this many validations without a new best; `null`: train to the end."""
+    select: Literal["best", "last"] = "best"
+    """The final model: `best`: that of the best validation (harmonic mean of base and novel classes, or top-1; of equal
+    ones the first); `last`: that of the last step. Both as the recipe averages and patches them."""
+
+    @model_validator(mode="after")
+    def check_source(self) -> Self:
+        if (self.share is None) == (self.split is None and self.manifest is None):
+            raise ValueError("give either share, or split or manifest (or both)")
+        return self
+
+
 class TrainRecipe(Recipe):
     """All settings of a training run."""
 
@@ -251,6 +282,8 @@ class TrainRecipe(Recipe):
     """Weight of the squared L2 distance between the student's weights and CLIP's in the loss (Open-VCLIP Table 5)."""
     optimizer: OptimizerSettings
     """AdamW, learning rate schedule and batch size."""
+    validation: ValidationSettings | None = None
+    """Accuracy on held-out videos while training, best model and early stopping; `null`: none."""
     average_from: NonNegativeInt | None = None
     """Average the weights at the end of every epoch after this one (SWA); `null`: the last weights."""
     average_every: PositiveInt | None = None
@@ -269,6 +302,8 @@ class TrainRecipe(Recipe):
     """Recompute activations in the backward pass: less memory, about 20 % more time."""
     keep_checkpoints: PositiveInt = 3
     """Number of epoch checkpoints to keep."""
+    save_every_minutes: PositiveFloat = 15
+    """Save the training state after this many minutes too, not only at the end of an epoch."""
     tensorboard: bool = False
     """Also log to TensorBoard (needs the extra `track`)."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from time import monotonic
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from froster.training.parameters import parameter_groups, projector_parameters, 
 from froster.training.recipe import TrainRecipe
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from froster.training.unusable import UnusableClips
+from froster.training.validation import Validation
 
 
 @dataclass
@@ -47,7 +49,9 @@ class Run:
     clip_weights: dict[str, Tensor]  # CLIP's, float32, of the student's trained parameters that CLIP has
     average: WeightAverage = field(default_factory=WeightAverage)
     unusable: UnusableClips = field(default_factory=UnusableClips)
+    validation: Validation | None = None
     step: int = 0
+    saved_at: float = field(default_factory=monotonic)  # when the state was last saved
 
     @cached_property
     def replica(self) -> Objective | DistributedDataParallel:
@@ -95,6 +99,7 @@ class Run:
             "unreadable": self.unusable.unreadable,
             "partial": self.unusable.partial,
             "fingerprint": self.fingerprint,
+            "validation": self.validation.history if self.validation else [],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -106,6 +111,8 @@ class Run:
         count, mean = state["average"]
         self.average.count, self.average.mean = count, {key: value.to(self.device) for key, value in mean.items()}
         self.unusable = UnusableClips(state["unreadable"], state["partial"])
+        if self.validation:
+            self.validation.history = state["validation"]
         self.step = self.keys.start_step = state["step"]
 
 
@@ -140,6 +147,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
         parameters=list(parameters.values()),
         fingerprint={"precision": (str(precision or torch.float32).removeprefix("torch."), "")} | data.fingerprint,
         clip_weights=clip_weights,
+        validation=Validation.of(recipe, data, device, precision),
     )
 
 
