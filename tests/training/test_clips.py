@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -443,3 +444,47 @@ def test_released_preprocessing_and_color_jitter_change_the_pixels_alone(videos:
         for index in range(len(videos))
     ]
     assert len({round(factor, 2) for factor in factors}) > 2
+
+
+def test_random_augmentations_are_one_draw_a_clip(videos: list[LabeledVideo]) -> None:
+    how = {"resize_short_side": (36, 40), "in_memory": True}
+    plain, erased, augmented = (
+        TrainingClips(videos, TARGETS, settings(**how, **more), size=32, seed=0)
+        for more in ({}, {"random_erasing": 1.0}, {"rand_augment": (2, 30)})
+    )
+    changed = 0
+    for number in range(10):
+        frames = erased[number, 0].frames
+        assert frames is not None
+        assert torch.equal(erased[number, 0].frames, frames)  # the cached frames stay as they are
+        in_all = (frames == frames[:1]).all(dim=1).all(dim=0)  # pixels that no frame changes, such as the box
+        assert in_all.sum() >= 0.02 * 32 * 32 * 0.8
+        ours, theirs = augmented[number, 0].frames, plain[number, 0].frames
+        assert ours is not None and theirs is not None and ours.shape == theirs.shape
+        assert torch.equal(augmented[number, 0].frames, ours)
+        changed += not torch.equal(ours, theirs)
+    assert changed >= 5  # some operations are the identity
+
+
+def test_balanced_passes_have_as_many_clips_of_each_class() -> None:
+    targets = [0] * 20 + [1] * 3 + [2]
+    passes = list(BatchKeys(24, batch_size=24, gradient_accumulation_steps=1, epochs=3, seed=5, targets=targets))
+    for number, drawn in enumerate(passes):
+        assert {key[0] for key in drawn} == {number}
+        assert sorted(targets[key[1]] for key in drawn) == [0] * 8 + [1] * 8 + [2] * 8
+        assert len(set(drawn)) == 24  # a repeated clip is cut in another way
+        repeated = Counter(key[1] for key in drawn if targets[key[1]] == 1)
+        assert max(repeated.values()) - min(repeated.values()) <= 1
+    assert passes[0] != passes[1]
+    assert passes == list(BatchKeys(24, 24, 1, 3, seed=5, targets=targets))
+    resumed = BatchKeys(24, 24, 1, 3, seed=5, targets=targets, start_step=2)
+    assert list(resumed) == passes[2:]
+
+
+def test_what_does_not_divide_goes_to_random_classes() -> None:
+    targets = [0] * 8 + [1, 2]
+    counts = Counter(
+        tuple(sorted(Counter(targets[key[1]] for key in drawn).items()))
+        for drawn in BatchKeys(10, 10, 1, epochs=60, seed=1, targets=targets)
+    )
+    assert counts.keys() == {((0, 4), (1, 3), (2, 3)), ((0, 3), (1, 4), (2, 3)), ((0, 3), (1, 3), (2, 4))}

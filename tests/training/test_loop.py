@@ -363,6 +363,23 @@ def test_accumulated_batches_and_checkpointed_activations_change_nothing(manifes
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
 
 
+def test_augmented_balanced_and_mixed_clips_are_the_same_from_a_seed(manifest: Path, tmp_path: Path) -> None:
+    changes = (
+        "data.rand_augment=[2,9]",
+        "data.random_erasing=0.5",
+        "data.class_balance=sampling",
+        "mixup=0.8",
+        "cutmix=1",
+    )
+    runs = [short_recipe(manifest, tmp_path / name, "optimizer.epochs=2", *changes) for name in "ab"]
+    runs.append(short_recipe(manifest, tmp_path / "plain", "optimizer.epochs=2", "data.class_balance=loss"))
+    for recipe in runs:
+        loop.train(recipe)
+    first, second, plain = ([step["loss"] for step in log(recipe.out)] for recipe in runs)
+    assert first == second and len(first) == 6
+    assert first != plain
+
+
 def test_tested_weights_are_averaged_and_patched(manifest: Path, tmp_path: Path) -> None:
     recipe = short_recipe(manifest, tmp_path / "run", "keep_checkpoints=3", "average_from=1", "patch_ratio=0.25")
     path = loop.train(recipe)

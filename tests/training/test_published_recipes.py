@@ -30,6 +30,9 @@ FROSTER: Values = {
     "data.resize_short_side": [224, 256],
     "data.flip": True,
     "data.color_jitter": 0.0,
+    "data.rand_augment": None,
+    "data.random_erasing": 0.0,
+    "data.class_balance": "none",
     "distillation.projector": "residual",
     "distillation.video": True,
     "distillation.text": True,
@@ -38,7 +41,10 @@ FROSTER: Values = {
     "distillation.beta": 2.0,
     "distillation.zero_init": True,
     "interpolation": None,
+    "mixup": 0.0,
+    "cutmix": 0.0,
     "weight_distance": 0.0,
+    "validation": None,
     "optimizer.epochs": 22,
     "optimizer.min_steps": 0,
     "optimizer.warmup_epochs": 2.0,
@@ -60,7 +66,10 @@ FROSTER: Values = {
     "activation_checkpointing": False,
 }
 # What does not decide the result, and where the clips are.
-OTHER = {"out", "keep_checkpoints", "tensorboard", "data.manifest", "data.split", "data.workers", "data.in_memory"}
+OTHER = {
+    *("out", "keep_checkpoints", "save_every_minutes", "tensorboard"),
+    *("data.manifest", "data.split", "data.workers", "data.in_memory"),
+}
 OTHER |= {"data.max_unreadable"}
 
 

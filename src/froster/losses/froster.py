@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from froster.losses.batch import ClipBatch, autocast, unit
+from froster.losses.batch import ClipBatch, autocast, cross_entropy, unit
 from froster.students import VideoStudent
 
 Projection = Literal["none", "plain", "residual"]
@@ -91,20 +91,23 @@ def froster_loss(
     teacher_class_embeddings: Tensor,
     global_batch_size: int | None = None,
     precision: torch.dtype | None = None,
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """FROSTER's loss (Eq. 8): cross entropy + beta * (video distillation + text distillation).
 
     `class_embeddings`: `(K, ...)` float32, with gradient where the text encoder is trained;
     `teacher_class_embeddings`: `(K, D)` float32 of the same prompts. `global_batch_size`: clips in the whole batch,
     where `batch` is a micro-batch of it: the losses of the micro-batches add up to that of the batch. `precision`:
-    autocast dtype of the networks; the loss itself is float32. Returns the loss, a scalar, and its terms.
+    autocast dtype of the networks; the loss itself is float32. `class_weights`: as of
+    `cross_entropy`. Returns the loss, a scalar, and its terms.
     """
     frames = student.preprocess.normalize(batch.frames)
     with autocast(student, precision):
         output = student(frames, class_embeddings)
 
-    share = len(batch.targets) / (global_batch_size or len(batch.targets))
-    loss = share * F.cross_entropy(output.logits, batch.targets)
+    clips = global_batch_size or len(batch.targets)
+    share = len(batch.targets) / clips
+    loss = cross_entropy(output.logits, batch, clips, class_weights)
     terms = {"cross_entropy": loss}
     if distillation.video:
         projected = distillation.video(unit(output.frame_embeddings))

@@ -15,11 +15,12 @@ from froster.errors import FrosterError, VideoError
 from froster.training.recipe import DataSettings
 from froster.training.workers import Activity, iterate, warn_when_stalled
 from froster.video import decode
+from froster.video.augment import apply_operations, draw_erased, draw_operations
 from froster.video.sampling import random_indices, random_release_indices
 from froster.video.timeline import Choose, Keep, Reading, Timeline
 from froster.video.transforms import Interpolation, color_jitter, random_crop
 
-Key = tuple[int, int]  # number of the pass over all clips, index of the video
+Key = tuple[int, ...]  # number of the pass over all clips, index of the video, and its repetition in the pass if any
 
 MISSING_NAMED = 3  # missing clips that an error names
 ORDERS, CLIPS = 0, 1  # streams of random numbers: a generator is seeded with (seed, stream, ...)
@@ -132,6 +133,9 @@ class TrainingClips(Dataset[Sample]):
         if jitter:
             first, second, third = rng.uniform(1 - jitter, 1 + jitter, size=3).tolist()
             order = rng.permutation(3).tolist()
+        operations = draw_operations(rng, *self.data.rand_augment) if self.data.rand_augment else []
+        probability = self.data.random_erasing
+        erased = draw_erased(rng, self.size) if probability and rng.random() < probability else None
         state = rng.bit_generator.state
 
         def choose(timeline: Timeline) -> NDArray[np.int64]:
@@ -146,7 +150,15 @@ class TrainingClips(Dataset[Sample]):
             crop = random_crop(
                 torch.from_numpy(image), self.size, short_side, corner, flip, release, self.interpolation
             )
-            return color_jitter(crop, (first, second, third), order) if jitter else crop
+            if operations:
+                crop = apply_operations(crop, operations)
+            if jitter:
+                crop = color_jitter(crop, (first, second, third), order)
+            if erased:
+                rows, columns, noise = erased
+                crop = crop.clone()  # the cached frame of `in_memory` stays as it is
+                crop[:, rows, columns] = noise
+            return crop
 
         try:
             if self.data.in_memory:
@@ -190,7 +202,8 @@ class BatchKeys(Sampler[list[Key]]):
     A pass is a random permutation of all `clips` in batches of `batch_size`; the incomplete last batch is dropped,
     unless it is the only one. An epoch is one pass, or more where `min_steps` needs them. A batch is
     `gradient_accumulation_steps` micro-batches, each split over the processes; a list may be empty. `start_step` is the
-    optimizer step to resume from: the batches are the same as without the interruption.
+    optimizer step to resume from: the batches are the same as without the interruption. `targets`: the class of each
+    clip, for passes with equally many clips of each class (`class_balance: sampling`).
     """
 
     def __init__(
@@ -204,12 +217,14 @@ class BatchKeys(Sampler[list[Key]]):
         rank: int = 0,
         world_size: int = 1,
         min_steps: int = 0,
+        targets: Sequence[int] | None = None,
     ) -> None:
         self.clips, self.batch_size, self.gradient_accumulation_steps = clips, batch_size, gradient_accumulation_steps
         self.steps_per_pass = max(1, clips // batch_size)
         self.passes_per_epoch = max(1, math.ceil(min_steps / (epochs * self.steps_per_pass)))
         self.epochs, self.seed, self.start_step = epochs, seed, start_step
         self.rank, self.world_size = rank, world_size
+        self.by_class = None if targets is None else [np.flatnonzero(np.equal(targets, c)) for c in sorted({*targets})]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -231,11 +246,29 @@ class BatchKeys(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         first, skipped = divmod(self.start_step, self.steps_per_pass)
         for number in range(first, self.epochs * self.passes_per_epoch):
-            order = np.random.default_rng((self.seed, ORDERS, number)).permutation(self.clips)
+            rng = np.random.default_rng((self.seed, ORDERS, number))
+            order = rng.permutation(self.clips)[:, None] if self.by_class is None else balanced(self.by_class, rng)
             for step in range(skipped if number == first else 0, self.steps_per_pass):
                 batch = order[step * self.batch_size : (step + 1) * self.batch_size]
                 for micro_batch in np.array_split(batch, self.gradient_accumulation_steps):
-                    yield [(number, index) for index in micro_batch[self.rank :: self.world_size].tolist()]
+                    yield [(number, *key) for key in micro_batch[self.rank :: self.world_size].tolist()]
+
+
+def balanced(by_class: Sequence[NDArray[np.int64]], rng: np.random.Generator) -> NDArray[np.int64]:
+    """As many clips as there are, in random order, equally many of each class up to one: rows (index, repetition).
+
+    `by_class`: the indices of each class's clips. A small class repeats all its clips before any of them once more.
+    """
+    clips, classes = sum(map(len, by_class)), len(by_class)
+    more = rng.permutation(classes) < clips % classes
+    drawn = []
+    for members, one_more in zip(by_class, more, strict=True):
+        count = clips // classes + one_more
+        rounds = -(-count // len(members))
+        indices = np.concatenate([rng.permutation(members) for _ in range(rounds)] or [members[:0]])
+        repetitions = np.repeat(np.arange(rounds), len(members))
+        drawn.append(np.stack([indices, repetitions], axis=1)[:count])
+    return rng.permutation(np.concatenate(drawn))
 
 
 def load_batches(clips: TrainingClips, keys: BatchKeys, pin_memory: bool) -> Iterator[Batch]:

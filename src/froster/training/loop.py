@@ -57,7 +57,7 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
     targets = class_indices(data.videos, list(data.labels), recipe.data.manifest)
 
     prepare_workers(recipe.data.workers)
-    run = prepare(recipe, folder, data, processes)
+    run = prepare(recipe, folder, data, targets, processes)
     config = run.student.config
     clips = TrainingClips(data.videos, targets, recipe.data, config.image_size, recipe.seed, config.interpolation)
     with folder.lock() if processes.is_main_process else nullcontext():

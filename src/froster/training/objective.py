@@ -23,6 +23,8 @@ class Objective(nn.Module):
     `prompts`: those of the student's classes. `frozen_classes`, for a frozen text encoder: template index -> class
     embeddings. `teacher` and `teacher_classes`: for `distillation`; without it the loss is cross entropy. `precision`:
     autocast dtype.
+
+    `class_weights`: as of `cross_entropy`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Objective(nn.Module):
         self.student, self.distillation, self.teacher = student, distillation, teacher
         self.prompts, self.precision = prompts, precision
         self.teacher_classes, self.frozen_classes = teacher_classes, frozen_classes
+        self.class_weights: Tensor | None = None
 
     def forward(
         self, batch: ClipBatch, class_embeddings: Tensor, template: int, global_batch_size: int
@@ -47,7 +50,9 @@ class Objective(nn.Module):
         if not len(batch.targets):
             return self.zero(), {}
         if self.distillation is None or self.teacher is None or self.teacher_classes is None:
-            return fine_tuning_loss(self.student, batch, class_embeddings, global_batch_size, self.precision)
+            return fine_tuning_loss(
+                self.student, batch, class_embeddings, global_batch_size, self.precision, self.class_weights
+            )
         taught = self.teacher_classes(template)
         return froster_loss(
             self.student,
@@ -58,6 +63,7 @@ class Objective(nn.Module):
             taught,
             global_batch_size,
             self.precision,
+            self.class_weights,
         )
 
     @property

@@ -27,6 +27,7 @@ from froster.losses.froster import Distance, Projection
 from froster.scoring import TemporalPooling
 from froster.shipped import existing_recipe
 from froster.text.prompts import PromptStyle
+from froster.video.augment import MAX_MAGNITUDE
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Trained = Literal["default", "all", "vision", "text"]
@@ -121,6 +122,14 @@ class DataSettings(Section):
     """Random horizontal flip (p=0.5). Disable for direction-dependent labels, such as "throwing left"."""
     color_jitter: Share = 0
     """Strength s of color jitter: brightness, contrast and saturation are scaled by factors from U(1 - s, 1 + s)."""
+    rand_augment: tuple[PositiveInt, Annotated[int, Field(ge=0, le=MAX_MAGNITUDE)]] | None = None
+    """RandAugment: number of random operations and their magnitude, 0 to 30, such as `[2, 9]`; `null`: none."""
+    random_erasing: Share = 0
+    """Probability that a random box, the same in all frames, is replaced by noise."""
+    class_balance: Literal["none", "sampling", "loss"] = "none"
+    """For classes of different sizes: `sampling`: each pass takes equally many clips of each class, repeating those of
+    small ones with other random frames and crops; `loss`: cross entropy weighted by 1 / clips of the class, with mean
+    1 over the clips."""
     workers: NonNegativeInt = 2
     """Data loader workers per training process."""
     in_memory: bool = False
@@ -139,6 +148,12 @@ class DataSettings(Section):
     def check_resize_short_side(self) -> Self:
         if self.resize_short_side[0] > self.resize_short_side[1]:
             raise ValueError(f"resize_short_side must be [smallest, largest], not {list(self.resize_short_side)}")
+        return self
+
+    @model_validator(mode="after")
+    def check_augmentation(self) -> Self:
+        if self.preprocess == "release" and (self.rand_augment or self.random_erasing):
+            raise ValueError("rand_augment and random_erasing take whole gray levels: set preprocess: clip")
         return self
 
 
@@ -278,6 +293,11 @@ class TrainRecipe(Recipe):
     """Feature distillation from the frozen CLIP; `null`: none."""
     interpolation: InterpolationSettings | None = None
     """Open-VCLIP's interpolated weight regularization; `null`: none."""
+    mixup: NonNegativeFloat = 0
+    """Blend pairs of clips and their labels, the share drawn from Beta(mixup, mixup), such as 0.8; 0: none."""
+    cutmix: NonNegativeFloat = 0
+    """Paste a box of one clip into another and blend their labels by area, the share drawn from Beta(cutmix, cutmix),
+    such as 1.0; with `mixup` each is taken in half of the batches. 0: none."""
     weight_distance: NonNegativeFloat = 0
     """Weight of the squared L2 distance between the student's weights and CLIP's in the loss (Open-VCLIP Table 5)."""
     optimizer: OptimizerSettings

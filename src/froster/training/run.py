@@ -1,6 +1,6 @@
 """A training run before its first step: student, teacher, objective, optimizer and batch order, built from a recipe."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
@@ -116,8 +116,12 @@ class Run:
         self.step = self.keys.start_step = state["step"]
 
 
-def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processes: PartialState) -> Run:
-    """The run on its device, as before the first step. Raises `FrosterError` where keys of the recipe do not fit."""
+def prepare(
+    recipe: TrainRecipe, folder: RunFolder, data: TrainingData, targets: Sequence[int], processes: PartialState
+) -> Run:
+    """The run on its device, as before the first step; `targets`: class index of each clip.
+
+    Raises `FrosterError` where keys of the recipe do not fit."""
     device, settings = processes.device, recipe.optimizer
     precision = pick_autocast(recipe.precision, device)
     torch.manual_seed(recipe.seed)
@@ -130,6 +134,8 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
     student.to(device).train()
     clip_weights = trained_clip_weights(student, clip, device) if clip and recipe.stays_near_clip else {}
     objective = build_objective(student, clip, trained, recipe, precision)
+    if recipe.data.class_balance == "loss":
+        objective.class_weights = class_weights(targets, len(data.labels)).to(device)
     parameters = trained | projector_parameters(objective.distillation)
     optimizer = torch.optim.AdamW(
         parameter_groups(parameters, settings),
@@ -140,7 +146,7 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
     return Run(
         recipe=recipe,
         folder=folder,
-        keys=batch_keys(recipe, len(data.videos), processes),
+        keys=batch_keys(recipe, targets, processes),
         objective=objective,
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
@@ -149,6 +155,12 @@ def prepare(recipe: TrainRecipe, folder: RunFolder, data: TrainingData, processe
         clip_weights=clip_weights,
         validation=Validation.of(recipe, data, device, precision),
     )
+
+
+def class_weights(targets: Sequence[int], classes: int) -> Tensor:
+    """Factors `(K,)` float32 in proportion to 1 / clips of the class, with mean 1 over the clips."""
+    counts = torch.bincount(torch.tensor(targets), minlength=classes)
+    return len(targets) / (counts.count_nonzero() * counts.clamp(min=1)).float()
 
 
 def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Backbone:
@@ -232,11 +244,14 @@ def build_distillation(student: VideoStudent, trained: Iterable[str], recipe: Tr
     return Distillation(student.config.embed_dim, **options).to(student.device)
 
 
-def batch_keys(recipe: TrainRecipe, clips: int, processes: PartialState) -> BatchKeys:
-    """This process's batches of a run of `clips` clips. Raises `FrosterError` where `average_every` exceeds the run."""
+def batch_keys(recipe: TrainRecipe, targets: Sequence[int], processes: PartialState) -> BatchKeys:
+    """This process's batches of a run on clips of these classes.
+
+    Raises `FrosterError` where `average_every` exceeds the run.
+    """
     settings = recipe.optimizer
     keys = BatchKeys(
-        clips=clips,
+        clips=len(targets),
         batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         epochs=settings.epochs,
@@ -244,6 +259,7 @@ def batch_keys(recipe: TrainRecipe, clips: int, processes: PartialState) -> Batc
         rank=processes.process_index,
         world_size=processes.num_processes,
         min_steps=settings.min_steps,
+        targets=targets if recipe.data.class_balance == "sampling" else None,
     )
     averaged_steps = keys.steps - (recipe.average_from or 0) * keys.steps_per_epoch
     if recipe.average_every and recipe.average_every > averaged_steps:

@@ -14,12 +14,14 @@ from froster.losses.batch import ClipBatch
 from froster.losses.open_vclip import interpolated_weights, weight_distance
 from froster.text.prompts import TEMPLATES
 from froster.training.clips import Batch
+from froster.training.mixing import mix_clips
 from froster.training.objective import accumulate_gradients
 from froster.training.run import Run
 from froster.training.schedule import learning_rate
 
 # Random number streams of a step; data loading uses streams 0 and 1.
 STEP_STREAM = 3  # template and ratio
+MIX_STREAM = 4  # of mixup and CutMix
 DROPOUT_STREAM = 4
 
 
@@ -40,6 +42,10 @@ def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     optimizer.zero_grad()
     torch.manual_seed(dropout_seed(run))
     micro_batches = [ClipBatch(batch.frames, batch.targets).to(run.device) for batch in loaded]
+    if recipe.mixup or recipe.cutmix:
+        rng = np.random.default_rng((recipe.seed, MIX_STREAM, run.step, run.keys.rank))
+        classes = run.objective.prompts.classes
+        micro_batches = [mix_clips(batch, classes, recipe.mixup, recipe.cutmix, rng) for batch in micro_batches]
     clip_weights = list(run.clip_weights.values())
     terms: dict[str, Tensor] = {}
     if recipe.weight_distance:
