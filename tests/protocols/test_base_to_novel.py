@@ -1,22 +1,28 @@
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fake_scores import FakeScores, FakeSource, fake_videos
 from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
+from froster.data.trained import TrainedVideos
 from froster.data.vocabularies import read_vocabulary
-from froster.errors import FrosterError
+from froster.errors import FrosterError, FrosterWarning
 from froster.evaluation import evaluate, harmonic_mean
+from froster.protocols import base_to_novel as module
 from froster.protocols.base_to_novel import (
+    Halves,
     TrainingLists,
     base_to_novel,
     custom_halves,
+    default_recipe,
     draw_training_lists,
     halves_of,
     published_lists,
 )
-from froster.protocols.data import load_data
+from froster.protocols.data import ProtocolData, load_data
 from froster.protocols.models import Pretrained, TrainFromRecipe
 from froster.settings import InferenceSettings
 from froster.shipped import find_recipe
@@ -31,6 +37,94 @@ CHANGES = (
     "precision=float32",
 )
 RECIPE = TrainFromRecipe(find_recipe("froster-puppets"), CHANGES)
+
+
+def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = fake_videos(
+        *("right-1 a test", "right-2 a test", "wrong-3 b test", "right-4 b test"),  # base: 3 of 4
+        *("right-5 c test", "wrong-6 c test", "wrong-7 d test", "wrong-8 d test", "lost-9 d test"),  # novel: 1 of 4
+        *("right-10 c train", "right-11 a train", "right-12 e test"),
+    )
+    data = ProtocolData("mine", "My data", videos, "train", "test", Path("mine.csv"))
+    source, scores = FakeSource(), FakeScores(unreadable=("lost-9",))
+    monkeypatch.setattr(module, "score_with_ensemble", scores.score_with_ensemble)
+    shown = list[str]()
+    found = base_to_novel(
+        data,
+        Halves({"b": "", "a": "the first"}, {"d": "", "c": ""}),
+        source,
+        TrainingLists([[videos[10]], [videos[10], videos[9]]], ["a note"]),
+        tmp_path,
+        SETTINGS,
+        lambda title: shown.append(title) or nullcontext(),  # type: ignore[func-returns-value]
+        "ensemble",  # type: ignore[arg-type]
+    )
+    assert source.runs == [
+        (tmp_path / "mine" / "draw-1", [videos[10]], 0),
+        (tmp_path / "mine" / "draw-2", [videos[10], videos[9]], 1),
+    ]
+    assert shown == ["My data, draw 1", "My data, draw 2"]
+    for number, (model, labels, tested, *more) in enumerate(scores.calls):
+        assert (model.number, labels) == (number, {"b": "", "a": "the first", "d": "", "c": ""})
+        assert tested == videos[:9]
+        assert more == [tmp_path / "mine" / "scores", SETTINGS, None, "ensemble"]
+    parts = [(of.data, of.draw, of.part, of.trained_clips) for of in found.part_results]
+    assert parts == [("My data", f"draw {draw}", part, draw) for draw in (1, 2) for part in ("base", "novel")]
+    assert [(of.evaluation.classes, of.evaluation.clips) for of in found.part_results] == [(2, 4)] * 4
+    assert {key: (of.mean, of.std, of.n) for key, of in found.scores["My data"].items()} == {
+        "base": (75.0, 0.0, 2),
+        "novel": (25.0, 0.0, 2),
+        "hm": (37.5, 0.0, 2),  # 2 * 75 * 25 / (75 + 25)
+    }
+    assert found.notes == ["a note", "My data, base: b, a; novel: d, c."]
+    assert found.unreadable == [("lost-9", "no video")]
+    # A model as it is: one draw, which has no number.
+    frozen = FakeSource(is_trained=False)
+    alone = base_to_novel(data, halves_of(data), frozen, TrainingLists([[videos[0]]]), tmp_path, SETTINGS)
+    assert frozen.runs == [(tmp_path / "mine" / "draw-1", [], 0)]
+    assert len(alone.part_results) == 2
+    only_base = replace(data, videos=videos[:4])
+    with pytest.raises(FrosterError, match=r"mine\.csv has no video of novel classes in the split 'test'"):
+        base_to_novel(only_base, Halves({"a": ""}, {"c": ""}), source, TrainingLists([]), tmp_path, SETTINGS)
+
+
+def test_fake_scores_of_a_model_trained_on_tested_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = fake_videos("right-1 a test", "right-2 b test")
+    videos = [replace(row, path=tmp_path / row.path) for row in rows]
+    for video in videos:
+        video.path.write_text(video.path.name)
+    data = ProtocolData("ucf-101", "UCF-101", videos, "train", "test", Path("mine.csv"))
+    monkeypatch.setattr(module, "score_with_ensemble", FakeScores().score_with_ensemble)
+    source = FakeSource(trained_on=TrainedVideos.of(videos[:1], "mine.csv"))
+    with pytest.warns(FrosterWarning, match="1 of 2 tested videos"):
+        found = base_to_novel(data, Halves({"a": ""}, {"b": ""}), source, TrainingLists([[]]), tmp_path, SETTINGS)
+    # Of a dataset with published halves the classes are not listed.
+    assert [note[:30] for note in found.notes] == ["UCF-101 is not complete: 2 of ", "UCF-101: 1 of 2 tested videos "]
+
+
+def test_published_recipes_of_the_four_datasets_and_of_ones_own() -> None:
+    for dataset in ("ucf-101", "hmdb-51", "kinetics-400", "ssv2"):
+        assert default_recipe(dataset).parts[-2:] == ("base-to-novel", f"froster-{dataset}.yaml")
+    assert default_recipe("mine").name == "froster-vit-b-16.yaml"
+
+
+def test_published_classes_with_few_clips_are_noted() -> None:
+    videos = fake_videos("1 a train", "2 a train", "3 b train", "4 b test")
+    data = ProtocolData("mine", "My data", videos, "train", "test", Path("mine.csv"))
+    lists = draw_training_lists(data, ["a", "b"], shots=2, draws=3)
+    assert [sorted(video.path.name for video in draw) for draw in lists.draws] == [["1", "2", "3"]] * 3
+    assert lists.notes == [
+        "My data: 2 clips of each base class, drawn from its split train.",
+        "1 base classes of My data have fewer than 2 training clips.",
+    ]
+    assert len(draw_training_lists(data, ["a"], shots=2, draws=1).notes) == 1
+    # Each draw is another choice.
+    draws = draw_training_lists(replace(data, videos=fake_videos(*(f"{n} a train" for n in range(40)))), ["a"], 4, 3)
+    assert len({tuple(draw) for draw in draws.draws}) == 3
+    with pytest.raises(FrosterError, match=r"no clip of the base class 'c' in the split 'train'\.$"):
+        draw_training_lists(data, ["a", "c"], shots=2, draws=1)
+    with pytest.raises(FrosterError, match=r"'c' in the split 'train', nor of 1 others\.$"):
+        draw_training_lists(data, ["a", "c", "d"], shots=2, draws=1)
 
 
 @pytest.mark.slow

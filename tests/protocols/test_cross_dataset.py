@@ -1,17 +1,28 @@
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fake_scores import FakeScores, fake_videos
 from froster.data.manifests import read_manifest, write_manifest
 from froster.data.trained import TrainedVideos
 from froster.data.vocabularies import published_halves, read_vocabulary
 from froster.errors import FrosterError, FrosterWarning
 from froster.evaluation import evaluate
 from froster.models import load_model
-from froster.protocols.cross_dataset import classes_of, load_test_data, parts_of, read_half_classes, run_cross_dataset
-from froster.protocols.data import load_data
-from froster.protocols.parts import Part
+from froster.protocols import cross_dataset as module
+from froster.protocols.cross_dataset import (
+    classes_of,
+    load_test_data,
+    parts_of,
+    read_half_classes,
+    run_cross_dataset,
+    zero_shot_part,
+)
+from froster.protocols.data import ProtocolData, load_data
+from froster.protocols.parts import Part, random_half
 from froster.settings import InferenceSettings
 
 SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
@@ -24,6 +35,86 @@ def with_labels(manifests: Path, path: Path, labels: list[str], splits: list[tup
         for place, row in enumerate(rows)
     ]
     write_manifest(path, rows)
+
+
+def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = fake_videos(
+        *("right-1 a test1", "right-2 b test1 train2", "wrong-3 c test2", "wrong-4 d test2", "lost-5 e test1"),
+        *("wrong-6 f test2", "fifth-7 a train1"),
+    )
+    data = ProtocolData("mine", "My data", videos, "train1", "test1", Path("mine.csv"))
+    scores = FakeScores(unreadable=("lost-5",))
+    monkeypatch.setattr(module, "score_with_ensemble", scores.score_with_ensemble)
+    model, shown = SimpleNamespace(trained_on=None), list[str]()
+
+    def show(title: str) -> nullcontext[None]:
+        shown.append(title)
+        return nullcontext()
+
+    found = run_cross_dataset(data, model, {"b": "the second", "z": ""}, tmp_path, SETTINGS, show, None, "ensemble")  # type: ignore[arg-type]
+    assert shown == ["My data"]
+    [(tested, labels, scored, *more)] = scores.calls
+    assert tested is model
+    assert labels == {"a": "", "b": "the second", "c": "", "d": "", "e": "", "f": ""}
+    assert scored == videos
+    assert more == [tmp_path / "mine" / "scores", SETTINGS, None, "ensemble"]
+    assert list(found.scores) == ["My data EP1", "My data*", "My data"]
+    assert found.scores["My data*"]["mean"].mean == pytest.approx(100 * 2 / 6)
+    splits = found.scores["My data"]["mean"]  # 2 of 2, and 0 of 3
+    assert (splits.mean, splits.n) == (50.0, 2)
+    assert splits.std == pytest.approx(5000**0.5)
+    assert found.scores["My data EP1"].keys() == {"mean"}, "top-5 is reported for Kinetics-600 alone"
+    halves = [(of.draw, of.part, of.evaluation.classes) for of in found.part_results if of.data == "My data EP1"]
+    assert halves == [("all videos", f"half {draw}", 3) for draw in range(1, 11)]
+    assert [of.draw for of in found.part_results[-2:]] == ["test1", "test2"]
+    assert found.unreadable == [("lost-5", "no video")]
+    assert found.notes == []
+    drawn = parts_of(data)["My data EP1"]
+    assert [part.classes for part in drawn] == [random_half(("a", "b", "c", "d", "e", "f"), n) for n in range(1, 11)]
+    with pytest.raises(FrosterError, match=r"mine\.csv has no video of the classes and splits to test on"):
+        run_cross_dataset(data, model, {}, tmp_path, SETTINGS, columns={"x": [Part("x", ("q",))]})  # type: ignore[arg-type]
+
+
+def test_fake_scores_of_kinetics_600_have_top_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [read_vocabulary(f"kinetics-600-draw-{draw}") for draw in (1, 2, 3)]
+    common = sorted(set(names[0]) & set(names[1]) & set(names[2]))[:4]
+    kinds = ("right", "fifth", "wrong", "wrong")
+    rows = [replace(fake_videos(f"{kind}-1 x val")[0], label=name) for kind, name in zip(kinds, common, strict=True)]
+    other = next(name for name in names[1] if name not in (*names[0], *names[2]))
+    rows.append(replace(rows[0], label=other))
+    data = ProtocolData("kinetics-600", "Kinetics-600", rows, "train", "val", Path("k600.csv"))
+    monkeypatch.setattr(module, "score_with_ensemble", FakeScores().score_with_ensemble)
+    found = run_cross_dataset(data, SimpleNamespace(trained_on=None), {}, tmp_path, SETTINGS)  # type: ignore[arg-type]
+    assert [(of.draw, of.part) for of in found.part_results] == [("val", f"draw {draw}") for draw in (1, 2, 3)]
+    assert [(of.evaluation.clips, of.evaluation.classes) for of in found.part_results] == [(4, 160), (5, 160), (4, 160)]
+    assert found.scores["Kinetics-600"]["mean"].mean == pytest.approx((25 + 40 + 25) / 3)
+    assert found.scores["Kinetics-600"]["top-5"].mean == pytest.approx((50 + 60 + 50) / 3)
+    assert found.notes == ["Kinetics-600 is not complete: 5 of 600 classes."]
+    # Open-VCLIP Fig. 2 has the first draw alone.
+    column, part = zero_shot_part(data)
+    assert (column, part) == ("K-600 draw 1", Part("draw 1", names[0], ("val",)))
+    assert list(parts_of(data, closed=True)) == ["Kinetics-600"]
+    assert [part.name for part in parts_of(data, closed=True)["Kinetics-600"]] == ["all"]
+
+
+def test_fake_rows_of_hmdb_without_splits_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = fake_videos("right-1 kick", "right-2 sit")
+    data = ProtocolData("hmdb-51", "HMDB-51", rows, "train1", "test1", Path("hmdb.csv"))
+    monkeypatch.setattr(module, "score_with_ensemble", FakeScores().score_with_ensemble)
+    model = SimpleNamespace(trained_on=None)
+    found = run_cross_dataset(data, model, {}, tmp_path, SETTINGS)  # type: ignore[arg-type]
+    assert "HMDB-51: no video has a split, so EP1 and EP2 are of all videos." in found.notes
+    assert zero_shot_part(data) == ("HMDB*", Part("all", read_vocabulary("hmdb-51")))
+    whole = replace(data, videos=[replace(rows[0], splits=("train1",)), replace(rows[1], splits=("test2",))])
+    assert not any(
+        "no video has a split" in note
+        for note in module.summarize(
+            FakeScores().score(dict.fromkeys(read_vocabulary("hmdb-51"), ""), whole.videos), parts_of(whole), whole
+        ).notes
+    )
+    assert zero_shot_part(whole)[1].splits == ("train1", "test1")
+    mine = replace(data, name="mine", title="Mine")
+    assert zero_shot_part(mine) == ("Mine", Part("all", ("kick", "sit"), ("test1",)))
 
 
 def test_ucf_has_ten_halves_all_videos_and_three_splits(manifests: Path, tmp_path: Path) -> None:

@@ -1,23 +1,75 @@
 import io
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
+from fake_scores import FakeScores, fake_videos
 from froster.data.manifests import read_manifest, write_manifest
 from froster.data.vocabularies import read_vocabulary
 from froster.errors import FrosterError
 from froster.merging import patch_model
 from froster.models import load_backbone, load_model
+from froster.protocols import trade_off as module
 from froster.protocols.cross_dataset import load_test_data
-from froster.protocols.data import load_data
+from froster.protocols.data import ProtocolData, load_data
 from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, write_trade_off
 from froster.settings import InferenceSettings
 
 SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
+
+
+def test_fake_scores_give_the_points_of_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = ProtocolData(
+        "closed",
+        "Closed set",
+        fake_videos("right-1 a val", "right-2 b val", "wrong-3 b val", "right-4 a train", "lost-5 c val"),
+        *("train", "val", Path("closed.csv")),
+    )
+    hmdb = fake_videos("right-6 kick test1", "wrong-7 kick train1", "right-8 kick test2")
+    other = ProtocolData("hmdb-51", "HMDB-51", hmdb, "train1", "test1", Path("hmdb.csv"))
+    scores = FakeScores(unreadable=("lost-5",))
+    monkeypatch.setattr(module, "score_dataset", scores.score_dataset)
+    models, shown = [SimpleNamespace(trained_on=None), SimpleNamespace(trained_on=None)], list[str]()
+
+    def show(title: str) -> nullcontext[None]:
+        shown.append(title)
+        return nullcontext()
+
+    descriptions = {"closed": {"a": "the first", "z": "none of them"}}
+    others = [closed, other]
+    found = measure_trade_off(models, (0.8, 0.0), closed, others, descriptions, tmp_path, SETTINGS, show)  # type: ignore[arg-type]
+    assert shown == ["Closed set", "HMDB-51"]
+    first, second = scores.calls
+    assert first[:3] == (models, {"a": "the first", "b": "", "c": ""}, [closed.videos[n] for n in (0, 1, 2, 4)])
+    assert first[3:] == (tmp_path / "closed" / "scores", SETTINGS, None)
+    assert (second[2], len(second[1])) == (hmdb[:2], 51)
+    assert found == TradeOff(
+        "Closed set",
+        [0.8, 0.0],
+        {"Closed set": [pytest.approx(200 / 3)] * 2, "HMDB*": [50.0, 50.0]},
+        clips={"Closed set": 3, "HMDB*": 2},
+        classes={"Closed set": 3, "HMDB*": 51},
+        unreadable=[("lost-5", "no video")] * 2,
+        notes=["HMDB-51 is not complete: 3 of 6,766 videos, 1 of 51 classes."],
+    )
+    written = write_trade_off(found, {"model": "x"}, tmp_path)[0].read_text(encoding="utf-8")
+    assert "| share of CLIP | Closed set | HMDB* |" in written
+    assert "| 0.8 | 66.7 | 50.0 |" in written
+    assert "- model: x\n" in written
+    assert "- HMDB*: 2 clips, 51 classes\n- HMDB-51 is not complete" in written
+    assert "- 2 videos could not be read; trade-off.json lists them." in written
+    assert "could not be read" not in write_trade_off(replace(found, unreadable=[]), {}, tmp_path)[0].read_text()
+    with pytest.raises(FrosterError, match="There is nothing to set against Closed set"):
+        measure_trade_off(models, (0.8,), closed, [closed], {}, tmp_path, SETTINGS)  # type: ignore[arg-type]
+    empty = replace(other, videos=[replace(hmdb[2], label="sit"), replace(hmdb[0], label="x")])
+    with pytest.raises(FrosterError, match=r"hmdb\.csv has no video of HMDB\* to test, in train1 and test1"):
+        measure_trade_off(models, (0.8,), closed, [empty], {}, tmp_path, SETTINGS)  # type: ignore[arg-type]
 
 
 def test_each_ratio_is_a_point_between_clip_and_the_student(manifests: Path, tmp_path: Path) -> None:

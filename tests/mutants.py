@@ -1,0 +1,261 @@
+"""Mutation testing of losses, interpolation, schedule and protocols: `python tests/mutants.py OUT.json [MODULE …]`.
+
+cosmic-ray makes the mutants: of every place in the code where its operators apply, type annotations left out, one
+mutant at random. Each runs the tests of its module in a child process that is forked after the imports, because a
+process of its own would spend most of its time importing PyTorch. OUT.json holds every mutant and whether it survived;
+the same command continues an interrupted run.
+"""
+
+import argparse
+import ast
+import difflib
+import importlib.abc
+import importlib.util
+import json
+import os
+import random
+import shlex
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+import cosmic_ray.plugins
+import pytest
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "froster"
+SEED = 0
+LOSSES = (
+    "tests/losses/test_froster.py",
+    "tests/training/test_step.py --deselect tests/training/test_step.py::test_a_whole_step_is_the_released_codes",
+)
+# By module, the arguments of pytest for its tests, one run after the other, those that train left out.
+TESTS: dict[str, tuple[str, ...]] = {
+    "training/schedule.py": ("tests/training/test_schedule.py",),
+    "losses/batch.py": LOSSES,
+    "losses/fine_tuning.py": LOSSES,
+    "losses/froster.py": LOSSES,
+    "losses/open_vclip.py": ("tests/test_interpolation.py -k 'not average_and_patched'",),
+    "interpolation.py": ("tests/test_interpolation.py -k 'not average_and_patched'",),
+    "protocols/parts.py": ("tests/protocols/test_parts.py",),
+    "protocols/results.py": ("tests/protocols/test_results.py",),
+    "protocols/data.py": ("tests/protocols/test_data.py", "tests/protocols/test_base_to_novel.py -k published"),
+    "protocols/models.py": ("tests/protocols/test_models.py",),
+    "protocols/base_to_novel.py": (
+        "tests/protocols/test_base_to_novel.py -k fake",
+        "tests/protocols/test_base_to_novel.py -k 'published or halves or novel'",
+    ),
+    "protocols/cross_dataset.py": (
+        "tests/protocols/test_cross_dataset.py -k 'not (evaluation or refused or kinetics_600_has_three)'",
+    ),
+    "protocols/trade_off.py": ("tests/protocols/test_trade_off.py -k 'fake or plot'",),
+    "protocols/scores.py": ("tests/protocols/test_scores.py",),
+    "protocols/reference.py": ("tests/protocols/test_reference.py",),
+}
+# Mutants that no test can kill, by module and changed line, and why.
+EQUIVALENT: dict[tuple[str, str], str] = {}
+Position = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass
+class Mutant:
+    """`before` and `after`: the changed lines; `outcome`: killed, survived or equivalent."""
+
+    module: str
+    operator: str
+    occurrence: int
+    line: int
+    before: str
+    after: str
+    outcome: str = ""
+    seconds: float = 0.0
+
+
+def find_mutants(module: str, generator: random.Random) -> list[Mutant]:
+    """One mutant of each place and kind of operator."""
+    source = (PACKAGE / module).read_text(encoding="utf-8")
+    tree, annotated = get_ast(source), annotations(source)
+    found: dict[tuple[Position, str], list[tuple[str, int]]] = {}
+    for name in cosmic_ray.plugins.operator_names():
+        if "Variable" in name:  # these need arguments
+            continue
+        operator, occurrence = cosmic_ray.plugins.get_operator(name)(), -1
+        for node in ast_nodes(tree):
+            for position in operator.mutation_positions(node):
+                occurrence += 1
+                if not any(start <= position[0] < end for start, end in annotated):
+                    found.setdefault((position, name.split("_")[0]), []).append((name, occurrence))
+    mutants = []
+    for (position, _), choices in sorted(found.items()):
+        name, occurrence = generator.choice(choices)
+        mutated = mutate_code(source, cosmic_ray.plugins.get_operator(name)(), occurrence)
+        changed = list(difflib.ndiff(source.splitlines(), (mutated or source).splitlines()))
+        before = " ".join(line[2:].strip() for line in changed if line.startswith("- "))
+        after = " ".join(line[2:].strip() for line in changed if line.startswith("+ "))
+        if before != after:
+            mutants.append(Mutant(module, name.removeprefix("core/"), occurrence, position[0][0], before, after))
+    return mutants
+
+
+def annotations(source: str) -> list[Position]:
+    """Where the type annotations and type aliases of a module are."""
+    found: list[ast.expr] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
+            found += [of.annotation for of in every if of and of.annotation] + ([node.returns] if node.returns else [])
+        elif isinstance(node, ast.AnnAssign):
+            found.append(node.annotation)
+        elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in TYPES:
+            found.append(node)
+    return [((of.lineno, of.col_offset), (of.end_lineno or 0, of.end_col_offset or 0)) for of in found]
+
+
+TYPES = {"dict", "list", "tuple", "set", "Callable", "Iterator", "ClassVar", "Literal", "defaultdict"}
+
+
+class MutatedModule(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module of the package from other source."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self.name, self.path, self.source = name_of(module), PACKAGE / module, source
+
+    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return importlib.util.spec_from_loader(name, self, origin=str(self.path)) if name == self.name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = str(self.path)
+        exec(compile(self.source, str(self.path), "exec"), module.__dict__)
+
+
+def name_of(module: str) -> str:
+    return "froster." + module.removesuffix(".py").replace("/", ".")
+
+
+def dependents(module: str) -> set[str]:
+    """The module and all of the package that import it, directly or not."""
+    imports: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = name_of(str(path.relative_to(PACKAGE))).removesuffix(".__init__")
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        imports[name] = {of.name for node in nodes if isinstance(node, ast.Import) for of in node.names}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imports[name] |= {node.module, *(f"{node.module}.{of.name}" for of in node.names)}
+    found = {name_of(module)}
+    while more := {name for name, of in imports.items() if of & found and name not in found}:
+        found |= more
+    return found
+
+
+def preload(module: str) -> None:
+    """Import what the children need, without the mutated module and those that import it."""
+    import accelerate  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    later = dependents(module)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = name_of(str(path.relative_to(PACKAGE))).removesuffix(".__init__")
+        skipped = ("froster.cli", "froster.serve", "froster.bench", "froster.reporting", "froster.__main__")
+        # A package imports what it is made of.
+        if not any(of == name or of.startswith(f"{name}.") for of in later) and not name.startswith(skipped):
+            importlib.import_module(name)
+
+
+def survives(module: str, source: str, limit: float, log: Path) -> bool:
+    """Whether the tests of a module pass with other source; no answer within `limit` seconds is none."""
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.meta_path.insert(0, MutatedModule(module, source))
+        code = 1
+        try:
+            for arguments in TESTS[module]:
+                if code := int(
+                    pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *shlex.split(arguments)])
+                ):
+                    break
+        finally:
+            os._exit(code)
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def test_mutants(module: str, mutants: list[Mutant], record: Path, done: dict[str, dict[str, object]]) -> None:
+    """In a process of its own, because what is imported depends on the module."""
+    preload(module)
+    log = record.with_suffix(".log")
+    source = (PACKAGE / module).read_text(encoding="utf-8")
+    begin = time.monotonic()
+    if not survives(module, source, 600, log):
+        sys.exit(f"The tests of {module} fail without a mutation:\n{log.read_text(encoding='utf-8')[-3000:]}")
+    limit = 60 + 5 * (time.monotonic() - begin)
+    for mutant in mutants:
+        if (key := f"{module} {mutant.operator} {mutant.occurrence} {mutant.after}") in done:
+            continue
+        begin = time.monotonic()
+        if (module, mutant.after) in EQUIVALENT:
+            mutant.outcome = "equivalent"
+        else:
+            mutated = mutate_code(
+                source, cosmic_ray.plugins.get_operator(f"core/{mutant.operator}")(), mutant.occurrence
+            )
+            assert mutated is not None
+            mutant.outcome = "survived" if survives(module, mutated, limit, log) else "killed"
+        mutant.seconds = round(time.monotonic() - begin, 2)
+        done[key] = asdict(mutant)
+        record.write_text(json.dumps(done, indent=1), encoding="utf-8")
+        print(f"{mutant.outcome:10} {mutant.seconds:6.1f} s  {module}:{mutant.line}  {mutant.after}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("record", type=Path)
+    parser.add_argument("modules", nargs="*", help=f"by default all: {', '.join(TESTS)}")
+    parser.add_argument("--sample", type=int, help="test so many mutants, chosen at random, instead of all")
+    parser.add_argument("--again", action="store_true", help="test those that survived once more")
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    mutants = [mutant for module in TESTS for mutant in find_mutants(module, random.Random(f"{SEED} {module}"))]
+    print(f"{len(mutants)} mutants in {len(TESTS)} modules", flush=True)
+    if options.sample:
+        mutants = random.Random(SEED).sample(mutants, options.sample)
+    done = json.loads(options.record.read_text(encoding="utf-8")) if options.record.exists() else {}
+    if options.again:
+        done = {key: of for key, of in done.items() if of["outcome"] != "survived"}
+    for module in options.modules or TESTS:
+        if of_module := [mutant for mutant in mutants if mutant.module == module]:
+            if child := os.fork():
+                if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+                    sys.exit(1)
+                done = json.loads(options.record.read_text(encoding="utf-8"))
+            else:
+                test_mutants(module, of_module, options.record, done)
+                sys.exit(0)
+    outcomes = [of["outcome"] for of in done.values()]
+    tested, survived = len(outcomes) - outcomes.count("equivalent"), outcomes.count("survived")
+    print(f"{tested} mutants tested, {survived} survived: {100 * survived / tested:.1f} %")
+    for of in done.values():
+        if of["outcome"] == "survived":
+            print(f"  {of['module']}:{of['line']}  {of['before']}  ->  {of['after']}")
+
+
+if __name__ == "__main__":
+    main()
