@@ -110,6 +110,14 @@ def test_weights_come_back_after_an_error() -> None:
     assert torch.equal(model.weight, before)
 
 
+def test_weights_of_another_number_of_parameters_are_refused() -> None:
+    parameters, one = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))], [torch.zeros(2)]
+    with pytest.raises(ValueError, match="shorter"), interpolated_weights(parameters, one, 0.5):
+        pass
+    with pytest.raises(ValueError, match="shorter"):
+        weight_distance(parameters, one)
+
+
 def test_weight_distance_is_the_squared_norm() -> None:
     a, b = [torch.randn(3, 2), torch.randn(4)], [torch.randn(3, 2), torch.randn(4)]
     expected = sum(((x - y).double() ** 2).sum().item() for x, y in zip(a, b, strict=True))

@@ -23,7 +23,7 @@ from froster.methods import (
     puppets_scores,
     read_puppets_scores,
 )
-from froster.models import load_backbone
+from froster.models import load_backbone, puppets_weights
 from froster.published import base_to_novel, cross_dataset
 from froster.students import STUDENTS, build_student
 
@@ -47,6 +47,7 @@ def test_sizes_of_puppets_and_of_a_model_that_is_not_there() -> None:
     assert model_sizes("puppets") == load_backbone("puppets").config
     with pytest.raises(FrosterError, match="no model 'vit-b-61'; did you mean 'vit-b-16'"):
         model_sizes("vit-b-61")
+    assert model_sizes(str(puppets_weights())) == model_sizes("puppets")
 
 
 @pytest.mark.parametrize("name", STUDENTS)

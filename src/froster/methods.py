@@ -25,6 +25,7 @@ from froster.bench.results import (
     read_results,
     select,
 )
+from froster.checkpoints.hub import find_weights_file
 from froster.checkpoints.read import read_checkpoint
 from froster.errors import FrosterError, did_you_mean
 from froster.flops import Cost, count_cost
@@ -66,12 +67,14 @@ class PuppetsScores:
 
 
 def model_sizes(name: str) -> BackboneConfig:
-    """Config of a release of OpenAI's CLIP or of the package's small model, without downloading weights.
+    """Config of a release of OpenAI's CLIP, of the package's small model or of a file, without downloading weights.
 
-    Raises `FrosterError` for an unknown name, with the closest known one.
+    Raises `FrosterError` for an unknown name, with the closest known one, and for a file that is no checkpoint.
     """
     if name == PUPPETS:
         return read_checkpoint(puppets_weights()).config
+    if Path(name).exists():
+        return read_checkpoint(find_weights_file(Path(name))).config
     if name not in OPENAI_RELEASES:
         raise FrosterError(f"There is no model {name!r}; {did_you_mean(name, [PUPPETS, *OPENAI_RELEASES])}")
     return OPENAI_RELEASES[name]

@@ -21,6 +21,8 @@ Protocol = Literal["base-to-novel", "cross-dataset", "trade-off"]
 Figure = Literal["ensembles", "gains", "trade-off"]
 NUMBER = r"\d+\.\d+"
 BASE_NOVEL_HM = re.compile(rf"({NUMBER}) / ({NUMBER}) / ({NUMBER})")
+SECONDHAND = "†"
+SECONDHAND_LEGEND = f"{SECONDHAND}: not read in the table itself, but in another table or a summary of it."
 MEAN_STD = re.compile(rf"({NUMBER})(?: ± ({NUMBER}))?")
 
 
@@ -28,7 +30,7 @@ MEAN_STD = re.compile(rf"({NUMBER})(?: ± ({NUMBER}))?")
 class Published:
     """A published row: a method, the student network that it trains ("" where we have none), and its scores.
 
-    `descriptions`: with class descriptions in training and test.
+    `descriptions`: with class descriptions in training and test. `secondhand`: see `Row`.
     """
 
     student: str
@@ -37,6 +39,7 @@ class Published:
     note: str
     scores: Scores
     descriptions: bool = False
+    secondhand: tuple[str, ...] = ()
 
 
 class Row(BaseModel):
@@ -45,7 +48,8 @@ class Row(BaseModel):
     `recipe`: of froster's own, with `{dataset}` for the name of the training set, and `changes` to it; `model`: a CLIP
     that is tested without training. Neither: a published row that we cannot reproduce. `descriptions`: trained and
     tested with class descriptions. `ensemble`: share of frozen CLIP in the sum of both outputs. `gain_over`: the row
-    that it improves. `star`: the interpolation weight of CLIP that the paper reports.
+    that it improves. `star`: the interpolation weight of CLIP that the paper reports. `secondhand`: the columns whose
+    published score was not read in that table itself; they are marked wherever they are shown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +66,19 @@ class Row(BaseModel):
     source: str | None = None
     note: str = ""
     published: Scores = {}
+    secondhand: list[str] = []
+
+    def as_published(self, source: str) -> Published:
+        """`source`: of the row's table."""
+        return Published(
+            self.student,
+            self.method,
+            self.source or source,
+            self.note,
+            self.published,
+            self.descriptions,
+            tuple(self.secondhand),
+        )
 
     @field_validator("published", mode="before")
     @classmethod
@@ -93,11 +110,7 @@ class Table(BaseModel):
 
     def published(self) -> list[Published]:
         """The rows with published scores."""
-        return [
-            Published(row.student, row.method, row.source or self.source, row.note, row.published, row.descriptions)
-            for row in self.rows
-            if row.published
-        ]
+        return [row.as_published(self.source) for row in self.rows if row.published]
 
 
 def read_cell(cell: str) -> dict[str, float]:

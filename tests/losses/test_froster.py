@@ -112,6 +112,19 @@ def test_residual_projector_starts_as_the_identity() -> None:
     assert not torch.allclose(expected, z)
 
 
+def test_defaults_are_the_published_values() -> None:
+    torch.manual_seed(0)
+    projector, distillation = Projector(8, "residual"), Distillation(8)
+    assert (projector.alpha, distillation.beta, distillation.distance) == (0.1, 2.0, "cosine")
+    for side in (distillation.video, distillation.text):
+        assert side is not None
+        assert (side.projection, side.alpha) == ("residual", 0.1)
+        assert not side.w2.weight.any()
+    assert Distillation(8, alpha=0.5).video.alpha == 0.5  # type: ignore[union-attr]
+    assert Projector(8, "residual", zero_init=False).w2.weight.any()
+    assert Projector(8, "plain").w2.weight.any(), "a plain projector that starts at zero would never move"
+
+
 def test_projections_of_figure_3() -> None:
     z = torch.randn(4, 16)
     none, plain = Projector(16, "none"), Projector(16, "plain", alpha=0.1)

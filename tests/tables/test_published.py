@@ -109,6 +109,7 @@ def test_rows_name_networks_columns_and_each_other(name: str) -> None:
         assert row.student in STUDENTS or not (row.recipe or row.model)
         assert row.gain_over is None or row.gain_over in methods
         assert not (row.recipe and row.model)
+        assert set(row.secondhand) <= row.published.keys(), row.method
         if table.protocol == "cross-dataset":
             assert row.published.keys() <= set(table.columns), row.method
 

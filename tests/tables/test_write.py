@@ -52,7 +52,22 @@ def test_cells_have_measured_published_and_difference() -> None:
 
 def test_top_5_stands_beside_top_1() -> None:
     result = measured("open-vclip-table-3", {"Open-VCLIP (ViT-B/16)": {"Kinetics-600": 72.0}})
-    assert "| Open-VCLIP (ViT-B/16) | 72.0 (73.0 ± 0.8, −1.0) | 92.0 ± 0.5 |" in to_markdown(result)
+    assert "| Open-VCLIP (ViT-B/16) | 72.0 (73.0 ± 0.8†, −1.0) | 92.0 ± 0.5 |" in to_markdown(result)
+
+
+def test_numbers_that_were_not_read_in_their_table_are_marked() -> None:
+    scores = {"AIM w/ FROSTER": {"UCF*": 80.0, "HMDB*": 50.0}, "VCLIP": {"UCF*": 79.0}}
+    result = measured("froster-table-3", scores)
+    text = to_markdown(result)
+    assert "| AIM w/ FROSTER | 80.0 (81.2†, −1.2) | 50.0 | – |" in text
+    assert "| VCLIP | 79.0 (79.7, −0.7) |" in text
+    assert "- †: not read in the table itself" in text
+    assert "(81.2$^\\dagger$, $-$1.2)" in to_latex(result)
+    assert ["AIM w/ FROSTER", "UCF*", "80.0", "81.2†", "−1.2"] in long_rows(result)[1]
+    cells = {row["method"]: row["cells"] for row in to_json(result)["rows"]}
+    assert cells["AIM w/ FROSTER"]["UCF*"]["mean"]["secondhand"] is True
+    assert cells["VCLIP"]["UCF*"]["mean"]["secondhand"] is False
+    assert "†" not in to_markdown(measured("froster-table-2", {"AIM": {"UCF*": 80.0}}))
 
 
 def test_figure_1_has_a_bar_for_each_network_and_its_ensemble(tmp_path: Path) -> None:

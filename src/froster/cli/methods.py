@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 COST = (
     "Students with default options; parameters in millions, including the text encoder. GFLOPs: multiplications and "
     "additions (a multiply-add is two) of matrix products, convolutions and attention per clip; MFLOPs: per class. "
-    "Texts are encoded once for all clips and not counted."
+    "Texts are encoded once for all clips and not counted. An ensemble costs the GFLOPs of both models, with "
+    "frozen CLIP those of frame_clip more."
 )
 LEGEND = (
     "ViT-B/16 unless noted. UCF*, HMDB*: all videos; UCF, HMDB: three test splits; K-600: three draws of 160 classes. "
@@ -35,7 +36,10 @@ RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def methods(
     model: Annotated[
-        str, typer.Option(help="Sizes of vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336) or puppets; no download.")
+        str,
+        typer.Option(
+            help="Sizes of vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, or a file; no download."
+        ),
     ] = "vit-b-16",
     frames: Annotated[int, typer.Option(min=1, max=256, help="Frames per clip.")] = 8,
     results: Annotated[

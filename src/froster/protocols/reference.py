@@ -29,7 +29,10 @@ def find_reference(
         return None
     rows = [(row, table) for row, table in published_rows(protocol) if method_of_row(row, table) == wanted]
     rows.sort(key=lambda pair: pair[0].descriptions != descriptions)
-    return as_published(*rows[0]) if rows else None
+    if not rows:
+        return None
+    row, table = rows[0]
+    return row.as_published(table.source)
 
 
 def named_reference(method: str, protocol: Protocol) -> Published:
@@ -37,7 +40,7 @@ def named_reference(method: str, protocol: Protocol) -> Published:
     rows = list(published_rows(protocol))
     for row, table in rows:
         if row.method.lower() == method.lower():
-            return as_published(row, table)
+            return row.as_published(table.source)
     raise FrosterError(
         f"The papers' tables have no {method!r}; {did_you_mean(method, [row.method for row, _ in rows])}"
     )
@@ -48,11 +51,6 @@ def published_rows(protocol: Protocol) -> Iterator[tuple[Row, Table]]:
     for table in map(read_table, table_names()):
         if table.protocol == protocol:
             yield from ((row, table) for row in table.rows if row.published and row.ensemble is None)
-
-
-def as_published(row: Row, table: Table) -> Published:
-    source = row.source or table.source
-    return Published(row.student, row.method, source, row.note, row.published, row.descriptions)
 
 
 def method_of_source(source: TrainFromRecipe | Pretrained) -> dict[str, Any] | None:

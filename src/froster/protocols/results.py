@@ -11,7 +11,7 @@ from froster.evaluation import Evaluation
 from froster.files import printable_name, replace_when_written
 from froster.markdown import markdown_table
 from froster.mean_std import MeanStd
-from froster.published import Published
+from froster.published import SECONDHAND, SECONDHAND_LEGEND, Published
 
 # The papers' names of our datasets, and the suffix in a heading.
 COLUMNS = {"Kinetics-400": "K-400", "Kinetics-600": "K-600", "Something-Something V2": "SSv2"}
@@ -117,6 +117,8 @@ class Report:
         lines += [markdown_table(header, rows), ""]
         if sources:
             lines += [f"Published: {'; '.join(sources)}.", ""]
+        if any(SECONDHAND in cell for row in rows for cell in row):
+            lines += [SECONDHAND_LEGEND, ""]
         lines += [f"- {note}" for note in self.measured.notes]
         if self.measured.unreadable:
             lines.append(f"- {videos_text(len(self.measured.unreadable))} could not be read; report.json lists them.")
@@ -157,7 +159,8 @@ def published_cell(row: Published, data: str, key: str) -> str:
     found = row.scores.get(column_of(data), {})
     if key not in found:
         return "–"
-    return f"{found[key]:.1f} ± {found['std']:.1f}" if "std" in found else f"{found[key]:.1f}"
+    mark = SECONDHAND * (column_of(data) in row.secondhand)
+    return (f"{found[key]:.1f} ± {found['std']:.1f}" if "std" in found else f"{found[key]:.1f}") + mark
 
 
 def part_table(results: Sequence[PartResult], top5: bool) -> tuple[list[str], list[list[str]]]:

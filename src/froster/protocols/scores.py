@@ -23,7 +23,8 @@ from froster.students import VideoStudent
 from froster.text.labels import Labels
 from froster.video import VideoClips
 
-PAPER_SETTINGS = InferenceSettings(views=3, frames=8, sampling="release")  # as the authors' code tests
+# As the authors' code tests.
+PAPER_SETTINGS = InferenceSettings(views=3, frames=8, sampling="release", precision="float32")
 CHUNK = 256  # videos that a kill may cost
 
 Loaded = Iterator[tuple[int, VideoClips | VideoError]]

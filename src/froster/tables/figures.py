@@ -1,5 +1,6 @@
 """The papers' figures, drawn from what was measured."""
 
+import textwrap
 from collections.abc import Callable
 
 from froster.errors import FrosterError
@@ -17,6 +18,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#88
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GRAY = "#767676"
 PANEL = (4.2, 3.8)  # inches
+TITLE_LENGTH = 48  # characters that fit above a panel
 
 
 def draw(result: TableResult) -> Figure:
@@ -32,7 +34,7 @@ def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(textwrap.fill(title, TITLE_LENGTH * count), fontsize=11)
     return figure, list(axes)
 
 
@@ -41,7 +43,7 @@ def draw_ensembles(result: TableResult) -> Figure:
     columns = [column for column in result.table.columns if any(score(of, column) is not None for of in result.rows)]
     ensembles = {of.row.gain_over: of for of in result.rows if of.row.ensemble}
     networks = [of for of in result.rows if of.row.recipe and not of.row.ensemble and of.is_measured]
-    figure, axes = panels(len(columns), f"{result.table.source}: {result.table.title}")
+    figure, axes = panels(len(columns), f"{result.table.source}: {result.table.title} (light)")
     for axis, column in zip(axes, columns, strict=True):
         for place, of_row in enumerate(networks):
             pair = (of_row, ensembles.get(of_row.row.method))
@@ -57,7 +59,6 @@ def draw_ensembles(result: TableResult) -> Figure:
         axis.set_xticks(range(len(networks)), [of.row.method for of in networks], fontsize=8)
         axis.set_title(titled(result, column), fontsize=10)
         axis.set_ylabel("top-1, %")
-    figure.suptitle(f"{result.table.source}: {result.table.title} (light)", fontsize=11)
     return figure
 
 
@@ -71,11 +72,13 @@ def draw_gains(result: TableResult) -> Figure:
     found = [(name, gains) for name, gains in found if any(gain is not None for gain in gains)]
     if not found:
         raise FrosterError(f"{result.table.name}: no network was measured both with and without FROSTER.")
-    figure.set_size_inches(1.5 + 0.9 * len(found) * len(columns) ** 0.5, PANEL[1])
+    figure.set_size_inches(max(PANEL[0], 1.5 + 0.9 * len(found) * len(columns) ** 0.5), PANEL[1])
     width = 0.8 / len(columns)
     for number, column in enumerate(columns):
         places = [place for place, (_, gains) in enumerate(found) if gains[number] is not None]
         heights = [gain for _, gains in found if (gain := gains[number]) is not None]
+        if not heights:
+            continue
         at = [place + (number - (len(columns) - 1) / 2) * width for place in places]
         bars = axis.bar(at, heights, width * 0.95, color=COLORS[number % len(COLORS)], label=titled(result, column))
         axis.bar_label(bars, fmt="%+.1f", fontsize=7)

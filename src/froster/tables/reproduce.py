@@ -50,7 +50,7 @@ class TableSettings:
     manifests: Path = Path("manifests")
     out: Path = Path("runs/reproduce")
     changes: tuple[str, ...] = ()
-    test: InferenceSettings = field(default_factory=lambda: replace(PAPER_SETTINGS, precision="float32"))
+    test: InferenceSettings = PAPER_SETTINGS
     descriptions: Path | None = None
     training_lists: Path | None = None
     shots: int = SHOTS

@@ -13,14 +13,14 @@ from froster.files import printable_name, replace_when_written
 from froster.markdown import markdown_table
 from froster.mean_std import MeanStd
 from froster.protocols.results import KEYS, column_of
-from froster.published import Row
+from froster.published import SECONDHAND, SECONDHAND_LEGEND, Row
 from froster.tables.reproduce import RowResult, TableResult
 
 Column = tuple[str, str]  # column of the table as the paper calls it, and which of its scores: base, novel, hm, mean
 DASH = "–"
 LEGEND = "Cells: measured, in brackets the published number and the difference to it; –: not measured."
 LATEX_SPECIAL = re.compile(r"[&%$#_{}]")
-LATEX_SIGNS = {"±": r"$\pm$", "−": "$-$", "–": "--", "≥": r"$\geq$"}
+LATEX_SIGNS = {SECONDHAND: r"$^\dagger$", "±": r"$\pm$", "−": "$-$", "–": "--", "≥": r"$\geq$"}
 
 
 def columns_of(result: TableResult) -> list[Column]:
@@ -58,9 +58,17 @@ def cell_text(of_row: RowResult, column: Column) -> str:
     text = DASH if measured is None else score_text(measured.mean, None if isnan(measured.std) else measured.std)
     if published is None:
         return text
-    brackets = score_text(published, of_row.row.published[column[0]].get("std"))
+    brackets = published_text(of_row.row, column)
     delta = difference(measured, published)
     return f"{text} ({brackets})" if delta is None else f"{text} ({brackets}, {signed(delta)})"
+
+
+def published_text(row: Row, column: Column) -> str:
+    """The published number, with a mark where it is second-hand; "" where there is none."""
+    published = published_score(row, column)
+    if published is None:
+        return ""
+    return score_text(published, row.published[column[0]].get("std")) + SECONDHAND * (column[0] in row.secondhand)
 
 
 def score_text(mean: float, std: float | None) -> str:
@@ -92,7 +100,8 @@ def long_rows(result: TableResult) -> tuple[list[str], list[list[str]]]:
             if measured is not None:
                 std = None if isnan(measured.std) else measured.std
                 delta = difference(measured, published)
-                cells = [DASH if published is None else f"{published:.1f}", DASH if delta is None else signed(delta)]
+                shown = published_text(of_row.row, column).partition(" ± ")[0]
+                cells = [shown or DASH, DASH if delta is None else signed(delta)]
                 head = " ".join([column[0], *KEYS[column[1]]])
                 rows.append([of_row.row.method, head, score_text(measured.mean, std), *cells])
     return ["method", "column", "measured", "published", "difference"], rows
@@ -122,6 +131,7 @@ def to_markdown(result: TableResult) -> str:
 def notes_of(result: TableResult) -> list[str]:
     """What is to be said of the table, of its rows, and of what went wrong."""
     notes = list(result.notes)
+    notes += [SECONDHAND_LEGEND] if any(of_row.row.secondhand for of_row in result.rows) else []
     for of_row in result.rows:
         row = of_row.row
         notes += [f"{row.method}: {row.note}."] if row.note else []
@@ -177,6 +187,7 @@ def row_to_json(of_row: RowResult, columns: Sequence[Column]) -> dict[str, Any]:
         cells.setdefault(column[0], {})[column[1]] = {
             "measured": measured and measured.to_json(),
             "published": published,
+            "secondhand": column[0] in row.secondhand,
             "difference": difference(measured, published),
         }
     return {
