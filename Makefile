@@ -13,7 +13,7 @@ endif
 # Container images set it; each of the hundred processes of the tests would compile the package once more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check docs browser
+.PHONY: demo test check docs browser mutants
 demo: $(VENV)/ready
 	$(BIN)/froster demo
 
@@ -24,6 +24,11 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# An hour and more: how many changes of the papers' mathematics no test notices. `OUT.json` of the script resumes.
+mutants: $(VENV)/ready-dev
+	$(BIN)/pip install --quiet "cosmic-ray>=8.4"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py runs/mutants.json --sample 50
 
 docs: $(VENV)/ready-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -163,7 +163,11 @@ def preload(module: str) -> None:
     import accelerate  # noqa: F401
     import torch
 
+    import goldens
+
     torch.set_num_threads(1)
+    goldens.stored(goldens.FLOATS)  # decompressed once for all children
+    goldens.stored(goldens.BYTES)
     later = dependents(module)
     for path in sorted(PACKAGE.rglob("*.py")):
         name = name_of(str(path.relative_to(PACKAGE))).removesuffix(".__init__")
@@ -205,7 +209,7 @@ def survives(module: str, source: str, limit: float, log: Path) -> bool:
 def test_mutants(module: str, mutants: list[Mutant], record: Path, done: dict[str, dict[str, object]]) -> None:
     """In a process of its own, because what is imported depends on the module."""
     preload(module)
-    log = record.with_suffix(".log")
+    log = record.with_suffix(".tests.log")
     source = (PACKAGE / module).read_text(encoding="utf-8")
     begin = time.monotonic()
     if not survives(module, source, 600, log):
