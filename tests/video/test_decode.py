@@ -172,7 +172,7 @@ def test_of_a_segment_only_the_way_from_its_keyframe_is_decoded(video, number_of
 def test_pictures_that_nobody_needs_are_skipped(video, decoded):
     path = video("short.mp4", 60, options={"preset": "ultrafast", "bf": "3", "g": "60"})
     decode_frames(path, [59])
-    assert decoded["packets"] >= 60 and decoded["frames"] < 45
+    assert 55 <= decoded["packets"] <= 60 and decoded["frames"] < 45
 
 
 def test_rotation_is_applied(video, number_of):

@@ -2,9 +2,9 @@
 
 1. The file is *surveyed*: every packet is read, none decoded. That gives each frame's time, with variable
    frame rates, B-frames, edit lists and missing headers, so a frame number means the same in every container.
-2. The wanted frames are decoded. Where a keyframe on the way to the next one is more than `MIN_SEEK`
-   packets ahead, the decoder jumps to it; on the way, images that no other image needs are skipped. AVI
-   stores no presentation times: with B-frames its frames are counted from the start as they come out.
+2. The wanted frames are decoded. The decoder seeks to a keyframe wherever that saves decoding packets; on the
+   way, images that no other image needs are skipped. AVI stores no presentation times: with B-frames its frames
+   are counted from the start as they come out.
 3. If a frame fails to appear, the file is decoded from its start by one thread, to learn which frames can be
    had, and the choice is made again among those.
 
@@ -17,7 +17,7 @@ import math
 import os
 import struct
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -31,6 +31,7 @@ from av.container import InputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image
 
 from froster.errors import VideoError
 from froster.files import is_dead_link
@@ -45,12 +46,17 @@ from froster.video.container import (
     open_container,
 )
 from froster.video.images import IMAGE_SUFFIXES, read_images
+from froster.video.jpegs import JPEGS_SUFFIX, read_jpegs
 from froster.video.limits import LOCAL_OPTIONS, check_size, max_pixels
-from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline, is_time_damaged
+from froster.video.timeline import LONGEST_DELAY, Choose, Keep, Kept, Reading, Timeline
 
-MIN_SEEK = 24  # packets; refilling the decoder's pipeline costs about as much as decoding that many
+UNINDEXED = ("mpegts", "mpeg")  # formats whose files have no index of their keyframes
+UNINDEXED_SEEK = 24  # packets; finding a keyframe without an index costs about as much as decoding that many
 IN_DECODER = 32  # packets: as many may be in a decoder of several threads before the first one's frame comes out
 DOUBTFUL_PACKETS = 2  # packets of a transport stream: one that is called cut off, and the one after it
+WHOLE = (PictureType.I, PictureType.NONE)  # none: of codecs without types, such as QuickTime's Animation
+Resize = Callable[[int, int], tuple[int, int]]  # width and height -> width and height
+KeepFrame = Callable[[av.VideoFrame], Kept]
 MIN_THREADED_PIXELS = 300_000  # pixels of a frame; of smaller ones, handing them over costs more than threads gain
 
 
@@ -60,21 +66,26 @@ def read(
     keep: Keep[Kept],
     start: float | None = None,
     end: float | None = None,
+    size: Resize | None = None,
 ) -> Reading[Kept]:
     """Decode the frames that `choose` picks from a file's timeline and apply `keep` to each.
 
-    Only one full-size frame is held at a time. `choose` may be called a second time, with the shorter
-    timeline of what can really be decoded. Image files and folders of images count as videos. With `start` or
-    `end`, seconds after the file's first frame, `choose` is given that segment alone. Raises `VideoError`.
+    Only one full-size frame is held at a time. `choose` is called again for each new attempt at a damaged file, with
+    the shorter timeline of what can really be decoded; `keep` is then given the frames from the first again, always
+    in order. Image files, folders of images and packed JPEGs count as videos. With `start` or `end`, seconds after
+    the file's first frame, `choose` is given that segment alone. `size`: the (width, height) that a frame of a stored
+    (width, height) is scaled to, bicubic. Raises `VideoError`.
     """
     path = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     with decoder_errors(path):
         _check_readable(path)
         choose, keep = within(path, of_caller(choose), start, end), of_caller(keep)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-            reading = read_images(path, choose, keep)
+            reading = read_images(path, choose, lambda image: keep(_resized(image, size)))
+        elif path.suffix.lower() == JPEGS_SUFFIX:
+            reading = read_jpegs(path, choose, lambda image: keep(_resized(image, size)))
         else:
-            reading = _read_video(path, choose, keep)
+            reading = _read_video(path, choose, lambda frame: keep(_rgb(frame, size)))
     return replace(reading, warning=reading.warning or _cut_short(path, reading.timeline, start, end))
 
 
@@ -114,17 +125,20 @@ def _cut_short(path: Path, timeline: Timeline, start: float | None, end: float |
     )
 
 
-def _read_video(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
+def _read_video(path: Path, choose: Choose, keep: KeepFrame[Kept]) -> Reading[Kept]:
     with _open(path) as (container, stream):
         survey = _survey(path, container, stream)
         if survey.timeline is None:
             return _read_what_decodes(path, survey, choose, keep)
         indices = choose(survey.timeline)
         wanted = survey.timeline.pts[np.unique(indices)]
-        found = {} if survey.counted else _fetch(container, stream, survey, _stretches(survey, wanted), keep)
+        found = dict[int, Kept]()
+        if not survey.counted:
+            found = _fetch(container, stream, survey, _stretches(survey, wanted), keep, drain=survey.stored_whole)
     if len(found) < len(wanted):
+        choose(survey.timeline)
         with _open(path) as (container, stream):
-            found = _fetch(container, stream, survey, [(None, wanted.tolist())], keep)
+            found = _fetch(container, stream, survey, [_Stretch(wanted.tolist())], keep)
     if len(found) < len(wanted):
         return _read_what_decodes(path, survey, choose, keep)
     numbers = np.searchsorted(survey.timeline.pts, list(found))
@@ -231,7 +245,13 @@ def gif_fault(path: Path) -> str:
     return ""
 
 
-_Stretch = tuple[int | None, list[int]]  # time to seek to (None: start of the file), wanted times
+@dataclass
+class _Stretch:
+    """Wanted frames, by presentation time, that are decoded without seeking between them."""
+
+    wanted: list[int]
+    keyframe: int | None = None  # presentation time of the keyframe to begin with; None: start of the file
+    seek: int = 0  # where its container is told to seek, in ticks
 
 
 @dataclass(frozen=True)
@@ -239,6 +259,7 @@ class _Survey:
     """A file's packets in decoding order, and the timeline from their timestamps."""
 
     pts: NDArray[np.int64]  # (P,)
+    dts: NDArray[np.int64]  # (P,) where a container has none, as `pts`
     keyframe: NDArray[np.bool_]  # (P,)
     timeline: Timeline | None  # None if packets are damaged or have no timestamps
     counted: bool  # frames are identified by output order, not by timestamps
@@ -247,32 +268,41 @@ class _Survey:
     begin: int | None  # presentation time of the first frame, if known
     total: int  # expected number of frames
     times_damaged: bool  # some timestamps are impossible
+    indexed: bool  # whether seeking costs less than decoding a few packets
+    stored_whole: bool  # whether a packet holds a whole picture
     fault: str  # "breaks off", "is damaged": the container lacks packets that it should have; "" if it has all
     pictures: int  # frames that must come out of the decoder, 0 if unknown
 
 
 def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Survey:
-    pts = list[int | None]()
+    pts, dts = list[int | None](), list[int | None]()
     keyframe, shown, damaged, end = list[bool](), list[bool](), False, 0
     times_damaged = False
     ends = defaultdict[int, int](int)  # end of each stream's packets, in its ticks; a stream may start late
     tick = stream.time_base or Fraction(1, 90_000)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     counted = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    longest_delay, index = math.floor(Fraction(LONGEST_DELAY) / tick), stream.index
     try:
         for packet in container.demux():
             if packet.size == 0:
                 continue
-            if packet.pts is not None:
-                over = packet.pts + (packet.duration or 0)
-                ends[packet.stream_index] = max(ends[packet.stream_index], over)
-            if packet.stream_index == stream.index:
-                pts.append(packet.dts if counted else packet.pts)
-                keyframe.append(packet.is_keyframe)
-                times_damaged |= not counted and is_time_damaged(packet.pts, packet.dts, tick)
+            time, duration = packet.pts, packet.duration or 0
+            if time is not None and time + duration > ends[packet.stream_index]:
+                ends[packet.stream_index] = time + duration
+            if packet.stream_index == index:
+                decoded = packet.dts
+                if not counted and time is not None and decoded is not None:
+                    times_damaged |= abs(time - decoded) > longest_delay
+                if counted:
+                    time = decoded
+                pts.append(time)
+                dts.append(decoded)
+                is_key = packet.is_keyframe
+                keyframe.append(is_key)
                 shown.append(not packet.is_discard)
-                damaged |= packet.is_corrupt or is_encrypted(packet)
-                end = max(end, (pts[-1] or 0) + (packet.duration or 0))
+                damaged |= packet.is_corrupt or (is_key and is_encrypted(packet))
+                end = max(end, (time or 0) + duration)
     except av.FFmpegError:
         damaged = True
     promised = (container.duration or 0) / av.time_base
@@ -304,12 +334,26 @@ def _survey(path: Path, container: InputContainer, stream: VideoStream) -> _Surv
         if end <= order[-1]:  # the last frame has no duration
             end = int(order[-1]) + max(1, round(1 / (rate * tick)))
         timeline = Timeline(order, end, tick, rate, header_frames or None, header_duration)
-    # Other codecs have packets without a picture of their own, and a transport stream has a packet for each field.
-    is_stored_whole = any(name in container.format.name for name in ("mp4", "matroska"))
-    pictures = sum(shown) if is_stored_whole and stream.codec_context.name == "h264" else 0
+    # A transport stream has a packet for each field, and other codecs have packets without a picture of their own.
+    stored_whole = any(name in container.format.name for name in ("mp4", "matroska"))
+    pictures = sum(shown) if stored_whole and stream.codec_context.name == "h264" else 0
     begin = None if counted else next((p for p, visible in zip(pts, shown, strict=True) if visible), None)
-    keyframes = np.array(keyframe)
-    return _Survey(timed, keyframes, timeline, counted, tick, rate, begin, total, times_damaged, fault, pictures)
+    return _Survey(
+        pts=timed,
+        dts=np.array([p if d is None else d for p, d in zip(timed.tolist(), dts, strict=True)], dtype=np.int64),
+        keyframe=np.array(keyframe),
+        timeline=timeline,
+        counted=counted,
+        tick=tick,
+        rate=rate,
+        begin=begin,
+        total=total,
+        times_damaged=times_damaged,
+        indexed=container.format.name not in UNINDEXED,
+        stored_whole=stored_whole,
+        fault=fault,
+        pictures=pictures,
+    )
 
 
 def indexed_packets(container: InputContainer, stream: VideoStream) -> int:
@@ -323,9 +367,18 @@ def indexed_packets(container: InputContainer, stream: VideoStream) -> int:
 
 
 def _fetch(
-    container: InputContainer, stream: VideoStream, survey: _Survey, stretches: list[_Stretch], keep: Keep[Kept]
+    container: InputContainer,
+    stream: VideoStream,
+    survey: _Survey,
+    stretches: list[_Stretch],
+    keep: KeepFrame[Kept],
+    drain: bool = False,
 ) -> dict[int, Kept]:
-    """Decode the frames of the stretches, by timestamp; missing ones are left out."""
+    """Decode the frames of the stretches, by timestamp; missing ones are left out.
+
+    `drain`: take the last frames of a stretch out of the decoder without feeding it the packets after them, which is
+    only right where a packet holds a whole picture.
+    """
     found: dict[int, Kept] = {}
     context = stream.codec_context
     context.thread_type = "AUTO"
@@ -334,37 +387,40 @@ def _fetch(
     may_skip = not survey.counted and context.codec.name != "libdav1d"  # which ignores later changes of skip_frame
     shown = iter(survey.timeline.pts.tolist() if survey.timeline else ())
     try:
-        for target, stretch in stretches:
-            missing = set(stretch)
-            if target is not None:
-                # MPEG streams have no index, so seeks are imprecise: aim a second early.
-                early = 1 / survey.tick if container.format.name in ("mpegts", "mpeg") else 0
-                container.seek(target - int(early), stream=stream)
-            landed, last, entry = target is None, -math.inf, None
+        for stretch in stretches:
+            missing, unread = set(stretch.wanted), set(stretch.wanted)
+            if stretch.keyframe is not None:
+                container.seek(stretch.seek, stream=stream)
+            landed, last, entry = stretch.keyframe is None, -math.inf, None
             for packet in container.demux(stream):
                 if not landed:
-                    if not packet.is_keyframe:
+                    if not packet.is_keyframe or packet.pts != stretch.keyframe:
+                        if packet.size == 0:  # the end
+                            return found
                         continue
-                    if packet.pts is None or packet.pts > stretch[0]:
-                        return found
                     landed, entry = True, packet.pts if packet.pts != survey.pts[0] else None
                 if may_skip:
                     context.skip_frame = skip_frame(packet, is_wanted=packet.pts in missing)
-                for frame in _decode(packet):
+                unread.discard(packet.pts)
+                frames = _decode(packet)
+                drained = drain and not unread and packet.size > 0
+                if drained:
+                    frames += context.decode(None)
+                for frame in frames:
                     pts = next(shown, None) if survey.counted else frame.pts
                     if pts is None or pts <= last:  # container and decoder disagree on timestamps
                         return {}
                     last = pts
                     if entry is not None and pts >= entry:
-                        if frame.pict_type != PictureType.I:  # gradual refresh: complete only some frames later
+                        if frame.pict_type not in WHOLE:  # gradual refresh: complete only some frames later
                             return found
                         entry = None
                     if frame.is_corrupt and entry is None:
                         return found
                     if pts in missing:
                         missing.remove(pts)
-                        found[pts] = keep(_rgb(frame))
-                if not missing:
+                        found[pts] = keep(frame)
+                if drained or not missing:
                     break
             if missing:
                 return found
@@ -374,7 +430,7 @@ def _fetch(
 
 
 def _stretches(survey: _Survey, wanted: NDArray[np.int64]) -> list[_Stretch]:
-    """Group the wanted times into stretches that are decoded without seeking.
+    """Group the wanted times into stretches that are decoded without seeking, each from its keyframe.
 
     A frame's keyframe is the last one shown no later than it: images shown before a keyframe but stored
     after it may need what precedes it.
@@ -384,17 +440,23 @@ def _stretches(survey: _Survey, wanted: NDArray[np.int64]) -> list[_Stretch]:
     order = np.argsort(survey.pts, kind="stable")
     positions = order[np.searchsorted(survey.pts[order], wanted)]
     before = np.searchsorted(survey.pts[by_time], wanted, side="right") - 1
-    stretches: list[_Stretch] = [(int(survey.pts[0]), [])]
-    reached = 0
+    # The index may have decoding or presentation times. Without one, seeks are imprecise: aim a second early.
+    early = 0 if survey.indexed else int(1 / survey.tick)
+    saving = 1 if survey.indexed else UNINDEXED_SEEK
+    first = keys[0] if len(keys) else 0
+    stretches = [_Stretch([], int(survey.pts[first]), int(min(survey.pts[0], survey.dts[0])) - early)]
+    read = int(first) - 1  # the last packet decoded
     for pts, position, key in zip(wanted.tolist(), positions.tolist(), before.tolist(), strict=True):
-        if key >= 0 and by_time[key] - reached > MIN_SEEK:
-            stretches.append((int(survey.pts[by_time[key]]), []))
-        stretches[-1][1].append(pts)
-        reached = max(reached, position)
-    return [stretch for stretch in stretches if stretch[1]]
+        place = int(by_time[key]) if key >= 0 else 0
+        if key >= 0 and place - read > saving:
+            seek = int(min(survey.pts[place], survey.dts[place])) - early
+            stretches.append(_Stretch([], int(survey.pts[place]), seek))
+        stretches[-1].wanted.append(pts)
+        read = max(read, position)
+    return [stretch for stretch in stretches if stretch.wanted]
 
 
-def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
+def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: KeepFrame[Kept]) -> Reading[Kept]:
     """Two passes over the whole file by one thread: find decodable frames, then read the chosen ones."""
     damage: list[str] = []
     pts: list[int | None] = []
@@ -422,7 +484,7 @@ def _read_what_decodes(path: Path, survey: _Survey, choose: Choose, keep: Keep[K
     wanted, kept = set(np.unique(indices).tolist()), dict[int, Kept]()
     for number, frame in enumerate(_decodable(path, [], SoundFrames())):
         if number in wanted:
-            kept[number] = keep(_rgb(frame))
+            kept[number] = keep(frame)
             if len(kept) == len(wanted):
                 break
     warning = None
@@ -550,12 +612,21 @@ def _warning(path: Path, usable: int, total: int, fault: str = "breaks off") -> 
     return f"{path.name}: {fault} {how_much}; the {usable} decoded frames are used"
 
 
-def _rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """A decoded frame as `(H, W, 3)` uint8 RGB, upright."""
+def _rgb(frame: av.VideoFrame, size: Resize | None = None) -> NDArray[np.uint8]:
+    """A decoded frame as `(H, W, 3)` uint8 RGB, upright, scaled to `size` of its stored width and height."""
+    width, height = size(frame.width, frame.height) if size else (None, None)
     # One thread: otherwise PyAV starts new ones for every frame, which costs more than it saves.
-    image = frame.reformat(format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
+    scaled = frame.reformat(width, height, "rgb24", interpolation="BICUBIC" if size else None, threads=1)
+    image = scaled.to_ndarray().astype(np.uint8, copy=False)
     matrix = display_matrix(frame)
     return image if matrix is None else _upright(image, matrix)
+
+
+def _resized(image: NDArray[np.uint8], size: Resize | None) -> NDArray[np.uint8]:
+    width, height = size(*image.shape[1::-1]) if size else image.shape[1::-1]
+    if (height, width) == image.shape[:2]:
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _upright(image: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
