@@ -1,4 +1,4 @@
-"""FROSTER (ICLR 2024): a frozen CLIP teaches the student through residual feature distillation."""
+"""FROSTER (ICLR 2024): a frozen CLIP, or another frozen teacher, teaches by residual feature distillation."""
 
 from typing import Literal
 
@@ -17,31 +17,47 @@ L2_EPSILON = 1e-3
 
 
 class Projector(nn.Module):
-    """Maps the student's embeddings to those compared with the teacher's: `(..., D)` -> `(..., D)` (FROSTER Fig. 3).
+    """Maps the student's embeddings to those compared with the teacher's: `(..., D)` -> `(..., D')` (FROSTER Fig. 3).
 
     "residual" (c): `z + alpha * W2(GELU(W1 z))`, Eq. 6; "plain" (b): `W2(GELU(W1 z))`; "none" (a): `z`.
     With `zero_init` the residual projector starts as the identity. A plain projector that starts at zero would never
     move: there `zero_init` has no meaning and W2 starts like W1.
+
+    `teacher_dim`: D' of a teacher whose embeddings are of another space than the student's; None where they are of one
+    space, as in the paper. The residual projector is then `W z + alpha * W2(GELU(W1 z))` (not in the paper), where W,
+    `alignment`, is trained too; it starts as the identity, until `froster.training.alignment` fits it.
     """
 
-    def __init__(self, dim: int, projection: Projection, alpha: float = 0.1, zero_init: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        projection: Projection,
+        alpha: float = 0.1,
+        zero_init: bool = True,
+        teacher_dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.projection, self.alpha = projection, alpha
+        self.alignment: nn.Parameter | None = None
         if projection == "none":
             return
         self.w1 = nn.Linear(dim, dim, bias=False)
-        self.w2 = nn.Linear(dim, dim, bias=False)
+        self.w2 = nn.Linear(dim, teacher_dim or dim, bias=False)
         nn.init.kaiming_normal_(self.w1.weight)
         if projection == "residual" and zero_init:
             nn.init.zeros_(self.w2.weight)
         else:
             nn.init.kaiming_normal_(self.w2.weight)
+        if projection == "residual" and teacher_dim:
+            self.alignment = nn.Parameter(torch.eye(teacher_dim, dim))
 
     def forward(self, z: Tensor) -> Tensor:
         if self.projection == "none":
             return z
         projected = self.w2(F.gelu(self.w1(z)))
-        return projected if self.projection == "plain" else z + self.alpha * projected
+        if self.projection == "plain":
+            return projected
+        return (z if self.alignment is None else F.linear(z, self.alignment)) + self.alpha * projected
 
 
 def feature_distance(student: Tensor, teacher: Tensor, distance: Distance) -> Tensor:
@@ -62,7 +78,7 @@ class Distillation(nn.Module):
     """FROSTER's settings and its projectors, one for video and one for text; only used in training.
 
     `distance`: see `feature_distance`; `beta`: weight of the distillation (Eq. 8); `projector`, `alpha`, `zero_init`:
-    see `Projector`. `video=False` or `text=False` disables that term.
+    `teacher_dim`: see `Projector`. `video=False` or `text=False` disables that term.
     """
 
     def __init__(
@@ -75,11 +91,12 @@ class Distillation(nn.Module):
         alpha: float = 0.1,
         beta: float = 2.0,
         zero_init: bool = True,
+        teacher_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.distance, self.beta = distance, beta
-        self.video = Projector(dim, projector, alpha, zero_init) if video else None
-        self.text = Projector(dim, projector, alpha, zero_init) if text else None
+        self.video = Projector(dim, projector, alpha, zero_init, teacher_dim) if video else None
+        self.text = Projector(dim, projector, alpha, zero_init, teacher_dim) if text else None
 
 
 def froster_loss(
@@ -96,7 +113,7 @@ def froster_loss(
     """FROSTER's loss (Eq. 8): cross entropy + beta * (video distillation + text distillation).
 
     `class_embeddings`: `(K, ...)` float32, with gradient where the text encoder is trained;
-    `teacher_class_embeddings`: `(K, D)` float32 of the same prompts. `global_batch_size`: clips in the whole batch,
+    `teacher_class_embeddings`: `(K, D')` float32 of the same prompts. `global_batch_size`: clips in the whole batch,
     where `batch` is a micro-batch of it: the losses of the micro-batches add up to that of the batch. `precision`:
     autocast dtype of the networks; the loss itself is float32. `class_weights`: as of
     `cross_entropy`. Returns the loss, a scalar, and its terms.
@@ -126,11 +143,13 @@ def froster_loss(
 
 @torch.no_grad()
 def teacher_embeddings(teacher: VideoStudent, batch: ClipBatch, frames: Tensor | None = None) -> Tensor:
-    """The teacher's frame embeddings of `batch`, L2-normalized `(B, T, D)`; computed once, then cached in it.
+    """The teacher's frame embeddings of `batch`, L2-normalized `(B, T, D')`; computed once, then cached in it.
 
-    `frames`: those of the batch as the teacher's preprocessing normalizes them, where they are known already.
+    The teacher sees the student's crops, scaled to its own size. `frames`: those of the batch as the teacher's
+    preprocessing normalizes them, where they are known already.
     """
     if batch.teacher_embeddings is None:
-        frames = teacher.preprocess.normalize(batch.frames) if frames is None else frames
+        preprocess = teacher.preprocess
+        frames = preprocess.normalize(preprocess.scale_crops(batch.frames)) if frames is None else frames
         batch.teacher_embeddings = unit(teacher.encode_video(frames))
     return batch.teacher_embeddings

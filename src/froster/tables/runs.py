@@ -9,11 +9,11 @@ from pathlib import Path
 from froster.checkpoints.hub import find_weights_file
 from froster.data.manifests import LabeledVideo
 from froster.merging import patch_model
-from froster.models import load_backbone
 from froster.protocols.models import TrainFromRecipe
 from froster.students import VideoStudent
 from froster.training.checkpoint import RunFolder, comparable_recipe
 from froster.training.recipe import TrainRecipe
+from froster.training.run import load_original
 
 UNPATCHED = ("patch_ratio=0",)  # patching costs nothing: one run serves every ratio
 
@@ -50,7 +50,7 @@ class SharedRun(TrainFromRecipe):
         model = super().load(self.folder(videos, number), videos, number, (*changes, *UNPATCHED))
         if not recipe.patch_ratio:
             return model
-        return patch_model(model, load_backbone(recipe.teacher or recipe.model), recipe.patch_ratio)
+        return patch_model(model, load_original(recipe, model), recipe.patch_ratio)
 
     def is_done(self, videos: Sequence[LabeledVideo], number: int = 0) -> bool:
         return RunFolder(self.folder(videos, number) / "run").has_model

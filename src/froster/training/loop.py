@@ -3,7 +3,8 @@
 import copy
 import shutil
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import monotonic
 
@@ -19,6 +20,7 @@ from froster.files import replace_when_written
 from froster.interpolation import patch_states
 from froster.processes import find_processes
 from froster.students import VideoStudent
+from froster.training.alignment import align_projectors
 from froster.training.checkpoint import RunFolder
 from froster.training.clips import BatchKeys, TrainingClips, check_videos, load_batches
 from froster.training.data import draw_missing_puppets, read_data
@@ -88,9 +90,9 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
         folder.write_settings(recipe, run.fingerprint)
         folder.tidy(run.step, recipe.keep_checkpoints)
         folder.list_unusable(run.unusable.unreadable, run.unusable.partial)
-    settings, steps = recipe.optimizer, run.keys.steps
+    steps = run.keys.steps
     metric_logger = (
-        MetricLogger(folder.path, steps, settings.epochs, run.step, recipe.tensorboard, show)
+        MetricLogger(folder.path, steps, recipe.optimizer.epochs, run.step, recipe.tensorboard, show)
         if processes.is_main_process
         else None
     )
@@ -98,17 +100,14 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
         if metric_logger:
             metric_logger.bar.print(describe_steps(run.keys))
             warn_of_few_steps(run.keys)
+        with out_of_memory_explained(run):
+            batches, cosines = align_projectors(run, batches)
+        if metric_logger and cosines:
+            metric_logger.bar.print(describe_alignment(cosines))
         validate(run, metric_logger)
         while run.step < steps and not (run.validation and run.validation.should_stop):
-            try:
+            with out_of_memory_explained(run):
                 metrics = take_step(run, batches)
-            except torch.OutOfMemoryError as error:
-                raise FrosterError(
-                    f"Out of GPU memory with optimizer.batch_size={settings.batch_size} in "
-                    f"{settings.gradient_accumulation_steps} micro-batches: raise "
-                    "optimizer.gradient_accumulation_steps, or set activation_checkpointing=true "
-                    f"({folder.last_good()})."
-                ) from error
             average_weights(run)
             if metric_logger:
                 metric_logger.log(metrics)
@@ -131,6 +130,21 @@ def validate(run: Run, metric_logger: MetricLogger | None) -> None:
             save(run, model, run.folder.best)
         validation.write(run.folder.validation)
         metric_logger.log_validation(record, validation.describe(record))
+
+
+@contextmanager
+def out_of_memory_explained(run: Run) -> Iterator[None]:
+    """Raises `FrosterError` that says what to do where the GPU has too little memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        settings = run.recipe.optimizer
+        raise FrosterError(
+            f"Out of GPU memory with optimizer.batch_size={settings.batch_size} in "
+            f"{settings.gradient_accumulation_steps} micro-batches: raise "
+            "optimizer.gradient_accumulation_steps, or set activation_checkpointing=true "
+            f"({run.folder.last_good()})."
+        ) from error
 
 
 def end_epoch(run: Run, processes: PartialState) -> None:
@@ -206,6 +220,13 @@ def describe_steps(keys: BatchKeys) -> str:
         f"{keys.clips} clips in batches of {min(keys.batch_size, keys.clips)}: {keys.steps_per_epoch} steps an epoch"
         f"{repeated}, {keys.steps} in all{left_out}"
     )
+
+
+def describe_alignment(cosines: Mapping[str, float]) -> str:
+    """One line on how well linear maps predict the teacher's embeddings, where they are of another space."""
+    what = {"video": "frames", "text": "class texts"}
+    fits = ", ".join(f"{cosine:.2f} for {what[side]}" for side, cosine in cosines.items())
+    return f"The teacher has other embeddings than the student; cosine with the best linear map: {fits}"
 
 
 def warn_of_few_steps(keys: BatchKeys) -> None:

@@ -273,7 +273,8 @@ class TrainRecipe(Recipe):
     student: str = "vclip"
     """Video network with optional settings: `vclip`, `aim`, `vclip:window=2`."""
     teacher: str | None = None
-    """The frozen CLIP; default: `model`."""
+    """The frozen teacher, of any backbone and size; default: `model`. Where weights are mixed with CLIP's, these
+    are its weights, if it is a network like the student's."""
     trained: Trained | list[str] = "default"
     """Trainable parameters: `default`: as in the student's paper; `all`; `vision`: the image encoder; `text`: the text
     encoder; or a list of regular expressions that are searched in the parameter names."""
@@ -360,6 +361,10 @@ class TrainRecipe(Recipe):
             raise ValueError("with trained: vision the text encoder is frozen; set distillation.video: true")
         if self.distillation and self.trained == "text" and not self.distillation.text:
             raise ValueError("with trained: text the image encoder is frozen; set distillation.text: true")
+        if self.teacher and not self.distillation and not self.stays_near_clip:
+            raise ValueError(
+                "teacher is not used without distillation; set distillation: {} for FROSTER's, or teacher: null"
+            )
         if self.average_every and self.average_from is None:
             raise ValueError("average_every needs average_from, the epoch after which averaging starts")
         if self.data.prompt_style == "templates" and self.data.descriptions:

@@ -22,6 +22,7 @@ from froster.provenance import ClipSampling
 from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import templates_for
+from froster.training.alignment import have_one_space
 from froster.training.checkpoint import Fingerprint, RunFolder
 from froster.training.clips import BatchKeys
 from froster.training.data import TrainingData
@@ -128,12 +129,14 @@ def prepare(
     if recipe.tensorboard:
         check_tensorboard()
     student = load_model(recipe.model, recipe.student)
-    clip = load_teacher(recipe, student) if recipe.distillation or recipe.stays_near_clip else None
+    teacher = load_clip(recipe) if recipe.distillation else None
     trained = select_trainable(student, recipe)
     configure_student(student, recipe, data, warn=processes.is_main_process)
     student.to(device).train()
-    clip_weights = trained_clip_weights(student, clip, device) if clip and recipe.stays_near_clip else {}
-    objective = build_objective(student, clip, trained, recipe, precision)
+    clip_weights = {}
+    if recipe.stays_near_clip:
+        clip_weights = trained_clip_weights(student, load_original(recipe, student, teacher), device)
+    objective = build_objective(student, teacher, trained, recipe, precision)
     if recipe.data.class_balance == "loss":
         objective.class_weights = class_weights(targets, len(data.labels)).to(device)
     parameters = trained | projector_parameters(objective.distillation)
@@ -163,18 +166,30 @@ def class_weights(targets: Sequence[int], classes: int) -> Tensor:
     return len(targets) / (counts.count_nonzero() * counts.clamp(min=1)).float()
 
 
-def load_teacher(recipe: TrainRecipe, student: VideoStudent) -> Backbone:
-    """The frozen CLIP. Raises `FrosterError` when the model is none and no teacher is named, or it does not fit."""
+def load_clip(recipe: TrainRecipe) -> Backbone:
+    """The frozen teacher. Raises `WeightsError` when none is named and the model is a fine-tuned student."""
     try:
-        clip = load_backbone(recipe.teacher or recipe.model)
+        return load_backbone(recipe.teacher or recipe.model)
     except WeightsError as error:
         raise error if recipe.teacher else WeightsError(f"{error} Name the CLIP with teacher=.") from error
-    if clip.config.embed_dim != student.config.embed_dim:
-        raise FrosterError(
-            f"The teacher's features have {clip.config.embed_dim} dimensions, the student's "
-            f"{student.config.embed_dim}: they cannot be compared; take another teacher."
-        )
-    return clip
+
+
+def load_original(recipe: TrainRecipe, student: VideoStudent, teacher: Backbone | None = None) -> Backbone:
+    """The CLIP that the student's weights are mixed with: the teacher, or the model if the teacher is another network.
+
+    `teacher`: the recipe's, if it is loaded already. Raises `WeightsError` where neither is a plain CLIP like the
+    student's.
+    """
+    clip = teacher or load_clip(recipe)
+    if clip.config == student.config or recipe.teacher is None:
+        return clip
+    try:
+        return load_backbone(recipe.model)
+    except WeightsError as error:
+        raise WeightsError(
+            f"interpolation, weight_distance and patch_ratio need the CLIP that the student started from; teacher is "
+            f"another network, and of the model: {error}"
+        ) from error
 
 
 def trained_clip_weights(student: VideoStudent, clip: Backbone, device: torch.device) -> dict[str, Tensor]:
@@ -201,21 +216,26 @@ def configure_student(student: VideoStudent, recipe: TrainRecipe, data: Training
 
 def build_objective(
     student: VideoStudent,
-    clip: Backbone | None,
+    backbone: Backbone | None,
     trained: Iterable[str],
     recipe: TrainRecipe,
     precision: torch.dtype | None,
 ) -> Objective:
-    """The recipe's loss. `trained`: names of the student's trained parameters; `precision`: autocast dtype."""
+    """The recipe's loss.
+
+    `backbone`: the teacher's; `trained`: names of the student's trained parameters; `precision`: autocast dtype.
+    """
     device, labels, style = student.device, student.labels or {}, student.prompt_style
     text_is_trained = any(name.startswith("text.") for name in trained)
-    distillation = build_distillation(student, trained, recipe)
     prompts = ClassPrompts(labels, student.templates, style)
     # Open-VCLIP's frozen class embeddings: the mean over all templates.
     all_prompts = style == "templates" and not text_is_trained
-    teacher, teacher_classes = None, None
-    if clip and distillation:
-        teacher = FrameClip(clip.requires_grad_(False).to(device, precision or torch.float32))
+    teacher, teacher_classes, distillation = None, None, None
+    if backbone:
+        is_own_clip = has_weights_of(student, backbone)
+        teacher = FrameClip(backbone.requires_grad_(False).to(device, precision or torch.float32))
+        one_space = is_own_clip or have_one_space(student, teacher, list(labels))
+        distillation = build_distillation(student, trained, recipe, None if one_space else teacher.config.embed_dim)
         teacher_prompts = ClassPrompts(labels, student.templates or teacher.templates, style)
         teacher_classes = CachedClassEmbeddings(teacher, teacher_prompts, all_prompts)
     return Objective(
@@ -229,10 +249,22 @@ def build_objective(
     )
 
 
-def build_distillation(student: VideoStudent, trained: Iterable[str], recipe: TrainRecipe) -> Distillation | None:
-    """Distillation into the encoders that are trained. Raises `FrosterError` where it would have no effect."""
-    if not recipe.distillation:
-        return None
+def has_weights_of(student: VideoStudent, backbone: Backbone) -> bool:
+    """Whether the student is built on this very backbone."""
+    state = student.state_dict()
+    return student.config == backbone.config and all(
+        torch.equal(state[name], value.to(state[name].device)) for name, value in backbone.state_dict().items()
+    )
+
+
+def build_distillation(
+    student: VideoStudent, trained: Iterable[str], recipe: TrainRecipe, teacher_dim: int | None
+) -> Distillation:
+    """Distillation into the encoders that are trained; `teacher_dim`: see `Projector`.
+
+    Raises `FrosterError` where it would have no effect, or no projector where the teacher's dimensions are others.
+    """
+    assert recipe.distillation is not None
     options = recipe.distillation.model_dump()
     options["text"] &= any(name.startswith("text.") for name in trained)
     options["video"] &= any(not name.startswith(("text.", "logit_")) for name in trained)
@@ -241,7 +273,12 @@ def build_distillation(student: VideoStudent, trained: Iterable[str], recipe: Tr
             f"distillation: what it compares is frozen in {student.name}; train the encoder that it distills into "
             "(trained:), set distillation.video and distillation.text to true, or set distillation: null."
         )
-    return Distillation(student.config.embed_dim, **options).to(student.device)
+    if teacher_dim and recipe.distillation.projector == "none":
+        raise FrosterError(
+            "distillation.projector: none compares embeddings as they are, but the teacher's are of another space "
+            f"({teacher_dim} dimensions, the student's {student.config.embed_dim}); take the residual projector."
+        )
+    return Distillation(student.config.embed_dim, **options, teacher_dim=teacher_dim).to(student.device)
 
 
 def batch_keys(recipe: TrainRecipe, targets: Sequence[int], processes: PartialState) -> BatchKeys:

@@ -82,6 +82,17 @@ class Preprocessing:
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
         return scaled[:, :, top : top + self.size, left : left + self.size]
 
+    def scale_crops(self, crops: Tensor) -> Tensor:
+        """Square training crops `(..., 3, H, W)` in [0, 255] scaled to `size`, antialiased: float32.
+
+        Crops of that size are returned as they are.
+        """
+        if crops.shape[-2:] == (self.size, self.size):
+            return crops
+        size = (self.size, self.size)
+        scaled = interpolate(crops.flatten(0, -4).float(), size=size, mode=self.interpolation, antialias=True)
+        return scaled.clamp_(0, 255).unflatten(0, crops.shape[:-3])
+
     def normalize(self, frames: Tensor) -> Tensor:
         """`(..., 3, H, W)` uint8 -> float32: scaled to [0, 1], minus the mean, divided by the std of each channel."""
         mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (self.mean, self.std))
