@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from froster.backbones.clip import Clip, ClipConfig
 from froster.backbones.perception_encoder import PerceptionEncoder, PerceptionEncoderConfig
 from froster.checkpoints.own import save_checkpoint
-from froster.data.manifests import read_manifest
+from froster.data.manifests import class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError, WeightsError
 from froster.losses.froster import Projector
@@ -89,7 +89,9 @@ def recipe_of(files: Path, out: Path, *changes: str, teacher: str | None = "teac
 
 
 def prepared(recipe: TrainRecipe) -> run.Run:
-    return run.prepare(recipe, RunFolder(recipe.out), read_data(recipe, False), find_processes())
+    data = read_data(recipe, False)
+    targets = class_indices(data.videos, list(data.labels), recipe.data.manifest)
+    return run.prepare(recipe, RunFolder(recipe.out), data, targets, find_processes())
 
 
 def first_clips(recipe: TrainRecipe, batches: int) -> tuple[Tensor, Tensor]:
