@@ -54,7 +54,7 @@ def main() -> None:
             print("clients | answers/s | p50 ms | p95 ms | p99 ms | wrong | videos/batch | server RSS MB")
             for clients in CLIENTS:
                 before = counters(url)
-                tallies = load(url, clients, seconds, videos, similarities, recognizer.runtime.temperature)
+                tallies = load(url, clients, seconds, videos, similarities, recognizer.runtime.score_head.temperature)
                 after = counters(url)
                 latencies = 1000 * np.array([value for tally in tallies for value in tally.seconds])
                 wrong = [line for tally in tallies for line in tally.wrong]

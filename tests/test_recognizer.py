@@ -144,7 +144,8 @@ def test_the_callers_model_stays_as_it_is(random_student: VideoStudent) -> None:
 
 def test_temperature_is_not_rounded_with_the_weights(random_student: VideoStudent) -> None:
     random_student.logit_scale.data = torch.tensor(100.0).log()
-    assert Recognizer(random_student, LABELS, precision="bfloat16").runtime.temperature == pytest.approx(100, rel=1e-6)
+    runtime = Recognizer(random_student, LABELS, precision="bfloat16").runtime
+    assert runtime.score_head.temperature == pytest.approx(100, rel=1e-6)
 
 
 def test_vocabulary_by_name(random_student: VideoStudent) -> None:

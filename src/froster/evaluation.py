@@ -130,7 +130,7 @@ class ScoredPart:
 class ScoredModel:
     """A model, its scores by the name of the vocabulary, the classes of each, and the evaluation that they give.
 
-    Softmax of the runtime's `temperature` times the cosines is the labels' shares.
+    The runtime's `score_head` makes scores of the cosines.
     """
 
     runtime: Runtime

@@ -19,7 +19,7 @@ from froster.device import pick_device, pick_precision
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 from froster.models import load_model, warn_of_random_start
 from froster.processes import count_processes, find_processes
-from froster.scoring import TemporalPooling, check_finite
+from froster.scoring import ScoreHead, TemporalPooling, check_finite
 from froster.settings import DECODERS, InferenceSettings
 from froster.students import VideoFeatures, VideoStudent
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
@@ -71,9 +71,7 @@ class Runtime:
         else:
             network = load_model(model, settings.student, seed=0)
         warn_of_random_start(network)
-        temperature = network.logit_scale.detach().float().exp()
-        check_finite(temperature)
-        self.temperature = temperature.item()
+        self.score_head = ScoreHead.of(network)  # before the precision is changed
         self.model = network.to(self.device, self.dtype).eval()
         self.templates = templates_for(network, templates)
         self.clip_sampling = settings.clip_sampling(network.clip_sampling)
@@ -158,12 +156,11 @@ class Ensemble:
         except ValueError as error:
             raise FrosterError(f"The ensemble {text!r} is not of the form MODEL or MODEL=SHARE.") from error
 
-    def add(self, own: Tensor, second: Tensor, scale: float) -> Tensor:
-        """Cosines of both models `(N, K)` as one, so that the first model's temperature gives the summed logits.
-
-        `scale`: the second model's temperature over the first one's.
-        """
-        return (1 - self.share) * own + self.share * scale * second.to(own.device)
+    def add(self, own: Tensor, second: Tensor, first_head: ScoreHead, second_head: ScoreHead) -> Tensor:
+        """Cosines of both models `(N, K)` as one, of which the first model's score head makes the summed logits."""
+        scale = second_head.temperature / first_head.temperature
+        offset = (second_head.bias - first_head.bias) / first_head.temperature
+        return (1 - self.share) * own + self.share * (scale * second.to(own.device) + offset)
 
     def to_json(self) -> dict[str, object]:
         """For reports: the name of the model, and the share."""
@@ -174,7 +171,7 @@ class Ensemble:
 class SecondModel:
     """The second model of an ensemble, which sees the clips of the `first`.
 
-    Raises `FrosterError` where both do not take the same frames.
+    Raises `FrosterError` where both do not take the same frames, or one has a softmax and the other a sigmoid.
     """
 
     def __init__(self, ensemble: Ensemble, first: Runtime) -> None:
@@ -185,12 +182,14 @@ class SecondModel:
         self.runtime = Runtime(ensemble.model, settings)
         if self.runtime.model.preprocess != first.model.preprocess:
             raise FrosterError("The models of an ensemble must take frames of one size and preparation; these do not.")
+        if self.runtime.score_head.function != first.score_head.function:
+            raise FrosterError("The models of an ensemble must both have softmax scores, or both sigmoid scores.")
         self.ensemble = ensemble
-        self.scale = self.runtime.temperature / first.temperature
+        self.heads = first.score_head, self.runtime.score_head
 
     def add(self, own: Tensor, second: Tensor) -> Tensor:
         """`Ensemble.add` of these two models' cosines."""
-        return self.ensemble.add(own, second, self.scale)
+        return self.ensemble.add(own, second, *self.heads)
 
 
 def as_runtime(model: VideoStudent | str | Path | Runtime, settings: InferenceSettings) -> Runtime:

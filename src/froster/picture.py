@@ -83,8 +83,8 @@ def draw_bars(axis: Axes, prediction: Prediction, top: int) -> None:
     """Horizontal bars of the best labels, with the names inside the plot so that long ones fit."""
     best = prediction.ranked[:top]
     for row, (name, score) in enumerate(best):
-        axis.barh(row, score, height=0.78, color=BEST if name == prediction.label else OTHERS)
-        weight = "bold" if name == prediction.label else "normal"
+        axis.barh(row, score, height=0.78, color=BEST if name in prediction.labels else OTHERS)
+        weight = "bold" if name in prediction.labels else "normal"
         axis.text(
             0.012,
             row,

@@ -15,7 +15,7 @@ from torch import Tensor
 from froster.errors import FrosterError, FrosterWarning, VideoError, is_out_of_memory
 from froster.inference import Ensemble, Runtime, SecondModel, as_runtime, run_ahead, too_large
 from froster.provenance import ClipSampling, stored_provenance
-from froster.scoring import check_false_positive_rate, quantile_threshold
+from froster.scoring import LIKELY, check_false_positive_rate, quantile_threshold
 from froster.settings import InferenceOptions, InferenceSettings
 from froster.students import VideoFeatures, VideoStudent
 from froster.text.descriptions import describe_labels
@@ -41,7 +41,8 @@ class EncodedVideo:
 class Prediction:
     """What a recognizer sees in one video.
 
-    `ranked`: every label with its score, best first; scores are the softmax over the given labels and add up to 1.
+    `ranked`: every label with its score, best first; scores are the softmax over the given labels and add up to 1, or,
+    where they are `independent` (SigLIP's), each label's own probability, so that none or several may be likely.
     `similarities`: cosine of the video with every label. `warning`: what part of the file could not be used, if any.
     `threshold`: what the best label's similarity had to exceed, if that was asked for.
     """
@@ -51,12 +52,27 @@ class Prediction:
     similarities: dict[str, float]
     warning: str | None = None
     threshold: float | None = None
+    independent: bool = False
 
     @property
     def label(self) -> str | None:
-        """The best label; None where its similarity does not exceed the threshold: the video shows none of these."""
-        best = self.ranked[0][0]
-        return best if self.threshold is None or self.similarities[best] > self.threshold else None
+        """The best label; None where the video shows none of these.
+
+        That is where the best label's similarity does not exceed the threshold, or, without one, where independent
+        scores are all below 0.5.
+        """
+        return next(iter(self.labels), None)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that the video shows, best first: any number with independent scores, otherwise one at most."""
+        shown = [name for name, score in self.ranked if self._shows(name, score)]
+        return shown if self.independent else shown[:1]
+
+    def _shows(self, name: str, score: float) -> bool:
+        if self.threshold is not None:
+            return self.similarities[name] > self.threshold
+        return not self.independent or score >= LIKELY
 
 
 class Recognizer:
@@ -127,11 +143,11 @@ class Recognizer:
         """Rank the labels for one video: a file, a folder of images, or frames in memory, `(N, H, W, 3)` uint8 RGB.
 
         With `threshold` the prediction's `label` is None where no label's similarity exceeds it: the video shows none
-        of these; see `calibrate_threshold`. Warns of a single label without a threshold: it always scores 1. Raises
+        of these; see `calibrate_threshold`. Warns of a single label without a threshold: a softmax is always 1. Raises
         `VideoError` when nothing of the video can be decoded, `FrosterError` for frames of another form, and
         `WeightsError` where weights overflow.
         """
-        if threshold is None:
+        if threshold is None and not self.runtime.score_head.is_independent:
             warn_of_one_label(self.labels)
         return self.rank(self.encode(video), threshold=threshold)
 
@@ -142,7 +158,7 @@ class Recognizer:
 
         A video that cannot be used gives its `VideoError`; the others continue.
         """
-        if threshold is None:
+        if threshold is None and not self.runtime.score_head.is_independent:
             warn_of_one_label(self.labels)
         for video, encoded in self.encode_many(videos):
             yield video, encoded if isinstance(encoded, VideoError) else self.rank(encoded, threshold=threshold)
@@ -230,8 +246,8 @@ class Recognizer:
             similarities = self.second.add(
                 similarities, self.second.runtime.similarities(encoded.second, second, views)[0]
             )
-        scores = (self.runtime.temperature * similarities).softmax(dim=0)
-        order = scores.argsort(descending=True, stable=True).tolist()
+        scores = self.runtime.score_head.scores(similarities)
+        order = similarities.argsort(descending=True, stable=True).tolist()  # scores may be equal where they round to 1
         # One transfer each: reading label by label would wait for a GPU a thousand times.
         score_of, similarity_of = scores.tolist(), similarities.tolist()
         return Prediction(
@@ -240,6 +256,7 @@ class Recognizer:
             similarities={names[i]: similarity_of[i] for i in order},
             warning=encoded.warning,
             threshold=threshold,
+            independent=self.runtime.score_head.is_independent,
         )
 
 

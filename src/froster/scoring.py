@@ -1,17 +1,20 @@
-"""From frame features and class matrix to scores, and the threshold under which nothing is named."""
+"""From frame features and class matrix to similarities and scores, and the threshold under which nothing is named."""
 
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from froster.backbones.base import ScoreFunction, VisionLanguageModel
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 
 TemporalPooling = Literal["logits", "features"]
+LIKELY = 0.5  # from which an independent score means that the video shows the label
 
 
 def class_similarities(
@@ -31,6 +34,34 @@ def class_similarities(
             # The mean of the cosines is the cosine of the mean unit vector, unnormalized: one product instead of T.
             pooled = F.normalize(features, dim=-1).mean(dim=1)
         return torch.einsum("bd,bkd->bk", pooled, classes) if classes.ndim == 3 else pooled @ classes.T
+
+
+@dataclass(frozen=True)
+class ScoreHead:
+    """From cosines to scores: times `temperature`, plus `bias`, then `function`."""
+
+    temperature: float
+    bias: float = 0.0
+    function: ScoreFunction = "softmax"
+
+    @classmethod
+    def of(cls, model: VisionLanguageModel) -> "ScoreHead":
+        """That of a model, in float32. Raises `WeightsError` where it is not finite."""
+        temperature = model.logit_scale.detach().float().exp()
+        bias = torch.zeros(()) if model.logit_bias is None else model.logit_bias.detach().float()
+        check_finite(temperature)
+        check_finite(bias)
+        return cls(temperature.item(), bias.item(), model.config.score_function)
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether every label has a probability of its own, rather than a share of 1."""
+        return self.function == "sigmoid"
+
+    def scores(self, similarities: Tensor) -> Tensor:
+        """Scores of the labels from cosines `(..., K)`: shares that add up to 1, or a probability of each label."""
+        logits = self.temperature * similarities + self.bias
+        return logits.sigmoid() if self.is_independent else logits.softmax(dim=-1)
 
 
 def check_finite(scores: Tensor) -> None:

@@ -7,12 +7,13 @@ import torch
 from froster.evaluation import ModelReport, ScoredModel, ScoredPart
 from froster.inference import Runtime
 from froster.reporting.mistakes import Ranked, find_mistakes
+from froster.scoring import ScoreHead
 
 NAMES = {"base": ["a", "b", "c", "d", "e"], "novel": ["v", "w"]}
 
 
 def scored(parts: dict[str, ScoredPart], temperature: float = 20.0) -> ScoredModel:
-    runtime = cast(Runtime, SimpleNamespace(temperature=temperature))
+    runtime = cast(Runtime, SimpleNamespace(score_head=ScoreHead(temperature)))
     return ScoredModel(runtime, parts, NAMES, cast(ModelReport, None))
 
 

@@ -119,7 +119,7 @@ def test_clients_at_once_get_their_own_answers(client: httpx.Client, server: Run
         found = {entry["label"]: entry for entry in answer["ranked"]}
         assert found.keys() == set(labels)
         expected = np.array([similarities[action][label] for label in labels])
-        scores = np.exp(everything.runtime.temperature * (expected - expected.max()))
+        scores = np.exp(everything.runtime.score_head.temperature * (expected - expected.max()))
         np.testing.assert_allclose([found[label]["similarity"] for label in labels], expected, atol=1e-4)
         np.testing.assert_allclose([found[label]["score"] for label in labels], scores / scores.sum(), atol=1e-3)
 

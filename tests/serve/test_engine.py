@@ -61,7 +61,7 @@ def test_what_waits_goes_through_together(engine: Engine, runtime: Runtime, batc
             video_features = runtime.model.forward_features(Preprocessing().normalize(clip(seed, views)))
             expected = runtime.model.similarities(video_features, classes).mean(dim=0)
         np.testing.assert_allclose(scores.similarities, expected, atol=1e-5)
-        np.testing.assert_allclose(scores.scores, (runtime.temperature * expected).softmax(dim=0), atol=1e-3)
+        np.testing.assert_allclose(scores.scores, runtime.score_head.scores(expected), atol=1e-3)
         np.testing.assert_allclose(scores.classes, classes, atol=1e-5)
 
 

@@ -213,6 +213,8 @@ def show_json(prediction: "Prediction", top: int) -> None:
     line: dict[str, Any] = {"video": prediction.video, "predictions": best}
     if prediction.threshold is not None:
         line |= {"label": prediction.label, "threshold": prediction.threshold}
+    if prediction.independent:
+        line |= {"labels": prediction.labels}
     if prediction.warning:
         line["warning"] = prediction.warning
     echo_json(line)
@@ -236,4 +238,5 @@ def show_table(prediction: "Prediction", top: int, screen: "Screen") -> None:
 
     screen.print(ranked_table(prediction, top, screen.width))
     if prediction.label is None:
-        screen.print("none of these: no similarity exceeds the threshold")
+        missed = "score is 50 % or more" if prediction.threshold is None else "similarity exceeds the threshold"
+        screen.print(f"none of these: no {missed}")

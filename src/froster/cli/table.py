@@ -28,9 +28,9 @@ def ranked_table(prediction: "Prediction", top: int, width: int) -> Table:
     if bars >= MIN_BAR:
         table.add_column(width=bars)
     for name, score in prediction.ranked[:top]:
-        style = "bold green" if name == prediction.label else "default"
+        style = "bold green" if name in prediction.labels else "default"
         bar = (
-            [Bar(1.0, 0.0, score, width=bars, color="green" if name == prediction.label else "blue")]
+            [Bar(1.0, 0.0, score, width=bars, color="green" if name in prediction.labels else "blue")]
             if bars >= MIN_BAR
             else []
         )

@@ -40,8 +40,8 @@ def relevance_maps(
     The largest value of the clip is 1, unless all are 0. `kind`: `"attention"` of the last layer's frame embeddings,
     attention `"rollout"` through all layers, or relevance by `"gradient"` for one label: `classes` is the class matrix
     of `froster.text.classifier.encode_classes`, `target` the label's row; what is explained is the label's log odds
-    against the others, or its logit where there are none. Raises `FrosterError` for another kind,
-    or a label that is missing.
+    against the others, or its logit where there are none or scores are independent. Raises `FrosterError` for another
+    kind, or a label that is missing.
     """
     if kind not in get_args(Kind):
         raise FrosterError(f"There is no map of kind {kind!r}; choose from {', '.join(get_args(Kind))}.")
@@ -91,6 +91,8 @@ def _look(
     similarities = model.similarities(video_features, classes.to(clip.device, copy=True))
     logits = model.similarities_to_logits(similarities)[0]
     check_finite(logits)
+    if model.config.score_function == "sigmoid":  # the logit is the label's log odds
+        return steps, logits[target]
     others = torch.cat([logits[:target], logits[target + 1 :]])
     # Log odds rather than log softmax, whose gradient vanishes for confident predictions.
     return steps, logits[target] - others.logsumexp(dim=0) if len(others) else logits[target]

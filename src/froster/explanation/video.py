@@ -150,9 +150,9 @@ def explain_video(
 
 
 def score_in_words(recognizer: Recognizer, encoded: EncodedVideo, label: str) -> str:
-    """The label's score, or its cosine if it is the only label."""
+    """The label's score, or its cosine where the score is 1 because it is the only label."""
     prediction = recognizer.rank(encoded)
-    if len(recognizer.labels) == 1:
+    if len(recognizer.labels) == 1 and not prediction.independent:
         return f"cosine {prediction.similarities[label]:.2f}"
     return f"{100 * dict(prediction.ranked)[label]:.1f} %"
 

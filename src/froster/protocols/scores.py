@@ -18,6 +18,7 @@ from froster.files import replace_when_written
 from froster.inference import Ensemble, Runtime, score_videos
 from froster.models import load_model
 from froster.processes import find_processes
+from froster.scoring import ScoreHead
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.text.labels import Labels
@@ -100,12 +101,12 @@ def score_with_ensemble(
         return scores
     second = ensemble.model if isinstance(ensemble.model, VideoStudent) else load_model(ensemble.model)
     # Before scoring, which converts the models to its precision: bfloat16 would round the temperatures.
-    own_scale, scale = (network.logit_scale.detach().float().exp().item() for network in (model, second))
+    heads = ScoreHead.of(model), ScoreHead.of(second)
     [scores] = score_dataset([model], labels, videos, folder, settings, progress)
     [added] = score_dataset([second], labels, videos, folder, settings, progress)
     if scores.videos != added.videos:
         raise FrosterError("Some videos could be read for one model of the ensemble only; test again.")
-    return replace(scores, values=own_scale * ensemble.add(scores.values, added.values, scale / own_scale))
+    return replace(scores, values=heads[0].temperature * ensemble.add(scores.values, added.values, *heads))
 
 
 def counted(clips: Loaded, start: int, total: int, progress: Callable[[int, int], None] | None) -> Loaded:

@@ -9,7 +9,7 @@ SHOWN = 3  # labels per error
 
 @dataclass(frozen=True)
 class Ranked:
-    """A label's rank, from 1, and its score (softmax over the vocabulary)."""
+    """A label's rank, from 1, and its score among the vocabulary."""
 
     label: str
     rank: int
@@ -40,7 +40,7 @@ def find_mistakes(scored: ScoredModel, names: dict[str, list[str]], count: int) 
     found: list[tuple[tuple[float, float, int], Mistake]] = []
     for part, of_part in scored.parts.items():
         cosines = of_part.scores.double()
-        shares = (scored.runtime.temperature * cosines).softmax(dim=1)
+        shares = scored.runtime.score_head.scores(cosines)
         targets = of_part.targets
         margins = shares.max(dim=1).values - shares.gather(1, targets[:, None])[:, 0]
         cosine_margins = cosines.max(dim=1).values - cosines.gather(1, targets[:, None])[:, 0]

@@ -18,7 +18,7 @@ A server with a token requires `Authorization: Bearer TOKEN` for every request u
 
 
 class Ranked(BaseModel):
-    """A label, its score (softmax over the given labels), and its cosine with the video."""
+    """A label, its score (share of 1 among the given labels, or a probability of its own), and its cosine."""
 
     label: str
     score: float
@@ -56,6 +56,9 @@ class TimelineAnswer(BaseModel):
 class Recognition(BaseModel):
     model: str
     label: str = Field(description="The best label.")
+    labels: list[str] | None = Field(
+        None, description="Only of a model whose labels have independent probabilities: those of 0.5 or more, if any."
+    )
     ranked: list[Ranked] = Field(description="The best `top` labels, best first.")
     warning: str | None = Field(description="Unused parts of the video and unknown labels, if any.")
     seconds: float = Field(description="Processing time.")

@@ -36,8 +36,9 @@ THREADS = "froster-serve-"  # prefix of all worker threads' names
 class Scores:
     """A model's scores for one video.
 
-    `similarities`, `scores`: `(K,)`, cosine with every label and their softmax. `classes`: the class matrix `(K, …)`
-    on the model's device. `truncated`: number of truncated prompts. `unknown`: labels with words unseen in pretraining.
+    `similarities`, `scores`: `(K,)`, cosine with every label and what the score head makes of it. `classes`: the class
+    matrix `(K, …)` on the model's device. `truncated`: number of truncated prompts. `unknown`: labels with words unseen
+    in pretraining.
     """
 
     similarities: list[float]
@@ -225,7 +226,7 @@ class Engine:
         classes = torch.stack([job.rows[label].features for label in job.labels])
         assert job.video_features is not None
         similarities = runtime.similarities(job.video_features, classes, len(job.clips))[0]
-        scores = (runtime.temperature * similarities).softmax(dim=0)
+        scores = runtime.score_head.scores(similarities)
         truncated = sum(job.rows[label].truncated for label in job.labels)
         unknown = [label[0] for label in job.labels if job.rows[label].is_unknown]
         return Scores(similarities.tolist(), scores.tolist(), classes, truncated, unknown)

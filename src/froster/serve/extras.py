@@ -41,8 +41,9 @@ def timeline_steps(
             yield
     except VideoError as error:
         raise video.unreadable(error) from error
-    # With a single label the softmax is always 1, so there is no segment to find.
-    segments = find_segments(windows, options.labels) if len(options.labels) > 1 else []
+    # With a single label a softmax is always 1, so there is no segment to find.
+    has_scores = len(options.labels) > 1 or runtime.score_head.is_independent
+    segments = find_segments(windows, options.labels) if has_scores else []
     return {
         "windows": [
             {"start": window.start, "end": window.end, "ranked": ranked(window, options)} for window in windows

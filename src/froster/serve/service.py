@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from froster.errors import FrosterError, did_you_mean
 from froster.inference import Runtime
+from froster.scoring import LIKELY
 from froster.serve.engine import THREADS, Engine, Scores, StepsJob, VideoJob, text_steps
 from froster.serve.errors import RequestError, bad_request, busy, shutting_down
 from froster.serve.extras import attention_steps, timeline_steps
@@ -166,7 +167,9 @@ class Service:
                 self.engine.submit(VideoJob(model, loaded.clips, tuple(options.labels.items())))
             )
         labels = list(options.labels)
-        order = sorted(range(len(labels)), key=lambda i: -scores.scores[i])
+        order = sorted(range(len(labels)), key=lambda i: -scores.similarities[i])
+        independent = runtime.score_head.is_independent
+        alone = None if independent else one_label_message(options.labels)
         answer: dict[str, Any] = {
             "model": model,
             "label": labels[order[0]],
@@ -174,8 +177,10 @@ class Service:
                 {"label": labels[i], "score": scores.scores[i], "similarity": scores.similarities[i]}
                 for i in order[: options.top]
             ],
-            "warning": warning(scores, [options.assumed, one_label_message(options.labels)], loaded.warning),
+            "warning": warning(scores, [options.assumed, alone], loaded.warning),
         }
+        if independent:
+            answer["labels"] = [labels[i] for i in order if scores.scores[i] >= LIKELY]
         if options.frames:
             answer["frames"] = await asyncio.to_thread(timed_images, loaded.times, loaded.images)
         if options.explain:

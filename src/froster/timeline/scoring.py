@@ -118,7 +118,7 @@ def _score_windows(
     decoded = [index for index, window in enumerate(windows) if window.frames]
     if decoded:
         similarities, others = _similarities(recognizer, [windows[i] for i in decoded], background, encoded)
-        scores = (recognizer.runtime.temperature * similarities).softmax(dim=1)
+        scores = recognizer.runtime.score_head.scores(similarities)
         contrasts = (similarities - others.mean(dim=1, keepdim=True)) / others.std(dim=1, keepdim=True)
         for index, *values in zip(decoded, scores.numpy(), similarities.numpy(), contrasts.numpy(), strict=True):
             scored[index] = WindowScores(windows[index].start, windows[index].end, *values)

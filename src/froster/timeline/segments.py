@@ -14,9 +14,8 @@ TIME_TOLERANCE = 0.001  # seconds; window bounds are sums of rounded numbers
 class WindowScores:
     """Scores of the K labels in one window of a video, [start, end) seconds after the first frame.
 
-    (K,) float32 each, NaN in a gap (a part that cannot be decoded). `scores`: softmax over the labels, as in
-    `Prediction`; `similarities`: cosines; `contrasts`: z-scores of the cosines, with mean and std taken over other
-    everyday actions.
+    (K,) float32 each, NaN in a gap (a part that cannot be decoded). `scores`: as in `Prediction`; `similarities`:
+    cosines; `contrasts`: z-scores of the cosines, with mean and std taken over other everyday actions.
     """
 
     start: float

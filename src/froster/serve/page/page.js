@@ -352,9 +352,12 @@ function showAnswer() {
   const { answer } = page;
   const hadFocus = find("cancel") === document.activeElement;
   const [best] = answer.ranked;
-  find("best").textContent = answer.label;
+  // A model that gives every label a probability of its own names any number of labels.
+  const named = answer.labels ? answer.labels.join(", ") || "none of these" : answer.label;
+  const rank = answer.labels && best.label !== named ? `${best.label} ${percent(best.score)}, best of` : `${percent(best.score)} among`;
+  find("best").textContent = named;
   find("summary").textContent =
-    `${percent(best.score)} among ${plural(answer.asked.count, "label")} · similarity ${best.similarity.toFixed(3)}` +
+    `${rank} ${plural(answer.asked.count, "label")} · similarity ${best.similarity.toFixed(3)}` +
     ` · ${answer.model}, ${clock(answer.seconds)}`;
   find("warning").textContent = answer.warning ?? "";
   find("warning").hidden = !answer.warning;
@@ -366,7 +369,7 @@ function showAnswer() {
   find("timeline").hidden = true;
   show("result");
   changed();
-  say(`${answer.label}, ${percent(best.score)}.`);
+  say(`${named}, ${percent(best.score)}.`);
   if (hadFocus) find("answer").focus({ preventScroll: true });
 }
 
