@@ -23,6 +23,7 @@ from froster.protocols.models import Pretrained, TrainFromRecipe
 from froster.protocols.results import Results, measured_cell
 from froster.settings import InferenceSettings
 from froster.shipped import find_recipe
+from froster.text.classes import ClassTexts
 from froster.text.classifier import unknown_labels
 from froster.text.descriptions import describe_labels, plain_description, read_descriptions
 
@@ -45,10 +46,10 @@ def main() -> None:
     rows = []
     without: Results | None = None
     for title, file in (("names alone", None), ("a phrase around the name", plain), ("descriptions", WRITTEN)):
-        descriptions = {} if file is None else read_descriptions(file)
-        if unknown := unknown_labels(load_model("puppets"), descriptions.values()):
+        descriptions = ClassTexts() if file is None else read_descriptions(file)
+        if unknown := unknown_labels(load_model("puppets"), descriptions.descriptions.values()):
             print(f"{title}: the small CLIP does not know all words of {len(unknown)} of {len(descriptions)} texts.")
-        parts = [dict.fromkeys(read_vocabulary(f"puppets-{part}"), "") for part in ("base", "novel")]
+        parts = [ClassTexts.of_names(read_vocabulary(f"puppets-{part}")) for part in ("base", "novel")]
         halves = Halves(*(describe_labels(part, descriptions) if descriptions else part for part in parts))
         changes = [] if file is None else [f"data.descriptions={file.resolve()}"]
         recipe = TrainFromRecipe(find_recipe("froster-puppets"), (*arguments.changes, *changes))

@@ -27,6 +27,7 @@ from froster.backbones.tokenizer import tokenize
 from froster.data.vocabularies import read_vocabulary
 from froster.students import build_student
 from froster.text import classifier
+from froster.text.classes import ClassTexts
 from froster.text.prompts import class_prompts
 
 VIT_B_16 = ClipConfig(224, 16, 768, 12, 12, 512, 12, 8, 512)
@@ -118,8 +119,8 @@ def memory(key: str) -> int:
 
 
 def text() -> None:
-    labels = dict.fromkeys(read_vocabulary("kinetics-400"), "")
-    prompts = [prompt for name in labels for prompt in class_prompts(name)]
+    labels = ClassTexts.of_names(read_vocabulary("kinetics-400"))
+    prompts = [prompt for text in labels.values() for prompt in class_prompts(text)]
     students = {name: build_student("frame_clip", Clip(VIT_B_16)).to(dtype).eval() for name, dtype in DTYPES.items()}
     theirs = hugging_face()
     sample = tokenize(prompts[:: len(prompts) // SAMPLE][:SAMPLE])

@@ -32,6 +32,7 @@ from froster.data.vocabularies import read_vocabulary
 from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.students import VideoStudent, build_student
+from froster.text.classes import ClassTexts
 from froster.text.prompts import TEMPLATES
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
@@ -72,7 +73,7 @@ class Setting:
         self.student = build_student("vclip", Clip(config)).to(device)
         self.distillation = Distillation(config.embed_dim, zero_init=False).to(device)
         self.parameters = [*self.student.parameters(), *self.distillation.parameters()]
-        self.texts = ClassPrompts(dict.fromkeys(labels, ""), TEMPLATES)
+        self.texts = ClassPrompts(ClassTexts.of_names(labels), TEMPLATES)
         self.frames = torch.randint(0, 256, (clips, FRAMES, 3, config.image_size, config.image_size), dtype=torch.uint8)
         self.targets = torch.randint(0, len(labels), (clips,))
         self.teacher = cache(self.build_teacher)

@@ -32,7 +32,7 @@ def test_an_average_is_the_mean_and_what_the_command_writes(epochs: Path, tmp_pa
     mean = froster.average_models([epochs])
     first, second = (froster.load_model(epochs / f"epoch-{number}.safetensors") for number in (1, 2))
     torch.testing.assert_close(mean.visual.proj, (first.visual.proj + second.visual.proj) / 2)
-    assert mean.labels == {"walking": "", "bowing": ""}
+    assert mean.labels is not None and list(mean.labels) == ["walking", "bowing"]
     average([epochs], tmp_path / "mean.safetensors")
     assert equal(froster.load_model(tmp_path / "mean.safetensors"), mean)
     froster.save_model(mean, tmp_path / "saved.safetensors")

@@ -16,6 +16,7 @@ from froster.evaluation import evaluate
 from froster.models import load_model
 from froster.provenance import ClipSampling, Provenance, common_provenance, stored_provenance
 from froster.recognizer import Recognizer
+from froster.text.labels import check_labels
 
 LABELS = {"walking": "", "bowing": "a bend from the hips"}
 
@@ -32,7 +33,7 @@ def test_a_checkpoint_carries_labels_templates_and_sampling(tmp_path: Path) -> N
     save_checkpoint(model, tmp_path / "run" / "model.safetensors")
     loaded = load_model(tmp_path / "run")
     assert (loaded.labels, loaded.templates, loaded.clip_sampling) == (
-        LABELS,
+        check_labels(LABELS),
         ("a drawing of {}.",),
         ClipSampling(4, 2, "release"),
     )
@@ -40,7 +41,7 @@ def test_a_checkpoint_carries_labels_templates_and_sampling(tmp_path: Path) -> N
     given = Recognizer(
         "puppets", LABELS, templates=["a drawing of {}."], views=2, frames=4, device="cpu", precision="float32"
     )
-    assert recognizer.labels == LABELS
+    assert recognizer.labels == check_labels(LABELS)
     torch.testing.assert_close(recognizer.classes, given.classes, atol=1e-6, rtol=0)
 
 
@@ -50,7 +51,9 @@ def test_a_model_that_says_nothing_needs_labels() -> None:
 
 
 def test_labels_are_read_from_our_files_alone(tmp_path: Path) -> None:
-    assert stored_provenance(stored(tmp_path / "a.safetensors", labels=json.dumps(LABELS))).labels == LABELS
+    assert stored_provenance(stored(tmp_path / "a.safetensors", labels=json.dumps(LABELS))).labels == check_labels(
+        LABELS
+    )
     assert stored_provenance(stored(tmp_path / "b.safetensors")).labels is None
     assert stored_provenance(stored(tmp_path / "c.safetensors", form="pt", labels="cats and dogs")).labels is None
     torch.save({"a": torch.zeros(1)}, tmp_path / "d.pt")
@@ -107,11 +110,12 @@ def test_a_checkpoint_knows_its_training_videos_and_says_so_where_they_are_teste
 
 
 def test_checkpoints_made_of_others_keep_what_all_agree_on() -> None:
-    first, other = Provenance(LABELS, ("a {}",), ClipSampling()), Provenance({"walking": ""}, ("a {}",), ClipSampling())
-    assert common_provenance([first, Provenance(None, ("a {}",), ClipSampling())]).labels == LABELS
+    labels, sampling = check_labels(LABELS), ClipSampling()
+    first, other = Provenance(labels, ("a {}",), sampling), Provenance(check_labels(["walking"]), ("a {}",), sampling)
+    assert common_provenance([first, Provenance(None, ("a {}",), ClipSampling())]).labels == labels
     assert common_provenance([first, other]).labels is None
     with pytest.warns(FrosterWarning, match="different templates; those of the first are kept"):
-        assert common_provenance([first, Provenance(LABELS, ("the {}",), ClipSampling())]).templates == ("a {}",)
+        assert common_provenance([first, Provenance(labels, ("the {}",), ClipSampling())]).templates == ("a {}",)
     trained = [TrainedVideos(("a.csv",), frozenset({name})) for name in (b"first.", b"second")]
     of_both = [replace(first, trained_on=of) for of in (*trained, None)]
     assert common_provenance(of_both).trained_on == trained[0] | trained[1]

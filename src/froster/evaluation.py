@@ -1,9 +1,11 @@
 """How often a model is right: clips through the network once, then top-1, top-5 and confusions in any vocabulary."""
 
+import operator
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,8 +20,9 @@ from froster.processes import count_processes, gather_parts, process_index
 from froster.scoring import check_finite
 from froster.settings import InferenceOptions, InferenceSettings
 from froster.students import VideoStudent
+from froster.text.classes import ClassTexts
 from froster.text.descriptions import describe_labels
-from froster.text.labels import Labels, LabelSet, check_labels
+from froster.text.labels import LabelSet, check_labels
 from froster.video import Sampling, VideoClips
 
 
@@ -232,11 +235,11 @@ def choose_vocabularies(
     base: LabelSet | None,
     novel: LabelSet | None,
     descriptions: Mapping[str, str] | str | Path | None,
-) -> dict[str, Labels] | None:
+) -> dict[str, ClassTexts] | None:
     """The classes of each vocabulary, `all`, or `base` and `novel`; None for those of the videos as the model knows."""
     if (base is None) != (novel is None) or (labels is not None and base is not None):
         raise FrosterError("Give the classes in one way: `labels`, or `base` together with `novel`, or none of them.")
-    vocabularies: dict[str, Labels]
+    vocabularies: dict[str, ClassTexts]
     if base is not None and novel is not None:
         vocabularies = {"base": check_labels(base, "base"), "novel": check_labels(novel, "novel")}
     elif labels is not None:
@@ -244,18 +247,18 @@ def choose_vocabularies(
     elif descriptions is None:
         return None
     else:
-        vocabularies = {"all": dict.fromkeys(sorted({video.label for video in videos}), "")}
+        vocabularies = {"all": ClassTexts.of_names(sorted({video.label for video in videos}))}
     if descriptions is not None:
-        together = {name: text for names in vocabularies.values() for name, text in names.items()}
+        together = reduce(operator.or_, vocabularies.values())
         described = describe_labels(together, descriptions)
-        vocabularies = {part: {name: described[name] for name in names} for part, names in vocabularies.items()}
+        vocabularies = {part: described.for_names(names) for part, names in vocabularies.items()}
     return vocabularies
 
 
 def score_model(
     model: VideoStudent | str | Path | Runtime,
     videos: Sequence[LabeledVideo],
-    vocabularies: Mapping[str, Labels] | None,
+    vocabularies: Mapping[str, ClassTexts] | None,
     manifest: Path | None,
     settings: InferenceSettings,
     progress: Callable[[int, int], None] | None = None,
@@ -284,7 +287,7 @@ def score_model(
             manifest=str(manifest or "videos"),
             trained_videos=trained_videos,
             templates=len(runtime.templates),
-            descriptions=sum(bool(text) for labels in vocabularies.values() for text in labels.values()),
+            descriptions=sum(bool(text.description) for labels in vocabularies.values() for text in labels.values()),
             views=sampling.views,
             frames=sampling.frames,
             sampling=sampling.sampling,
@@ -301,7 +304,10 @@ def score_model(
 
 
 def evaluate_parts(
-    scored: ScoredVideos, vocabularies: Mapping[str, Labels], truths: Sequence[tuple[str, int]], source: str | Path
+    scored: ScoredVideos,
+    vocabularies: Mapping[str, ClassTexts],
+    truths: Sequence[tuple[str, int]],
+    source: str | Path,
 ) -> tuple[dict[str, ScoredPart], dict[str, Evaluation]]:
     """The scores of each vocabulary's videos, as of one model, and how often they are right.
 
@@ -351,14 +357,14 @@ def score_share(
     return ScoredVideos.merged(gather_parts(scored))
 
 
-def described_classes(model: VideoStudent, videos: Sequence[LabeledVideo]) -> Labels:
+def described_classes(model: VideoStudent, videos: Sequence[LabeledVideo]) -> ClassTexts:
     """The classes of the videos, in alphabetical order, with the descriptions that the model was trained with."""
-    known = model.labels or {}
-    return {name: known.get(name, "") for name in sorted({video.label for video in videos})}
+    known = model.labels or ClassTexts()
+    return known.for_names(sorted({video.label for video in videos}))
 
 
 def find_classes(
-    videos: Sequence[LabeledVideo], vocabularies: Mapping[str, Labels], manifest: str | Path
+    videos: Sequence[LabeledVideo], vocabularies: Mapping[str, ClassTexts], manifest: str | Path
 ) -> list[tuple[str, int]]:
     """For every video, the vocabulary that holds its class, and the class's place there."""
     places: dict[str, tuple[str, int]] = {}

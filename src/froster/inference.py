@@ -22,8 +22,8 @@ from froster.processes import count_processes, find_processes
 from froster.scoring import ScoreHead, TemporalPooling, check_finite
 from froster.settings import DECODERS, InferenceSettings
 from froster.students import VideoFeatures, VideoStudent
+from froster.text.classes import ClassTexts
 from froster.text.classifier import load_or_encode_classes, templates_for, warn_of_unknown_labels
-from froster.text.labels import Labels
 from froster.text.prompts import check_templates
 from froster.video import Preprocessing, Sampling, VideoClips, load_video
 
@@ -89,13 +89,13 @@ class Runtime:
         runtime.dtype, runtime.model = torch.float32, copy.deepcopy(self.model).float()
         return runtime
 
-    def encode_classes(self, labels: Labels) -> Tensor:
+    def encode_classes(self, labels: ClassTexts) -> Tensor:
         """Class embeddings `(K, ...)` float32 on the device, kept in the user's cache.
 
         Warns of labels with tokens that pretraining never saw, and of descriptions that the model's prompts leave out.
         """
         warn_of_unknown_labels(self.model, list(labels))
-        if self.model.prompt_style == "templates" and self.templates and any(labels.values()):
+        if self.model.prompt_style == "templates" and self.templates and any(labels.descriptions.values()):
             warnings.warn(
                 "The descriptions are not used: this model was trained with templates alone (prompt_style: templates).",
                 FrosterWarning,

@@ -21,7 +21,8 @@ import safetensors
 from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 from froster.scoring import TemporalPooling
-from froster.text.labels import Labels, check_pairs
+from froster.text.classes import ClassTexts
+from froster.text.labels import check_pairs
 from froster.text.prompts import PromptStyle, check_templates
 from froster.video import Sampling
 
@@ -65,7 +66,7 @@ class Provenance:
     `templates_file`: a file of templates that an older checkpoint names instead of holding the templates.
     """
 
-    labels: Labels | None = None
+    labels: ClassTexts | None = None
     templates: tuple[str, ...] | None = None
     clip_sampling: ClipSampling | None = None
     trained_on: TrainedVideos | None = None
@@ -79,7 +80,7 @@ class Provenance:
         Templates only where the model has any, since some learn the words around the names; temporal pooling only where
         it is the same student.
         """
-        model.labels = None if self.labels is None else dict(self.labels)
+        model.labels = self.labels
         if self.templates and model.templates:
             model.templates = self.templates
         model.clip_sampling = self.clip_sampling or ClipSampling()
@@ -128,7 +129,7 @@ def common_provenance(checkpoints: Sequence[Provenance]) -> Provenance:
 
 def provenance_metadata(model: object) -> dict[str, str]:
     """The part of a checkpoint's metadata that `read_provenance` reads; nothing for a plain CLIP."""
-    labels: Labels | None = getattr(model, "labels", None)
+    labels: ClassTexts | None = getattr(model, "labels", None)
     sampling: ClipSampling | None = getattr(model, "clip_sampling", None)
     trained_on: TrainedVideos | None = getattr(model, "trained_on", None)
     if sampling is None:
@@ -140,7 +141,7 @@ def provenance_metadata(model: object) -> dict[str, str]:
         "temporal_pooling": json.dumps(model.temporal_pooling),  # type: ignore[attr-defined]
     }
     if labels is not None:
-        metadata["labels"] = json.dumps(labels, ensure_ascii=False)
+        metadata["labels"] = json.dumps(labels.descriptions, ensure_ascii=False)
     if trained_on is not None and trained_on.is_storable:
         metadata["trained_on"] = json.dumps(trained_on.to_json(), ensure_ascii=False)
     return metadata

@@ -18,8 +18,9 @@ from froster.provenance import ClipSampling, stored_provenance
 from froster.scoring import LIKELY, check_false_positive_rate, quantile_threshold
 from froster.settings import InferenceOptions, InferenceSettings
 from froster.students import VideoFeatures, VideoStudent
+from froster.text.classes import ClassTexts
 from froster.text.descriptions import describe_labels
-from froster.text.labels import Labels, LabelSet, check_labels, warn_of_one_label
+from froster.text.labels import LabelSet, check_labels, warn_of_one_label
 from froster.video import VideoClips, clips_from_array
 
 
@@ -103,7 +104,7 @@ class Recognizer:
         chosen = InferenceSettings(**settings)  # raises before anything is fetched or loaded
         if labels is None:
             labels = labels_of(model)
-        self.labels: Labels = check_labels(labels)
+        self.labels: ClassTexts = check_labels(labels)
         if descriptions is not None:
             self.labels = describe_labels(self.labels, descriptions)
         self.runtime = as_runtime(model, chosen)
@@ -112,7 +113,7 @@ class Recognizer:
         self.second_classes = None if self.second is None else self.second.runtime.encode_classes(self.labels)
 
     @classmethod
-    def from_class_embeddings(cls, runtime: Runtime, labels: Labels, class_embeddings: Tensor) -> "Recognizer":
+    def from_class_embeddings(cls, runtime: Runtime, labels: ClassTexts, class_embeddings: Tensor) -> "Recognizer":
         """A recognizer whose class embeddings `(K, ...)` of `labels` are known already."""
         recognizer = cls.__new__(cls)
         recognizer.runtime, recognizer.labels, recognizer.classes = runtime, labels, class_embeddings
@@ -260,7 +261,7 @@ class Recognizer:
         )
 
 
-def labels_of(model: VideoStudent | str | Path | Runtime) -> Labels:
+def labels_of(model: VideoStudent | str | Path | Runtime) -> ClassTexts:
     """The labels that a model was trained on. Raises `FrosterError` when it does not say."""
     network = model.model if isinstance(model, Runtime) else model
     labels = network.labels if isinstance(network, VideoStudent) else stored_provenance(network).labels

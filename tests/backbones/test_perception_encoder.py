@@ -25,6 +25,7 @@ from froster.models import load_model
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
+from froster.text.labels import check_labels
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from goldens import GoldenFile
@@ -41,7 +42,7 @@ SMALL = PerceptionEncoderConfig(
     embed_dim=32,
 )
 WITHOUT_CLASS_TOKEN = PerceptionEncoderConfig(**{**vars(SMALL), "class_token": False, "vision_mlp_width": 96})
-LABELS = {"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""}
+LABELS = check_labels({"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""})
 REFUSED = {"tc_clip"}  # it merges tokens by their attention to the class token
 REFUSED_WITHOUT_CLASS_TOKEN = {"tc_clip", "vita_clip", "x_clip"}
 OPTIONS = {"vpt": ":context=8"}  # 2 x 16 vectors and a class name do not fit into 32 tokens

@@ -25,9 +25,10 @@ from froster.models import load_backbone, load_model
 from froster.students import build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import cache_key, encode_classes
+from froster.text.labels import check_labels
 from siglip_files import CONFIG, SIZES, TEXTS, describe, gemma_like, new_siglip, unigram
 
-LABELS = {"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""}
+LABELS = check_labels({"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""})
 
 
 def hugging_face(tokenizer: Tokenizer, **others: Any) -> Any:

@@ -13,6 +13,7 @@ from froster.cli import main
 from froster.data.puppets import ACTIONS
 from froster.models import load_model
 from froster.text.distance import compare, encode_vocabulary
+from froster.text.labels import check_labels
 
 FROSTER = Path(sys.executable).with_name("froster")
 BASE, NOVEL = ACTIONS[::2], (*ACTIONS[1::2], "walking")  # one class is in both
@@ -53,10 +54,10 @@ def test_table_has_a_row_a_vocabulary_nearest_first(distance: Callable[..., Resu
     assert lines[0] == f"A: puppets ({len(ACTIONS)}), bare names, puppets"
     assert all(len(line) <= 80 for line in lines)
     model = load_model("puppets")
-    a = encode_vocabulary(model, "puppets", dict.fromkeys(ACTIONS, ""))
+    a = encode_vocabulary(model, "puppets", check_labels(ACTIONS))
     rows = {}
     for title, names in {"puppets": ACTIONS, "novel.json": NOVEL, "walking, running": ("walking", "running")}.items():
-        found = compare(a, encode_vocabulary(model, title, dict.fromkeys(names, "")))
+        found = compare(a, encode_vocabulary(model, title, check_labels(names)))
         numbers = (found.hausdorff, found.a_to_b, found.b_to_a, found.release.mean)
         rows[title] = [*title.split(), str(len(names)), str(len(names)), *(f"{number:.3f}" for number in numbers)]
     assert [line.split() for line in lines[2:5]] == list(rows.values())
@@ -68,7 +69,7 @@ def test_nearest_and_farthest_classes_leave_out_shared_names(distance: Callable[
     result = distance("base.txt", "novel.json", "--top", 3)
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     model = load_model("puppets")
-    a, b = (encode_vocabulary(model, "", dict.fromkeys(names, "")) for names in (BASE, NOVEL))
+    a, b = (encode_vocabulary(model, "", check_labels(names)) for names in (BASE, NOVEL))
     found = compare(a, b)
     assert found.shared == {"walking"}
     others = [match for match in found.b_matches if match.name != "walking"]
@@ -91,7 +92,7 @@ def test_json_holds_every_class(distance: Callable[..., Result]) -> None:
     assert (content["prompts"], content["remove_shared"]) == (False, True)
     (novel,) = content["b"]
     model = load_model("puppets")
-    a, b = (encode_vocabulary(model, "", dict.fromkeys(names, "")) for names in (BASE, NOVEL[:-1]))
+    a, b = (encode_vocabulary(model, "", check_labels(names)) for names in (BASE, NOVEL[:-1]))
     found = compare(a, b)
     assert (novel["vocabulary"], novel["classes"], novel["shared"]) == ("novel.json", len(NOVEL) - 1, [])
     for key in ("hausdorff", "a_to_b", "b_to_a"):
@@ -103,14 +104,16 @@ def test_json_holds_every_class(distance: Callable[..., Result]) -> None:
 
 
 def test_prompts_use_the_descriptions(distance: Callable[..., Result]) -> None:
-    Path("two.json").write_text('{"running": "going fast", "walking": ""}')
+    Path("two.json").write_text('check_labels({"running": "going fast", "walking": ""})')
     bare, as_recognized = (
         json.loads(distance("bowing, walking", "two.json", "--json", *how).stdout)["b"][0]["hausdorff"]
         for how in ([], ["--prompts"])
     )
     model = load_model("puppets")
-    a = encode_vocabulary(model, "", {"bowing": "", "walking": ""}, prompts=True)
-    found = compare(a, encode_vocabulary(model, "", {"running": "going fast", "walking": ""}, prompts=True))
+    a = encode_vocabulary(model, "", check_labels(["bowing", "walking"]), prompts=True)
+    found = compare(
+        a, encode_vocabulary(model, "", check_labels({"running": "going fast", "walking": ""}), prompts=True)
+    )
     assert as_recognized == pytest.approx(found.hausdorff, abs=1e-5)
     assert as_recognized != pytest.approx(bare, abs=1e-3)
 

@@ -12,6 +12,7 @@ from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError
 from froster.models import puppets_weights
 from froster.provenance import stored_provenance
+from froster.text.labels import check_labels
 
 TRAINED = TrainedVideos(("clips.csv",), frozenset({b"a hash"}))
 LABELS = {"walking": "", "bowing": "a bend from the hips"}
@@ -32,7 +33,7 @@ def test_labels_and_training_videos_of_the_run_are_kept(run: Path, tmp_path: Pat
     patch("puppets", run, 0.25, out)
     own = load_model("puppets").logit_scale.item()
     assert load_model(out).logit_scale.item() == pytest.approx(own + 0.75)
-    assert (stored_provenance(out).labels, stored_provenance(out).trained_on) == (LABELS, TRAINED)
+    assert (stored_provenance(out).labels, stored_provenance(out).trained_on) == (check_labels(LABELS), TRAINED)
 
 
 def test_inputs_are_not_overwritten(run: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from froster.data.puppets.figure import Body, Look, Stage
 from froster.data.puppets.geometry import along, two_bones
 from froster.data.puppets.scenes import Scene
 from froster.errors import FrosterError
+from froster.text.classes import ClassText
 from froster.text.prompts import class_prompts
 
 STILL = DomainGap(
@@ -187,7 +188,7 @@ def test_captions_cover_the_recognizers_prompts() -> None:
     rng = np.random.default_rng(0)
     photo = draw_photo(1, 0, size=8)
     texts = {caption(photo, rng) for _ in range(4000)}
-    assert set(class_prompts(ACTIONS[0])) <= texts
+    assert set(class_prompts(ClassText(ACTIONS[0]))) <= texts
 
 
 def test_two_bones_keep_their_lengths_and_reach() -> None:

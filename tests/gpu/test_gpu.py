@@ -30,6 +30,7 @@ from froster.losses.froster import Distillation
 from froster.students import STUDENTS, build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
+from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES
 from froster.training import loop
 from froster.training.clips import Batch
@@ -46,7 +47,7 @@ pytestmark = [
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CUDA = torch.device("cuda")
-LABELS = {"running": "moving fast on foot", "walking": "", "fencing": "", "juggling": ""}
+LABELS = check_labels({"running": "moving fast on foot", "walking": "", "fencing": "", "juggling": ""})
 TINY = ClipConfig(16, 8, 64, 2, 1, 64, 2, 1, 32)
 TOLERANCE = 5e-5  # of the goldens: largest absolute difference in float32 (2e-5 on the CPU)
 needs_compiler = pytest.mark.skipif(

@@ -26,6 +26,7 @@ from froster.protocols.data import ProtocolData, load_data
 from froster.protocols.models import Pretrained, TrainFromRecipe
 from froster.settings import InferenceSettings
 from froster.shipped import find_recipe
+from froster.text.labels import check_labels
 
 SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 CHANGES = (
@@ -188,12 +189,12 @@ def test_known_data_sets_have_the_published_halves(manifests: Path, tmp_path: Pa
 
 def test_halves_of_ones_own(manifests: Path) -> None:
     data = load_data("mine", manifests)
-    halves = custom_halves({"Waving_Hello": "a hand"}, {"running": ""}, data)
-    assert (halves.base, halves.novel) == ({"waving hello": "a hand"}, {"running": ""})
+    halves = custom_halves(check_labels({"Waving_Hello": "a hand"}), check_labels(["running"]), data)
+    assert (halves.base, halves.novel) == (check_labels({"waving hello": "a hand"}), check_labels(["running"]))
     with pytest.raises(FrosterError, match="'running' is both a base and a novel class"):
-        custom_halves({"running": ""}, {"Running": ""}, data)
+        custom_halves(check_labels(["running"]), check_labels(["Running"]), data)
     with pytest.raises(FrosterError, match=r"no video of the class 'runing' \(did you mean 'running'\?\)"):
-        custom_halves({"runing": ""}, {"kicking": ""}, data)
+        custom_halves(check_labels(["runing"]), check_labels(["kicking"]), data)
 
 
 def test_published_lists(manifests: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from froster.protocols.cross_dataset import (
 from froster.protocols.data import ProtocolData, load_data
 from froster.protocols.parts import Part, random_half
 from froster.settings import InferenceSettings
+from froster.text.classes import ClassTexts
 
 SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 
@@ -185,7 +186,7 @@ def test_kinetics_600_has_three_draws_of_its_own_lists_if_there_are_any(manifest
     assert len(data.videos) == 8, "a video of several lists is tested once"
     parts = parts_of(data)["Kinetics-600"]
     assert [part.splits for part in parts] == [("draw-1",), ("draw-2",), ("draw-3",)]
-    measured = run_cross_dataset(data, load_model("puppets"), {}, tmp_path, SETTINGS)
+    measured = run_cross_dataset(data, load_model("puppets"), ClassTexts(), tmp_path, SETTINGS)
     assert [number.evaluation.clips for number in measured.part_results] == [8, 8, 8]
     assert measured.scores["Kinetics-600"]["mean"].n == 3
     assert measured.scores["Kinetics-600"]["top-5"].mean >= measured.scores["Kinetics-600"]["mean"].mean
@@ -193,7 +194,7 @@ def test_kinetics_600_has_three_draws_of_its_own_lists_if_there_are_any(manifest
 
 def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) -> None:
     data = load_data("mine", manifests)
-    measured = run_cross_dataset(data, load_model("puppets"), {}, tmp_path, SETTINGS)
+    measured = run_cross_dataset(data, load_model("puppets"), ClassTexts(), tmp_path, SETTINGS)
     vocabulary = dict.fromkeys(classes_of(data), "")
     for column, split in (("mine*", None), ("mine", "test")):
         report = evaluate("puppets", data.manifest, vocabulary, split=split, views=1, frames=4, precision="float32")
@@ -201,7 +202,7 @@ def test_the_numbers_are_those_of_evaluation(manifests: Path, tmp_path: Path) ->
     halves = [number for number in measured.part_results if number.data == "mine EP1"]
     assert [number.evaluation.classes for number in halves] == [3] * 10
     columns = {"some": [Part("running", ("running",)), Part("nothing", ("kissing",))]}
-    measured_part = run_cross_dataset(data, load_model("puppets"), {}, tmp_path, SETTINGS, columns=columns)
+    measured_part = run_cross_dataset(data, load_model("puppets"), ClassTexts(), tmp_path, SETTINGS, columns=columns)
     assert measured_part.notes == ["some: 1 of 2 parts have no video."]
     assert measured_part.scores["some"]["mean"].n == 1
     # Fewer classes are easier: on average over the draws, each class is right at least as often as among all.
@@ -213,8 +214,8 @@ def test_tested_training_videos_are_noted_and_testing_nothing_else_is_refused(ma
     model = load_model("puppets")
     model.trained_on = TrainedVideos.of(data.split("train"), data.manifest)
     with pytest.warns(FrosterWarning, match=r"mine: 30 of 42 tested videos \(71 %\).*test the split 'test' instead"):
-        measured = run_cross_dataset(data, model, {}, tmp_path, SETTINGS)
+        measured = run_cross_dataset(data, model, ClassTexts(), tmp_path, SETTINGS)
     assert ["30 of 42 tested videos" in note for note in measured.notes] == [True]
     trained_alone = replace(data, videos=data.split("train"))
     with pytest.raises(FrosterError, match=r"every tested video \(30\) is among the model's training videos"):
-        run_cross_dataset(trained_alone, model, {}, tmp_path, SETTINGS)
+        run_cross_dataset(trained_alone, model, ClassTexts(), tmp_path, SETTINGS)

@@ -5,7 +5,8 @@ import pytest
 
 from froster.data.lists import read_list
 from froster.errors import FrosterError
-from froster.protocols.data import find_training_lists, merge_descriptions
+from froster.protocols.data import find_training_lists
+from froster.text.descriptions import merge_descriptions
 
 
 def write_lists(folder: Path, pattern: str) -> list[Path]:
@@ -48,7 +49,7 @@ def test_descriptions_of_several_files_are_merged(tmp_path: Path) -> None:
     files = [tmp_path / f"{draw}.json" for draw in (1, 2)]
     files[0].write_text(json.dumps({"0": "running: on legs", "1": "kicking: with a leg"}), encoding="utf-8")
     files[1].write_text(json.dumps({"0": "running: on legs", "1": "waving: a hand"}), encoding="utf-8")
-    assert merge_descriptions(files) == {"running": "on legs", "kicking": "with a leg", "waving": "a hand"}
+    assert merge_descriptions(files).descriptions == {"running": "on legs", "kicking": "with a leg", "waving": "a hand"}
     files[1].write_text(json.dumps({"running": "fast"}), encoding="utf-8")
     with pytest.raises(FrosterError, match=r"1\.json and .*2\.json describe 'running' differently"):
         merge_descriptions(files)

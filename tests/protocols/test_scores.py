@@ -14,9 +14,10 @@ from froster.protocols import scores as module
 from froster.protocols.scores import score_dataset, score_with_ensemble, scores_key
 from froster.settings import InferenceSettings
 from froster.text.classifier import encode_classes
+from froster.text.labels import check_labels
 
 SETTINGS = InferenceSettings(views=2, frames=4, sampling="uniform", precision="float32", workers=1)
-LABELS = {"kicking": "", "running": ""}
+LABELS = check_labels({"kicking": "", "running": ""})
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_is_scored_is_not_decoded_again(
     assert decoded == []
     # Anything that changes the scores makes them anew.
     for labels, settings in (
-        ({"kicking": "with a leg", "running": ""}, SETTINGS),
+        (check_labels({"kicking": "with a leg", "running": ""}), SETTINGS),
         (LABELS, replace(SETTINGS, views=1)),
     ):
         decoded.clear()

@@ -8,16 +8,17 @@ from torch import Tensor
 
 from froster.inference import Runtime
 from froster.models import load_model
-from froster.serve.engine import Engine, Label, StepsJob, VideoJob, encode_labels
+from froster.serve.engine import Engine, StepsJob, VideoJob, encode_labels
 from froster.serve.errors import RequestError
 from froster.serve.service import load_models
 from froster.serve.settings import ServeSettings
 from froster.settings import InferenceSettings
 from froster.students.base import VideoFeatures
+from froster.text.classes import ClassText, ClassTexts
 from froster.text.classifier import encode_classes
 from froster.video.transforms import Preprocessing
 
-LABELS = (("walking", ""), ("bowing", "bending forward"), ("crawling", ""))
+LABELS = ClassText("walking"), ClassText("bowing", "bending forward"), ClassText("crawling")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_what_waits_goes_through_together(engine: Engine, runtime: Runtime, batc
     assert sorted(batches) == [1, 2, 4, 4]
     del found[5]
     for (seed, views, labels), scores in zip(asked, found, strict=True):
-        classes = encode_classes(runtime.model, dict(labels))
+        classes = encode_classes(runtime.model, ClassTexts(labels))
         with torch.no_grad():
             video_features = runtime.model.forward_features(Preprocessing().normalize(clip(seed, views)))
             expected = runtime.model.similarities(video_features, classes).mean(dim=0)
@@ -70,18 +71,18 @@ def test_models_keep_the_templates_they_were_trained_with() -> None:
     models = load_models(ServeSettings(precision="float32", templates={"puppets": templates}))
     rows = encode_labels(models["puppets"], LABELS)
     student = load_model("puppets")
-    expected = encode_classes(student, dict(LABELS), templates)
+    expected = encode_classes(student, ClassTexts(LABELS), templates)
     np.testing.assert_allclose(torch.stack([rows[label].features for label in LABELS]), expected, atol=1e-5)
-    usual = encode_classes(student, dict(LABELS))
+    usual = encode_classes(student, ClassTexts(LABELS))
     assert (usual - expected).abs().max() > 0.01
 
 
 def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    kicking, fishing = ("kicking", ""), ("fishing", "with a rod")
+    kicking, fishing = ClassText("kicking"), ClassText("fishing", "with a rod")
     walking, bowing, crawling = LABELS
-    encoded: list[Label] = []
+    encoded: list[ClassText] = []
 
-    def counted(runtime: Runtime, labels: list[Label]) -> object:
+    def counted(runtime: Runtime, labels: list[ClassText]) -> object:
         encoded.extend(labels)
         return encode_labels(runtime, labels)
 
@@ -90,7 +91,7 @@ def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     engine.start()
     for labels in (LABELS, LABELS[::-1], (bowing, kicking, fishing), (walking, bowing)):
         engine.submit(VideoJob("puppets", clip(0), labels)).result(20)
-    assert sorted(encoded) == sorted({*LABELS, kicking, fishing})
+    assert len(encoded) == 5 and set(encoded) == {*LABELS, kicking, fishing}
     # The four that were used last; crawling was forgotten for fishing.
     assert list(engine.kept["puppets"]) == [kicking, fishing, walking, bowing]
     engine.submit(VideoJob("puppets", clip(0), (crawling,))).result(20)

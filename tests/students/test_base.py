@@ -24,7 +24,9 @@ from froster.models import load_model, warn_of_random_start
 from froster.shipped import find_recipe
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
+from froster.text.classes import ClassTexts
 from froster.text.classifier import cache_key, encode_classes
+from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.parameters import select_trainable
@@ -32,7 +34,9 @@ from froster.training.recipe import TrainRecipe
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
 SMALL = ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)
-LABELS = {"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": "", "juggling": ""}
+LABELS = check_labels(
+    {"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": "", "juggling": ""}
+)
 # With new keys to attend to, or with networks that start at random, as their authors let them.
 NOT_CLIP_AT_FIRST = {"vclip", "tc_clip", "vita_clip", "action_clip", "x_clip"}
 ALL = pytest.mark.parametrize("name", list(STUDENTS))
@@ -125,7 +129,7 @@ def test_clips_do_not_see_each_other(name: str) -> None:
 @ALL
 def test_classes_do_not_see_each_other(name: str) -> None:
     student, frames = moved_student(name), clips()
-    some = dict(list(LABELS.items())[1:3])
+    some = ClassTexts(list(LABELS.values())[1:3])
     with torch.inference_mode():
         of_some = student.similarities(student.forward_features(frames), encode_classes(student, some))
     assert (of_some - similarities(student, frames)[:, 1:3]).abs().max() < 1e-5
@@ -259,7 +263,7 @@ def test_a_plain_clip_becomes_the_student(name: str, tmp_path: Path) -> None:
 @ALL
 def test_class_features_are_those_of_its_texts(name: str) -> None:
     student = moved_student(name)
-    prompts = {label: class_prompts(label, text, student.templates) for label, text in LABELS.items()}
+    prompts = {label: class_prompts(text, student.templates) for label, text in LABELS.items()}
     with torch.inference_mode():
         features = F.normalize(student.unconditional_class_embeddings(encode_classes(student, LABELS)), dim=-1)
         for feature, of_class in zip(features, prompts.values(), strict=True):

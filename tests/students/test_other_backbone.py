@@ -24,11 +24,12 @@ from froster.recognizer import Recognizer
 from froster.students import STUDENTS, VideoStudent, build_student
 from froster.students.frame_clip import FrameClip
 from froster.text.classifier import encode_classes
+from froster.text.labels import check_labels
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from pooled_backbone import POOLED, Pooled, new_backbone, registered
 
-LABELS = {"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""}
+LABELS = check_labels({"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""})
 REFUSED = {
     "tc_clip": "TC-CLIP cannot be built on the pooled test backbone, which does not have frame embeddings that are "
     "pooled from a class token, nor a causal text encoder that pools the end-of-text token.",

@@ -17,17 +17,21 @@ from froster.checkpoints.read import load_into
 from froster.errors import FrosterWarning
 from froster.students.frame_clip import FrameClip
 from froster.text import classifier
+from froster.text.classes import ClassText, ClassTexts
 from froster.text.classifier import encode_classes, encode_texts, load_or_encode_classes, store
+from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
 from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
-LABELS = {
-    "juggling": "",
-    "brushing teeth": "moving a small brush across the teeth",
-    "throwing something onto a surface without it falling down": "",
-}
+LABELS = check_labels(
+    {
+        "juggling": "",
+        "brushing teeth": "moving a small brush across the teeth",
+        "throwing something onto a surface without it falling down": "",
+    }
+)
 
 
 @pytest.fixture
@@ -50,11 +54,11 @@ class Counter(FrameClip):
         return super().encode_text(tokens)
 
 
-def class_matrix_by_hand(clip: FrameClip, labels: dict[str, str]) -> Tensor:
+def class_matrix_by_hand(clip: FrameClip, labels: ClassTexts) -> Tensor:
     """One prompt after another, all 77 positions."""
     rows = []
-    for name, description in labels.items():
-        features = [F.normalize(clip.encode_text(tokenize(p))[0], dim=0) for p in class_prompts(name, description)]
+    for text in labels.values():
+        features = [F.normalize(clip.encode_text(tokenize(p))[0], dim=0) for p in class_prompts(text)]
         rows.append(F.normalize(torch.stack(features).mean(dim=0), dim=0))
     return torch.stack(rows)
 
@@ -78,7 +82,7 @@ def test_class_matrix_of_the_released_code(golden_file: GoldenFile, monkeypatch:
             return torch.stack([rows[text] for text in texts])
 
     clip.tokenizer = GoldenTokens(vocab_size=clip.config.vocab_size)
-    monkeypatch.setattr(classifier, "class_prompts", lambda name, *_: [f"{k} {name}" for k in range(3)])
+    monkeypatch.setattr(classifier, "class_prompts", lambda text, *_: [f"{k} {text.name}" for k in range(3)])
     matrix = encode_classes(FrameClip(clip), {str(c): "" for c in range(6)})
     assert (matrix - golden["out.class_matrix"]).abs().max() < 2e-5
 
@@ -119,14 +123,14 @@ def test_cache_depends_on_labels_templates_weights_and_precision(clip: FrameClip
     counter = Counter(clip)
     load_or_encode_classes(counter, LABELS)
 
-    def encodes_again(labels: dict[str, str] = LABELS, templates: tuple[str, ...] = TEMPLATES) -> bool:
+    def encodes_again(labels: ClassTexts = LABELS, templates: tuple[str, ...] = TEMPLATES) -> bool:
         before = counter.texts
         load_or_encode_classes(counter, labels, templates)
         return counter.texts > before
 
     assert not encodes_again()
-    assert encodes_again({**LABELS, "juggling": "throwing balls"})
-    assert encodes_again(dict(reversed(LABELS.items())))
+    assert encodes_again(LABELS | check_labels({"juggling": "throwing balls"}))
+    assert encodes_again(LABELS.for_names(reversed(list(LABELS))))
     assert encodes_again(templates=TEMPLATES[:3])
     clip.text.ln_final.bias[0] += 1e-3
     assert encodes_again()
@@ -137,9 +141,9 @@ def test_cache_depends_on_labels_templates_weights_and_precision(clip: FrameClip
 
 
 def test_cut_prompts_are_told_also_where_the_cache_has_the_classes(clip: FrameClip) -> None:
-    labels = {"short": "", "run": " ".join(["run"] * 67)}
+    labels = check_labels({"short": "", "run": " ".join(["run"] * 67)})
     counter = Counter(clip)
-    long = sum(int(tokenize(prompt, 78)[0, -1] != 0) for prompt in class_prompts("run", labels["run"]))
+    long = sum(int(tokenize(prompt, 78)[0, -1] != 0) for prompt in class_prompts(labels["run"]))
     assert 0 < long < 29
     told = f"^{long} of 58 prompts exceed the maximum of 77 tokens of {clip.title} and are truncated.$"
     for _ in ("encoded", "from the cache"):
@@ -149,7 +153,7 @@ def test_cut_prompts_are_told_also_where_the_cache_has_the_classes(clip: FrameCl
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in ("encoded", "from the cache"):
-            load_or_encode_classes(counter, {"short": ""})
+            load_or_encode_classes(counter, check_labels(["short"]))
 
 
 def test_a_cached_matrix_without_the_number_of_cut_prompts_is_made_anew(clip: FrameClip, own_cache: Path) -> None:
@@ -203,8 +207,8 @@ def test_templates_are_the_authors() -> None:
     assert len(set(TEMPLATES)) == 28
     assert "a example of a person practicing {}." in TEMPLATES
     assert all(re.fullmatch(r"a (photo|video|example|demonstration) of [a-z ]*\{\}\.", t) for t in TEMPLATES)
-    prompts = class_prompts("archery", "shooting arrows")
+    prompts = class_prompts(ClassText("archery", "shooting arrows"))
     assert prompts[1] == "a photo of a person archery. archery: shooting arrows"
     assert prompts[-1] == "archery: shooting arrows"
-    assert class_prompts("archery")[0] == "a photo of archery. archery"
+    assert class_prompts(ClassText("archery"))[0] == "a photo of archery. archery"
     assert len(prompts) == 29

@@ -15,6 +15,7 @@ from froster.text.descriptions import (
     check_endpoint,
     describe_labels,
     is_too_long,
+    merge_descriptions,
     only_repeats,
     plain_description,
     read_descriptions,
@@ -40,18 +41,15 @@ def write(path: Path, content: object) -> Path:
 )
 def test_names_agree_whatever_their_spelling(tmp_path: Path, name: str, file: dict[str, str]) -> None:
     path = write(tmp_path / "d.json", file)
-    assert describe_labels({name: ""}, path) == {name: "drawing a bow over strings"}
-    assert describe_labels({name: ""}, read_descriptions(path), path) == {name: "drawing a bow over strings"}
+    assert describe_labels([name], path).descriptions == {name: "drawing a bow over strings"}
+    assert describe_labels([name], read_descriptions(path), path).descriptions == {name: "drawing a bow over strings"}
 
 
 def test_released_file_describes_the_vocabulary(shared: Path, recwarn: pytest.WarningsRecorder) -> None:
     folder = shared / "splits" / "froster_csv" / "b2n_ucf101"
-    released = {
-        **read_descriptions(folder / "train_rephrased.json"),
-        **read_descriptions(folder / "test_rephrased.json"),
-    }
+    released = merge_descriptions([folder / "train_rephrased.json", folder / "test_rephrased.json"])
     labels = check_labels("ucf-101")
-    described = describe_labels(labels, released)
+    described = describe_labels(labels, released).descriptions
     assert list(described) == list(labels)
     assert all(text.startswith("This video") for text in described.values())
     assert described["playing violin"].startswith("This video features someone playing the violin")
@@ -59,19 +57,19 @@ def test_released_file_describes_the_vocabulary(shared: Path, recwarn: pytest.Wa
     assert not any(is_too_long(name, text) for name, text in described.items())
     with pytest.warns(FrosterWarning, match=r"train_rephrased\.json: no description of 50 of the 101 labels \(\w"):
         half = describe_labels(labels, folder / "train_rephrased.json")
-    assert sum(map(bool, half.values())) == 51
+    assert sum(map(bool, half.descriptions.values())) == 51
 
 
 def test_labels_without_a_description_keep_theirs_and_are_counted() -> None:
     labels = {"fencing": "with swords", "archery": "old", "a": "", "b": "", "c": "", "d": ""}
     with pytest.warns(FrosterWarning, match=r"^descriptions: no description of 4 of the 6 labels \(a, b, c, …\)\.$"):
         described = describe_labels(labels, DESCRIPTIONS)
-    assert described == {**labels, "archery": "shooting with a bow"}
+    assert described.descriptions == {**labels, "archery": "shooting with a bow"}
 
 
 def test_names_of_other_scripts_and_signs() -> None:
     described = describe_labels({"跑步": "", "$": "", "C++": ""}, {"跑步": "x", "$": "y", "c": "z", "C++": "w"})
-    assert described == {"跑步": "x", "$": "y", "C++": "w"}
+    assert described.descriptions == {"跑步": "x", "$": "y", "C++": "w"}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_recognizer_takes_a_file_or_a_mapping(tmp_path: Path) -> None:
     expected = Recognizer("puppets", labels, precision="float32").classes
     for descriptions in (path, str(path), {"Walking": "on foot", "juggling_balls": "throwing balls"}):
         recognizer = Recognizer("puppets", list(labels), descriptions=descriptions, precision="float32")
-        assert recognizer.labels == labels
+        assert recognizer.labels.descriptions == labels
         assert recognizer.classes.equal(expected)
     with pytest.raises(FrosterError, match="descriptions: names and descriptions must be text"):
         Recognizer("puppets", list(labels), descriptions={"walking": None})

@@ -29,6 +29,7 @@ from froster.text.distance import (
     sort_for_diagonal,
     without_shared,
 )
+from froster.text.labels import check_labels
 from goldens import GoldenFile
 
 
@@ -126,12 +127,12 @@ def test_shared_names_are_recognized_in_other_spellings() -> None:
 
 def test_classes_are_bare_names_unless_prompts_are_wanted() -> None:
     model = load_model("puppets")
-    labels = {"walking": "a person goes on foot", "running": ""}
+    labels = check_labels({"walking": "a person goes on foot", "running": ""})
     bare = encode_vocabulary(model, "two", labels)
     assert (bare.names, bare.embeddings.shape) == (("walking", "running"), (2, model.config.embed_dim))
-    assert torch.equal(bare.embeddings, encode_classes(model, {"walking": "", "running": ""}, templates=()))
+    assert torch.equal(bare.embeddings, encode_classes(model, check_labels(["walking", "running"]), templates=()))
     with pytest.warns(FrosterWarning, match="1 of 2 classes of two"):
-        unknown = encode_vocabulary(model, "two", {"walking": "", "apply lipstick": ""})
+        unknown = encode_vocabulary(model, "two", check_labels(["walking", "apply lipstick"]))
     assert (unknown.embeddings[0] - bare.embeddings[0]).abs().max() < 1e-6
     as_recognized = encode_vocabulary(model, "two", labels, prompts=True)
     assert torch.equal(as_recognized.embeddings, encode_classes(model, labels))
@@ -139,7 +140,7 @@ def test_classes_are_bare_names_unless_prompts_are_wanted() -> None:
 
 def test_networks_whose_class_matrix_is_no_matrix_of_features_can_be_compared() -> None:
     model = load_model("puppets", "tc_clip", seed=0)
-    found = encode_vocabulary(model, "two", {"walking": "", "running": ""}, prompts=True)
+    found = encode_vocabulary(model, "two", check_labels(["walking", "running"]), prompts=True)
     assert found.embeddings.shape == (2, model.config.embed_dim)
     assert hausdorff_similarity(found.embeddings, found.embeddings) == pytest.approx(1, abs=1e-12)
 

@@ -10,7 +10,7 @@ from froster.text.labels import parse_labels, read_labels, warn_of_one_label
 
 
 def test_names_from_the_command_line() -> None:
-    assert parse_labels(" juggling,brushing teeth , ") == {"juggling": "", "brushing teeth": ""}
+    assert parse_labels(" juggling,brushing teeth , ").descriptions == {"juggling": "", "brushing teeth": ""}
     assert len(parse_labels("UCF-101")) == 101
 
 
@@ -28,7 +28,7 @@ def test_names_from_the_command_line() -> None:
 def test_nearly_the_name_of_a_vocabulary_is_no_action(text: str, vocabulary: str) -> None:
     with pytest.raises(FrosterError, match=f"did you mean the vocabulary '{vocabulary}', or '{text},' for an action"):
         parse_labels(text)
-    assert parse_labels(f"{text},") == {text: ""}
+    assert parse_labels(f"{text},").descriptions == {text: ""}
 
 
 def test_a_single_action_is_not_taken_for_a_vocabulary() -> None:
@@ -36,7 +36,7 @@ def test_a_single_action_is_not_taken_for_a_vocabulary() -> None:
     alone = {name for name in names if "," not in name}
     assert len(alone) > 900
     for name in alone:
-        assert parse_labels(name) == {name: ""}
+        assert parse_labels(name).descriptions == {name: ""}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_single_action_is_not_taken_for_a_vocabulary() -> None:
 def test_files(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
     path = tmp_path / "labels"
     path.write_text(text, encoding="utf-8", newline="")
-    assert read_labels(path) == expected
+    assert read_labels(path).descriptions == expected
     assert list(read_labels(path)) == list(expected)
 
 
@@ -65,7 +65,7 @@ def test_released_rephrased_file(shared: Path) -> None:
     labels = read_labels(shared / "splits" / "froster_csv" / "b2n_ucf101" / "test_rephrased.json")
     assert len(labels) == 50
     assert next(iter(labels)) == "Playing Violin"
-    assert labels["Pull Ups"].startswith("This video demonstrates the exercise known as pull-ups")
+    assert labels["Pull Ups"].description.startswith("This video demonstrates the exercise known as pull-ups")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_csv_with_a_column_of_names(tmp_path: Path, shared: Path) -> None:
     with pytest.raises(FrosterError, match=r"needs a column `name`; its first line is 'path,label'"):
         read_labels(tmp_path / "clips.csv")
     (tmp_path / "clips.csv").write_text("id;name\n0;walking\n")
-    assert read_labels(tmp_path / "clips.csv") == {"walking": ""}
+    assert read_labels(tmp_path / "clips.csv").descriptions == {"walking": ""}
 
 
 READ = ["apply eye makeup", "archery"]
@@ -135,7 +135,7 @@ def test_what_the_field_has(tmp_path: Path, name: str, content: str, encoding: s
     """Labels, and the numbers that lists of videos mean by the same file."""
     path = tmp_path / name
     path.write_text(content, encoding=encoding, newline="")
-    assert read_labels(path) == dict.fromkeys(READ, "")
+    assert read_labels(path).descriptions == dict.fromkeys(READ, "")
     assert list(read_labels(path)) == READ
     assert [name for _, name in sorted(read_classes(path).items())] == READ
 
@@ -168,7 +168,7 @@ def test_handed_files(shared: Path) -> None:
 def test_yaml_names_stay_text_and_descriptions_too(tmp_path: Path) -> None:
     path = tmp_path / "labels.yaml"
     path.write_text("on: 'switching: a lamp'\nno: shaking the head\n'12': counting\n", encoding="utf-8")
-    assert read_labels(path) == {"on": "switching: a lamp", "no": "shaking the head", "12": "counting"}
+    assert read_labels(path).descriptions == {"on": "switching: a lamp", "no": "shaking the head", "12": "counting"}
 
 
 @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ def test_file_given_as_labels(tmp_path: Path) -> None:
 def test_a_file_that_does_not_exist_is_no_action(name: str) -> None:
     with pytest.raises(FrosterError, match=f"There is no file '{name}'; give an existing one"):
         parse_labels(name)
-    assert parse_labels(f"{name},") == {name.strip(): ""}
-    assert parse_labels("walking.slowly") == {"walking.slowly": ""}
+    assert parse_labels(f"{name},").descriptions == {name.strip(): ""}
+    assert parse_labels("walking.slowly").descriptions == {"walking.slowly": ""}
 
 
 def test_missing_and_binary_file(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_names_of_every_script_stay_apart(one: str, other: str) -> None:
     assert canonical_names([one, other], [one, other]) == [one, other]
     assert shared_names([one, other], [one]) == {one}
     described = describe_labels({one: "", other: ""}, {one: "first", other: "second"})
-    assert list(described.values()) == ["first", "second"]
+    assert list(described.descriptions.values()) == ["first", "second"]
     assert hint(one, [other]) == ""
 
 

@@ -10,6 +10,7 @@ from froster.losses.batch import ClipBatch
 from froster.losses.froster import Distillation
 from froster.students import build_student
 from froster.students.frame_clip import FrameClip
+from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
@@ -18,7 +19,7 @@ from goldens import GoldenFile
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 TINY = ClipConfig(16, 8, 64, 2, 1, 64, 2, 1, 32)
-LABELS = {"running": "moving fast on foot", "walking": "", "fencing": "", "juggling": ""}
+LABELS = check_labels({"running": "moving fast on foot", "walking": "", "fencing": "", "juggling": ""})
 
 
 def objective(distance: str = "cosine", **options: object) -> Objective:
@@ -65,7 +66,7 @@ def test_a_whole_step_is_the_released_codes(golden_file: GoldenFile, monkeypatch
         models[prefix].load_state_dict(state)
     teacher = FrameClip(models["raw_model."]).requires_grad_(False)
     student = build_student("vclip", models["model."])
-    texts = ClassPrompts({str(number): "" for number in range(5)}, TEMPLATES[:1])
+    texts = ClassPrompts(check_labels(list("01234")), TEMPLATES[:1])
     texts.tokens[student.tokenizer] = golden["in.train_tokens"]
     distillation = Distillation(32)
     for side, name in ((distillation.video, "v"), (distillation.text, "t")):

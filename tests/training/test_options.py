@@ -15,6 +15,7 @@ from froster.processes import find_processes
 from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.text.classifier import encode_classes
+from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES
 from froster.training import loop
 from froster.training.parameters import select_trainable
@@ -22,7 +23,7 @@ from froster.training.recipe import TrainRecipe
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
 ACTIONS = ["juggling balls", "sitting down", "walking"]
-LABELS = {"juggling balls": "throwing balls up", "walking": ""}
+LABELS = check_labels({"juggling balls": "throwing balls up", "walking": ""})
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +179,13 @@ def test_descriptions_of_several_files_are_merged(manifest: Path, tmp_path: Path
     two.write_text(json.dumps({"juggling balls": "up and down", "walking": "on two feet"}))
     other.write_text(json.dumps({"walking": "another one"}))
     recipe = recipe_of(manifest, tmp_path / "run", f"data.descriptions=[{one}, {two}]")
-    assert loop.read_data(recipe, warn=True).labels == {
+    assert loop.read_data(recipe, warn=True).labels.descriptions == {
         "juggling balls": "up and down",
         "sitting down": "onto a chair",
         "walking": "on two feet",
     }
     recipe = recipe_of(manifest, tmp_path / "run", f"data.descriptions=[{one}, {other}]")
-    with pytest.raises(FrosterError, match=r"one\.json, .*other\.json have different descriptions of 'walking'; keep"):
+    with pytest.raises(FrosterError, match=r"one\.json and .*other\.json describe 'walking' differently; leave"):
         loop.read_data(recipe, warn=True)
     recipe = recipe_of(manifest, tmp_path / "run", f"data.descriptions=[{one}, {tmp_path / 'none.json'}]")
     with pytest.raises(FrosterError, match=r"none\.json"):

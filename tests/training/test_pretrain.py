@@ -11,6 +11,7 @@ from froster.backbones.clip import Clip
 from froster.backbones.tokenizer import tokenize
 from froster.data.puppets import ACTIONS, caption, draw_photo
 from froster.errors import FrosterError
+from froster.text.classes import ClassText
 from froster.text.prompts import class_prompts
 from froster.training import pretrain as module
 from froster.training.pretrain import PhotoBatches, PretrainRecipe, learning_rate, pretrain
@@ -107,7 +108,7 @@ def test_the_loss_is_that_of_names_and_of_captions(contrast_weight: float, monke
     pixels = clip.preprocess.normalize(raw)
     with torch.inference_mode():
         loss = module.training_loss(clip, pixels, tokens, actions, recipe, step=5)
-        prompts = tokenize([class_prompts(name)[5] for name in ACTIONS])
+        prompts = tokenize([class_prompts(ClassText(name))[5] for name in ACTIONS])
         images, names, captions = (
             (features / features.norm(dim=1, keepdim=True)).double().numpy()
             for features in (clip.encode_image(pixels), clip.encode_text(prompts), clip.encode_text(tokens))

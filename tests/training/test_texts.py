@@ -6,9 +6,10 @@ import torch
 from froster.backbones.clip import Clip, ClipConfig
 from froster.errors import FrosterWarning
 from froster.students import VideoStudent, build_student
+from froster.text.labels import check_labels
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 
-LABELS = {"walking": "", "running": " ".join(["run"] * 68)}  # the bare text of the second has 72 tokens
+LABELS = check_labels({"walking": "", "running": " ".join(["run"] * 68)})  # the bare text of the second has 72 tokens
 TEMPLATES = ("a photo of a {}.", "a video of {}.")  # 6 and 5 more
 
 

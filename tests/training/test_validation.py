@@ -13,6 +13,7 @@ from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.settings import InferenceSettings
+from froster.text.classes import ClassTexts
 from froster.training import loop
 from froster.training.data import read_data
 from froster.training.recipe import TrainRecipe, ValidationSettings
@@ -60,7 +61,7 @@ def test_a_share_is_held_out_of_training(manifest: Path, tmp_path: Path) -> None
     assert len(data.videos) == 9 and len(data.held_out) == 3
     assert {video.label for video in data.held_out} == set(ACTIONS)
     assert not {video.path for video in data.videos} & {video.path for video in data.held_out}
-    assert data.novel == {}
+    assert not data.novel
 
 
 def test_segments_of_a_file_are_held_out_together(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_single_files_cannot_be_held_out(manifest: Path, tmp_path: Path) -> None
 
 def validation(manifest: Path, *values: float, **settings: object) -> Validation:
     """A validation that measured these top-1, a step apart."""
-    labels = dict.fromkeys(ACTIONS, "")
+    labels = ClassTexts.of_names(ACTIONS)
     chosen = ValidationSettings.model_validate({"split": "val", **settings})
     made = Validation(chosen, read_manifest(manifest), {"all": labels}, manifest, InferenceSettings())
     made.history = [{"step": step, "epoch": step, "videos": 12, "top1": value} for step, value in enumerate(values)]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from froster.protocols.models import Pretrained, TrainFromRecipe
     from froster.protocols.results import Report
     from froster.settings import InferenceSettings
-    from froster.text.labels import Labels
+    from froster.text.classes import ClassTexts
 
 app = typer.Typer(
     name="protocol", help="Train and test as the papers do, and write their tables.", no_args_is_help=True
@@ -263,7 +263,7 @@ def cross_dataset(
             measured.notes.append(f"Trained on {len(videos)} clips of {data.manifest}.")
             network = with_descriptions(source, texts, data.name).load(out, videos)
         for of in tested:
-            labels = described(dict.fromkeys(classes_of(of), ""), texts, of.name)
+            labels = described(ClassTexts.of_names(classes_of(of)), texts, of.name)
             columns = parts_of(of, halves[of.name], of.name in closed, all_videos)
             measured.add(run_cross_dataset(of, network, labels, out, settings, show_progress, columns, second))
         files = {"descriptions": texts.to_json(), "halves": half_files.to_json(), "ensemble": ensemble}
@@ -316,7 +316,7 @@ def trade_off(
     models = [patch_model(student, original, ratio) for ratio in ratios]
     texts = FilesByName(descriptions, [of.name for of in data], "--descriptions")
     with stopped_by_signals(STOPPED):
-        labels = {of.name: described(dict.fromkeys(classes_of(of), ""), texts, of.name) for of in data}
+        labels = {of.name: described(ClassTexts.of_names(classes_of(of)), texts, of.name) for of in data}
         measured = measure_trade_off(models, ratios, data[0], data[1:], labels, out, settings, show_progress)
         if not find_processes().is_main_process:
             return
@@ -394,9 +394,8 @@ class FilesByName:
         return {**({"all": self.of_all} if self.of_all else {}), **self.of_one}
 
 
-def described(labels: "Labels", files: FilesByName, name: str) -> "Labels":
-    from froster.protocols.data import merge_descriptions
-    from froster.text.descriptions import describe_labels
+def described(labels: "ClassTexts", files: FilesByName, name: str) -> "ClassTexts":
+    from froster.text.descriptions import describe_labels, merge_descriptions
 
     given = files.of(name)
     return describe_labels(labels, merge_descriptions(given), ", ".join(given)) if given else labels

@@ -7,7 +7,7 @@ from froster.cli.terminal import warn
 from froster.errors import FrosterError
 
 if TYPE_CHECKING:
-    from froster.text.labels import Labels
+    from froster.text.classes import ClassTexts
 
 WHICH_ACTIONS = 'Give the actions: either --labels "a, b, c" or --labels-file FILE.'
 
@@ -25,9 +25,9 @@ def check_one_way(labels: str | None, labels_file: str | None, base: str | None,
 class ClassOptions(TypedDict):
     """The arguments of `froster.evaluate` that say which classes there are."""
 
-    labels: "Labels | None"
-    base: "Labels | None"
-    novel: "Labels | None"
+    labels: "ClassTexts | None"
+    base: "ClassTexts | None"
+    novel: "ClassTexts | None"
     descriptions: Path | None
 
 
@@ -47,7 +47,7 @@ def read_classes(
     }
 
 
-def names_or_file(text: str, option: str) -> "Labels":
+def names_or_file(text: str, option: str) -> "ClassTexts":
     """Labels from comma-separated names, a labels file, or the name of a vocabulary."""
     from froster.text.labels import check_labels, parse_labels, read_labels
 
@@ -58,7 +58,7 @@ def names_or_file(text: str, option: str) -> "Labels":
     return parse_labels(text)
 
 
-def labels_of(model: str, labels: str | None, labels_file: str | None) -> "Labels":
+def labels_of(model: str, labels: str | None, labels_file: str | None) -> "ClassTexts":
     """The given labels, or else those that the model was trained on.
 
     Raises `FrosterError` if the model has none.

@@ -15,7 +15,8 @@ from froster.provenance import stored_provenance
 from froster.recognizer import EncodedVideo, Recognizer
 from froster.settings import InferenceOptions
 from froster.students import VideoStudent
-from froster.text.labels import Labels, LabelSet, check_labels
+from froster.text.classes import ClassTexts
+from froster.text.labels import LabelSet, check_labels
 from froster.video import decode
 from froster.video.timeline import Timeline
 from froster.video.transforms import ResizeMode, seen_region
@@ -94,9 +95,10 @@ def explain(
     models = dict(model) if isinstance(model, Mapping) else {model_name(model): model}
     if kind not in get_args(Kind):
         raise FrosterError(f"There is no map of kind {kind!r}; choose from {', '.join(get_args(Kind))}.")
-    wanted = check_labels(labels) if labels is not None else next(filter(None, map(known_labels, models.values())), {})
+    known = labels if labels is not None else next(filter(None, map(known_labels, models.values())), None)
+    wanted = ClassTexts() if known is None else check_labels(known)
     if label.strip() not in wanted:
-        wanted = {**check_labels([label], "label"), **wanted}
+        wanted = check_labels([label], "label") | wanted
     chosen: InferenceOptions = {"views": 1, "precision": "float32", **settings}
     recognizers = {
         name: Recognizer(of_name, wanted, descriptions=descriptions, **chosen) for name, of_name in models.items()
@@ -104,7 +106,7 @@ def explain(
     return explain_video(video, label.strip(), recognizers, kind)
 
 
-def known_labels(model: Model) -> Labels | None:
+def known_labels(model: Model) -> ClassTexts | None:
     return model.labels if isinstance(model, VideoStudent) else stored_provenance(model).labels
 
 

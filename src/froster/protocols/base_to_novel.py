@@ -1,7 +1,7 @@
 """Base-to-novel (FROSTER Table 1): trained on a few clips of each base class, tested on base and on novel classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from froster.data.manifests import LabeledVideo, hint, listed
@@ -18,15 +18,15 @@ from froster.protocols.results import PartResult, Results
 from froster.protocols.scores import score_with_ensemble
 from froster.settings import InferenceSettings
 from froster.shipped import find_recipe, shipped_recipes
-from froster.text.labels import Labels
+from froster.text.classes import ClassTexts
 
 
 @dataclass(frozen=True)
 class Halves:
-    """The classes of a dataset that are trained, and those that are not; with descriptions ("" for none)."""
+    """The classes of a dataset that are trained, and those that are not; with their descriptions."""
 
-    base: Labels
-    novel: Labels
+    base: ClassTexts
+    novel: ClassTexts
 
     def __post_init__(self) -> None:
         if both := sorted(self.base.keys() & self.novel.keys()):
@@ -53,7 +53,7 @@ def halves_of(data: ProtocolData) -> Halves:
         base, novel = read_vocabulary(f"{data.name}-base"), read_vocabulary(f"{data.name}-novel")
     else:
         base, novel = frequent_half(data.split(data.train_split), data.split(data.test_split))
-    return Halves(dict.fromkeys(base, ""), dict.fromkeys(novel, ""))
+    return Halves(ClassTexts.of_names(base), ClassTexts.of_names(novel))
 
 
 def draw_training_lists(data: ProtocolData, base: Sequence[str], shots: int, draws: int) -> TrainingLists:
@@ -149,10 +149,13 @@ def base_to_novel(
     return measured
 
 
-def custom_halves(base: Labels, novel: Labels, data: ProtocolData) -> Halves:
+def custom_halves(base: ClassTexts, novel: ClassTexts, data: ProtocolData) -> Halves:
     """Halves of one's own, in the spelling of the dataset."""
     there = sorted({video.label for video in data.videos})
-    base, novel = (dict(zip(canonical_names(labels, there), labels.values(), strict=True)) for labels in (base, novel))
+    base, novel = (
+        ClassTexts(replace(text, name=name) for name, text in zip(canonical_names(of, there), of.values(), strict=True))
+        for of in (base, novel)
+    )
     for name in (*base, *novel):
         if name not in there:
             raise FrosterError(f"{data.manifest} has no video of the class {name!r}{hint(name, there)}.")

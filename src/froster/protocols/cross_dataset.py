@@ -22,7 +22,8 @@ from froster.protocols.results import PartResult, Results, column_of
 from froster.protocols.scores import Scores, score_with_ensemble
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
-from froster.text.labels import Labels, read_labels
+from froster.text.classes import ClassTexts
+from froster.text.labels import read_labels
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def classes_of(data: ProtocolData) -> tuple[str, ...]:
 def run_cross_dataset(
     data: ProtocolData,
     model: VideoStudent,
-    descriptions: Labels,
+    descriptions: ClassTexts,
     out: Path,
     settings: InferenceSettings,
     show_progress: ShowProgress = no_progress,
@@ -138,7 +139,7 @@ def run_cross_dataset(
     """
     columns = columns or parts_of(data)
     parts = [part for of_column in columns.values() for part in of_column]
-    labels = {name: descriptions.get(name, "") for part in parts for name in part.classes}
+    labels = descriptions.for_names(name for part in parts for name in part.classes)
     videos = select_videos(data.videos, parts)
     if not videos:
         raise FrosterError(f"{data.manifest} has no video of the classes and splits to test on.")

@@ -11,8 +11,6 @@ from froster.data.lists import read_list
 from froster.data.manifests import LabeledVideo, class_indices, listed, read_manifest
 from froster.data.vocabularies import PARTS, VOCABULARIES, canonical_names, read_vocabulary
 from froster.errors import FrosterError
-from froster.text.descriptions import read_descriptions
-from froster.text.labels import Labels
 from froster.text.names import name_key
 
 FAULTS = 0.1  # of a list's labels
@@ -171,22 +169,6 @@ def find_base_classes(folder: Path, aliases: Sequence[str]) -> Path | None:
         for alias in aliases
     ]
     return next((path for path in (*own, *vifi) if path.is_file()), None)
-
-
-def merge_descriptions(files: Sequence[Path | str]) -> Labels:
-    """The descriptions of several files, such as one for each draw of Kinetics-600.
-
-    Raises `FrosterError` as `read_descriptions`, and where two files describe a class differently.
-    """
-    merged: Labels = {}
-    described_by: dict[str, Path | str] = {}
-    for file in files:
-        for name, description in read_descriptions(file).items():
-            if merged.get(name, description) != description:
-                raise FrosterError(f"{described_by[name]} and {file} describe {name!r} differently; leave one out.")
-            merged[name] = description
-            described_by.setdefault(name, file)
-    return merged
 
 
 def agreeing_parts(name: str, path: Path) -> int:

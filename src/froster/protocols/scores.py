@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from froster.processes import find_processes
 from froster.scoring import ScoreHead
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
-from froster.text.labels import Labels
+from froster.text.classes import ClassTexts
 from froster.video import VideoClips
 
 # As the authors' code tests.
@@ -48,7 +48,7 @@ class Scores:
 
 def score_dataset(
     models: Sequence[VideoStudent],
-    labels: Labels,
+    labels: ClassTexts,
     videos: Sequence[LabeledVideo],
     folder: Path,
     settings: InferenceSettings,
@@ -88,7 +88,7 @@ def score_dataset(
 
 def score_with_ensemble(
     model: VideoStudent,
-    labels: Labels,
+    labels: ClassTexts,
     videos: Sequence[LabeledVideo],
     folder: Path,
     settings: InferenceSettings,
@@ -117,11 +117,11 @@ def counted(clips: Loaded, start: int, total: int, progress: Callable[[int, int]
 
 
 def scores_key(
-    runtimes: Sequence[Runtime], labels: Labels, videos: Sequence[LabeledVideo], settings: InferenceSettings
+    runtimes: Sequence[Runtime], labels: ClassTexts, videos: Sequence[LabeledVideo], settings: InferenceSettings
 ) -> str:
     """Hash of all that the scores depend on."""
     what = {
-        "labels": list(labels.items()),
+        "labels": list(labels.descriptions.items()),
         "videos": [(str(video.path), video.start, video.end, *version_of(video.path)) for video in videos],
         "sampling": asdict(runtimes[0].clip_sampling),
         "networks": [
@@ -151,7 +151,7 @@ def version_of(path: Path) -> tuple[int, int]:
 
 
 def read_scores(
-    chunks: Sequence[Path], models: int, labels: Mapping[str, str], videos: Sequence[LabeledVideo]
+    chunks: Sequence[Path], models: int, labels: ClassTexts, videos: Sequence[LabeledVideo]
 ) -> list[Scores]:
     values: list[list[Tensor]] = [[] for _ in range(models)]
     indices, unreadable, partial = list[int](), dict[str, str](), dict[str, str]()

@@ -19,7 +19,7 @@ from froster.protocols.results import about_lines, videos_text
 from froster.protocols.scores import score_dataset
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
-from froster.text.labels import Labels
+from froster.text.classes import ClassTexts
 
 with extra("cli", "Drawing the trade-off"):
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ def measure_trade_off(
     ratios: Sequence[float],
     closed: ProtocolData,
     others: Sequence[ProtocolData],
-    descriptions: dict[str, Labels],
+    descriptions: dict[str, ClassTexts],
     out: Path,
     settings: InferenceSettings,
     show_progress: ShowProgress = no_progress,
@@ -65,7 +65,7 @@ def measure_trade_off(
     closed_part = Part("all", classes_of(closed), (closed.test_split,))
     tested = [(closed, closed.title, closed_part), *((data, *zero_shot_part(data)) for data in others)]
     for data, column, part in tested:
-        labels = {name: descriptions.get(data.name, {}).get(name, "") for name in part.classes}
+        labels = descriptions.get(data.name, ClassTexts()).for_names(part.classes)
         videos = select_videos(data.videos, [part])
         if not videos:
             raise FrosterError(f"{data.manifest} has no video of {column} to test, in {part.videos_from}.")

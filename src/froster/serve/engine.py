@@ -17,6 +17,7 @@ from froster.inference import Runtime
 from froster.scoring import check_finite
 from froster.serve.errors import RequestError, bad_request, internal, log, shutting_down
 from froster.students.base import VideoFeatures
+from froster.text.classes import ClassText, ClassTexts
 from froster.text.classifier import (
     count_truncated,
     encode_and_count_truncated,
@@ -48,9 +49,6 @@ class Scores:
     unknown: list[str]
 
 
-Label = tuple[str, str]  # name and description ("" for none)
-
-
 class Row(NamedTuple):
     """A label's class embedding `(…)`, number of truncated prompts, and whether it has unseen words."""
 
@@ -66,10 +64,10 @@ class VideoJob:
 
     model: str
     clips: Tensor
-    labels: tuple[Label, ...]
+    labels: tuple[ClassText, ...]
     done: Future[Any] = field(default_factory=Future)
     video_features: VideoFeatures | None = None
-    rows: dict[Label, Row] = field(default_factory=dict)
+    rows: dict[ClassText, Row] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -89,7 +87,7 @@ class Engine:
 
     def __init__(self, runtimes: dict[str, Runtime], batch: int, batched: Callable[[int], None]) -> None:
         self.runtimes, self.batch, self.batched = runtimes, batch, batched
-        self.kept: dict[str, OrderedDict[Label, Row]] = {name: OrderedDict() for name in runtimes}
+        self.kept: dict[str, OrderedDict[ClassText, Row]] = {name: OrderedDict() for name in runtimes}
         self.changed = threading.Condition()
         self.arrived: deque[VideoJob | StepsJob] = deque()
         self.stopping = False
@@ -197,7 +195,7 @@ class Engine:
             except Exception as error:
                 fail(job, in_words(error))
 
-    def _missing(self, job: VideoJob) -> list[Label]:
+    def _missing(self, job: VideoJob) -> list[ClassText]:
         """The labels of a job that are not cached."""
         kept = self.kept[job.model]
         for label in job.labels:
@@ -228,7 +226,7 @@ class Engine:
         similarities = runtime.similarities(job.video_features, classes, len(job.clips))[0]
         scores = runtime.score_head.scores(similarities)
         truncated = sum(job.rows[label].truncated for label in job.labels)
-        unknown = [label[0] for label in job.labels if job.rows[label].is_unknown]
+        unknown = [label.name for label in job.labels if job.rows[label].is_unknown]
         return Scores(similarities.tolist(), scores.tolist(), classes, truncated, unknown)
 
     @torch.inference_mode()
@@ -248,19 +246,19 @@ class Engine:
             self.steps.append(job)
 
 
-def encode_labels(runtime: Runtime, labels: Sequence[Label]) -> dict[Label, Row]:
+def encode_labels(runtime: Runtime, labels: Sequence[ClassText]) -> dict[ClassText, Row]:
     """Class embeddings, as by `froster.text.classifier.encode_classes`."""
     model = runtime.model
-    classes, truncated = encode_and_count_truncated(model, dict(labels), runtime.templates)
-    unknown = unknown_labels(model, [name for name, _ in labels])
+    classes, truncated = encode_and_count_truncated(model, ClassTexts(labels), runtime.templates)
+    unknown = unknown_labels(model, [label.name for label in labels])
     return {
-        label: Row(features, count_truncated_prompts(runtime, label) if truncated else 0, label[0] in unknown)
+        label: Row(features, count_truncated_prompts(runtime, label) if truncated else 0, label.name in unknown)
         for label, features in zip(labels, classes.to(runtime.device), strict=True)
     }
 
 
-def count_truncated_prompts(runtime: Runtime, label: Label) -> int:
-    prompts = class_prompts(*label, runtime.templates, runtime.model.prompt_style)
+def count_truncated_prompts(runtime: Runtime, label: ClassText) -> int:
+    prompts = class_prompts(label, runtime.templates, runtime.model.prompt_style)
     return count_truncated(runtime.model, prompts, token_ids(runtime.model, prompts))
 
 

@@ -33,7 +33,7 @@ def timeline_steps(
     runtime: Runtime, video: Video, options: Options, classes: Tensor
 ) -> Generator[None, None, dict[str, Any]]:
     """Windows, each with its best labels, and segments; scores one window per step."""
-    recognizer = Recognizer.from_class_embeddings(runtime, dict.fromkeys(options.labels, ""), classes)
+    recognizer = Recognizer.from_class_embeddings(runtime, options.labels, classes)
     windows = []
     try:
         for window in score_timeline(recognizer, video.path):

@@ -12,7 +12,8 @@ from froster.errors import FrosterError
 from froster.explanation import Kind
 from froster.serve.errors import RequestError, bad_request
 from froster.text.class_files import looks_like_json
-from froster.text.labels import Labels, check_labels, split_names
+from froster.text.classes import ClassTexts
+from froster.text.labels import check_labels, split_names
 from froster.text.names import name_key
 
 MAX_TEXT = 1000  # characters; CLIP reads about 300
@@ -23,7 +24,7 @@ FLAGS = {"": False, "0": False, "1": True, "false": False, "true": True}
 class Options:
     """The fields of `POST /v1/recognize`, without the video."""
 
-    labels: Labels
+    labels: ClassTexts
     top: int
     frames: bool
     explain: Kind | None
@@ -40,7 +41,7 @@ class TextRequest(BaseModel):
     model: str | None = None
 
 
-def read_options(fields: Mapping[str, str], max_labels: int, trained: Labels | None) -> Options:
+def read_options(fields: Mapping[str, str], max_labels: int, trained: ClassTexts | None) -> Options:
     """The options in a form's fields; without labels, those that the model was `trained` on. Raises `RequestError`."""
     top = fields.get("top") or "5"
     if not (top.isascii() and top.isdecimal() and int(top[:9]) > 0):
@@ -51,7 +52,7 @@ def read_options(fields: Mapping[str, str], max_labels: int, trained: Labels | N
         raise bad_request(f"explain must be one of {', '.join(kinds)}, or empty, not {explain!r}.")
     given, assumed = fields.get("labels", ""), None
     if trained and not given.strip():
-        labels = dict(trained)
+        labels = trained
     else:
         labels, assumed = read_labels(given, max_labels)
     return Options(
@@ -71,7 +72,7 @@ def read_flag(fields: Mapping[str, str], name: str) -> bool:
     return FLAGS[value]
 
 
-def read_labels(text: str, max_labels: int) -> tuple[Labels, str | None]:
+def read_labels(text: str, max_labels: int) -> tuple[ClassTexts, str | None]:
     """Labels from comma-separated names, a JSON list or a vocabulary, and a warning if that was ambiguous.
 
     Raises `RequestError`.

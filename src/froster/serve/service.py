@@ -164,7 +164,7 @@ class Service:
         async with self.ahead:
             video, loaded = await self.load(form, model, options.frames or options.explain is not None)
             scores: Scores = await done(
-                self.engine.submit(VideoJob(model, loaded.clips, tuple(options.labels.items())))
+                self.engine.submit(VideoJob(model, loaded.clips, tuple(options.labels.values())))
             )
         labels = list(options.labels)
         order = sorted(range(len(labels)), key=lambda i: -scores.similarities[i])

@@ -15,7 +15,8 @@ from froster.provenance import ClipSampling
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, PoolingStep, Step
 from froster.students.needs import Need, require
-from froster.text.labels import Labels
+from froster.text.classes import ClassTexts
+from froster.text.labels import LabelSet, check_labels
 from froster.text.prompts import TEMPLATES, PromptStyle
 
 
@@ -78,7 +79,7 @@ class VideoStudent(VisionLanguageModel):
         self.backbone_name: str | None = None  # what `load_backbone` takes, if it was loaded from a plain backbone
         self.backbone_source: BackboneSource | None = None  # where those weights are that a checkpoint need not hold
         self.random_start: str | None = None  # digest of randomly initialized modules that its predictions depend on
-        self.labels: Labels | None = None  # name -> description of the classes it was trained on, if known
+        self._labels: ClassTexts | None = None
         self.clip_sampling = ClipSampling()  # default sampling of clips from a video
         self.trained_on: TrainedVideos | None = None  # the training videos, if known
         self.visual, self.text = backbone.visual, backbone.text
@@ -100,15 +101,24 @@ class VideoStudent(VisionLanguageModel):
         """Options that the method's released tensors show, under the names here; the others keep their defaults."""
         return {}
 
-    def encode_classes(self, labels: Labels | Sequence[str], templates: tuple[str, ...] | None = None) -> Tensor:
+    @property
+    def labels(self) -> ClassTexts | None:
+        """The classes that it was trained on, if known; set to names, or to name -> description."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: LabelSet | None) -> None:
+        self._labels = None if labels is None else check_labels(labels)
+
+    def encode_classes(self, labels: LabelSet, templates: tuple[str, ...] | None = None) -> Tensor:
         """Class embeddings for `forward`, `(K, ...)` float32 on the model's device.
 
-        `labels`: names, or name -> description. `templates`: by default the model's own.
+        `labels`: names, name -> description, or the name of a vocabulary such as `"ucf-101"`. `templates`: by default
+        the model's own.
         """
         from froster.text.classifier import encode_classes  # which is written for any student
 
-        described = labels if isinstance(labels, dict) else dict.fromkeys(labels, "")
-        return encode_classes(self, described, templates).to(self.logit_scale.device)
+        return encode_classes(self, labels, templates).to(self.logit_scale.device)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that the method trains, by name."""

@@ -32,6 +32,7 @@ from froster.shipped import find_recipe
 from froster.students import VideoStudent
 from froster.tables.runs import SharedRun
 from froster.tables.texts import describe, describe_halves, find_descriptions
+from froster.text.classes import ClassTexts
 from froster.text.distance import encode_vocabulary, hausdorff_similarity
 
 SHOTS, DRAWS = 16, 3  # of base-to-novel
@@ -200,11 +201,11 @@ def measure_similarities(data: Data) -> dict[str, float]:
     """By column, how near the tested classes are to the trained ones, as frozen CLIP reads their names (Fig. 1, 5)."""
     assert data.trained is not None
     model = Pretrained(data.settings.model(FIGURE_CLIP), "frame_clip").network
-    trained = encode_vocabulary(model, data.trained.title, dict.fromkeys(classes_of(data.trained), ""))
+    trained = encode_vocabulary(model, data.trained.title, ClassTexts.of_names(classes_of(data.trained)))
     found: dict[str, float] = {}
     for name, of in data.tested.items():
         names = read_vocabulary("kinetics-600-new") if name == "kinetics-600" else classes_of(of)
-        tested = encode_vocabulary(model, of.title, dict.fromkeys(names, ""))
+        tested = encode_vocabulary(model, of.title, ClassTexts.of_names(names))
         similarity = hausdorff_similarity(trained.embeddings, tested.embeddings)
         found |= {column_of(column): similarity for column in parts_of(of)}
     return found
@@ -237,7 +238,7 @@ def measure_cross_dataset(of_row: RowResult, data: Data, show_progress: ShowProg
     model = trained_model(row, data)
     ensemble = ensemble_of(row, data.source(row, data.table.train), settings)
     for name, of in data.tested.items():
-        labels = describe(dict.fromkeys(classes_of(of), ""), data.files(row, name))
+        labels = describe(ClassTexts.of_names(classes_of(of)), data.files(row, name))
         columns = parts_of(of, closed=name == data.table.train)
         found = run_cross_dataset(of, model, labels, settings.out, settings.test, show_progress, columns, ensemble)
         of_row.results.add(found)
@@ -253,7 +254,9 @@ def measure_row_trade_off(of_row: RowResult, data: Data, show_progress: ShowProg
     clip = load_backbone(source.read().model)
     models = [patch_model(student, clip, ratio) for ratio in data.table.ratios]
     datasets = {of.name: of for of in (data.trained, *data.tested.values())}
-    labels = {name: describe(dict.fromkeys(classes_of(of), ""), data.files(row, name)) for name, of in datasets.items()}
+    labels = {
+        name: describe(ClassTexts.of_names(classes_of(of)), data.files(row, name)) for name, of in datasets.items()
+    }
     of_row.trade_off = measure_trade_off(
         models,
         data.table.ratios,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from froster.errors import FrosterError
 from froster.protocols.base_to_novel import Halves
-from froster.protocols.data import LIST_ALIASES, merge_descriptions
-from froster.text.descriptions import describe_labels
-from froster.text.labels import Labels
+from froster.protocols.data import LIST_ALIASES
+from froster.text.classes import ClassTexts
+from froster.text.descriptions import describe_labels, merge_descriptions
 
 ALIASES = LIST_ALIASES | {"kinetics-600": ("k600",)}
 # One's own; FROSTER's `label_rephrase`; its `zs_label_db`, base and novel; its draws of Kinetics-600
@@ -34,7 +34,7 @@ def find_descriptions(folder: Path, dataset: str) -> list[Path]:
     raise FrosterError(f"{folder} has no descriptions of {dataset}: looked for {', '.join(wanted)}.")
 
 
-def describe(labels: Labels, files: list[Path]) -> Labels:
+def describe(labels: ClassTexts, files: list[Path]) -> ClassTexts:
     """The labels with the descriptions of these files, if there are any files."""
     return describe_labels(labels, merge_descriptions(files), ", ".join(map(str, files))) if files else labels
 

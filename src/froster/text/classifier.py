@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,8 @@ from froster.checkpoints.own import hash_exactly
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import cache_dir, replace_when_written
 from froster.students import VideoStudent
+from froster.text.classes import ClassText, ClassTexts
+from froster.text.labels import LabelSet, check_labels
 from froster.text.prompts import class_prompts
 
 TOKENS_PER_BATCH = 2048  # activations of a batch fit into a CPU's cache
@@ -90,28 +92,29 @@ def warn_of_truncation(model: VideoStudent, truncated: int, prompts: int) -> Non
         )
 
 
-def encode_classes(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None) -> Tensor:
-    """Class embeddings of K labels (name -> description, "" for none): `(K, …)` float32, for most models `(K, D)`.
+def encode_classes(model: VideoStudent, labels: LabelSet, templates: tuple[str, ...] | None = None) -> Tensor:
+    """Class embeddings of K classes: `(K, …)` float32, for most models `(K, D)`.
 
     The embeddings of a class's prompts are normalized, averaged, and the mean is normalized again; if the model's
     `normalize_class_embeddings` is False, they are only averaged. `templates`: by default the model's own.
     """
     templates = model.templates if templates is None else templates
-    classes, truncated = encode_and_count_truncated(model, labels, templates)
-    warn_of_truncation(model, truncated, len(labels) * prompts_per_class(model, templates))
+    texts = check_labels(labels)
+    classes, truncated = encode_and_count_truncated(model, texts, templates)
+    warn_of_truncation(model, truncated, len(texts) * prompts_per_class(model, templates))
     return classes
 
 
 def prompts_per_class(model: VideoStudent, templates: tuple[str, ...]) -> int:
     """How many prompts are averaged to a class embedding."""
-    return len(class_prompts("", "", templates, model.prompt_style))
+    return len(class_prompts(ClassText(""), templates, model.prompt_style))
 
 
 def encode_and_count_truncated(
-    model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]
+    model: VideoStudent, labels: ClassTexts, templates: tuple[str, ...]
 ) -> tuple[Tensor, int]:
     """The class embeddings, and how many of their prompts are truncated."""
-    prompts = [class_prompts(name, description, templates, model.prompt_style) for name, description in labels.items()]
+    prompts = [class_prompts(text, templates, model.prompt_style) for text in labels.values()]
     texts = [prompt for of_class in prompts for prompt in of_class]
     tokens = token_ids(model, texts)
     features = encode_tokens(model, tokens).unflatten(0, (len(prompts), -1)).transpose(0, 1)
@@ -167,9 +170,7 @@ def unknown_labels_message(unknown: Sequence[str], count: int, kind: str = "labe
     )
 
 
-def load_or_encode_classes(
-    model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...] | None = None
-) -> Tensor:
+def load_or_encode_classes(model: VideoStudent, labels: ClassTexts, templates: tuple[str, ...] | None = None) -> Tensor:
     """`encode_classes` with a cache on disk, keyed by labels, templates and text weights."""
     templates = model.templates if templates is None else templates
     path = cache_dir() / "classes" / f"{cache_key(model, labels, templates)}.safetensors"
@@ -220,9 +221,9 @@ def digest_of(classes: Tensor) -> str:
     return digest.hexdigest()
 
 
-def cache_key(model: VideoStudent, labels: Mapping[str, str], templates: tuple[str, ...]) -> str:
+def cache_key(model: VideoStudent, labels: ClassTexts, templates: tuple[str, ...]) -> str:
     """Hash of all that the class matrix depends on: the prompts, the network and its weights in their precision."""
-    prompts = [class_prompts(name, description, templates, model.prompt_style) for name, description in labels.items()]
+    prompts = [class_prompts(text, templates, model.prompt_style) for text in labels.values()]
     # Most students encode text as their backbone does, and share their class matrices.
     is_custom = (type(model).encode_text, type(model).encode_prompts, type(model.text)) != (
         VideoStudent.encode_text,

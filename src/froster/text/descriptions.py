@@ -22,7 +22,8 @@ from froster.errors import FrosterError, FrosterWarning
 from froster.extras import needs_extra
 from froster.files import cache_dir, replace_when_written
 from froster.text.class_files import classes_of, load_json
-from froster.text.labels import Labels, check_pairs
+from froster.text.classes import ClassText, ClassTexts
+from froster.text.labels import LabelSet, check_labels, check_pairs
 from froster.text.names import name_key
 from froster.text.prompts import class_prompts
 
@@ -39,7 +40,7 @@ MAX_RETRY_AFTER = 600.0  # seconds that a server may ask us to wait
 SHUTDOWN_TIMEOUT = 10.0  # seconds to wait for pending answers when stopped
 
 
-def read_descriptions(path: str | Path) -> Labels:
+def read_descriptions(path: str | Path) -> ClassTexts:
     """Descriptions from JSON `{"name": "description"}`, or the released JSON `{"0": "name: description"}`.
 
     Raises `FrosterError` if the file cannot be read, has another format, or describes an action twice.
@@ -54,12 +55,27 @@ def read_descriptions(path: str | Path) -> Labels:
     return check_pairs([(one.name, one.description) for one in classes], path)
 
 
+def merge_descriptions(files: Sequence[Path | str]) -> ClassTexts:
+    """The descriptions of several files, such as one for each draw of Kinetics-600.
+
+    Raises `FrosterError` as `read_descriptions`, and where two files describe a class differently.
+    """
+    merged: dict[str, ClassText] = {}
+    described_by: dict[str, Path | str] = {}
+    for file in files:
+        for name, text in read_descriptions(file).items():
+            if merged.setdefault(name, text) != text:
+                raise FrosterError(f"{described_by[name]} and {file} describe {name!r} differently; leave one out.")
+            described_by.setdefault(name, file)
+    return ClassTexts(merged.values())
+
+
 def describe_labels(
-    labels: Mapping[str, str],
-    descriptions: Mapping[str, str] | str | Path,
+    labels: LabelSet,
+    descriptions: Mapping[str, str] | ClassTexts | str | Path,
     source: str | Path = "descriptions",
     warn: bool = True,
-) -> Labels:
+) -> ClassTexts:
     """Add descriptions, from a mapping or a file, to labels; names match regardless of case and punctuation.
 
     A label without a match keeps its description; a warning counts those without any. Raises `FrosterError` with the
@@ -67,27 +83,26 @@ def describe_labels(
     """
     if isinstance(descriptions, str | Path):
         source, descriptions = descriptions, read_descriptions(descriptions)
-    descriptions = check_pairs(list(descriptions.items()), source)
+    texts, known = check_labels(labels), check_labels(descriptions, source)
     by_spelling: dict[str, set[str]] = {}
-    for name, description in descriptions.items():
-        by_spelling.setdefault(name_key(name), set()).add(description)
+    for name, text in known.items():
+        by_spelling.setdefault(name_key(name), set()).add(text.description)
     described = {}
-    for name in labels:
-        found = {descriptions[name]} if name in descriptions else by_spelling.get(name_key(name), set())
+    for name in texts:
+        found = {known[name].description} if name in known else by_spelling.get(name_key(name), set())
         if len(found) > 1:
             raise FrosterError(f"{source}: there are {len(found)} descriptions of {name!r}; keep one of them.")
         described[name] = next(iter(found), "")
     if not any(described.values()):
         raise FrosterError(
-            f"{source}: no descriptions of these labels; it describes {some(descriptions)}, "
-            f"the labels are {some(labels)}."
+            f"{source}: no descriptions of these labels; it describes {some(known)}, the labels are {some(texts)}."
         )
-    described = {name: description or labels[name] for name, description in described.items()}
+    described = {name: description or texts[name].description for name, description in described.items()}
     bare = [name for name, description in described.items() if not description]
     if bare and warn:
-        number = f"{len(bare)} of the {len(labels)} labels"
+        number = f"{len(bare)} of the {len(texts)} labels"
         warnings.warn(f"{source}: no description of {number} ({some(bare)}).", FrosterWarning, stacklevel=2)
-    return described
+    return ClassTexts(ClassText(*pair) for pair in described.items())
 
 
 def some(names: Iterable[str], number: int = 3) -> str:
@@ -441,4 +456,4 @@ def only_repeats(name: str, description: str) -> bool:
 
 def is_too_long(name: str, description: str) -> bool:
     """Whether a prompt of the class, with any template, exceeds CLIP's maximum number of tokens."""
-    return bool((tokenize(class_prompts(name, description), CONTEXT_LENGTH + 1)[:, -1] != 0).any())
+    return bool((tokenize(class_prompts(ClassText(name, description)), CONTEXT_LENGTH + 1)[:, -1] != 0).any())

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from froster.errors import FrosterError, FrosterWarning
 from froster.students import VideoStudent
+from froster.text.classes import ClassTexts
 from froster.text.classifier import load_or_encode_classes, unknown_labels, unknown_labels_message
-from froster.text.labels import Labels
 from froster.text.names import name_key
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Vocabulary:
 
 
 @torch.inference_mode()
-def encode_vocabulary(model: VideoStudent, title: str, labels: Labels, prompts: bool = False) -> Vocabulary:
+def encode_vocabulary(model: VideoStudent, title: str, labels: ClassTexts, prompts: bool = False) -> Vocabulary:
     """Class embeddings of the bare names, as in the authors' code, or with `prompts` as at inference; cached.
 
     `prompts`: use the model's templates, and descriptions if any. Warns of names with words unseen in pretraining.
@@ -89,7 +89,7 @@ def encode_vocabulary(model: VideoStudent, title: str, labels: Labels, prompts: 
     if prompts:
         classes = load_or_encode_classes(model, labels)
     else:
-        classes = load_or_encode_classes(model, dict.fromkeys(labels, ""), templates=())
+        classes = load_or_encode_classes(model, ClassTexts.of_names(labels), templates=())
     device = next(model.parameters()).device
     return Vocabulary(title, tuple(labels), model.unconditional_class_embeddings(classes.to(device)).float().cpu())
 

@@ -3,22 +3,23 @@
 import difflib
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from froster.data.vocabularies import VOCABULARY_SPELLINGS, read_vocabulary, readable_name
 from froster.errors import FrosterError, FrosterWarning
 from froster.text.class_files import ListedClass, read_class_file
+from froster.text.classes import ClassText, ClassTexts
 from froster.text.names import name_key
 
-Labels = dict[str, str]  # action name -> description, "" where there is none
-LabelSet = str | Sequence[str] | Mapping[str, str]  # as callers give them: a vocabulary, names, or with descriptions
+# Classes as callers give them: the name of a vocabulary, names, or name -> description
+LabelSet = str | Sequence[str] | Mapping[str, str] | ClassTexts
 
 FILES = (".txt", ".json", ".csv", ".tsv", ".yaml", ".yml")  # suffixes of labels files
 OTHER_SEPARATORS = re.compile("[;\n\uff0c\uff1b\u3001\u060c\u061b]")  # including Chinese, Japanese and Arabic ones
 
 
-def parse_labels(text: str) -> Labels:
+def parse_labels(text: str) -> ClassTexts:
     """Labels from `"juggling, brushing teeth"` or the name of a vocabulary, such as `"ucf-101"`.
 
     Without a comma, semicolons, line breaks and the commas of other scripts also separate names, with a warning; a
@@ -64,7 +65,7 @@ def is_file(text: str) -> bool:
         return False
 
 
-def read_labels(path: str | Path) -> Labels:
+def read_labels(path: str | Path) -> ClassTexts:
     """Labels from a file, in any format of `read_class_file`; classes with indices are sorted by index.
 
     Identifiers (ApplyEyeMakeup, brush_hair, Holding [something]) are converted to lowercase words, with a warning.
@@ -103,13 +104,13 @@ def in_words(classes: Sequence[ListedClass], path: str | Path) -> list[str]:
     return [readable_name(name) for name in names]
 
 
-def warn_of_one_label(labels: Sequence[str] | Mapping[str, str]) -> None:
+def warn_of_one_label(labels: Collection[str]) -> None:
     """Warn of a single label, whose score (a softmax over the labels) is always 1."""
     if message := one_label_message(labels):
         warnings.warn(message, FrosterWarning, stacklevel=3)
 
 
-def one_label_message(labels: Sequence[str] | Mapping[str, str]) -> str | None:
+def one_label_message(labels: Collection[str]) -> str | None:
     """What to say of a single label; None where there are several."""
     if len(labels) != 1:
         return None
@@ -119,11 +120,13 @@ def one_label_message(labels: Sequence[str] | Mapping[str, str]) -> str | None:
     )
 
 
-def check_labels(labels: LabelSet, source: str | Path = "labels") -> Labels:
-    """Labels from names, from a mapping name -> description, or from what `parse_labels` takes.
+def check_labels(labels: LabelSet, source: str | Path = "labels") -> ClassTexts:
+    """The classes that a caller names: by a list, a mapping name -> description, or what `parse_labels` takes.
 
     Raises `FrosterError` that names `source` if there are none, one is given twice, or one is not text.
     """
+    if isinstance(labels, ClassTexts):
+        return labels
     if isinstance(labels, str):
         return parse_labels(labels)
     if isinstance(labels, Mapping):
@@ -131,9 +134,9 @@ def check_labels(labels: LabelSet, source: str | Path = "labels") -> Labels:
     return check_pairs([(name, "") for name in labels], source)
 
 
-def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> Labels:
-    labels: Labels = {}
-    spelled: dict[str, str] = {}
+def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> ClassTexts:
+    texts: list[ClassText] = []
+    spelled: dict[str, str] = {}  # lowercase -> name
     for name, description in pairs:
         if not isinstance(name, str) or not isinstance(description, str):
             wrong = name if not isinstance(name, str) else description
@@ -141,13 +144,14 @@ def check_pairs(pairs: Sequence[tuple[object, object]], source: str | Path) -> L
         name = name.strip()
         if not name:
             raise FrosterError(f"{source}: an action name is empty.")
-        if name in labels:
+        if (other := spelled.get(name.lower())) == name:
             raise FrosterError(f"{source}: the label {name!r} is given twice.")
-        if other := spelled.get(name.lower()):
+        if other:
             raise FrosterError(
                 f"{source}: the labels {other!r} and {name!r} are the same to CLIP, which lowercases text."
             )
-        labels[name], spelled[name.lower()] = description.strip(), name
-    if not labels:
+        texts.append(ClassText(name, description.strip()))
+        spelled[name.lower()] = name
+    if not texts:
         raise FrosterError(f"No action names in {source}: give at least one.")
-    return labels
+    return ClassTexts(texts)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from froster.data.manifests import read_text
 from froster.errors import FrosterError
+from froster.text.classes import ClassText
 
 KINDS = ("photo", "video", "example", "demonstration")
 # "a example" is the authors' spelling; their checkpoints were trained with it.
@@ -25,24 +26,16 @@ PromptStyle = Literal["froster", "templates"]
 TEMPLATES: tuple[str, ...] = tuple(form.format(kind=kind) for kind in KINDS for form in FORMS)
 
 
-def class_text(name: str, description: str = "") -> str:
-    """`name: description`, or the name alone."""
-    return f"{name}: {description}" if description else name
-
-
-def class_prompts(
-    name: str, description: str = "", templates: tuple[str, ...] = TEMPLATES, style: PromptStyle = "froster"
-) -> list[str]:
+def class_prompts(text: ClassText, templates: tuple[str, ...] = TEMPLATES, style: PromptStyle = "froster") -> list[str]:
     """The prompts of a class.
 
-    `"froster"`: every template filled with the name and followed by the class text, then the class text alone, as in
+    `"froster"`: every template filled with the name and followed by `name: description`, then that alone, as in
     FROSTER's released code: a class without description appears twice, `"a photo of archery. archery"`.
-    `"templates"`: the filled templates alone, as in Open-VCLIP's released code; without templates the class text.
+    `"templates"`: the filled templates alone, as in Open-VCLIP's released code; without templates `name: description`.
     """
-    text = class_text(name, description)
     if style == "templates" and templates:
-        return [template.format(name) for template in templates]
-    return [f"{template.format(name)} {text}" for template in templates] + [text]
+        return [template.format(text.name) for template in templates]
+    return [f"{template.format(text.name)} {text}" for template in templates] + [str(text)]
 
 
 def check_templates(templates: str | Path | Sequence[str]) -> tuple[str, ...]:

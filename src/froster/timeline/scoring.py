@@ -15,6 +15,7 @@ from froster.recognizer import Recognizer
 from froster.scoring import check_false_positive_rate, quantile_threshold
 from froster.students.base import VideoFeatures
 from froster.students.frame_clip import FrameClip
+from froster.text.classes import ClassTexts
 from froster.text.classifier import load_or_encode_classes
 from froster.timeline.segments import Threshold, WindowScores
 from froster.video.stream import SlidingWindows, Window, is_stream, read_windows
@@ -107,7 +108,7 @@ def _background_classes(recognizer: Recognizer) -> Tensor:
     others = [name for name in ACTIONS if name not in labels]
     names = others if len(others) >= MIN_BACKGROUND_CLASSES else ACTIONS
     runtime = recognizer.runtime
-    return load_or_encode_classes(runtime.model, dict.fromkeys(names, ""), runtime.templates).to(runtime.device)
+    return load_or_encode_classes(runtime.model, ClassTexts.of_names(names), runtime.templates).to(runtime.device)
 
 
 def _score_windows(

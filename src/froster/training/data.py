@@ -13,8 +13,9 @@ from froster.data.manifests import LabeledVideo, describe_splits, read_manifest
 from froster.data.puppets import write_videos
 from froster.data.trained import Segment, segment_of
 from froster.errors import FrosterError, FrosterWarning
-from froster.text.descriptions import describe_labels, read_descriptions
-from froster.text.labels import Labels, check_labels, read_labels
+from froster.text.classes import ClassTexts
+from froster.text.descriptions import describe_labels, merge_descriptions
+from froster.text.labels import check_labels, read_labels
 from froster.text.names import name_key
 from froster.text.prompts import read_templates
 from froster.training.checkpoint import Fingerprint, digest, read_json, write_json
@@ -30,16 +31,16 @@ class TrainingData:
     """
 
     videos: list[LabeledVideo]
-    labels: Labels
+    labels: ClassTexts
     templates: tuple[str, ...] | None
     held_out: list[LabeledVideo]
-    novel: Labels
+    novel: ClassTexts
 
     @property
     def fingerprint(self) -> Fingerprint:
         of_data = {
             "clips": rows_fingerprint(self.videos),
-            "labels": (f"{len(self.labels)} classes", digest(self.labels)),
+            "labels": (f"{len(self.labels)} classes", digest(self.labels.descriptions)),
         }
         if self.held_out:
             of_data["validation clips"] = rows_fingerprint(self.held_out)
@@ -74,8 +75,10 @@ def read_data(recipe: TrainRecipe, warn: bool) -> TrainingData:
     videos, held_out = hold_out(recipe, videos)
     novel = novel_classes(held_out, labels)
     if files.description_files:
-        labels = describe_from_files(labels, files.description_files, warn)
-        novel = describe_from_files(novel, files.description_files, warn=False)
+        descriptions, source = merge_descriptions(files.description_files), ", ".join(map(str, files.description_files))
+        labels = describe_labels(labels, descriptions, source, warn)
+        if novel:
+            novel = describe_labels(novel, descriptions, source, warn=False)
     templates = read_templates(files.templates) if files.templates else None
     return TrainingData(videos, labels, templates, held_out, novel)
 
@@ -128,23 +131,10 @@ def relative_name(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def novel_classes(videos: Sequence[LabeledVideo], trained: Labels) -> Labels:
+def novel_classes(videos: Sequence[LabeledVideo], trained: ClassTexts) -> ClassTexts:
     """The classes of the videos, in alphabetical order, that are not trained on, in whatever spelling."""
     known = {name_key(name) for name in trained}
-    return dict.fromkeys(sorted({video.label for video in videos if name_key(video.label) not in known}), "")
-
-
-def describe_from_files(labels: Labels, files: Sequence[Path], warn: bool) -> Labels:
-    """The labels with the descriptions of all `files`. Raises `FrosterError` where two files disagree about a class."""
-    if len(files) == 1:
-        return describe_labels(labels, files[0], warn=warn)
-    merged: dict[str, str] = {}
-    for file in files:
-        for name, description in read_descriptions(file).items():
-            if merged.setdefault(name, description) != description:
-                names = ", ".join(map(str, files))
-                raise FrosterError(f"data.descriptions: {names} have different descriptions of {name!r}; keep one.")
-    return describe_labels(labels, merged, ", ".join(map(str, files)), warn=warn)
+    return ClassTexts.of_names(sorted({video.label for video in videos if name_key(video.label) not in known}))
 
 
 def draw_missing_puppets(recipe: TrainRecipe) -> None:

@@ -25,6 +25,7 @@ from froster.files import replace_when_written
 from froster.progress import ProgressBar
 from froster.scoring import class_similarities
 from froster.students.frame_clip import FrameClip
+from froster.text.classes import ClassText
 from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.text.prompts import TEMPLATES, class_prompts
@@ -112,7 +113,7 @@ def pretrain(recipe: PretrainRecipe, resume: bool = False) -> Path:
     own_recipe = recipe.model_dump_json(exclude={"out"})
     step, seconds = 0, 0.0
     seen = torch.zeros(recipe.model.vocab_size, dtype=torch.bool)
-    seen[tokenize([prompt for name in ACTIONS for prompt in class_prompts(name)]).unique()] = True
+    seen[tokenize([prompt for name in ACTIONS for prompt in class_prompts(ClassText(name))]).unique()] = True
     if state_file.exists():
         if not resume:
             raise FrosterError(
@@ -200,7 +201,7 @@ def training_loss(
 def action_tokens(step: int) -> Tensor:
     """Tokens of every action name in the prompt of this step, in turn: `(K, L)` int64."""
     which = step % (len(TEMPLATES) + 1)
-    return cut(tokenize([class_prompts(name)[which] for name in ACTIONS]))
+    return cut(tokenize([class_prompts(ClassText(name))[which] for name in ACTIONS]))
 
 
 def learning_rate(recipe: PretrainRecipe, step: int) -> float:

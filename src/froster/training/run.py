@@ -21,6 +21,7 @@ from froster.models import load_backbone, load_model
 from froster.provenance import ClipSampling
 from froster.students import VideoStudent
 from froster.students.frame_clip import FrameClip
+from froster.text.classes import ClassTexts
 from froster.text.classifier import templates_for
 from froster.training.alignment import have_one_space
 from froster.training.checkpoint import Fingerprint, RunFolder
@@ -206,7 +207,7 @@ def trained_clip_weights(student: VideoStudent, clip: Backbone, device: torch.de
 
 def configure_student(student: VideoStudent, recipe: TrainRecipe, data: TrainingData, warn: bool) -> None:
     """Give the student what its checkpoints say of the run: classes, templates, prompts, pooling and clip sampling."""
-    student.labels = dict(data.labels)
+    student.labels = data.labels
     student.templates = templates_for(student, data.templates, warn=warn)
     student.prompt_style = recipe.data.prompt_style
     student.temporal_pooling = recipe.temporal_pooling or student.temporal_pooling
@@ -225,7 +226,7 @@ def build_objective(
 
     `backbone`: the teacher's; `trained`: names of the student's trained parameters; `precision`: autocast dtype.
     """
-    device, labels, style = student.device, student.labels or {}, student.prompt_style
+    device, labels, style = student.device, student.labels or ClassTexts(), student.prompt_style
     text_is_trained = any(name.startswith("text.") for name in trained)
     prompts = ClassPrompts(labels, student.templates, style)
     # Open-VCLIP's frozen class embeddings: the mean over all templates.

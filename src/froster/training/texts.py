@@ -1,22 +1,21 @@
 """Class embeddings in training: the prompts of a step, encoded with gradient or cached."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from froster.backbones.tokenizer import Tokenizer
 from froster.processes import find_processes
 from froster.students import VideoStudent
+from froster.text.classes import ClassTexts
 from froster.text.classifier import average_prompts, encode_tokens, needed_lengths, token_ids, warn_of_truncated_texts
 from froster.text.prompts import PromptStyle, class_prompts
 
 
 class ClassPrompts:
-    """Prompts of K classes (name -> description): `prompts[row][class]`, see `froster.text.prompts.class_prompts`."""
+    """Prompts of K classes: `prompts[row][class]`, see `froster.text.prompts.class_prompts`."""
 
-    def __init__(self, labels: Mapping[str, str], templates: tuple[str, ...], style: PromptStyle = "froster") -> None:
-        prompts = [class_prompts(name, description, templates, style) for name, description in labels.items()]
+    def __init__(self, labels: ClassTexts, templates: tuple[str, ...], style: PromptStyle = "froster") -> None:
+        prompts = [class_prompts(text, templates, style) for text in labels.values()]
         self.templates = len(templates)
         self.prompts = [list(row) for row in zip(*prompts, strict=True)]
         self.classes = len(labels)

@@ -12,8 +12,8 @@ from froster.files import replace_when_written
 from froster.inference import Runtime
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
+from froster.text.classes import ClassTexts
 from froster.text.classifier import encode_classes
-from froster.text.labels import Labels
 from froster.training.data import TrainingData
 from froster.training.metrics import NOT_ACCURACIES
 from froster.training.recipe import TrainRecipe, ValidationSettings
@@ -21,7 +21,9 @@ from froster.training.recipe import TrainRecipe, ValidationSettings
 Record = dict[str, float | int | None]  # step, epoch, number of videos, and accuracies, shares of 1
 
 
-def choose_vocabularies(videos: Sequence[LabeledVideo], trained: Labels, novel: Labels) -> dict[str, Labels]:
+def choose_vocabularies(
+    videos: Sequence[LabeledVideo], trained: ClassTexts, novel: ClassTexts
+) -> dict[str, ClassTexts]:
     """The classes that the videos are compared with: `all`, or `base` and `novel` where some are not trained."""
     if not novel:
         return {"all": trained}
@@ -36,7 +38,7 @@ class Validation:
         self,
         settings: ValidationSettings,
         videos: Sequence[LabeledVideo],
-        vocabularies: dict[str, Labels],
+        vocabularies: dict[str, ClassTexts],
         source: Path,
         inference: InferenceSettings,
     ) -> None:

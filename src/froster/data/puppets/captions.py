@@ -6,6 +6,7 @@ import numpy as np
 
 from froster.data.puppets.actions import ACTIONS
 from froster.data.puppets.render import Photo
+from froster.text.classes import ClassText
 from froster.text.prompts import class_prompts
 
 # {who}, {action}, {wearing} ("in a red shirt") and {place} ("on the beach"); some sentences omit parts.
@@ -43,7 +44,7 @@ def caption(photo: Photo, rng: np.random.Generator) -> str:
     action = ACTIONS[photo.action]
     kind, wording, person, look = rng.random(4).tolist()
     if kind < 0.35:  # the prompts used at inference
-        return _choose(class_prompts(action), wording)
+        return _choose(class_prompts(ClassText(action)), wording)
     # Half of the captions mention only the shirt.
     clothing = photo.clothing if look < 0.5 else photo.clothing.split(" and ")[0]
     return _choose(SENTENCES, wording).format(
