@@ -104,7 +104,7 @@ def test_json_holds_every_class(distance: Callable[..., Result]) -> None:
 
 
 def test_prompts_use_the_descriptions(distance: Callable[..., Result]) -> None:
-    Path("two.json").write_text('check_labels({"running": "going fast", "walking": ""})')
+    Path("two.json").write_text('{"running": "going fast", "walking": ""}')
     bare, as_recognized = (
         json.loads(distance("bowing, walking", "two.json", "--json", *how).stdout)["b"][0]["hausdorff"]
         for how in ([], ["--prompts"])
