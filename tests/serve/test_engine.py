@@ -96,7 +96,7 @@ def test_labels_are_encoded_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     assert list(engine.kept["puppets"]) == [kicking, fishing, walking, bowing]
     engine.submit(VideoJob("puppets", clip(0), (crawling,))).result(20)
     assert encoded.count(crawling) == 2
-    other = ("crawling", "on all fours")  # another row: its prompts are others
+    other = ClassText("crawling", "on all fours")  # another row: its prompts are others
     engine.submit(VideoJob("puppets", clip(0), (other,))).result(20)
     assert encoded.count(other) == 1
 
