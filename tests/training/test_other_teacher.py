@@ -20,6 +20,7 @@ from froster.losses.froster import Projector
 from froster.models import load_backbone, load_model
 from froster.processes import find_processes
 from froster.shipped import find_recipe
+from froster.text.labels import check_labels
 from froster.training import loop, run
 from froster.training.alignment import batches_to_fit, best_linear_map
 from froster.training.checkpoint import RunFolder
@@ -288,6 +289,6 @@ def test_what_cannot_teach_is_said(files: Path, tmp_path: Path) -> None:
 
 
 def test_the_prompts_of_each_are_in_its_own_tokens(files: Path) -> None:
-    prompts = ClassPrompts({"walking": ""}, ("a video of {}.",))
+    prompts = ClassPrompts(check_labels(["walking"]), ("a video of {}.",))
     shapes = [prompts.tokenize(load_model(files / f"{name}.safetensors")).shape for name in ("student", "teacher")]
     assert [shape[-1] for shape in shapes] == [77, 32]
