@@ -17,6 +17,8 @@ from safetensors import safe_open
 from torch.amp import GradScaler
 
 from froster import Recognizer, load_model
+from froster.backbones.clip import Clip, ClipConfig
+from froster.checkpoints.own import save_checkpoint
 from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.puppets import files, write_videos
 from froster.errors import FrosterError, FrosterWarning
@@ -285,7 +287,14 @@ class TwoProcesses(NamedTuple):
 
     run: TrainRecipe
     one_clip_a_process: list[TrainRecipe]
+    taught: TrainRecipe
     errors: str
+
+
+def taught_by_another_clip(manifest: Path, out: Path) -> TrainRecipe:
+    torch.manual_seed(1)
+    save_checkpoint(Clip(ClipConfig(32, 16, 64, 1, 1, 32, 1, 1, 24)), out / "teacher.safetensors")
+    return short_recipe(manifest, out / "taught", f"teacher={out / 'teacher.safetensors'}", "optimizer.epochs=2")
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +302,8 @@ def two_processes(manifest: Path, damaged_manifest: Path, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("two")
     run = short_recipe(manifest, folder / "run", *TO_COMPARE, validated(folder))
     others = one_clip_a_process(damaged_manifest, folder)
-    return TwoProcesses(run, others, in_two_processes(folder, run, *others))
+    taught = taught_by_another_clip(manifest, folder)
+    return TwoProcesses(run, others, taught, in_two_processes(folder, run, *others, taught))
 
 
 @pytest.mark.slow
@@ -328,6 +338,17 @@ def test_a_process_without_a_clip_takes_part(
         ours, theirs = ([step["loss"] for step in log(recipe.out)] for recipe in (two, one))
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert len(json.loads((two.out / "unreadable.json").read_text())) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_fit_one_map_to_another_teachers_embeddings(
+    manifest: Path, tmp_path: Path, two_processes: TwoProcesses
+) -> None:
+    one = taught_by_another_clip(manifest, tmp_path)
+    loop.train(one)
+    for mine, single in zip(log(two_processes.taught.out), log(one.out), strict=True):
+        for name in ("loss", "video_distillation", "text_distillation"):
+            assert mine[name] == pytest.approx(single[name], abs=1e-5)
 
 
 @pytest.mark.slow
