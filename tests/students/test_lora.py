@@ -20,6 +20,7 @@ from froster.students import VideoStudent, build_student, parse_student
 from froster.students.lora import Lora, LoraLinear
 from pooled_backbone import new_backbone as pooled_backbone
 from pooled_backbone import registered
+from siglip_files import new_siglip
 
 SMALL = ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)
 ALL_TARGETS = "q+k+v+out+mlp"
@@ -152,10 +153,11 @@ def test_trains_the_updates_alone(encoders: str, towers: set[str]) -> None:
 
 
 @pytest.mark.parametrize(("window", "merged"), [(0, "frame_clip"), (2, "vclip")])
-@pytest.mark.parametrize("backbone", ["clip", "pooled"])
+@pytest.mark.parametrize("backbone", ["clip", "pooled", "siglip"])
 def test_merged_it_is_the_same_function_without_updates(backbone: str, window: int, merged: str) -> None:
     spec = f"lora:targets={ALL_TARGETS},window={window}"
-    student = moved(spec) if backbone == "clip" else build_student(spec, pooled_backbone()).eval()
+    make = {"clip": small_clip, "pooled": pooled_backbone, "siglip": new_siglip}[backbone]
+    student = build_student(spec, make()).eval()
     student.tokenizer = tokenizer = copy.copy(student.tokenizer)
     student.labels, student.temporal_pooling = {"running": "fast"}, "features"
     with torch.no_grad():
