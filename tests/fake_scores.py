@@ -11,6 +11,7 @@ import torch
 from froster.data.manifests import LabeledVideo
 from froster.data.trained import TrainedVideos
 from froster.protocols.scores import Scores
+from froster.text.classes import ClassTexts
 
 
 class FakeScores:
@@ -24,7 +25,7 @@ class FakeScores:
         self.unreadable = unreadable
         self.calls: list[tuple[Any, ...]] = []
 
-    def score(self, labels: dict[str, str], videos: Sequence[LabeledVideo]) -> Scores:
+    def score(self, labels: ClassTexts, videos: Sequence[LabeledVideo]) -> Scores:
         names, readable = list(labels), [video for video in videos if video.path.name not in self.unreadable]
         values = torch.linspace(0.5, 0.1, len(names)).repeat(len(readable), 1)
         for row, video in zip(values, readable, strict=True):
@@ -33,11 +34,11 @@ class FakeScores:
             row[place] = 1.0 if kind == "right" else others[3:5].mean() if kind == "fifth" else 0.0
         return Scores(values, readable, names, [(name, "no video") for name in self.unreadable], [])
 
-    def score_with_ensemble(self, model: Any, labels: dict[str, str], videos: Any, *more: Any) -> Scores:
+    def score_with_ensemble(self, model: Any, labels: ClassTexts, videos: Any, *more: Any) -> Scores:
         self.calls.append((model, labels, videos, *more))
         return self.score(labels, videos)
 
-    def score_dataset(self, models: Sequence[Any], labels: dict[str, str], videos: Any, *more: Any) -> list[Scores]:
+    def score_dataset(self, models: Sequence[Any], labels: ClassTexts, videos: Any, *more: Any) -> list[Scores]:
         self.calls.append((models, labels, videos, *more))
         return [self.score(labels, videos) for _ in models]
 

@@ -25,6 +25,7 @@ from froster.protocols.data import ProtocolData, load_data
 from froster.protocols.parts import Part, random_half
 from froster.settings import InferenceSettings
 from froster.text.classes import ClassTexts
+from froster.text.labels import check_labels
 
 SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 
@@ -52,11 +53,13 @@ def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: 
         shown.append(title)
         return nullcontext()
 
-    found = run_cross_dataset(data, model, {"b": "the second", "z": ""}, tmp_path, SETTINGS, show, None, "ensemble")  # type: ignore[arg-type]
+    found = run_cross_dataset(
+        data, model, check_labels({"b": "the second", "z": ""}), tmp_path, SETTINGS, show, None, "ensemble"
+    )  # type: ignore[arg-type]
     assert shown == ["My data"]
     [(tested, labels, scored, *more)] = scores.calls
     assert tested is model
-    assert labels == {"a": "", "b": "the second", "c": "", "d": "", "e": "", "f": ""}
+    assert labels.descriptions == {"a": "", "b": "the second", "c": "", "d": "", "e": "", "f": ""}
     assert scored == videos
     assert more == [tmp_path / "mine" / "scores", SETTINGS, None, "ensemble"]
     assert list(found.scores) == ["My data EP1", "My data*", "My data"]
@@ -73,7 +76,7 @@ def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: 
     drawn = parts_of(data)["My data EP1"]
     assert [part.classes for part in drawn] == [random_half(("a", "b", "c", "d", "e", "f"), n) for n in range(1, 11)]
     with pytest.raises(FrosterError, match=r"mine\.csv has no video of the classes and splits to test on"):
-        run_cross_dataset(data, model, {}, tmp_path, SETTINGS, columns={"x": [Part("x", ("q",))]})  # type: ignore[arg-type]
+        run_cross_dataset(data, model, ClassTexts(), tmp_path, SETTINGS, columns={"x": [Part("x", ("q",))]})  # type: ignore[arg-type]
 
 
 def test_fake_scores_of_kinetics_600_have_top_5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +88,7 @@ def test_fake_scores_of_kinetics_600_have_top_5(tmp_path: Path, monkeypatch: pyt
     rows.append(replace(rows[0], label=other))
     data = ProtocolData("kinetics-600", "Kinetics-600", rows, "train", "val", Path("k600.csv"))
     monkeypatch.setattr(module, "score_with_ensemble", FakeScores().score_with_ensemble)
-    found = run_cross_dataset(data, SimpleNamespace(trained_on=None), {}, tmp_path, SETTINGS)  # type: ignore[arg-type]
+    found = run_cross_dataset(data, SimpleNamespace(trained_on=None), ClassTexts(), tmp_path, SETTINGS)  # type: ignore[arg-type]
     assert [(of.draw, of.part) for of in found.part_results] == [("val", f"draw {draw}") for draw in (1, 2, 3)]
     assert [(of.evaluation.clips, of.evaluation.classes) for of in found.part_results] == [(4, 160), (5, 160), (4, 160)]
     assert found.scores["Kinetics-600"]["mean"].mean == pytest.approx((25 + 40 + 25) / 3)
@@ -103,14 +106,14 @@ def test_fake_rows_of_hmdb_without_splits_are_noted(tmp_path: Path, monkeypatch:
     data = ProtocolData("hmdb-51", "HMDB-51", rows, "train1", "test1", Path("hmdb.csv"))
     monkeypatch.setattr(module, "score_with_ensemble", FakeScores().score_with_ensemble)
     model = SimpleNamespace(trained_on=None)
-    found = run_cross_dataset(data, model, {}, tmp_path, SETTINGS)  # type: ignore[arg-type]
+    found = run_cross_dataset(data, model, ClassTexts(), tmp_path, SETTINGS)  # type: ignore[arg-type]
     assert "HMDB-51: no video has a split, so EP1 and EP2 are of all videos." in found.notes
     assert zero_shot_part(data) == ("HMDB*", Part("all", read_vocabulary("hmdb-51")))
     whole = replace(data, videos=[replace(rows[0], splits=("train1",)), replace(rows[1], splits=("test2",))])
     assert not any(
         "no video has a split" in note
         for note in module.summarize(
-            FakeScores().score(dict.fromkeys(read_vocabulary("hmdb-51"), ""), whole.videos), parts_of(whole), whole
+            FakeScores().score(check_labels("hmdb-51"), whole.videos), parts_of(whole), whole
         ).notes
     )
     assert zero_shot_part(whole)[1].splits == ("train1", "test1")

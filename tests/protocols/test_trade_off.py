@@ -20,6 +20,7 @@ from froster.protocols.cross_dataset import load_test_data
 from froster.protocols.data import ProtocolData, load_data
 from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, write_trade_off
 from froster.settings import InferenceSettings
+from froster.text.labels import check_labels
 
 SETTINGS = InferenceSettings(views=1, frames=4, sampling="uniform", precision="float32", workers=1)
 
@@ -41,12 +42,16 @@ def test_fake_scores_give_the_points_of_the_figure(tmp_path: Path, monkeypatch: 
         shown.append(title)
         return nullcontext()
 
-    descriptions = {"closed": {"a": "the first", "z": "none of them"}}
+    descriptions = {"closed": check_labels({"a": "the first", "z": "none of them"})}
     others = [closed, other]
     found = measure_trade_off(models, (0.8, 0.0), closed, others, descriptions, tmp_path, SETTINGS, show)  # type: ignore[arg-type]
     assert shown == ["Closed set", "HMDB-51"]
     first, second = scores.calls
-    assert first[:3] == (models, {"a": "the first", "b": "", "c": ""}, [closed.videos[n] for n in (0, 1, 2, 4)])
+    assert first[:3] == (
+        models,
+        check_labels({"a": "the first", "b": "", "c": ""}),
+        [closed.videos[n] for n in (0, 1, 2, 4)],
+    )
     assert first[3:] == (tmp_path / "closed" / "scores", SETTINGS, None)
     assert (second[2], len(second[1])) == (hmdb[:2], 51)
     assert found == TradeOff(
