@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from froster.settings import InferenceSettings
     from froster.students import register_student
     from froster.timeline import calibrate_threshold, find_segments, score_timeline
+    from froster.training.folder import FolderTraining, train_folder
     from froster.training.start import train
     from froster.video import load_video
 
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Ensemble",
     "Explanation",
+    "FolderTraining",
     "FrosterError",
     "InferenceSettings",
     "ModelReport",
@@ -44,11 +46,13 @@ __all__ = [
     "save_model",
     "score_timeline",
     "train",
+    "train_folder",
 ]
 
 _HOMES = {
     "Ensemble": "inference",
     "Explanation": "explanation.video",
+    "FolderTraining": "training.folder",
     "FrosterError": "errors",
     "InferenceSettings": "settings",
     "ModelReport": "evaluation",
@@ -71,6 +75,7 @@ _HOMES = {
     "save_model": "models",
     "score_timeline": "timeline",
     "train": "training.start",
+    "train_folder": "training.folder",
 }
 
 if Path(__file__).with_name("froster.py").exists():

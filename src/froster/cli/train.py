@@ -1,7 +1,8 @@
 """`froster train`: from a recipe to a fine-tuned student."""
 
+from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +14,18 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: a file, or one that comes with froster (froster-puppets).")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(help="A recipe: a file or one of froster's own, such as froster-puppets; with --fast a folder."),
+    ],
     changes: Annotated[
         list[str] | None, typer.Argument(help="Overrides: seed=1 out=runs/mine data.manifest=clips.csv")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Train on a folder that has a folder of clips for each action, and test."),
+    ] = False,
 ) -> None:
     """Fine-tune a video student of CLIP. On several GPUs: accelerate launch -m froster train RECIPE.
 
@@ -25,6 +33,9 @@ def train(
 
     Example: froster train recipes/froster-puppets.yaml out=runs/first
     """
+    if fast:
+        train_on_folder(recipe, changes or [], resume)
+        return
     from froster.processes import find_processes
     from froster.shipped import existing_recipe
     from froster.training.checkpoint import RunFolder
@@ -40,6 +51,27 @@ def train(
             if finished:
                 warn(f"The run in {folder.path} is finished already.")
             report(folder)
+
+
+def train_on_folder(folder: Path, changes: list[str], resume: bool) -> None:
+    """`train --fast`: what was trained, on how many videos, and whether it helped."""
+    from froster.training.folder import run_folder
+    from froster.training.recipe import set_key
+
+    def override(content: dict[str, Any]) -> dict[str, Any]:
+        changed = deepcopy(content)
+        for change in changes:
+            set_key(changed, change)
+        return changed
+
+    with stopped_by_signals("Stopped; resume with --resume."):
+        done = run_folder(folder, override, resume, show=True)
+    warn(done.sentence)
+    if not done.helped:
+        warn("Training did not help on these: more clips of each action may, or another out= with other settings.")
+    echo(f"{done.run / 'model.safetensors'}")
+    echo(f"{done.page}")
+    warn(f'Try it: froster predict VIDEO --model {done.run} --labels "..."')
 
 
 def report(folder: "RunFolder") -> None:

@@ -1,0 +1,88 @@
+"""From a folder of clips to a tested model: `froster.train_folder` and `froster train --fast`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+import froster
+from commands import froster as command
+from froster.data.manifests import read_manifest
+from froster.data.puppets import write_videos
+from froster.errors import FrosterError
+from froster.training.folder import PATCH_RATIOS, split_folder
+
+ACTIONS = ["walking", "juggling balls", "sitting down"]
+SHORT = {
+    "model": "puppets",
+    "data": {"frames": 2, "workers": 0, "resize_short_side": [64, 64]},
+    "optimizer": {"epochs": 2, "min_steps": 0, "warmup_epochs": 1, "batch_size": 3},
+    "average_from": None,
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five small videos of three actions, in class folders."""
+    folder = tmp_path_factory.mktemp("folder") / "clips"
+    write_videos(folder, ACTIONS, videos=5, frames=6, size=64).unlink()
+    return folder
+
+
+@pytest.mark.slow(8)
+def test_a_folder_becomes_a_model_that_is_compared_with_clip(clips: Path, tmp_path: Path) -> None:
+    done = froster.train_folder(clips, out=str(tmp_path / "run"), show=False, **SHORT)
+    rows = read_manifest(done.run / "manifest.csv")
+    assert (done.videos, done.classes, done.tested) == (15, 3, 3)
+    tested = [row for row in rows if row.splits == ("test",)]
+    before, after = (
+        froster.evaluate(model, tested, sorted({row.label for row in rows}), views=1).parts["all"].top1
+        for model in (froster.load_model("puppets"), done.run)
+    )
+    assert (done.zero_shot, done.trained) == (before, after)
+    assert done.gained - done.lost == round(3 * (after - before))
+    assert done.helped == (after > before)
+    assert "untrained" in done.sentence and "CLIP" in done.page.read_text(encoding="utf-8")
+
+    # The ratio was chosen on the validation split alone, from the best model of training.
+    validated = [row for row in rows if row.splits == ("val",)]
+    accuracy = {
+        ratio: froster.evaluate(
+            froster.patch_model(done.run / "best.safetensors", "puppets", ratio), validated, views=1
+        )
+        .parts["all"]
+        .top1
+        for ratio in PATCH_RATIOS
+    }
+    assert done.patch_ratio == max(PATCH_RATIOS, key=lambda ratio: (accuracy[ratio], ratio))
+    with safe_open(done.run / "model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["recipe"])["patch_ratio"] == done.patch_ratio
+
+    again = froster.train_folder(clips, out=str(tmp_path / "run"), show=False, resume=True, **SHORT)
+    assert again == done
+    with pytest.raises(FrosterError, match="holds a run already"):
+        froster.train_folder(clips, out=str(tmp_path / "run"), **SHORT)
+
+
+def test_folders_of_splits_are_kept(clips: Path, tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "train", "val")):
+        for action in clips.iterdir():
+            if action.is_dir():
+                target = tmp_path / "clips" / split / action.name
+                target.mkdir(parents=True, exist_ok=True)
+                shutil.copy(sorted(action.iterdir())[number], target)
+    rows, split = split_folder(tmp_path / "clips", tmp_path / "manifest.csv")
+    assert split == "val" and len(rows) == 9
+    shutil.rmtree(tmp_path / "clips" / "val")
+    with pytest.raises(FrosterError, match="there is nothing to test on"):
+        split_folder(tmp_path / "clips", tmp_path / "manifest.csv")
+
+
+def test_the_command_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = command("train", "--fast", "empty", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "froster: There is no video file under empty."
