@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from froster.data.manifests import read_manifest
+from froster.data.manifests import class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.models import load_model
@@ -46,7 +46,9 @@ def recipe_of(manifest: Path, out: Path, *changes: str, name: str = "puppets/fin
 
 
 def prepared(recipe: TrainRecipe) -> loop.Run:
-    return loop.prepare(recipe, loop.RunFolder(recipe.out), loop.read_data(recipe, False), find_processes())
+    data = loop.read_data(recipe, False)
+    targets = class_indices(data.videos, list(data.labels), recipe.data.manifest)
+    return loop.prepare(recipe, loop.RunFolder(recipe.out), data, targets, find_processes())
 
 
 def test_factors_multiply_the_rate_of_what_they_match(manifest: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from froster.backbones.tokenizer import tokenize
-from froster.data.manifests import read_manifest
+from froster.data.manifests import class_indices, read_manifest
 from froster.data.puppets import write_videos
 from froster.losses.froster import Distillation
 from froster.models import load_backbone, load_model
@@ -61,6 +61,12 @@ def recipe_of(name: str, manifest: Path, out: Path, *changes: str) -> TrainRecip
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_videos(tmp_path_factory.mktemp("clips"), ACTIONS, videos=3, frames=6, size=72)
+
+
+def prepared(recipe: TrainRecipe) -> loop.Run:
+    data = loop.read_data(recipe, False)
+    targets = class_indices(data.videos, list(data.labels), recipe.data.manifest)
+    return loop.prepare(recipe, loop.RunFolder(recipe.out), data, targets, find_processes())
 
 
 def rate_of(step: int) -> float:
@@ -160,7 +166,7 @@ def random_numbers(recipe: TrainRecipe, step: int) -> tuple[int, float]:
 def test_a_run_of_froster(manifest: Path, tmp_path: Path) -> None:
     recipe = recipe_of("froster-puppets", manifest, tmp_path / "run")
     # W1 of the projectors is random: taken from the package, which draws it with the recipe's seed.
-    drawn = loop.prepare(recipe, loop.RunFolder(tmp_path / "unused"), loop.read_data(recipe, False), find_processes())
+    drawn = prepared(recipe)
     distillation = drawn.objective.distillation
     assert distillation is not None and distillation.video is not None and distillation.text is not None
     projectors = {
@@ -245,7 +251,7 @@ def test_a_run_of_open_vclip(manifest: Path, tmp_path: Path) -> None:
 
 def test_interpolation_ratios_are_uniform_up_to_the_maximum(manifest: Path, tmp_path: Path) -> None:
     recipe = recipe_of("puppets/open-vclip", manifest, tmp_path / "run")
-    run = loop.prepare(recipe, loop.RunFolder(tmp_path / "run"), loop.read_data(recipe, False), find_processes())
+    run = prepared(recipe)
     drawn = []
     for run.step in range(2000):
         drawn.append(draw_template_and_ratio(run))
