@@ -84,7 +84,19 @@ def draw_videos(folder: Path) -> list[Path]:
 def running_server(folder: Path, model: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     (folder / "tmp").mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "froster", "serve", "--port", "0", "--model", model, "--precision", "float32"],
+        [
+            sys.executable,
+            "-m",
+            "froster",
+            "serve",
+            "--port",
+            "0",
+            "--model",
+            model,
+            "--precision",
+            "float32",
+            "--no-access-log",
+        ],
         env=os.environ | {"TMPDIR": str(folder / "tmp")},
         stdout=subprocess.PIPE,
         text=True,

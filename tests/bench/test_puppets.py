@@ -190,10 +190,10 @@ def test_only_the_reported_weights_are_tested_while_tuning() -> None:
 KILLED_PARENT = """
 import multiprocessing, os, signal, time
 from concurrent.futures import ProcessPoolExecutor
-from froster.bench.puppets import end_with_the_parent
+from froster.bench.puppets import start_worker
 
 if __name__ == "__main__":
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_the_parent)
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(1,))
     print(pool.submit(os.getpid).result(), flush=True)
     pool.submit(time.sleep, 600)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -141,9 +141,9 @@ def test_what_a_run_can_learn_is_said_before_it_begins(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = ["optimizer.batch_size=64", "optimizer.warmup_epochs=0", "optimizer.epochs=1"]
-    with pytest.warns(FrosterWarning, match=r"whole run is 1 steps \(12 clips, .*: set optimizer\.min_steps"):
+    with pytest.warns(FrosterWarning, match=r"whole run is 1 step \(12 clips, .*: set optimizer\.min_steps"):
         loop.train(short_recipe(manifest, tmp_path / "one", *changes))
-    assert "12 clips in batches of 12: 1 steps an epoch, 1 in all\n" in capsys.readouterr().err
+    assert "12 clips in batches of 12: 1 step an epoch, 1 in all\n" in capsys.readouterr().err
     changes = ["optimizer.batch_size=5", "optimizer.min_steps=50", "optimizer.epochs=2"]
     with warnings.catch_warnings():
         warnings.simplefilter("error", FrosterWarning)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from froster.errors import FrosterError
 from froster.shipped import existing_recipe, find_recipe
+from froster.training import start
 from froster.training.pretrain import PretrainRecipe
 from froster.training.recipe import TrainRecipe, section_of
 
@@ -178,3 +179,30 @@ def test_a_file_extends_the_recipe_that_the_command_line_finds(tmp_path: Path) -
     file.write_text("extends: froster-vit-b16\n")
     with pytest.raises(FrosterError, match=r"There is no recipe froster-vit-b16, .*did you mean 'froster-vit-b-16'"):
         TrainRecipe.read(file)
+    file.write_text("extends: zebra\n")
+    with pytest.raises(FrosterError, match=r"no recipe zebra, .*there are: .*few-clips.*, and those in .*puppets"):
+        TrainRecipe.read(file)
+
+
+def test_a_recipe_takes_factors_from_the_one_that_it_extends(tmp_path: Path) -> None:
+    base, file = tmp_path / "base.yaml", tmp_path / "mine.yaml"
+    base.write_text("extends: froster-vit-b-16\noptimizer: {factors: {visual: 10, text: 0.1}}\n")
+    assert TrainRecipe.read(base).optimizer.factors == {"visual": 10, "text": 0.1}
+    for factors, left in (("{text: null, temporal: 2}", {"visual": 10, "temporal": 2}), ("null", {})):
+        file.write_text(f"extends: base.yaml\noptimizer: {{factors: {factors}}}\n")
+        assert TrainRecipe.read(file).optimizer.factors == left
+    assert TrainRecipe.read(base, ["optimizer.factors=null"]).optimizer.factors == {}
+
+
+def test_keys_and_values_extend_a_recipe_as_a_file_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = list[TrainRecipe]()
+    monkeypatch.setattr("froster.training.start.train_recipe", lambda recipe, *_: trained.append(recipe))
+    start.train({"extends": "froster-vit-b-16", "seed": 5}, optimizer={"epochs": 6})
+    assert trained == [TrainRecipe.read(find_recipe("froster-vit-b-16"), ["seed=5", "optimizer.epochs=6"])]
+
+
+def test_the_end_of_a_recipes_name_finds_it() -> None:
+    with pytest.raises(
+        FrosterError, match=r"no recipe 'table-4-h'; did you mean 'ablations/table-4-h' or 'puppets/table-4-h'\?$"
+    ):
+        find_recipe("table-4-h")

@@ -490,9 +490,9 @@ def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[
         for job in jobs:
             done(job, run_job(job, setup))
         return
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=end_with_the_parent) as pool:
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    with ProcessPoolExecutor(processes, context, initializer=start_worker, initargs=(threads,)) as pool:
         futures = {pool.submit(run_job, job, setup): job for job in jobs}
         try:
             for future in as_completed(futures):
@@ -504,8 +504,9 @@ def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[
             raise
 
 
-def end_with_the_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent process, and exit when that is gone, even if it was killed."""
+def start_worker(threads: int) -> None:
+    """In a worker: use so many threads, leave Ctrl-C to the parent, and exit when that is gone, even if killed."""
+    torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -222,7 +222,7 @@ class BatchKeys(Sampler[list[Key]]):
         self.clips, self.batch_size, self.gradient_accumulation_steps = clips, batch_size, gradient_accumulation_steps
         self.steps_per_pass = max(1, clips // batch_size)
         self.passes_per_epoch = max(1, math.ceil(min_steps / (epochs * self.steps_per_pass)))
-        self.epochs, self.seed, self.start_step = epochs, seed, start_step
+        self.epochs, self.seed, self.start_step, self.min_steps = epochs, seed, start_step, min_steps
         self.rank, self.world_size = rank, world_size
         self.by_class = None if targets is None else [np.flatnonzero(np.equal(targets, c)) for c in sorted({*targets})]
 

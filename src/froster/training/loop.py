@@ -216,9 +216,9 @@ def describe_steps(keys: BatchKeys) -> str:
     repeated = f" ({keys.passes_per_epoch} passes over the clips)" if keys.passes_per_epoch > 1 else ""
     each = "pass" if repeated else "epoch"
     left_out = f"; each {each} drops {keys.left_out} random clips that do not fill a batch" if keys.left_out else ""
+    steps = f"{keys.steps_per_epoch} step{'s' * (keys.steps_per_epoch > 1)} an epoch{repeated}"
     return (
-        f"{keys.clips} clips in batches of {min(keys.batch_size, keys.clips)}: {keys.steps_per_epoch} steps an epoch"
-        f"{repeated}, {keys.steps} in all{left_out}"
+        f"{keys.clips} clips in batches of {min(keys.batch_size, keys.clips)}: {steps}, {keys.steps} in all{left_out}"
     )
 
 
@@ -231,10 +231,11 @@ def describe_alignment(cosines: Mapping[str, float]) -> str:
 
 def warn_of_few_steps(keys: BatchKeys) -> None:
     if keys.steps < FEW_STEPS:
+        recipe = "" if keys.min_steps else "; the recipe few-clips sets both"
         warnings.warn(
-            f"The whole run is {keys.steps} steps ({keys.clips} clips, optimizer.batch_size={keys.batch_size}, "
-            f"optimizer.epochs={keys.epochs}), in which a model learns next to nothing: set optimizer.min_steps, to "
-            "200 for example, or a smaller optimizer.batch_size; the recipe few-clips has both.",
+            f"The whole run is {keys.steps} step{'s' * (keys.steps > 1)} ({keys.clips} clips, "
+            f"optimizer.batch_size={keys.batch_size}, optimizer.epochs={keys.epochs}), in which a model learns next to "
+            f"nothing: set optimizer.min_steps, to 200 for example, or a smaller optimizer.batch_size{recipe}.",
             FrosterWarning,
             stacklevel=2,
         )

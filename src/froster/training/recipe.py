@@ -204,7 +204,8 @@ class OptimizerSettings(Section):
     learning_rate: PositiveFloat
     """Peak learning rate, at the end of the warm-up."""
     factors: dict[str, PositiveFloat] = {}
-    """Learning rate multipliers by regular expression, searched in the parameter names; the first match counts."""
+    """Learning rate multipliers by regular expression, searched in the parameter names; the first match counts. `null`
+    takes away all of an extended recipe, or the one of a pattern."""
     warmup_start: NonNegativeFloat = 0
     """Learning rate of the first step of the warm-up."""
     final_learning_rate: NonNegativeFloat = 0
@@ -219,6 +220,14 @@ class OptimizerSettings(Section):
     """AdamW's betas."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are clipped to this norm."""
+
+    @field_validator("factors", mode="before")
+    @classmethod
+    def drop_null_factors(cls, value: Any) -> Any:
+        """Leave out what a recipe takes away from the one that it extends."""
+        if isinstance(value, dict):
+            return {pattern: factor for pattern, factor in value.items() if factor is not None}
+        return {} if value is None else value
 
     @model_validator(mode="after")
     def check_batch(self) -> Self:
@@ -388,12 +397,18 @@ def read_yaml(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise FrosterError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise FrosterError(f"The recipe {path} must be keys and values.")
-    if "extends" not in content:
-        return content
-    base = existing_recipe(Path(str(content.pop("extends"))), path.parent)
+    return with_base(content, path.parent, (*extended_by, path.resolve()))
+
+
+def with_base(content: Mapping[str, Any], folder: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Keys and values with those of the recipe that they extend, if they name one, by a path relative to `folder`."""
+    own = dict(content)
+    if "extends" not in own:
+        return own
+    base = existing_recipe(Path(str(own.pop("extends"))), folder)
     if base.resolve() in extended_by:
-        raise FrosterError(f"The recipe {path} extends {base}, which in turn extends it.")
-    return merged(read_yaml(base, (*extended_by, path.resolve())), content)
+        raise FrosterError(f"The recipe {extended_by[-1]} extends {base}, which in turn extends it.")
+    return merged(read_yaml(base, extended_by), own)
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
