@@ -17,6 +17,7 @@ from froster.processes import count_processes
 from froster.reporting import report
 from froster.settings import InferenceSettings
 from froster.shipped import existing_recipe
+from froster.text.classes import ClassTexts
 from froster.training.checkpoint import RunFolder
 from froster.training.data import read_data
 from froster.training.loop import train
@@ -99,9 +100,9 @@ def run_folder(folder: Path, override: Override, resume: bool, show: bool) -> Fo
     train(recipe, resume, show)
     ratio = choose_patch_ratio(run, recipe)
     tested = [row for row in rows if split in row.splits]
-    labels = load_model(run.path).labels or {}
+    labels = load_model(run.path).labels or ClassTexts()
     settings = InferenceSettings(views=1, workers=max(1, recipe.data.workers))
-    frozen = load_model(recipe.teacher or recipe.model, "frame_clip")
+    frozen = load_model(recipe.model, "frame_clip")
     before = right_videos(score_model(frozen, tested, {"all": labels}, recipe.data.manifest, settings))
     after = right_videos(score_model(run.path, tested, {"all": labels}, recipe.data.manifest, settings))
     report(run.path, tested, run.path / "report.html", labels, views=1, workers=settings.workers)
@@ -151,7 +152,7 @@ def choose_patch_ratio(run: RunFolder, recipe: TrainRecipe) -> float:
     if best.backbone_source:  # CLIP is frozen
         return 0.0
     data = read_data(recipe, warn=False)
-    clip = load_backbone(recipe.teacher or recipe.model)
+    clip = load_backbone(recipe.model)
     settings = InferenceSettings(views=recipe.validation.views, workers=max(1, recipe.data.workers))
     models = {ratio: patch_model(best, clip, ratio) for ratio in PATCH_RATIOS}
 
