@@ -17,7 +17,6 @@ class WeightAverage:
         self.count = 0
         self.mean: StateDict = {}
 
-    @torch.no_grad()
     def update(self, state: StateDict) -> None:
         """Add one sample of the weights."""
         self.count += 1

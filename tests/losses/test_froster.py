@@ -112,6 +112,26 @@ def test_residual_projector_starts_as_the_identity() -> None:
     assert not torch.allclose(expected, z)
 
 
+def test_the_teacher_sees_the_frames_as_it_normalizes_them_and_gets_no_gradient() -> None:
+    seen = list[Tensor]()
+
+    class Teacher(GivenEmbeddings):
+        def encode_video(self, frames: Tensor) -> Tensor:
+            seen.append(frames)
+            return self.frames
+
+    clips = torch.full((2, 1, 3, 2, 2), 100, dtype=torch.uint8)
+    classes = torch.randn(3, 64)
+    student, teacher = GivenEmbeddings(torch.randn(2, 1, 64)), Teacher(torch.randn(2, 1, 64, requires_grad=True))
+    for preprocess in (student.preprocess, Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))):
+        teacher.preprocess = preprocess
+        batch = ClipBatch(clips, torch.tensor([0, 1]))
+        froster_loss(student, teacher, Distillation(64), batch, classes, unit(classes))
+        torch.testing.assert_close(seen.pop(), preprocess.normalize(clips))
+        assert batch.teacher_embeddings is not None
+        assert not batch.teacher_embeddings.requires_grad
+
+
 def test_defaults_are_the_published_values() -> None:
     torch.manual_seed(0)
     projector, distillation = Projector(8, "residual"), Distillation(8)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 from math import nan
 from pathlib import Path
 
@@ -6,8 +7,15 @@ import torch
 
 from froster.evaluation import evaluate_scores
 from froster.mean_std import MeanStd
+from froster.protocols.base_to_novel import Halves, TrainingLists
+from froster.protocols.cross_dataset import Columns
+from froster.protocols.data import ProtocolData, PublishedList
+from froster.protocols.models import Pretrained, TrainFromRecipe
+from froster.protocols.parts import Part
 from froster.protocols.reference import named_reference
 from froster.protocols.results import PartResult, Report, Results
+from froster.protocols.scores import Scores
+from froster.protocols.trade_off import TradeOff
 from froster.published import base_to_novel, cross_dataset
 
 FOUND = evaluate_scores(torch.eye(6), torch.arange(6), list("abcdef"))
@@ -46,6 +54,53 @@ def test_a_table_like_the_papers_with_the_difference(tmp_path: Path) -> None:
     assert content["differences"]["Kinetics-400"]["base"] == 70.0 - 77.8
     assert content["results"][0]["trained_clips"] == 816
     assert content["unreadable"] == [{"video": "a.mp4", "reason": "broken"}]
+
+
+def test_a_report_without_a_reference_and_with_names_in_any_script(tmp_path: Path) -> None:
+    few = evaluate_scores(torch.eye(4)[:, [1, 0, 2, 3]], torch.arange(4), list("abcd"))
+    measured = Results({"mine": {"mean": MeanStd(50.0, nan, 1)}}, [PartResult("mine", "all videos", "all", few)])
+    about = {"model": {"name": "舞", "share": None}, "tested": ["a", "b"], "views": 3}
+    report = Report("Cross-dataset", about, measured, cross_dataset(), ("mean",), None)
+    assert report.table() == (["method", "mine"], [["this run", "50.0"]])
+    text, plain = (path.read_text(encoding="utf-8") for path in report.write(tmp_path))
+    assert "- model: name 舞\n- tested: a, b\n- views: 3\n" in text
+    assert '"name": "舞"' in plain
+    assert "Published" not in text, "no published row has a number of this dataset"
+    assert "†" not in text
+    assert "could not be read" not in text
+    # Four classes: no top-5.
+    assert "| data |  | classes | number of classes | clips | top-1 |\n" in text
+    assert "| mine | all videos | all | 4 | 4 | 50.0 |\n" in text
+
+
+def test_sources_and_marks_of_the_published_rows() -> None:
+    scores = {"UCF*": {"mean": MeanStd(80.0, nan, 1)}}
+    reference = named_reference("AIM w/ FROSTER", "cross-dataset")
+    text = Report("Cross-dataset", {}, Results(scores), cross_dataset(), ("mean",), reference).markdown()
+    assert "| AIM w/ FROSTER | 81.2† |" in text
+    assert "| minus AIM w/ FROSTER | −1.2 |" in text
+    assert "†: not read in the table itself" in text
+    assert "Published: FROSTER (ICLR 2024), Table 2.\n" in text, "TC-CLIP has no UCF*"
+
+
+def test_results_are_values() -> None:
+    """Rows, draws and settings are shared between tables: none may be changed."""
+    for kind in (
+        PartResult,
+        Report,
+        Part,
+        Halves,
+        TrainingLists,
+        ProtocolData,
+        PublishedList,
+        Columns,
+        Scores,
+        TradeOff,
+    ):
+        assert fields(kind)
+        assert kind.__dataclass_params__.frozen, kind  # type: ignore[attr-defined]
+    for source in (TrainFromRecipe, Pretrained):
+        assert source.__dataclass_params__.frozen, source  # type: ignore[attr-defined]
 
 
 def test_cross_dataset_columns_and_deviations() -> None:
