@@ -261,7 +261,7 @@ def main() -> None:
         generator = random.Random(f"{SEED} {module}")
         of_module = find_mutants(module, generator)
         if options.sample and len(of_module) > options.sample:
-            of_module = sorted(generator.sample(of_module, options.sample), key=lambda mutant: mutant.line)
+            of_module = generator.sample(of_module, options.sample)
         if of_module:
             if child := os.fork():
                 if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):

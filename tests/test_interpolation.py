@@ -68,6 +68,12 @@ def test_patching_ends() -> None:
 def test_averaging_refuses_other_networks() -> None:
     with pytest.raises(FrosterError, match="Checkpoint 1 and checkpoint 2 are of different networks: they differ in b"):
         average_states([{"a": torch.zeros(1)}, {"b": torch.zeros(1), "a": torch.zeros(1)}])
+    for sizes in ((1, 2), (2, 1)):
+        with pytest.raises(FrosterError, match=r"they differ in a\.$"):
+            average_states([{"a": torch.zeros(size)} for size in sizes])
+    for names, some in (("abc", "a, b, c"), ("dabc", "a, b, c, …")):
+        with pytest.raises(FrosterError, match=rf"they differ in {some}\.$"):
+            average_states([dict.fromkeys(names, torch.zeros(1)), {}])
     with pytest.raises(FrosterError, match="nothing to average"):
         average_states([])
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fake_scores import FakeScores, fake_videos
-from froster.data.manifests import read_manifest, write_manifest
+from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.data.trained import TrainedVideos
 from froster.data.vocabularies import published_halves, read_vocabulary
 from froster.errors import FrosterError, FrosterWarning
@@ -53,9 +53,7 @@ def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: 
         shown.append(title)
         return nullcontext()
 
-    found = run_cross_dataset(
-        data, model, check_labels({"b": "the second", "z": ""}), tmp_path, SETTINGS, show, None, "ensemble"
-    )  # type: ignore[arg-type]
+    found = run_cross_dataset(data, model, check_labels({"b": "the second", "z": ""}), tmp_path, SETTINGS, show, None, "ensemble")  # type: ignore[arg-type]
     assert shown == ["My data"]
     [(tested, labels, scored, *more)] = scores.calls
     assert tested is model
@@ -101,6 +99,31 @@ def test_fake_scores_of_kinetics_600_have_top_5(tmp_path: Path, monkeypatch: pyt
     assert [part.name for part in parts_of(data, closed=True)["Kinetics-600"]] == ["all"]
 
 
+def test_lists_of_kinetics_600_take_the_place_of_its_validation_split(tmp_path: Path) -> None:
+    names = [read_vocabulary(f"kinetics-600-draw-{draw}")[0] for draw in (1, 2, 3)]
+    for draw, name in enumerate(names, start=1):
+        write_manifest(
+            tmp_path / f"kinetics-600-draw-{draw}.csv", [fake(f"{draw}.mp4", name), fake("all.mp4", names[0])]
+        )
+    write_manifest(tmp_path / "hmdb-51.csv", [fake("h.mp4", "kick")])
+    data = load_test_data("kinetics-600", tmp_path)
+    assert {video.path.name: video.splits for video in data.videos} == {
+        "all.mp4": ("draw-1", "draw-2", "draw-3"),
+        **{f"{draw}.mp4": (f"draw-{draw}",) for draw in (1, 2, 3)},
+    }
+    assert (data.name, data.manifest) == ("kinetics-600", tmp_path)
+    assert [part.splits for part in parts_of(data)["Kinetics-600"]] == [("draw-1",), ("draw-2",), ("draw-3",)]
+    assert [video.path.name for video in load_test_data("hmdb-51", tmp_path).videos] == ["h.mp4"]
+    for draw in (1, 2, 3):
+        (tmp_path / f"kinetics-600-draw-{draw}.csv").unlink()
+    write_manifest(tmp_path / "kinetics-600.csv", [fake("k.mp4", names[0])])
+    assert load_test_data("kinetics-600", tmp_path).manifest == tmp_path / "kinetics-600.csv"
+
+
+def fake(file: str, label: str) -> LabeledVideo:
+    return LabeledVideo(Path(file), label)
+
+
 def test_fake_rows_of_hmdb_without_splits_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = fake_videos("right-1 kick", "right-2 sit")
     data = ProtocolData("hmdb-51", "HMDB-51", rows, "train1", "test1", Path("hmdb.csv"))
@@ -113,7 +136,7 @@ def test_fake_rows_of_hmdb_without_splits_are_noted(tmp_path: Path, monkeypatch:
     assert not any(
         "no video has a split" in note
         for note in module.summarize(
-            FakeScores().score(check_labels("hmdb-51"), whole.videos), parts_of(whole), whole
+            FakeScores().score(ClassTexts.of_names(read_vocabulary("hmdb-51")), whole.videos), parts_of(whole), whole
         ).notes
     )
     assert zero_shot_part(whole)[1].splits == ("train1", "test1")

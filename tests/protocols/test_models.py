@@ -40,6 +40,7 @@ def test_each_draw_is_a_run_with_its_clips_and_seed(tmp_path: Path, monkeypatch:
     assert [(video.path.name, video.label) for video in listed] == [("1.mp4", "a"), ("2.mp4", "b")]
     # Other clips: a new list until a run has begun, then an error.
     source.load(tmp_path / "draw", videos[:1])
+    assert trained[-1][0].seed == 7
     assert len(read_manifest(recipe.data.manifest)) == 1
     (tmp_path / "draw" / "run").mkdir()
     source.load(tmp_path / "draw", videos)

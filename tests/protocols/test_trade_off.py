@@ -18,7 +18,7 @@ from froster.models import load_backbone, load_model
 from froster.protocols import trade_off as module
 from froster.protocols.cross_dataset import load_test_data
 from froster.protocols.data import ProtocolData, load_data
-from froster.protocols.trade_off import TradeOff, draw_trade_off, measure_trade_off, write_trade_off
+from froster.protocols.trade_off import RATIOS, TradeOff, draw_trade_off, measure_trade_off, write_trade_off
 from froster.settings import InferenceSettings
 from froster.text.labels import check_labels
 
@@ -47,11 +47,7 @@ def test_fake_scores_give_the_points_of_the_figure(tmp_path: Path, monkeypatch: 
     found = measure_trade_off(models, (0.8, 0.0), closed, others, descriptions, tmp_path, SETTINGS, show)  # type: ignore[arg-type]
     assert shown == ["Closed set", "HMDB-51"]
     first, second = scores.calls
-    assert first[:3] == (
-        models,
-        check_labels({"a": "the first", "b": "", "c": ""}),
-        [closed.videos[n] for n in (0, 1, 2, 4)],
-    )
+    assert first[:3] == (models, check_labels({"a": "the first", "b": "", "c": ""}), [closed.videos[n] for n in (0, 1, 2, 4)])
     assert first[3:] == (tmp_path / "closed" / "scores", SETTINGS, None)
     assert (second[2], len(second[1])) == (hmdb[:2], 51)
     assert found == TradeOff(
@@ -131,6 +127,10 @@ def test_the_videos_and_classes_of_figure_2(manifests: Path, tmp_path: Path) -> 
     # The validation split of K-400; split 1 of HMDB-51, training videos too; the first draw of K-600 alone.
     assert found.clips == {"Kinetics-400": 5, "HMDB*": 4, "K-600 draw 1": 4}
     assert found.classes == {"Kinetics-400": 400, "HMDB*": 51, "K-600 draw 1": 160}
+
+
+def test_the_plot_has_the_ratios_of_figure_2() -> None:
+    assert RATIOS == (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)
 
 
 def test_the_plot_has_a_line_for_each_other_data_set() -> None:
