@@ -86,7 +86,9 @@ def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: 
     assert len(alone.part_results) == 2
     only_base = replace(data, videos=videos[:4])
     with pytest.raises(FrosterError, match=r"mine\.csv has no video of novel classes in the split 'test'"):
-        base_to_novel(only_base, Halves(check_labels(["a"]), check_labels(["c"])), source, TrainingLists([]), tmp_path, SETTINGS)
+        base_to_novel(
+            only_base, Halves(check_labels(["a"]), check_labels(["c"])), source, TrainingLists([]), tmp_path, SETTINGS
+        )
 
 
 def test_fake_scores_of_a_model_trained_on_tested_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +100,9 @@ def test_fake_scores_of_a_model_trained_on_tested_videos(tmp_path: Path, monkeyp
     monkeypatch.setattr(module, "score_with_ensemble", FakeScores().score_with_ensemble)
     source = FakeSource(trained_on=TrainedVideos.of(videos[:1], "mine.csv"))
     with pytest.warns(FrosterWarning, match="1 of 2 tested videos"):
-        found = base_to_novel(data, Halves(check_labels(["a"]), check_labels(["b"])), source, TrainingLists([[]]), tmp_path, SETTINGS)
+        found = base_to_novel(
+            data, Halves(check_labels(["a"]), check_labels(["b"])), source, TrainingLists([[]]), tmp_path, SETTINGS
+        )
     # Of a dataset with published halves the classes are not listed.
     assert [note[:30] for note in found.notes] == ["UCF-101 is not complete: 2 of ", "UCF-101: 1 of 2 tested videos "]
 

@@ -53,7 +53,9 @@ def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: 
         shown.append(title)
         return nullcontext()
 
-    found = run_cross_dataset(data, model, check_labels({"b": "the second", "z": ""}), tmp_path, SETTINGS, show, None, "ensemble")  # type: ignore[arg-type]
+    found = run_cross_dataset(
+        data, model, check_labels({"b": "the second", "z": ""}), tmp_path, SETTINGS, show, None, "ensemble"
+    )  # type: ignore[arg-type]
     assert shown == ["My data"]
     [(tested, labels, scored, *more)] = scores.calls
     assert tested is model

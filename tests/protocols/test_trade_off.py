@@ -47,7 +47,11 @@ def test_fake_scores_give_the_points_of_the_figure(tmp_path: Path, monkeypatch: 
     found = measure_trade_off(models, (0.8, 0.0), closed, others, descriptions, tmp_path, SETTINGS, show)  # type: ignore[arg-type]
     assert shown == ["Closed set", "HMDB-51"]
     first, second = scores.calls
-    assert first[:3] == (models, check_labels({"a": "the first", "b": "", "c": ""}), [closed.videos[n] for n in (0, 1, 2, 4)])
+    assert first[:3] == (
+        models,
+        check_labels({"a": "the first", "b": "", "c": ""}),
+        [closed.videos[n] for n in (0, 1, 2, 4)],
+    )
     assert first[3:] == (tmp_path / "closed" / "scores", SETTINGS, None)
     assert (second[2], len(second[1])) == (hmdb[:2], 51)
     assert found == TradeOff(
