@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "froster"
 SEED = 0
 LOSSES = (
+    "tests/losses/test_fine_tuning.py",
     "tests/losses/test_froster.py",
     "tests/training/test_objective.py -k 'not test_a_whole_step'",
 )
@@ -68,6 +69,30 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "losses/open_vclip.py",
         "for parameter, student in zip(parameters, own, strict=False):",
     ): "`own` is made of `parameters`",
+    (
+        "protocols/trade_off.py",
+        "trade_off.clips[column], trade_off.classes[column] = found[ 1].clips, found[0].classes",
+    ): "every model is tested on the same videos",
+    (
+        "protocols/trade_off.py",
+        "trade_off.clips[column], trade_off.classes[column] = found[0].clips, found[ 1].classes",
+    ): "every model is tested on the same videos",
+    (
+        "protocols/trade_off.py",
+        "trade_off.unreadable.extend(scores[-1].unreadable)",
+    ): "every model is tested on the same videos",
+    (
+        "protocols/cross_dataset.py",
+        "return replace(load_data(name, manifests, lists[ 1]), videos=list(videos.values()), manifest=manifests)",
+    ): "what differs between the lists is replaced",
+    (
+        "protocols/data.py",
+        "videos = [replace(video, label=label) for video, label in zip(videos, labels, strict=False)]",
+    ): "there is a label for each video",
+    (
+        "protocols/models.py",
+        "self, folder: Path, videos: Sequence[LabeledVideo] = (), number: int = -1, changes: Sequence[str] = ()",
+    ): "of `Pretrained`, which trains nothing; that of `TrainFromRecipe` is tested",
     (
         "protocols/parts.py",
         "own = sorted((video for video in videos if video.label == name), "
@@ -124,17 +149,20 @@ def mutated_source(source: str, mutant: Mutant) -> str:
 
 
 def annotations(source: str) -> list[Position]:
-    """Where the type annotations and type aliases of a module are."""
+    """Where the type annotations and type aliases of a module are, and how it draws."""
     found: list[ast.expr] = []
+    figures: list[ast.FunctionDef] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
             found += [of.annotation for of in every if of and of.annotation] + ([node.returns] if node.returns else [])
+            if node.name.startswith("draw_trade_off"):
+                figures.append(node)
         elif isinstance(node, ast.AnnAssign):
             found.append(node.annotation)
         elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in TYPES:
             found.append(node)
-    return [((of.lineno, of.col_offset), (of.end_lineno or 0, of.end_col_offset or 0)) for of in found]
+    return [((of.lineno, of.col_offset), (of.end_lineno or 0, of.end_col_offset or 0)) for of in (*found, *figures)]
 
 
 TYPES = {"dict", "list", "tuple", "set", "Callable", "Iterator", "ClassVar", "Literal", "defaultdict"}

@@ -5,6 +5,7 @@ import pytest
 from fake_scores import fake_videos
 from froster.data.manifests import read_manifest
 from froster.errors import FrosterError
+from froster.models import load_model
 from froster.protocols import models as module
 from froster.protocols.models import Pretrained, TrainFromRecipe
 from froster.shipped import find_recipe
@@ -59,6 +60,7 @@ def test_a_model_as_it_is_is_loaded_once() -> None:
     assert not Pretrained.is_trained
     assert source.load(Path()) is source.load(Path("x"), [], 1)
     assert source.describe() == {"model": "puppets", "student": "frame_clip"}
+    seeded = load_model("puppets", "vpt", seed=0).state_dict()
     # Random parts have always the same values.
     first, second = (Pretrained("puppets", "vpt").network.state_dict() for _ in range(2))
-    assert all(first[name].equal(second[name]) for name in first)
+    assert all(first[name].equal(second[name]) and first[name].equal(seeded[name]) for name in first)

@@ -211,7 +211,8 @@ def test_a_run_of_froster(manifest: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_of_open_vclip(manifest: Path, tmp_path: Path) -> None:
-    recipe = recipe_of("puppets/open-vclip", manifest, tmp_path / "run", "data.prompt_style=templates")
+    changes = "data.prompt_style=templates", "data.preprocess=release"  # as the recipes of the tables
+    recipe = recipe_of("puppets/open-vclip", manifest, tmp_path / "run", *changes)
     student = load_model("puppets", "vclip").train()
     clip = {name: value.clone() for name, value in load_backbone("puppets").state_dict().items()}
     trained = {name: p for name, p in student.named_parameters() if name.startswith("visual.")}

@@ -111,6 +111,18 @@ def test_released_training_crop_is_the_released_codes(golden_file):
             torch.testing.assert_close(Preprocessing(size).normalize(crop), golden, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalizing_leaves_the_frames_as_they_are(dtype):
+    """Both losses of a step with interpolated weights read the same batch."""
+    frames = torch.arange(48).reshape(1, 3, 4, 4).to(dtype)
+    preprocess, kept = Preprocessing(4), frames.clone()
+    first, second = preprocess.normalize(frames), preprocess.normalize(frames)
+    assert first.dtype == torch.float32
+    assert torch.equal(first, second)
+    assert torch.equal(frames, kept)
+    torch.testing.assert_close(first[0, 1, 0, 0].item(), (16 / 255 - 0.4578275) / 0.26130258, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("enhancer", [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color])
 def test_color_jitter_is_pillows(enhancer):
     index = [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color].index(enhancer)

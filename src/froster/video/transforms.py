@@ -94,9 +94,12 @@ class Preprocessing:
         return scaled.clamp_(0, 255).unflatten(0, crops.shape[:-3])
 
     def normalize(self, frames: Tensor) -> Tensor:
-        """`(..., 3, H, W)` uint8 -> float32: scaled to [0, 1], minus the mean, divided by the std of each channel."""
+        """`(..., 3, H, W)` uint8, or float32 in [0, 255] -> float32, normalized by mean and std.
+
+        `frames` are left as they are: the losses of a step share a batch.
+        """
         mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (self.mean, self.std))
-        return frames.float().div_(255).sub_(mean).div_(std)
+        return torch.div(frames, 255).sub_(mean).div_(std)
 
     def _resize_normalized(self, frames: Tensor) -> Tensor:
         """`(N, 3, H, W)` float32: bilinear without antialiasing, long side floored, crop offset rounded up."""
