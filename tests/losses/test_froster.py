@@ -123,7 +123,7 @@ def test_the_teacher_sees_the_frames_as_it_normalizes_them_and_gets_no_gradient(
     clips = torch.full((2, 1, 3, 2, 2), 100, dtype=torch.uint8)
     classes = torch.randn(3, 64)
     student, teacher = GivenEmbeddings(torch.randn(2, 1, 64)), Teacher(torch.randn(2, 1, 64, requires_grad=True))
-    for preprocess in (student.preprocess, Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))):
+    for preprocess in (student.preprocess, Preprocessing(2, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))):
         teacher.preprocess = preprocess
         batch = ClipBatch(clips, torch.tensor([0, 1]))
         froster_loss(student, teacher, Distillation(64), batch, classes, unit(classes))
