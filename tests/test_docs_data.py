@@ -10,7 +10,7 @@ import torch
 
 from commands import run_lines
 from froster.backbones.clip import Clip, ClipConfig
-from froster.checkpoints.hub import RELEASES, mark_official
+from froster.checkpoints.openai import RELEASES, mark_official
 from froster.data.datasets import DATASETS
 from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos

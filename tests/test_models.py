@@ -1,14 +1,19 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from froster import FrosterError, WeightsError, load_model
 from froster.backbones.clip import Clip, ClipConfig
-from froster.checkpoints.hub import RELEASES, mark_official
+from froster.checkpoints.hub import HubReference
+from froster.checkpoints.openai import RELEASES, mark_official
 from froster.checkpoints.own import save_checkpoint
+from froster.checkpoints.releases import ARCHITECTURES, released_models
 from froster.models import default_model, list_models, resolve
+from fuzz.weights import openai_names
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def vit_b_16(own_cache: Path) -> Path:
     ],
 )
 def test_names_of_releases(vit_b_16: Path, name: str, student: str | None) -> None:
-    assert resolve(name) == (student, "vit-b-16", vit_b_16)
+    assert resolve(name) == (student, "vit-b-16", vit_b_16, released_models()["vit-b-16"])
     assert load_model(name).name == (student or "frame_clip")
 
 
@@ -84,7 +89,34 @@ def test_device_and_dtype() -> None:
 
 
 def test_list_models_names_what_can_be_loaded() -> None:
-    assert list_models() == ["puppets", "vit-b-32", "vit-b-16", "vit-l-14", "vit-l-14-336"]
+    names = list_models()
+    assert names[:5] == ["puppets", "vit-b-32", "vit-b-16", "vit-l-14", "vit-l-14-336"]
+    assert {"vit-h-14-dfn5b", "pe-core-l-14", "siglip2-base-patch16-224"} < set(names)
+    assert len(names) == len(set(names)) == 92
+
+
+def test_a_model_of_the_hub_is_named_when_a_file_is_not_there() -> None:
+    with pytest.raises(WeightsError, match=r"no file laion/CLIP; a model of the Hugging Face hub is hf:laion/CLIP\."):
+        load_model("laion/CLIP")
+
+
+def test_a_released_model_of_the_hub_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its folder has no description, what tensors do not show is that of the released model."""
+    model = released_models()["vit-l-14-laion2b-s32b-b82k"]
+    config = replace(ARCHITECTURES["ViT-L/14"], vision_layers=1, text_layers=1, vocab_size=512)
+    save_file(openai_names(Clip(config).state_dict()), tmp_path / model.file)
+    asked = []
+
+    def fetch(reference: HubReference, usual_file: str | None = None) -> Path:
+        asked.append((str(reference), usual_file))
+        return tmp_path / model.file
+
+    monkeypatch.setattr("froster.models.fetch_from_hub", fetch)
+    monkeypatch.setitem(ARCHITECTURES, "ViT-L/14", config)
+    loaded = load_model("vclip-ViT-L-14:laion2b_s32b_b82k")
+    assert asked == [("hf:laion/CLIP-ViT-L-14-laion2B-s32B-b82K", "open_clip_pytorch_model.bin")]
+    assert (loaded.name, loaded.config.activation, loaded.config.image_mean) == ("vclip", "gelu", (0.5, 0.5, 0.5))
+    assert load_model("hf:laion/CLIP-ViT-L-14-laion2B-s32B-b82K").config == loaded.config
 
 
 def test_another_student_from_a_checkpoint_pools_as_its_method_does(tmp_path: Path) -> None:

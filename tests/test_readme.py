@@ -11,7 +11,7 @@ import torch
 
 from commands import run_lines
 from froster.backbones.clip import Clip, ClipConfig
-from froster.checkpoints.hub import RELEASES, mark_official
+from froster.checkpoints.openai import RELEASES, mark_official
 from froster.data.puppets import write_videos
 from froster.data.vocabularies import read_vocabulary
 from standins import put_text, put_video

@@ -65,11 +65,14 @@ class Runtime:
         self.device = pick_inference_device(settings.device)
         self.dtype = pick_precision(settings.precision, self.device)
         if isinstance(model, VideoStudent):
-            if settings.student is not None:
-                raise FrosterError("`student` goes with the name or file of a model; this one is a network already.")
+            for name, value in (("student", settings.student), ("backbone", settings.backbone)):
+                if value:
+                    raise FrosterError(
+                        f"`{name}` goes with the name or file of a model; this one is a network already."
+                    )
             network = copy.deepcopy(model) if copy_model else model
         else:
-            network = load_model(model, settings.student, seed=0)
+            network = load_model(model, settings.student, seed=0, backbone=settings.backbone)
         warn_of_random_start(network)
         self.score_head = ScoreHead.of(network)  # before the precision is changed
         self.model = network.to(self.device, self.dtype).eval()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from froster.backbones.build import BACKBONES
-from froster.checkpoints.hub import find_weights_file
+from froster.checkpoints.folders import find_weights_file
 from froster.checkpoints.read import read_checkpoint
-from froster.models import recognized_student
+from froster.models import recognized_student, resolve
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,15 @@ class Inspection:
         return [name for name, source in self.sources.items() if source.startswith("assumed")]
 
 
-def inspect_checkpoint(path: str | Path, backbone: Mapping[str, Any] | None = None) -> Inspection:
-    """What a weights file, or the folder of one, holds, and where each fact about its backbone was read from.
+def inspect_checkpoint(path_or_name: str | Path, backbone: Mapping[str, Any] | None = None) -> Inspection:
+    """What a weights file holds, and where each fact about its backbone was read from.
 
-    `backbone` as in `load_model`. Raises `WeightsError` for a file that cannot be used, also where it asks for more.
+    `path_or_name` and `backbone` as in `load_model`. Raises `WeightsError` for a file that cannot be used, also where
+    it asks for more.
     """
-    file = find_weights_file(Path(path))
-    checkpoint = read_checkpoint(file, backbone)
+    found = resolve(path_or_name)
+    file = find_weights_file(found.path)
+    checkpoint = read_checkpoint(file, backbone, found.released)
     return Inspection(
         file,
         BACKBONES[checkpoint.config.family].title,

@@ -13,7 +13,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from froster.backbones.base import BackboneConfig
 from froster.backbones.build import build_backbone
-from froster.backbones.clip import OPENAI_RELEASES
 from froster.bench.results import (
     FROSTER,
     METHODS,
@@ -25,12 +24,13 @@ from froster.bench.results import (
     read_results,
     select,
 )
-from froster.checkpoints.hub import find_weights_file
+from froster.checkpoints.folders import find_weights_file
 from froster.checkpoints.read import read_checkpoint
-from froster.errors import FrosterError, did_you_mean
+from froster.checkpoints.releases import ARCHITECTURES, find_released
+from froster.errors import FrosterError
 from froster.flops import Cost, count_cost
 from froster.mean_std import MeanStd
-from froster.models import PUPPETS, puppets_weights
+from froster.models import PUPPETS, puppets_weights, suggest
 from froster.published import base_to_novel, cross_dataset
 from froster.students import STUDENTS, build_student
 
@@ -67,17 +67,18 @@ class PuppetsScores:
 
 
 def model_sizes(name: str) -> BackboneConfig:
-    """Config of a release of OpenAI's CLIP, of the package's small model or of a file, without downloading weights.
+    """Config of a released model, of the package's small one or of a file, without downloading weights.
 
-    Raises `FrosterError` for an unknown name, with the closest known one, and for a file that is no checkpoint.
+    Raises `FrosterError` for an unknown name, with the closest known ones, and for a file that is no checkpoint.
     """
     if name == PUPPETS:
         return read_checkpoint(puppets_weights()).config
     if Path(name).exists():
         return read_checkpoint(find_weights_file(Path(name))).config
-    if name not in OPENAI_RELEASES:
-        raise FrosterError(f"There is no model {name!r}; {did_you_mean(name, [PUPPETS, *OPENAI_RELEASES])}")
-    return OPENAI_RELEASES[name]
+    model = find_released(name)
+    if not model:
+        raise FrosterError(f"There is no model {name!r}; {suggest(name)}")
+    return ARCHITECTURES[model.architecture]
 
 
 def all_networks(config: BackboneConfig, frames: int = 8) -> list[Network]:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
+from difflib import get_close_matches
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,14 @@ import torch
 from froster.backbones.base import Backbone
 from froster.backbones.build import backbone_names, build_backbone, new_backbone
 from froster.checkpoints.checkpoint import BackboneSource, Checkpoint, StateDict
-from froster.checkpoints.hub import RELEASES, SUFFIXES, fetch_release, find_release, find_weights_file
+from froster.checkpoints.folders import SUFFIXES, find_weights_file
+from froster.checkpoints.hub import PREFIX, HubReference, fetch_from_hub, find_in_hub_cache, parse_reference
+from froster.checkpoints.openai import RELEASES, fetch_release, find_release
 from froster.checkpoints.own import backbone_digest, save_checkpoint, tensors_digest
 from froster.checkpoints.read import load_into, read_checkpoint
+from froster.checkpoints.releases import ReleasedModel, find_released, normalize_name, released_models
 from froster.device import pick_device
-from froster.errors import FrosterError, FrosterWarning, WeightsError, did_you_mean
+from froster.errors import FrosterError, FrosterWarning, WeightsError
 from froster.students import STUDENTS, VideoStudent, build_student, parse_student
 
 PUPPETS = "puppets"
@@ -37,9 +41,11 @@ def load_model(
 ) -> VideoStudent:
     """Load a video model in evaluation mode.
 
-    `path_or_name`: `vit-b-32`, `vit-b-16`, `vit-l-14`, `vit-l-14-336` (OpenAI's releases, downloaded once), also
-    with a student in front (`vclip-vit-b-16`), `puppets` (the package's small model), or a checkpoint file or folder:
-    OpenAI, OpenCLIP, Hugging Face, released FROSTER and Open-VCLIP, or our own.
+    `path_or_name`: a released model by name (`list_models()`; downloaded once), such as `vit-b-16` (OpenAI's),
+    `vit-b-16-datacomp-xl-s13b-b90k` or `pe-core-b-16`, also with a student in front (`vclip-vit-b-16`); any model of
+    these kinds on the Hugging Face hub, `hf:owner/name`, `hf:owner/name@revision` or `hf:owner/name/FILE`; `puppets`
+    (the package's small model); or a checkpoint file or folder: OpenAI, OpenCLIP, Hugging Face, released FROSTER and
+    Open-VCLIP, or our own.
     `student`: a name in `froster.students.STUDENTS`, optionally with options (`"vclip:window=2"`). By default it is the
     one the checkpoint was made with: `vclip` for released FROSTER and Open-VCLIP files, `frame_clip` for a plain CLIP.
     `device`: `"cpu"`, `"cuda"`, ... or `"auto"`. `seed`: of the modules that a student adds to a plain CLIP; by default
@@ -54,7 +60,7 @@ def load_model(
     """
     found = resolve(path_or_name)
     path = find_weights_file(found.path)
-    checkpoint = read_checkpoint(path, backbone, from_openai=found.name in RELEASES)
+    checkpoint = read_checkpoint(path, backbone, found.released)
     if checkpoint.backbone_source:
         source = find_source(checkpoint.backbone_source, path)
         checkpoint.state |= source.state_dict()
@@ -94,8 +100,11 @@ def save_model(model: VideoStudent, path: str | Path, dtype: torch.dtype | None 
 
 
 def list_models() -> list[str]:
-    """Names that `load_model` takes; each may have a student in front, as in `vclip-vit-b-16`."""
-    return [PUPPETS, *RELEASES]
+    """Names that `load_model` takes; each may have a student in front, as in `vclip-vit-b-16`.
+
+    `froster.checkpoints.releases.released_models()` has their sizes, licenses and published accuracies.
+    """
+    return [PUPPETS, *released_models()]
 
 
 def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: dict[str, Any]) -> VideoStudent:
@@ -189,13 +198,13 @@ def find_source(source: BackboneSource, path: Path) -> Backbone:
     others, unreadable = [], []
     for place in source_places(source.name, path):
         try:
-            backbone = load_backbone(place)
+            backbone = read_backbone(place)
         except WeightsError:
-            unreadable.append(str(place))
+            unreadable.append(place.name)
             continue
         if backbone_digest(backbone.state_dict(), backbone.config) == source.sha256:
             return backbone
-        others.append(str(place))
+        others.append(place.name)
     if others:
         raise WeightsError(
             f"{path} was trained with another CLIP than {others[0]}: same name, other weights "
@@ -204,20 +213,21 @@ def find_source(source: BackboneSource, path: Path) -> Backbone:
         )
     get = (
         f'Download it once with froster.load_model("{source.name}").'
-        if source.name in RELEASES
+        if source.name.startswith(PREFIX) or find_released(source.name)
         else f"A copy of it next to the checkpoint, named {Path(source.name).name}, is found too."
     )
     reason = f"{unreadable[0]} cannot be read as a CLIP" if unreadable else f"there is no {source.name}"
     raise WeightsError(f"{path} has adapters for a CLIP that is missing: {reason}. {get}")
 
 
-def source_places(name: str, path: Path) -> list[str | Path]:
+def source_places(name: str, path: Path) -> "list[Found]":
     """Where the CLIP that the checkpoint `path` names may be, of those places that exist."""
-    if name == PUPPETS or (name in RELEASES and find_release(name)):
-        return [name]
+    if found := find_named(name, download=False):
+        return [found]
     recorded = Path(name)
     copies = [path.parent / recorded.name] if recorded.name not in ("", "..") else []
-    return [place for place in (recorded, *copies) if place.is_dir() or (place.suffix in SUFFIXES and place.is_file())]
+    exist = (place for place in (recorded, *copies) if place.is_dir() or (place.suffix in SUFFIXES and place.is_file()))
+    return [Found(None, str(place), place) for place in exist]
 
 
 def load_backbone(path_or_name: str | Path, backbone: Mapping[str, Any] | None = None) -> Backbone:
@@ -227,12 +237,14 @@ def load_backbone(path_or_name: str | Path, backbone: Mapping[str, Any] | None =
 
     Raises `WeightsError` for an unknown name, a file that cannot be used, or one that holds a fine-tuned student.
     """
-    found = resolve(path_or_name)
-    path = found.path
-    checkpoint = read_checkpoint(path, backbone, from_openai=found.name in RELEASES)
+    return read_backbone(resolve(path_or_name), backbone)
+
+
+def read_backbone(found: "Found", backbone: Mapping[str, Any] | None = None) -> Backbone:
+    checkpoint = read_checkpoint(found.path, backbone, found.released)
     if checkpoint.student:
-        raise WeightsError(f"{path} is a fine-tuned student ({checkpoint.student}); a plain backbone is needed here.")
-    return filled_backbone(checkpoint, checkpoint.state, path).eval()
+        raise WeightsError(f"{found.path} is a fine-tuned student ({checkpoint.student}); a plain backbone is needed.")
+    return filled_backbone(checkpoint, checkpoint.state, found.path).eval()
 
 
 def filled_backbone(checkpoint: Checkpoint, state: StateDict, path: Path) -> Backbone:
@@ -248,28 +260,68 @@ def filled_backbone(checkpoint: Checkpoint, state: StateDict, path: Path) -> Bac
 
 
 class Found(NamedTuple):
-    """What the user named: the student in front, if any, a name that holds in every folder, and the weights file."""
+    """What the user named.
+
+    `student`: the one in front of the name, if any. `name`: one that holds in every folder. `path`: the weights, a file
+    or its folder. `released`: the released model that they are, if they were named so.
+    """
 
     student: str | None
     name: str
     path: Path
+    released: ReleasedModel | None = None
 
 
 def resolve(path_or_name: str | Path) -> Found:
-    """Find a model by its name or path; release files are fetched. Raises `WeightsError` for an unknown name."""
+    """Find a model by its name or path; released ones are fetched. Raises `WeightsError` for an unknown name."""
     text = str(path_or_name)
-    name = re.sub(r"[/@_]", "-", text.lower()).removesuffix("px")  # also as OpenAI spells it: ViT-L/14@336px
+    if found := find_named(text):
+        return found
+    path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.parent.exists():
+            raise WeightsError(f"There is no file {text}; a model of the Hugging Face hub is {PREFIX}{text}.")
+        return Found(None, str(path.absolute()), path)
+    raise WeightsError(f"There is no model or file {text!r}; {suggest(text)}")
+
+
+def find_named(text: str, download: bool = True) -> Found | None:
+    """A model by its name, on the hub or in the table of released ones; None for anything else.
+
+    With `download=False` also None for one that is not on this machine.
+    """
+    if text.startswith(PREFIX):
+        reference = parse_reference(text)
+        path = fetch_from_hub(reference) if download else find_in_hub_cache(reference)
+        released = find_released(reference.repository.rpartition("/")[2])
+        known = released if released and released.repository == reference.repository else None
+        return Found(None, str(reference), path, known) if path else None
+    name = normalize_name(text)
     if name == PUPPETS:
         return Found(None, PUPPETS, puppets_weights())
     for student in (None, *STUDENTS):
-        release = name.removeprefix(f"{student.replace('_', '-')}-") if student else name
-        if release in RELEASES:
-            return Found(student, release, fetch_release(release))
-    path = Path(os.path.expanduser(path_or_name))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
-    if path.exists() or path.suffix or len(path.parts) > 1:
-        return Found(None, str(path.absolute()), path)
-    hint = did_you_mean(name, [PUPPETS, *RELEASES], otherwise="names are")
-    raise WeightsError(f"There is no model or file {text!r}; {hint}")
+        prefix = f"{student.replace('_', '-')}-" if student else ""
+        if name.startswith(prefix) and (model := find_released(name.removeprefix(prefix))):
+            path = released_weights(model, download)
+            return Found(student, model.name, path, model) if path else None
+    return None
+
+
+def released_weights(model: ReleasedModel, download: bool = True) -> Path | None:
+    """The weights of a released model, fetched if need be; None where they are not here and `download` is False."""
+    if not model.repository:
+        return fetch_release(model.name) if download else find_release(model.name)
+    reference = HubReference(model.repository)
+    return fetch_from_hub(reference, model.file) if download else find_in_hub_cache(reference, model.file)
+
+
+def suggest(name: str) -> str:
+    """The end of a sentence about an unknown name: names of models that are like it."""
+    spelled, known = normalize_name(name), [PUPPETS, *released_models()]
+    near = [model for model in known if model.startswith(spelled)] or get_close_matches(spelled, known, n=3)
+    if not near:
+        return f"names are {PUPPETS}, {', '.join(RELEASES)} and those of froster.list_models()."
+    return f"did you mean {' or '.join(map(repr, near[:3]))}?"
 
 
 def puppets_weights() -> Path:

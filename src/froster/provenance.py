@@ -204,7 +204,7 @@ def stored_provenance(model: str | Path) -> Provenance:
     Nothing for names of releases, which are not fetched, and for files of others. Raises `WeightsError` for a folder
     without weights and for damaged entries.
     """
-    from froster.checkpoints.hub import find_weights_file
+    from froster.checkpoints.folders import find_weights_file
     from froster.checkpoints.own import FORMAT
 
     path = Path(model)

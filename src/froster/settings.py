@@ -1,9 +1,9 @@
 """How a model is run on videos: the settings of recognizer, evaluation, report, explanation, protocols and server."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import torch
 
@@ -21,7 +21,8 @@ DEFAULT_SAMPLING = ClipSampling()
 class InferenceSettings:
     """How a model is run on videos; what is None is the model's own.
 
-    `student`: the network to put on the weights, as for `load_model`. `templates` of the prompts, with `{}` for the
+    `student`: the network to put on the weights, and `backbone`: what a bare weights file does not say of its backbone,
+    both as for `load_model`. `templates` of the prompts, with `{}` for the
     name: a list, or a file. `views` clips of `frames` frames are taken of each video in time, their cosines averaged;
     `sampling="release"` takes and prepares the frames as the authors' code does, `"uniform"` spreads them evenly.
     `temporal_pooling`: what is averaged over the frames, `"logits"` or `"features"`. `device`: `"auto"`, `"cpu"`,
@@ -32,6 +33,7 @@ class InferenceSettings:
     """
 
     student: str | None = None
+    backbone: Mapping[str, Any] | None = None
     templates: Sequence[str] | str | Path | None = None
     views: int | None = None
     frames: int | None = None
@@ -60,6 +62,7 @@ class InferenceOptions(TypedDict, total=False):
     """The fields of `InferenceSettings` as keyword arguments of the public functions."""
 
     student: str | None
+    backbone: Mapping[str, Any] | None
     templates: Sequence[str] | str | Path | None
     views: int | None
     frames: int | None

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from froster.backbones.build import build_backbone
 from froster.backbones.clip import Clip, ClipConfig
-from froster.checkpoints.descriptions import KNOWN_RELEASES, gather_facts, read_assignments, size_key
+from froster.checkpoints.descriptions import clips_by_size, gather_facts, read_assignments
 from froster.checkpoints.own import save_checkpoint
 from froster.checkpoints.read import read_checkpoint
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 from froster.models import load_model
 from fuzz.weights import SAID, openai_names, small_clip
+from goldens import GoldenFile
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -44,10 +45,16 @@ def put(folder: Path, name: str = "weights.safetensors", **descriptions: object)
     return folder / name
 
 
+def open_clip_folder(name: str, golden_file: GoldenFile, folder: Path) -> Path:
+    for file in ("open_clip_config.json", "open_clip_model.safetensors", "reference.safetensors"):
+        (folder / file).symlink_to(golden_file(f"open_clip/{name}/{file}"))
+    return folder
+
+
 @pytest.mark.parametrize("name", OPEN_CLIP)
-def test_open_clips_own_numbers(name: str, shared: Path) -> None:
+def test_open_clips_own_numbers(name: str, golden_file: GoldenFile, tmp_path: Path) -> None:
     """Features within 2e-5 of OpenCLIP 3.3; a prepared picture within two gray levels, mostly exact."""
-    folder = shared / "goldens" / "open_clip" / name
+    folder = open_clip_folder(name, golden_file, tmp_path)
     reference, model = load_file(folder / "reference.safetensors"), load_model(folder)
     assert (model.encode_video(reference["images"][:, None])[:, 0] - reference["image_features"]).abs().max() < 2e-5
     assert (model.encode_text(reference["tokens"]) - reference["text_features"]).abs().max() < 2e-5
@@ -58,8 +65,8 @@ def test_open_clips_own_numbers(name: str, shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OPEN_CLIP)
-def test_what_was_read_travels_in_our_checkpoints(name: str, shared: Path, tmp_path: Path) -> None:
-    model = load_model(shared / "goldens" / "open_clip" / name, student="vclip")
+def test_what_was_read_travels_in_our_checkpoints(name: str, golden_file: GoldenFile, tmp_path: Path) -> None:
+    model = load_model(open_clip_folder(name, golden_file, tmp_path), student="vclip")
     save_checkpoint(model, tmp_path / "own.safetensors")
     again = load_model(tmp_path / "own.safetensors")
     assert (again.config, again.preprocess) == (model.config, model.preprocess)
@@ -175,8 +182,12 @@ def test_sizes_of_a_known_release_decide_what_all_of_these_sizes_share(tmp_path:
     def facts(sizes: dict[str, int], **given: object) -> dict[str, Any]:
         return gather_facts(sizes, tmp_path / "h.pt", given, hugging_face=False, from_openai=False).values
 
-    with pytest.raises(WeightsError, match=r"does not say activation, .* give the key activation of the backbone"):
+    with pytest.raises(
+        WeightsError, match=r"does not say activation, resize_mode, .* the keys activation, resize_mode"
+    ):
         facts(SIZES)
+    with pytest.raises(WeightsError, match=r"does not say resize_mode, "):  # MetaCLIP's and DFN's differ
+        facts(SIZES, activation="quick_gelu")
     h_14 = facts(SIZES, activation="gelu")
     assert (h_14["vision_heads"], h_14["text_heads"], h_14["activation"]) == (16, 16, "gelu")
     g_14 = facts({**SIZES, "vision_width": 1408, "vision_layers": 40})
@@ -185,11 +196,11 @@ def test_sizes_of_a_known_release_decide_what_all_of_these_sizes_share(tmp_path:
 
 
 def test_heads_of_known_releases_divide_their_widths() -> None:
-    assert len(KNOWN_RELEASES) == 10
-    for (_, _, vision_width, _, text_width, _, _), release in KNOWN_RELEASES.items():
-        assert vision_width % release.facts["vision_heads"] == 0
-        assert text_width % release.facts["text_heads"] == 0
-    assert size_key(SIZES) in KNOWN_RELEASES
+    assert len(clips_by_size()) == 10
+    for (_, _, vision_width, _, text_width, _, _), models in clips_by_size().items():
+        for model in models:
+            assert vision_width % model.facts["vision_heads"] == 0
+            assert text_width % model.facts["text_heads"] == 0
 
 
 def vit_b_32() -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ import torch
 
 from froster import cli
 from froster.backbones.clip import Clip, ClipConfig
-from froster.checkpoints.hub import RELEASES, mark_official
+from froster.checkpoints.openai import RELEASES, mark_official
 from froster.checkpoints.own import save_checkpoint
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError

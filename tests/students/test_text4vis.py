@@ -79,7 +79,7 @@ def test_released_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     release = small_clip(seed=1)
     tuned = build_student("action_clip", small_clip())
     torch.save(release.state_dict(), tmp_path / "release.pt")
-    monkeypatch.setitem(foreign.RELEASE_OF_SIZES, (8, 32), "vit-b-16")
+    monkeypatch.setattr(foreign, "openai_release", {(8, 32): "vit-b-16"}.get)
     monkeypatch.setattr(foreign, "fetch_release", {"vit-b-16": tmp_path / "release.pt"}.__getitem__)
     state = {key: value for key, value in tuned.state_dict().items() if not key.startswith("text.")}
     state = {

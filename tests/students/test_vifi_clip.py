@@ -56,7 +56,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Clip, Pat
     original, tuned = small_clip(), small_clip(seed=1)
     tuned.text.token_embedding.weight.copy_(original.text.token_embedding.weight)
     torch.save(openai_names(original.state_dict()), tmp_path / "release.pt")
-    monkeypatch.setitem(foreign.RELEASE_OF_SIZES, (8, 32), "vit-b-16")
+    monkeypatch.setattr(foreign, "openai_release", {(8, 32): "vit-b-16"}.get)
     monkeypatch.setattr(foreign, "fetch_release", {"vit-b-16": tmp_path / "release.pt"}.__getitem__)
 
     config = CfgNode(MODEL=CfgNode(ARCH="ViT-B/16"), LR=8e-6)
@@ -112,7 +112,7 @@ def test_released_checkpoint_of_another_clip_is_refused(released: tuple[Clip, Pa
 def test_sizes_that_openai_never_released_are_named(
     released: tuple[Clip, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(foreign.RELEASE_OF_SIZES, (8, 32))
+    monkeypatch.setattr(foreign, "openai_release", {}.get)
     with pytest.raises(WeightsError, match="none with patches of 8 pixels and images of 32"):
         load_model(released[1])
 

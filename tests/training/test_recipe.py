@@ -93,6 +93,8 @@ def words(schema: dict[str, Any]) -> str:
         few = schema.get("prefixItems")
         return f"[{', '.join(map(words, few))}]" if few else f"list of {words(schema['items'])}s"
     if schema["type"] == "object":
+        if schema["additionalProperties"] is True:
+            return "keys and values"
         return f"text: {words(schema['additionalProperties'])}, …"
     if schema.get("format") == "path":
         return "path"

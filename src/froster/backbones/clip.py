@@ -21,14 +21,6 @@ class ClipConfig(BackboneConfig):
     family: ClassVar[str] = "clip"
 
 
-OPENAI_RELEASES = {  # sizes by name
-    "vit-b-32": ClipConfig(224, 32, 768, 12, 12, 512, 12, 8, 512),
-    "vit-b-16": ClipConfig(224, 16, 768, 12, 12, 512, 12, 8, 512),
-    "vit-l-14": ClipConfig(224, 14, 1024, 24, 16, 768, 12, 12, 768),
-    "vit-l-14-336": ClipConfig(336, 14, 1024, 24, 16, 768, 12, 12, 768),
-}
-
-
 class VisionTransformer(VisionTower):
     """Image encoder of CLIP; a frame's embedding is made of its class token."""
 

@@ -1,17 +1,20 @@
 """What tensors do not show of a CLIP: heads, activation, how pictures are prepared; and where it is read from.
 
-In this order: what the caller gives, the description next to the weights (OpenCLIP's, Hugging Face's), the rule of
-OpenAI's releases where a file is one of them or was trained from one, the known releases of the same sizes (with a
-warning that names what is assumed). What is still open is asked for.
+In this order: what the caller gives, the description next to the weights (OpenCLIP's, Hugging Face's), the released
+model that the file was loaded as by name, the rule of OpenAI's releases where a file is one of them or was trained from
+one, the known releases of the same sizes (with a warning that names what is assumed). What is still open is asked for.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from froster.backbones.clip import ClipConfig
+from froster.checkpoints.releases import ARCHITECTURES, OPENAI, ReleasedModel, released_models, size_key
 from froster.errors import FrosterError, WeightsError
 from froster.video.transforms import CLIP_MEAN, CLIP_STD
 
@@ -54,32 +57,39 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {  # values that OpenAI's network has too
 
 
 @dataclass(frozen=True)
-class Release:
-    """A released CLIP, or several of the same sizes: what all of them have that tensors do not show."""
+class KnownSizes:
+    """Released models of the same sizes: `title`, the `facts` that all have, and the names of those that vary.
+
+    Of OpenAI's sizes the facts are those of OpenAI's model.
+    """
 
     title: str
     facts: dict[str, Any]
+    varying: tuple[str, ...]
 
 
-def release(title: str, vision_heads: int, text_heads: int, activation: str | None, **others: Any) -> Release:
-    facts = {"vision_heads": vision_heads, "text_heads": text_heads, **others}
-    return Release(title, facts | ({"activation": activation} if activation else {}))
+@cache
+def clips_by_size() -> Mapping[tuple[int, ...], list[ReleasedModel]]:
+    groups: dict[tuple[int, ...], list[ReleasedModel]] = {}
+    for model in released_models().values():
+        config = ARCHITECTURES.get(model.architecture)
+        if isinstance(config, ClipConfig):
+            groups.setdefault(size_key(asdict(config)), []).append(model)
+    return groups
 
 
-# By patch, picture, width and layers of the image encoder, width and layers of the text encoder, and D. Where releases
-# of the same sizes differ in their activation, it is left open; of OpenAI's sizes, OpenAI's is taken.
-KNOWN_RELEASES: dict[tuple[int, ...], Release] = {
-    (32, 224, 768, 12, 512, 12, 512): release("OpenAI's ViT-B/32", 12, 8, "quick_gelu"),
-    (16, 224, 768, 12, 512, 12, 512): release("OpenAI's ViT-B/16", 12, 8, "quick_gelu"),
-    (14, 224, 1024, 24, 768, 12, 768): release("OpenAI's ViT-L/14", 16, 12, "quick_gelu"),
-    (14, 336, 1024, 24, 768, 12, 768): release("OpenAI's ViT-L/14 at 336", 16, 12, "quick_gelu"),
-    (32, 256, 768, 12, 512, 12, 512): release("DataComp's ViT-B/32 at 256", 12, 8, "gelu"),
-    (16, 240, 896, 12, 640, 12, 640): release("LAION's ViT-B/16-plus at 240", 14, 10, "gelu"),
-    (14, 224, 1280, 32, 1024, 24, 1024): release("ViT-H/14 of LAION, DFN or MetaCLIP", 16, 16, None),
-    (14, 378, 1280, 32, 1024, 24, 1024): release("DFN's ViT-H/14 at 378", 16, 16, "quick_gelu", resize_mode="squash"),
-    (14, 224, 1408, 40, 1024, 24, 1024): release("LAION's ViT-g/14", 16, 16, "gelu"),
-    (14, 224, 1664, 48, 1280, 32, 1280): release("ViT-bigG/14 of LAION or MetaCLIP", 16, 20, None),
-}
+def known_of_sizes(sizes: Mapping[str, Any], values: Mapping[str, Any]) -> KnownSizes | None:
+    """What is known of released CLIPs of these sizes that have the `values` that are known already."""
+    of_sizes = clips_by_size().get(size_key(sizes), [])
+    models = [model for model in of_sizes if all(values.get(name, fact) == fact for name, fact in model.facts.items())]
+    if not models:
+        return None
+    facts = models[0].facts
+    varying = tuple(name for name in facts if any(model.facts[name] != facts[name] for model in models))
+    if models[0].series == OPENAI:
+        return KnownSizes(f"OpenAI's {models[0].architecture}", facts, varying)
+    title = f"{models[0].architecture} of {' and '.join(dict.fromkeys(model.series for model in models))}"
+    return KnownSizes(title, {name: value for name, value in facts.items() if name not in varying}, varying)
 
 
 @dataclass
@@ -99,9 +109,8 @@ class Facts:
             if name not in self.values:
                 self.values[name], self.sources[name] = value, source
 
-    @property
-    def missing(self) -> list[str]:
-        return [name for name in NEEDED if name not in self.values]
+    def lacks(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self.values]
 
 
 def check_given(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,12 +130,14 @@ def gather_facts(
     given: Mapping[str, Any],
     hugging_face: bool,
     from_openai: bool,
+    released: ReleasedModel | None = None,
 ) -> Facts:
     """All that tensors of these `sizes` do not show.
 
     `hugging_face`: whether the tensors have Hugging Face's names. `from_openai`: whether the file is a release of
-    OpenAI's, or a network that was trained from one. Raises `WeightsError` that says which keys to give where something
-    is still open, or a description cannot be followed.
+    OpenAI's, or a network that was trained from one. `released`: the released model that it holds, if that is known.
+    Raises `WeightsError` that says which keys to give where something is still open, or a description cannot be
+    followed.
     """
     facts = Facts()
     facts.add(check_given(given), EXPLICIT)
@@ -136,29 +147,32 @@ def gather_facts(
     elif not from_openai:
         is_open_clip = path.name.startswith("open_clip_")
         described(facts, path.with_name("open_clip_config.json"), open_clip_config, sizes, must_fit=is_open_clip)
-    if from_openai:
+    if released and released.has_sizes(sizes):
+        facts.add(released.facts, f"{released.name}, by its name")
+    elif from_openai or (released and released.series == OPENAI):
         facts.add(openai_rule(sizes), "the rule of OpenAI's releases")
-    known = KNOWN_RELEASES.get(size_key(sizes))
-    if facts.missing and known and not path.name.startswith("open_clip_"):
-        taken = [name for name in facts.missing if name in known.facts]
-        facts.add(known.facts, f"assumed: {known.title}, of the same sizes")
-        words = ", ".join(f"{name}={facts.values[name]}" for name in taken)
+    needed: tuple[str, ...] = NEEDED
+    if facts.lacks(NEEDED) and (known := known_of_sizes(sizes, facts.values)):
+        needed += tuple(name for name in known.varying if name not in NEEDED)
+        assumed = known.facts
+        if path.name.startswith("open_clip_"):  # OpenCLIP has several of OpenAI's sizes: nothing says which
+            assumed = {name: value for name, value in assumed.items() if name not in known.varying}
+        taken = [name for name in facts.lacks(needed) if name in assumed]
+        facts.add(assumed, f"assumed: {known.title}, of the same sizes")
+        words = ", ".join(f"{name}={in_words(facts.values[name])}" for name in taken)
         facts.assumed = f"{words} of {known.title}, which has the same sizes" if taken else None
-    elif facts.missing and known:  # OpenCLIP's networks of OpenAI's sizes have either activation
-        facts.add({name: value for name, value in known.facts.items() if name != "activation"}, known.title)
-    if facts.missing:
+    if missing := facts.lacks(needed):
         raise WeightsError(
-            f"{path} does not say {', '.join(facts.missing)}, and there is no description of it in its folder "
+            f"{path} does not say {', '.join(missing)}, and there is no description of it in its folder "
             "(OpenCLIP's open_clip_config.json, Hugging Face's config.json): put it there, or give the "
-            f"{'key' if len(facts.missing) == 1 else 'keys'} {', '.join(facts.missing)} of the backbone."
+            f"{'key' if len(missing) == 1 else 'keys'} {', '.join(missing)} of the backbone."
         )
     facts.add(COMMON, "what CLIPs have in common")
     return facts
 
 
-def size_key(sizes: Mapping[str, int]) -> tuple[int, ...]:
-    names = "patch_size image_size vision_width vision_layers text_width text_layers embed_dim"
-    return tuple(sizes[name] for name in names.split())
+def in_words(value: Any) -> str:
+    return "/".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
 
 
 def openai_rule(sizes: Mapping[str, int]) -> dict[str, Any]:

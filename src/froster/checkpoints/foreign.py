@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from froster.backbones.build import backbone_names
-from froster.backbones.clip import OPENAI_RELEASES, ClipConfig
+from froster.backbones.clip import ClipConfig
 from froster.checkpoints import perception_encoder, siglip
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors
 from froster.checkpoints.descriptions import check_given, gather_facts, openai_rule
-from froster.checkpoints.hub import fetch_release
 from froster.checkpoints.names import OPENAI_NAMES, TRAINING_ONLY, count_blocks, fuse_projections, renamed
+from froster.checkpoints.openai import RELEASES, fetch_release
 from froster.checkpoints.own import TOKEN_TABLE, check_config
 from froster.checkpoints.perception_encoder import infer_perception_encoder, to_perception_encoder_names
+from froster.checkpoints.releases import ARCHITECTURES, ReleasedModel, released_models
 from froster.checkpoints.unsupported import refuse_unsupported
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 
@@ -29,7 +30,6 @@ IMAGE_ENCODER = re.compile(
     r"((?:.*\.)?)(?:(?:visual|image_encoder)\.conv1|vision_model\.embeddings\.patch_embedding)\.weight"
 )
 EMBEDDED_PROMPTS = "prompt_learner.complete_text_embeddings"
-RELEASE_OF_SIZES = {(config.patch_size, config.image_size): name for name, config in OPENAI_RELEASES.items()}
 
 HUGGING_FACE_NAMES = (
     (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
@@ -56,12 +56,12 @@ def read_foreign(
     metadata: dict[str, Any],
     path: Path,
     given: Mapping[str, Any] | None = None,
-    from_openai: bool = False,
+    released: ReleasedModel | None = None,
 ) -> Checkpoint:
     """A checkpoint of another program.
 
-    Sizes are those of the tensors, the rest is from a description in the file's folder or from what is `given`: see
-    `froster.checkpoints.descriptions`.
+    Sizes are those of the tensors, the rest is from a description in the file's folder, from what is `given`, or from
+    what is known of the model that was `released`: see `froster.checkpoints.descriptions`.
     """
     warn_of_several_networks(tensors, path)
     if any(key.endswith(perception_encoder.PROBE) for key in tensors):
@@ -80,13 +80,14 @@ def read_foreign(
         shape = ClipConfig(**sizes, vision_heads=1, text_heads=1)
         check_config(shape)  # before a network of such sizes is built
         of_clip = backbone_names(shape)
-    is_released, has_more = is_released_student(tensors, metadata), not state.keys() <= of_clip
+    is_student, has_more = is_released_student(tensors, metadata), not state.keys() <= of_clip
     facts = gather_facts(
         sizes,
         path,
         given or {},
         hugging_face=is_hugging_face(tensors),
-        from_openai=from_openai or is_released or has_more or bool(metadata.get("torchscript")),
+        from_openai=is_student or has_more or bool(metadata.get("torchscript")),
+        released=released,
     )
     if facts.assumed:
         warnings.warn(
@@ -100,7 +101,7 @@ def read_foreign(
         check_config(config)
     # FROSTER and Open-VCLIP released VCLIP students; the file itself does not say. More tensors: another student.
     sources = dict.fromkeys(sizes, "tensors") | facts.sources
-    return Checkpoint(state, config, "vclip" if is_released and not has_more else None, sources=sources)
+    return Checkpoint(state, config, "vclip" if is_student and not has_more else None, sources=sources)
 
 
 @contextmanager
@@ -195,18 +196,27 @@ def add_frozen_text(state: StateDict, path: Path) -> None:
         return
     patch_size = state["visual.conv1.weight"].shape[-1]
     image_size = patch_size * math.isqrt(len(state["visual.positional_embedding"]) - 1)
-    if (patch_size, image_size) not in RELEASE_OF_SIZES:
+    name = openai_release((patch_size, image_size))
+    if name is None:
         raise WeightsError(
             f"{path} leaves its text encoder, or part of it, to the CLIP that it was trained from; OpenAI released "
             f"none with patches of {patch_size} pixels and images of {image_size}."
         )
-    name = RELEASE_OF_SIZES[patch_size, image_size]
     release = to_clip_names(read_tensors(fetch_release(name))[0])
     start_of_text = release[TOKEN_TABLE][-2]
     for prompt in state.get(EMBEDDED_PROMPTS, ()):
         if prompt.shape[1:] != start_of_text.shape or (prompt[0] - start_of_text).abs().max() > 1e-4:  # float16's part
             raise WeightsError(f"{path} was trained from another CLIP than {name}: its prompts are embedded otherwise.")
     state |= {key: value for key, value in release.items() if key.startswith("text.") and key not in state}
+
+
+def openai_release(patch_and_image: tuple[int, int]) -> str | None:
+    """The name of OpenAI's release with patches and pictures of these sizes."""
+    for name in RELEASES:
+        config = ARCHITECTURES[released_models()[name].architecture]
+        if (config.patch_size, config.image_size) == patch_and_image:
+            return name
+    return None
 
 
 def infer_config(state: StateDict, facts: Mapping[str, Any] | None = None) -> ClipConfig:

@@ -1,186 +1,231 @@
-"""Names and folders to weights files; OpenAI's releases are downloaded once, resumed, checked, kept in the cache."""
+"""Models of the Hugging Face hub, through the library huggingface_hub: it resumes, caches, knows the user's token.
 
-import hashlib
-import http.client
+What was fetched once is used from then on without a network: a name stays the same weights until its folder in the
+cache is deleted. The environment variables of the library hold here too: HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN,
+HF_HOME, HF_HUB_CACHE.
+"""
+
+import json
+import os
 import re
-import urllib.error
-import urllib.request
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from filelock import FileLock
 
-from froster.errors import WeightsError
-from froster.files import WriteError, cache_dir, replace_when_written, writing
-from froster.progress import ProgressBar
+from froster.checkpoints.folders import FOLDER_LAYOUTS, SUFFIXES
+from froster.checkpoints.openai import is_official
+from froster.errors import FrosterError, WeightsError
+from froster.files import cache_dir, replace_when_written, writing
 
-HOST = "https://openaipublic.azureedge.net/clip/models"
-RELEASES: dict[str, tuple[str, str]] = {  # name: (SHA-256, which is also the folder in the official URL; file)
-    "vit-b-32": ("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),
-    "vit-b-16": ("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt"),
-    "vit-l-14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
-    "vit-l-14-336": ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
-}
-CHUNK = 1 << 20
-FOLDER_LAYOUTS = (
-    "model.safetensors",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "open_clip_pytorch_model.bin",
-    "model.safetensors.index.json",  # sharded
-    "open_clip_model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-)
-DEEPSPEED = "mp_rank_00_model_states.pt"
-RUN_RECIPE = "recipe.json"  # of a training run; its weights come last
-SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth", ".bin")
+PREFIX = "hf:"
+REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[^@]+))?")
+DESCRIPTIONS = ("open_clip_config.json", "config.json", "preprocessor_config.json", "tokenizer.json")
+SHA256 = re.compile(r"[0-9a-f]{64}")  # the hub names large files in its cache by it
 
 
-def find_weights_file(path: Path) -> Path:
-    """The weights file itself, also if `path` is a folder in the layout of Hugging Face, OpenCLIP or DeepSpeed.
+class HubError(WeightsError):
+    """The hub cannot be reached, or refuses."""
 
-    Of a sharded checkpoint it is the index. Raises `WeightsError` where there is none, or several.
+
+@dataclass(frozen=True)
+class HubReference:
+    """A model on the hub: `repository` as owner/name; without a `file` its only weights, `revision` is usually main."""
+
+    repository: str
+    file: str | None = None
+    revision: str = "main"
+
+    def __str__(self) -> str:
+        file = f"/{self.file}" if self.file else ""
+        return f"{PREFIX}{self.repository}{file}" + f"@{self.revision}" * (self.revision != "main")
+
+
+def parse_reference(text: str) -> HubReference:
+    """`hf:owner/name`, with `/FILE` behind it where there are several, and `@REVISION`. Raises `WeightsError`."""
+    found = REFERENCE.fullmatch(text)
+    if not found or ".." in text:
+        raise WeightsError(f"{text!r} is not hf:owner/name, hf:owner/name@revision or hf:owner/name/FILE.")
+    return HubReference(found["repository"], found["file"], found["revision"] or "main")
+
+
+def fetch_from_hub(reference: HubReference, usual_file: str | None = None) -> Path:
+    """The weights file of a model on the hub, with the descriptions of the model beside it; downloaded if need be.
+
+    `usual_file`: which of several weights files to take where the reference names none. Raises `WeightsError` that says
+    what to do for an unknown or closed repository, without a network, and where what was sent is not what it should be.
     """
-    if path.is_dir():
-        found = [path / name for name in FOLDER_LAYOUTS if (path / name).is_file()]
-        # An empty file is what a full disk leaves behind: another layout in the folder may be whole.
-        if whole := next((file for file in found if file.stat().st_size), None):
-            return whole
-        if found:
-            return found[0]
-        if deepspeed := find_deepspeed(path):
-            return deepspeed
-        epochs = sorted(path.glob("checkpoints/epoch-*.safetensors"))
-        if (path / RUN_RECIPE).is_file():
-            so_far = f"; its last whole epoch is {epochs[-1]}" if epochs else ""
-            raise WeightsError(f"{path} is an unfinished run: resume its training{so_far}.")
-        others = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if len(others) == 1:
-            return others[0]
-        several = f"several weights files ({', '.join(file.name for file in others[:3])}): name one"
-        raise WeightsError(f"The folder {path} holds {several if others else 'no weights'}.")
-    if not path.exists():
-        raise WeightsError(f"There is no weights file {path}.")
-    if not path.is_file():  # reading a pipe or a device would wait for ever
-        raise WeightsError(f"{path} is neither a file nor a folder.")
-    return index_of_shard(path) or path
-
-
-def find_deepspeed(folder: Path) -> Path | None:
-    """The model states of a DeepSpeed folder, of the step that its file `latest` names."""
-    if (folder / DEEPSPEED).is_file():
-        return folder / DEEPSPEED
-    with suppress(OSError, ValueError):
-        step = (folder / "latest").read_text(encoding="utf-8").strip()
-        if step and Path(step).name == step and (folder / step / DEEPSPEED).is_file():
-            return folder / step / DEEPSPEED
-    return None
-
-
-def index_of_shard(path: Path) -> Path | None:
-    """The index file of a shard of a checkpoint, `NAME-00001-of-00002.SUFFIX`."""
-    if part := re.fullmatch(r"(.+)-\d{5}-of-\d{5}(\.\w+)", path.name):
-        index = path.with_name(f"{part[1]}{part[2]}.index.json")
-        return index if index.is_file() else None
-    return None
-
-
-def find_release(name: str) -> Path | None:
-    """The release file of `name` if this user has it whole: in froster's cache or in that of OpenAI's own package."""
-    digest, file = RELEASES[name]
-    for path in (cache_dir() / "clip" / file, Path.home() / ".cache" / "clip" / file):
-        if path.is_file() and is_official(path, digest):
-            return path
-    return None
-
-
-def fetch_release(name: str) -> Path:
-    """The release file of `name`, downloaded first if need be.
-
-    An interrupted download is resumed, and only a file with the official SHA-256 is kept. Raises
-    `WeightsError` without a network (it says which file to put where) or when the content is not the official one.
-    """
-    if found := find_release(name):
-        return found
-    digest, file = RELEASES[name]
-    target = cache_dir() / "clip" / file
-    partial = target.with_name(f"{file}.partial")
-    url = f"{HOST}/{digest}/{file}"
+    if known := recorded(reference):
+        return known
     try:
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f"{file}.lock")):  # two processes must not write one download
-            if found := find_release(name):
-                return found
-            download(url, partial)
-            if sha256(partial) != digest:
-                partial.unlink()
-                raise WeightsError(f"What {url} sent is not the official file of {name} (SHA-256 differs); try again.")
-            partial.replace(target)
-            mark_official(target, digest)
-    except WriteError:
+        with writing(hub_cache()):
+            hub_cache().mkdir(parents=True, exist_ok=True)
+        with FileLock(record_of(reference, "lock")):  # two processes must not download one model
+            weights = recorded(reference) or download(reference, usual_file)
+    except HubError:
+        if found := find_in_hub_cache(reference, usual_file):  # fetched by another program, or copied there
+            return found
         raise
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        wrong = " The file that is there is not the official one." if target.exists() else ""
-        raise WeightsError(
-            f"Cannot fetch {name} ({reason}). Download {url} on a machine with a network and put it at {target}.{wrong}"
-        ) from error
-    return target
+    return weights
 
 
-def is_official(path: Path, digest: str) -> bool:
-    """Whether the content of `path` has the SHA-256 `digest`; computed once for each state of the file."""
-    with suppress(OSError):
-        if record_of(path).read_text(encoding="utf-8") == state_of(path, digest):
-            return True
-    if sha256(path) != digest:
-        return False
-    mark_official(path, digest)
-    return True
+def find_in_hub_cache(reference: HubReference, usual_file: str | None = None) -> Path | None:
+    """The weights file of a model of the hub if it is in the hub's cache, whoever put it there; nothing is fetched."""
+    if known := recorded(reference):
+        return known
+    folder = repository_folder(reference)
+    with suppress(OSError, FrosterError):
+        refs = folder / "refs" / reference.revision
+        commit = refs.read_text(encoding="utf-8").strip() if refs.is_file() else reference.revision
+        snapshot = folder / "snapshots" / commit
+        names = [path.relative_to(snapshot).as_posix() for path in sorted(snapshot.rglob("*")) if path.is_file()]
+        weights = snapshot / choose_weights(names, reference, usual_file)
+        check_whole([weights], reference)
+        return weights
+    return None
 
 
-def mark_official(path: Path, digest: str) -> None:
-    """Remember that the file at `path`, as it is now, has been checked."""
-    with suppress(OSError), replace_when_written(record_of(path)) as temporary:
-        temporary.write_text(state_of(path, digest), encoding="utf-8")
+def download(reference: HubReference, usual_file: str | None) -> Path:
+    """Fetch the descriptions and then the weights, check them and remember them."""
+    from huggingface_hub import HfApi, hf_hub_download
+
+    repository, revision = reference.repository, reference.revision
+    with explaining(reference, usual_file):
+        listed = HfApi().model_info(repository, revision=revision).siblings or []
+        names = [file.rfilename for file in listed]
+        weights = choose_weights(names, reference, usual_file)
+        wanted = [*descriptions_of(weights, names), *shards_of(weights, names), weights]
+        paths = [Path(hf_hub_download(repository, name, revision=revision)) for name in wanted]
+    if len({path_of_snapshot(path, name) for path, name in zip(paths, wanted, strict=True)}) > 1:
+        raise WeightsError(f"{reference} was changed on the hub while it was being downloaded; try again.")
+    check_whole(paths, reference)
+    with replace_when_written(record_of(reference, "json")) as temporary:
+        temporary.write_text(json.dumps({"weights": str(paths[-1])}), encoding="utf-8")
+    return paths[-1]
 
 
-def record_of(path: Path) -> Path:
-    return cache_dir() / "clip" / f"{path.name}.checked"
+def choose_weights(names: Sequence[str], reference: HubReference, usual_file: str | None) -> str:
+    """Which file of a repository to load. Raises `WeightsError` where there is none, or several of unknown names."""
+    weights = sorted(name for name in names if name.endswith(SUFFIXES) or name in FOLDER_LAYOUTS)
+    if reference.file:
+        if reference.file not in names:
+            raise WeightsError(f"{reference.repository} has no file {reference.file}; {listed(weights)}.")
+        return reference.file
+    for name in (usual_file, *FOLDER_LAYOUTS):
+        if name in names:
+            return str(name)
+    if len(weights) != 1:
+        example = f"; name one, as in {PREFIX}{reference.repository}/{weights[0]}" if weights else ""
+        raise WeightsError(f"{reference} cannot be loaded: {listed(weights)}{example}.")
+    return weights[0]
 
 
-def state_of(path: Path, digest: str) -> str:
-    file = path.stat()
-    return f"{path} {file.st_size} {file.st_mtime_ns} {digest}"
+def listed(weights: Sequence[str]) -> str:
+    if not weights:
+        return "the repository has no weights files"
+    return f"its weights files are {', '.join(weights[:5])}{', …' if len(weights) > 5 else ''}"
 
 
-def download(url: str, partial: Path) -> None:
-    """Fetch `url` into `partial` with a progress bar, after the bytes that are there already.
+def descriptions_of(weights: str, names: Iterable[str]) -> list[str]:
+    """The descriptions of a model that are beside its weights."""
+    beside = {str(PurePosixPath(weights).with_name(name)) for name in DESCRIPTIONS}
+    return [name for name in names if name in beside]
 
-    Raises `WriteError` where they cannot be stored; downloaded parts are kept, to resume from.
-    """
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+
+def shards_of(weights: str, names: Iterable[str]) -> list[str]:
+    """The parts of a sharded checkpoint whose index is `weights`."""
+    if not weights.endswith(".index.json"):
+        return []
+    stem, suffix = re.fullmatch(r"(.*)(\.\w+)\.index\.json", weights).groups()  # type: ignore[union-attr]
+    return [name for name in names if re.fullmatch(re.escape(stem) + r"-\d{5}-of-\d{5}" + re.escape(suffix), name)]
+
+
+def path_of_snapshot(path: Path, name: str) -> Path:
+    return path.parents[name.count("/")]
+
+
+def check_whole(paths: Iterable[Path], reference: HubReference) -> None:
+    """Raises `WeightsError` where the content of a large file has not the SHA-256 that the hub gave; it is deleted."""
+    for path in paths:
+        content = path.resolve()
+        if SHA256.fullmatch(content.name) and not is_official(content, content.name):
+            content.unlink()
+            raise WeightsError(f"What was downloaded as {path.name} of {reference} is damaged (SHA-256); try again.")
+
+
+def hub_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def repository_folder(reference: HubReference) -> Path:
+    return hub_cache() / f"models--{reference.repository.replace('/', '--')}"
+
+
+def record_of(reference: HubReference, suffix: str) -> Path:
+    """Where froster keeps that it has fetched a model, or is doing so."""
+    folder = cache_dir() / "hub"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{re.sub(r'[^-.@A-Za-z0-9]', '--', str(reference)[len(PREFIX) :])}.{suffix}"
+
+
+def recorded(reference: HubReference) -> Path | None:
+    """The weights file of a model that was fetched whole, if it is still there."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        path = Path(json.loads(record_of(reference, "json").read_text(encoding="utf-8"))["weights"])
+        return path if path.is_file() and hub_cache() in path.parents else None
+    return None
+
+
+@contextmanager
+def explaining(reference: HubReference, usual_file: str | None) -> Iterator[None]:
+    """Turns whatever the library or the network raises into a `HubError` that says what to do."""
     try:
-        response = urllib.request.urlopen(request, timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # it was complete
-            return
+        with writing(hub_cache()):
+            yield
+    except FrosterError:
         raise
-    resumed = response.status == http.client.PARTIAL_CONTENT
-    done = start = have if resumed else 0
-    length = int(response.headers.get("Content-Length") or 0)
-    progress = ProgressBar(url.rsplit("/", 1)[-1], start + length or None, start, "bytes")
-    with response, progress as bar, writing(partial), partial.open("ab" if resumed else "wb") as out:
-        while chunk := response.read(CHUNK):
-            out.write(chunk)
-            done += len(chunk)
-            bar.update(done)
-    if length and partial.stat().st_size < start + length:
-        raise OSError(f"the connection broke after {partial.stat().st_size} of {start + length} bytes")
+    except Exception as error:  # httpx's, requests' and urllib3's errors, as the version of the library has them
+        raise HubError(explanation(error, reference, usual_file)) from error
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def explanation(error: Exception, reference: HubReference, usual_file: str | None) -> str:
+    from huggingface_hub import constants, errors, get_token
+
+    repository, page = reference.repository, f"{constants.ENDPOINT}/{reference.repository}"
+    login = "give a token in the environment variable HF_TOKEN, or log in with `hf auth login`"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError):
+        who = "the account of the token in use has no access to it" if get_token() else f"then {login}"
+        return f"{reference} is gated: accept its conditions at {page}, {who}."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        closed = "or the token in use may not read it" if get_token() else f"or it is private; for that, {login}"
+        return f"There is no repository {repository} at {constants.ENDPOINT}, {closed}."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repository} has no revision {reference.revision!r}; see {page}/commits/main."
+    if status in (401, 403):
+        return f"{constants.ENDPOINT} refuses {reference} ({status}): {login}."
+    return cannot_fetch(error, reference, usual_file)
+
+
+def cannot_fetch(error: Exception, reference: HubReference, usual_file: str | None) -> str:
+    """What to do without a network: which files to fetch on another machine, and where to put them."""
+    cause: Any = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        reason = "HF_HUB_OFFLINE is set"
+    file = reference.file or usual_file
+    files = f"{file} and the .json files beside it" if file else "its weights and .json files"
+    revision = f" --revision {reference.revision}" * (reference.revision != "main")
+    return (
+        f"Cannot fetch {reference} ({reason}). On a machine with a network, `hf download {reference.repository}"
+        f"{revision}` keeps it in a folder {repository_folder(reference).name}; copy that folder to "
+        f"{repository_folder(reference)}. Or put {files} into any folder, and load that folder."
+    )

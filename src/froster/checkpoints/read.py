@@ -12,19 +12,20 @@ from torch import nn
 
 from froster.checkpoints.checkpoint import Checkpoint, StateDict
 from froster.checkpoints.containers import read_tensors, reading
+from froster.checkpoints.folders import find_weights_file
 from froster.checkpoints.foreign import read_foreign
-from froster.checkpoints.hub import find_weights_file
 from froster.checkpoints.own import read_own
+from froster.checkpoints.releases import ReleasedModel
 from froster.errors import FrosterError, WeightsError
 
 
 def read_checkpoint(
-    path: str | Path, backbone: Mapping[str, Any] | None = None, from_openai: bool = False
+    path: str | Path, backbone: Mapping[str, Any] | None = None, released: ReleasedModel | None = None
 ) -> Checkpoint:
     """Read a checkpoint of any supported format; sizes are inferred from the tensors.
 
     `backbone`: what a file of another program does not say of its network, see `froster.checkpoints.descriptions`.
-    `from_openai`: whether it is a release of OpenAI's, whatever the format.
+    `released`: the released model that the file holds, if that is known.
 
     Raises `WeightsError`, one sentence that names the file, when it is missing, damaged, not a checkpoint, not a CLIP,
     or a pickle with code in it.
@@ -38,7 +39,7 @@ def read_checkpoint(
         if is_own:
             checkpoint = read_own(tensors, metadata, path)
         else:
-            checkpoint = read_foreign(tensors, metadata, path, backbone, from_openai)
+            checkpoint = read_foreign(tensors, metadata, path, backbone, released)
     check_finite(checkpoint.state, path)
     return checkpoint
 

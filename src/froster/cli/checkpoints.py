@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def weights_file(model: str | Path) -> Path:
     """The file of a model name or path as `load_model` takes it. Raises `WeightsError` if there is none."""
-    from froster.checkpoints.hub import find_weights_file
+    from froster.checkpoints.folders import find_weights_file
     from froster.models import resolve
 
     return find_weights_file(resolve(model).path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from froster.cli.options import ModelOption
+from froster.cli.options import BackboneOption, ModelOption, read_backbone
 from froster.cli.terminal import Screen, echo_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def distance(
     ],
     others: Annotated[list[str], typer.Argument(metavar="B", help="Test classes, one or more, likewise.")],
     model: ModelOption = "auto",
+    backbone: BackboneOption = None,
     prompts: Annotated[
         bool,
         typer.Option(
@@ -73,7 +74,7 @@ def distance(
         model, why = default_model()
         errors.print(why)
     with errors.status(f"Loading {model} and encoding {len(labels) + sum(map(len, labels_of_others))} labels"):
-        network = load_model(model, seed=0)
+        network = load_model(model, seed=0, backbone=read_backbone(backbone))
         training = encode_vocabulary(network, a, labels, prompts)
         tests = [
             encode_vocabulary(network, text, of_other, prompts)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from froster.cli.options import (
+    BackboneOption,
     BaseOption,
     DescriptionsOption,
     DeviceOption,
@@ -25,6 +26,7 @@ from froster.cli.options import (
     TemplatesOption,
     ViewsOption,
     WorkersOption,
+    read_backbone,
 )
 from froster.cli.terminal import Screen, echo_json
 from froster.cli.vocabularies import announce_templates, read_classes
@@ -50,6 +52,7 @@ def evaluate(
     descriptions: DescriptionsOption = None,
     templates: TemplatesOption = None,
     student: StudentOption = None,
+    backbone: BackboneOption = None,
     ensemble: EnsembleOption = None,
     views: ViewsOption = None,
     frames: FramesOption = None,
@@ -90,6 +93,7 @@ def evaluate(
             split=split,
             progress=lambda done, total: bar.update(task, description="Evaluating", completed=done, total=total),
             student=student,
+            backbone=read_backbone(backbone),
             templates=templates,
             views=views,
             frames=frames,

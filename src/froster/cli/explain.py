@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.options import DescriptionsOption, DeviceOption, LabelsFileOption, TemplatesOption
+from froster.cli.options import (
+    BackboneOption,
+    DescriptionsOption,
+    DeviceOption,
+    LabelsFileOption,
+    TemplatesOption,
+    read_backbone,
+)
 from froster.cli.terminal import Screen, echo
 from froster.cli.vocabularies import WHICH_ACTIONS, announce_templates
 from froster.errors import FrosterError, VideoError
@@ -39,6 +46,7 @@ def explain(
     ] = KindName.attention,
     out: Annotated[Path, typer.Option(help="Output image, a .png file.")] = Path("explain.png"),
     animation: Annotated[bool, typer.Option(help="Also write the animation, .mp4 and .gif.")] = True,
+    backbone: BackboneOption = None,
     frames: Annotated[int, typer.Option(min=1, max=64, help="Frames that the models see.")] = 8,
     device: DeviceOption = "auto",
 ) -> None:
@@ -85,6 +93,7 @@ def explain(
                 kind=kind.value,
                 descriptions=descriptions,
                 templates=templates,
+                backbone=read_backbone(backbone),
                 frames=frames,
                 device=device,
             )

@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
+from froster.cli.options import BackboneOption, read_backbone
 from froster.cli.terminal import echo, echo_json
 
 
 def inspect(
     file: Annotated[str, typer.Argument(help="A weights file, its folder, a run's folder, or a model's name.")],
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="What the file does not say: activation=gelu. May be repeated."),
-    ] = None,
+    backbone: BackboneOption = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Also write it in froster's format (.safetensors), with all that was read and given."),
@@ -26,23 +24,15 @@ def inspect(
     """
     from dataclasses import asdict
 
-    from froster.checkpoints.descriptions import read_assignments
     from froster.cli.checkpoints import check_not_among, check_output_name, weights_file
-    from froster.errors import FrosterError
     from froster.inspection import inspect_checkpoint
 
-    given: dict[str, str] = {}
-    for assignment in backbone or ():
-        key, equals, value = (part.strip() for part in assignment.partition("="))
-        if not equals or not value:
-            raise FrosterError(f"--backbone {assignment!r} has no value: write KEY=VALUE.")
-        given[key] = value
-    said = read_assignments(given)
+    said = read_backbone(backbone)
     path = weights_file(file)
     if out:
         check_output_name(out)
         check_not_among(out, [path])
-    found = inspect_checkpoint(path, said)
+    found = inspect_checkpoint(file, said)
     if json:
         echo_json({**asdict(found), "file": str(found.file), "assumed": found.assumed}, indent=2)
     else:
@@ -57,7 +47,7 @@ def inspect(
         from froster.models import load_backbone, load_model
 
         # A plain backbone stays one, so that it can be trained from, patched with, and teach.
-        model = load_backbone(path, said) if found.student is None else load_model(path, backbone=said)
+        model = load_backbone(file, said) if found.student is None else load_model(file, backbone=said)
         save_checkpoint(model, out)
         echo(str(out))
 

@@ -5,7 +5,7 @@ Defaults, and options of a single command, are in the commands' files.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -37,6 +37,11 @@ StudentOption = Annotated[str | None, Option(help="The student: frame_clip, vcli
 DeviceOption = Annotated[str, Option(help="auto, cpu, cuda, cuda:1, mps.")]
 PrecisionOption = Annotated[Precision, Option(help="auto: bfloat16 if the hardware supports it.")]
 WorkersOption = Annotated[int, Option(min=1, help="Videos decoded in parallel.")]
+
+BackboneOption = Annotated[
+    list[str] | None,
+    Option(metavar="KEY=VALUE", help="What a bare weights file does not say: activation=gelu; repeat for more."),
+]
 
 # The classes and their prompts.
 LabelsOption = Annotated[
@@ -84,6 +89,20 @@ RawCsvOption = Annotated[
 ]
 
 
+def read_backbone(assignments: list[str] | None) -> dict[str, Any]:
+    """What `BackboneOption` says. Raises `FrosterError` for an unknown key or a wrong value."""
+    from froster.checkpoints.descriptions import read_assignments
+    from froster.errors import FrosterError
+
+    given: dict[str, str] = {}
+    for assignment in assignments or ():
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals or not value:
+            raise FrosterError(f"--backbone {assignment!r} has no value: write KEY=VALUE.")
+        given[key] = value
+    return read_assignments(given) if given else {}
+
+
 def pick_settings(
     views: int,
     frames: int,
@@ -92,12 +111,14 @@ def pick_settings(
     precision: Precision,
     workers: int,
     templates: Path | None = None,
+    backbone: list[str] | None = None,
 ) -> "InferenceSettings":
     """What these options say, for commands whose defaults are the papers'."""
     from froster.settings import InferenceSettings
     from froster.text.prompts import read_templates
 
     return InferenceSettings(
+        backbone=read_backbone(backbone) or None,
         templates=None if templates is None else read_templates(templates),
         views=views,
         frames=frames,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from froster.cli.options import (
+    BackboneOption,
     DescriptionsOption,
     DeviceOption,
     EnsembleOption,
@@ -24,6 +25,7 @@ from froster.cli.options import (
     StudentOption,
     TemplatesOption,
     ViewsOption,
+    read_backbone,
 )
 from froster.cli.terminal import Screen, echo_csv, echo_json
 from froster.cli.vocabularies import WHICH_ACTIONS, announce_templates, labels_of
@@ -48,6 +50,7 @@ def predict(
     templates: TemplatesOption = None,
     model: ModelOption = "auto",
     student: StudentOption = None,
+    backbone: BackboneOption = None,
     ensemble: EnsembleOption = None,
     top: Annotated[int, typer.Option(min=1, help="Number of labels to show per video.")] = 5,
     views: ViewsOption = None,
@@ -141,6 +144,7 @@ def predict(
                     model,
                     wanted,
                     student=student,
+                    backbone=read_backbone(backbone),
                     templates=prompts,
                     views=views,
                     frames=frames,

@@ -13,6 +13,7 @@ from froster.cli.options import (
     FRAMES,
     SAMPLING,
     VIEWS,
+    BackboneOption,
     DeviceOption,
     EnsembleOption,
     Precision,
@@ -22,6 +23,7 @@ from froster.cli.options import (
     TemplatesOption,
     WorkersOption,
     pick_settings,
+    read_backbone,
 )
 from froster.cli.terminal import Screen, echo, warn
 from froster.errors import FrosterError
@@ -76,6 +78,7 @@ def base_to_novel(
     recipe: RecipeOption = None,
     model: ModelToTest = None,
     student: StudentOption = None,
+    backbone: BackboneOption = None,
     manifests: Manifests = Path("manifests"),
     shots: Annotated[
         int | None, typer.Option(min=1, help="Training clips of each base class (16).", show_default=False)
@@ -141,7 +144,7 @@ def base_to_novel(
         raise FrosterError(f"--shots and --draws have no meaning with --{'model' if model else 'train-list'}.")
     if model and train_list:
         raise FrosterError("--train-list is to train on; leave it out where a --model is tested as it is.")
-    source = pick_source(recipe or default_recipe(names[0]), changes, model, student, recipe is not None)
+    source = pick_source(recipe or default_recipe(names[0]), changes, model, student, backbone, recipe is not None)
     rows = published()
     reference = named_reference(compare, "base-to-novel") if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
@@ -194,6 +197,7 @@ def cross_dataset(
     recipe: RecipeOption = None,
     model: ModelToTest = None,
     student: StudentOption = None,
+    backbone: BackboneOption = None,
     manifests: Manifests = Path("manifests"),
     half: Annotated[
         list[str] | None,
@@ -238,7 +242,7 @@ def cross_dataset(
 
     if model and train:
         raise FrosterError("--train is to train; leave it out where a --model is tested as it is.")
-    source = pick_source(recipe or Path("vit-b-16/froster"), changes, model, student, recipe is not None)
+    source = pick_source(recipe or Path("vit-b-16/froster"), changes, model, student, backbone, recipe is not None)
     rows = published()
     reference = named_reference(compare, "cross-dataset") if compare else None
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
@@ -339,7 +343,12 @@ def names_of(text: str) -> list[str]:
 
 
 def pick_source(
-    recipe: Path, changes: list[str] | None, model: str | None, student: str | None, recipe_given: bool
+    recipe: Path,
+    changes: list[str] | None,
+    model: str | None,
+    student: str | None,
+    backbone: list[str] | None,
+    recipe_given: bool,
 ) -> "TrainFromRecipe | Pretrained":
     """What is tested. Raises `FrosterError` for both a recipe and a model."""
     from froster.protocols.models import Pretrained, TrainFromRecipe
@@ -348,10 +357,12 @@ def pick_source(
     if model is None:
         if student is not None:
             raise FrosterError("--student is for --model; a recipe has its own: type student=NAME.")
+        if backbone:
+            raise FrosterError("--backbone is for --model; a recipe has its own: type backbone.KEY=VALUE.")
         return TrainFromRecipe(existing_recipe(recipe), tuple(changes or ()))
     if recipe_given or changes:
         raise FrosterError("Give either --recipe, to train a student, or --model, to test one as it is.")
-    return Pretrained(model, student)
+    return Pretrained(model, student, read_backbone(backbone) or None)
 
 
 class FilesByName:

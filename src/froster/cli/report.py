@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from froster.cli.options import (
+    BackboneOption,
     BaseOption,
     DescriptionsOption,
     DeviceOption,
@@ -23,6 +24,7 @@ from froster.cli.options import (
     TemplatesOption,
     ViewsOption,
     WorkersOption,
+    read_backbone,
 )
 from froster.cli.terminal import Screen, echo
 from froster.cli.vocabularies import announce_templates, read_classes
@@ -39,6 +41,7 @@ def report(
     descriptions: DescriptionsOption = None,
     templates: TemplatesOption = None,
     student: StudentOption = None,
+    backbone: BackboneOption = None,
     views: ViewsOption = None,
     frames: FramesOption = None,
     sampling: SamplingOption = None,
@@ -76,6 +79,7 @@ def report(
             attention=attention,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             student=student,
+            backbone=read_backbone(backbone),
             templates=templates,
             views=views,
             frames=frames,

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from froster.cli.options import DeviceOption, Precision, PrecisionOption, TemplatesOption
+from froster.cli.options import (
+    BackboneOption,
+    DeviceOption,
+    Precision,
+    PrecisionOption,
+    TemplatesOption,
+    read_backbone,
+)
 from froster.cli.terminal import as_flags, echo
 from froster.cli.vocabularies import announce_templates
 from froster.extras import extra
@@ -16,6 +23,7 @@ def serve(
         list[str] | None,
         typer.Option(help="As for `froster predict`; repeat for several models, the first is the default."),
     ] = None,
+    backbone: BackboneOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on; other than localhost needs a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
     root_path: Annotated[
@@ -55,6 +63,7 @@ def serve(
         announce_templates(name, templates)
     settings = ServeSettings(
         models=models,
+        backbone=read_backbone(backbone),
         host=host,
         root_path=root_path.rstrip("/"),
         token=token,

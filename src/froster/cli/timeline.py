@@ -11,6 +11,7 @@ import typer
 
 from froster.cli.interrupt import stop
 from froster.cli.options import (
+    BackboneOption,
     DescriptionsOption,
     DeviceOption,
     FramesOption,
@@ -22,6 +23,7 @@ from froster.cli.options import (
     RawCsvOption,
     StudentOption,
     TemplatesOption,
+    read_backbone,
 )
 from froster.cli.terminal import Screen, echo, echo_json
 from froster.cli.vocabularies import WHICH_ACTIONS, announce_templates, labels_of
@@ -43,6 +45,7 @@ def timeline(
     templates: TemplatesOption = None,
     model: ModelOption = "auto",
     student: StudentOption = None,
+    backbone: BackboneOption = None,
     window: Annotated[float, typer.Option(help="Window length in seconds.")] = 2.0,
     stride: Annotated[float, typer.Option(help="Seconds between the starts of consecutive windows.")] = 1.0,
     frames: FramesOption = None,
@@ -125,6 +128,7 @@ def timeline(
                 model,
                 wanted,
                 student=student,
+                backbone=read_backbone(backbone),
                 templates=prompts,
                 views=1,
                 frames=frames,

@@ -1,6 +1,6 @@
 """Who is tested in a protocol: a student that a recipe trains, or a model as it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +83,7 @@ class Pretrained:
 
     name: str
     student: str | None = None
+    backbone: Mapping[str, Any] | None = None
 
     is_trained: ClassVar[bool] = False
 
@@ -94,7 +95,7 @@ class Pretrained:
 
     @cached_property
     def network(self) -> VideoStudent:
-        model = load_model(self.name, self.student, seed=0)
+        model = load_model(self.name, self.student, seed=0, backbone=self.backbone)
         warn_of_random_start(model)
         return model
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from froster.checkpoints.hub import find_weights_file
 from froster.checkpoints.read import read_checkpoint
 from froster.errors import FrosterError, did_you_mean
 from froster.models import resolve
@@ -92,5 +91,6 @@ def backbone_of(model: str) -> str | None:
     """The papers' backbone of this size, by its name or by the sizes of its weights."""
     if model in BACKBONES.values():
         return model
-    config = read_checkpoint(find_weights_file(resolve(model).path)).config
+    found = resolve(model)
+    config = read_checkpoint(found.path, released=found.released).config
     return BACKBONES.get((config.vision_width, config.vision_layers, config.patch_size))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from froster.errors import FrosterError
 from froster.settings import InferenceSettings
@@ -21,7 +22,8 @@ class ServeSettings:
     server, such as "/froster"; requests may come with it or without it. `token`: what clients must send, "" for none.
     `folder`: whose files `path` may name, None for no files at all. Limits: `max_upload` bytes, `max_seconds` of video,
     `max_labels`, and `queue` requests at a time. `batch`: videos that go through the network together. `templates`:
-    prompts, by the name in `models`, of those models that have others than their student's.
+    prompts, by the name in `models`, of those models that have others than their student's. `backbone`: what bare
+    weights files do not say of their backbone, as for `load_model`.
 
     Raises `FrosterError` for a host other machines can reach without a token, a `root_path` of another form, and
     limits below 1.
@@ -40,6 +42,7 @@ class ServeSettings:
     device: str = "auto"
     precision: str = "auto"
     templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    backbone: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.is_local and not self.token:
@@ -61,7 +64,12 @@ class ServeSettings:
 
     def inference(self, model: str) -> InferenceSettings:
         """How one of the models is run."""
-        return InferenceSettings(templates=self.templates.get(model), device=self.device, precision=self.precision)
+        return InferenceSettings(
+            backbone=self.backbone,
+            templates=self.templates.get(model),
+            device=self.device,
+            precision=self.precision,
+        )
 
     @property
     def is_local(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from froster.checkpoints.hub import find_weights_file
+from froster.checkpoints.folders import find_weights_file
 from froster.data.manifests import LabeledVideo
 from froster.merging import patch_model
 from froster.protocols.models import TrainFromRecipe

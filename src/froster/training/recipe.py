@@ -279,6 +279,8 @@ class TrainRecipe(Recipe):
     """Random seed; two runs with the same seed give the same model."""
     model: str
     """Initial weights: a release such as `vit-b-16`, `puppets`, a checkpoint, or the folder of another run."""
+    backbone: dict[str, Any] = {}
+    """What a bare weights file in `model` does not say of its backbone: `activation: gelu`; `froster inspect` asks."""
     student: str = "vclip"
     """Video network with optional settings: `vclip`, `aim`, `vclip:window=2`."""
     teacher: str | None = None

@@ -129,7 +129,7 @@ def prepare(
     torch.manual_seed(recipe.seed)
     if recipe.tensorboard:
         check_tensorboard()
-    student = load_model(recipe.model, recipe.student)
+    student = load_model(recipe.model, recipe.student, backbone=recipe.backbone)
     teacher = load_clip(recipe) if recipe.distillation else None
     trained = select_trainable(student, recipe)
     configure_student(student, recipe, data, warn=processes.is_main_process)
@@ -170,7 +170,7 @@ def class_weights(targets: Sequence[int], classes: int) -> Tensor:
 def load_clip(recipe: TrainRecipe) -> Backbone:
     """The frozen teacher. Raises `WeightsError` when none is named and the model is a fine-tuned student."""
     try:
-        return load_backbone(recipe.teacher or recipe.model)
+        return load_backbone(recipe.teacher or recipe.model, None if recipe.teacher else recipe.backbone)
     except WeightsError as error:
         raise error if recipe.teacher else WeightsError(f"{error} Name the CLIP with teacher=.") from error
 
@@ -185,7 +185,7 @@ def load_original(recipe: TrainRecipe, student: VideoStudent, teacher: Backbone 
     if clip.config == student.config or recipe.teacher is None:
         return clip
     try:
-        return load_backbone(recipe.model)
+        return load_backbone(recipe.model, recipe.backbone)
     except WeightsError as error:
         raise WeightsError(
             f"interpolation, weight_distance and patch_ratio need the CLIP that the student started from; teacher is "
