@@ -46,7 +46,7 @@ def golden_file(tmp_path_factory: pytest.TempPathFactory) -> GoldenFile:
                 if not SHARED.is_dir():
                     pytest.skip(str(error))
                 return SHARED / "goldens" / name
-            rebuilt.parent.mkdir(exist_ok=True)
+            rebuilt.parent.mkdir(parents=True, exist_ok=True)
             rebuilt.write_bytes(content)
         return rebuilt
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import lzma
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,18 @@ class OtherRandomNumbersError(Exception):
 
 
 def draw(generator: torch.Generator, shape: list[int], form: str, scale: float) -> bytes:
-    """One tensor of normal draws: `x * scale`, `x / scale` or `1 + x * scale`, as the files were made."""
-    x = torch.randn(shape, generator=generator)
-    x = {"times": x * scale, "over": x / scale, "one_plus": 1 + x * scale}[form]
+    """One tensor of random numbers, as the files were made.
+
+    Of standard normal x: `x * scale`, `x / scale` or `1 + x * scale`; or PyTorch's `normal_(0, scale)` or
+    `uniform_(-scale, scale)`.
+    """
+    if form == "uniform":
+        x = torch.empty(shape).uniform_(-scale, scale, generator=generator)
+    elif form == "normal":
+        x = torch.empty(shape).normal_(0, scale, generator=generator)
+    else:
+        x = torch.randn(shape, generator=generator)
+        x = {"times": x * scale, "over": x / scale, "one_plus": 1 + x * scale}[form]
     return x.numpy().tobytes()
 
 
@@ -40,12 +49,17 @@ def index() -> dict[str, Any]:
     return json.loads(INDEX.read_text(encoding="utf-8"))
 
 
-@cache
-def drawn(stream: int) -> list[bytes]:
-    """All tensors that were drawn one after the other from one seed."""
+@lru_cache(maxsize=4)
+def drawn(stream: int) -> dict[int, bytes]:
+    """Those tensors that are in files, by number, of all that were drawn one after the other from one seed."""
     about = index()["streams"][stream]
-    generator = torch.Generator().manual_seed(about["seed"])
-    return [draw(generator, shape, form, scale) for shape, form, scale in about["tensors"]]
+    generator, used = torch.Generator().manual_seed(about["seed"]), set(about["used"])
+    content = {}
+    for number, (shape, form, scale) in enumerate(about["tensors"]):
+        data = draw(generator, shape, form, scale)
+        if number in used:
+            content[number] = data
+    return content
 
 
 @cache
@@ -57,8 +71,17 @@ def stored(path: Path) -> bytes:
 
 
 def piece(part: list[Any]) -> bytes:
-    """`part`: where the bytes are, one of `["bytes", start, end]`, `["floats", ...]`, `["drawn", stream, number]`."""
-    kind, first, second = part
+    """`part`: where the bytes are, one of `["bytes", start, end]`, `["floats", ...]`, `["drawn", stream, number]`.
+
+    `["table", start, end, rows, number]` is a table of that many rows, all zero but those, whose floats are stored.
+    """
+    kind, first, second, *of_table = part
+    if kind == "table":
+        rows, number = of_table
+        stored_rows = np.frombuffer(stored(FLOATS)[first:second], np.float32).reshape(len(rows), -1)
+        table = np.zeros((number, stored_rows.shape[1]), np.float32)
+        table[rows] = stored_rows
+        return table.tobytes()
     if kind == "drawn":
         return drawn(first)[second]
     if kind == "half":  # float16 of drawn weights, as CLIP's release has them

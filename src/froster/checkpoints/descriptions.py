@@ -72,7 +72,7 @@ class KnownSizes:
 def clips_by_size() -> Mapping[tuple[int, ...], list[ReleasedModel]]:
     groups: dict[tuple[int, ...], list[ReleasedModel]] = {}
     for model in released_models().values():
-        config = ARCHITECTURES.get(model.architecture)
+        config = ARCHITECTURES[model.architecture]
         if isinstance(config, ClipConfig):
             groups.setdefault(size_key(asdict(config)), []).append(model)
     return groups

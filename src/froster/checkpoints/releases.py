@@ -17,6 +17,7 @@ from typing import Any
 from froster.backbones.base import BackboneConfig
 from froster.backbones.clip import ClipConfig
 from froster.backbones.perception_encoder import PerceptionEncoderConfig
+from froster.backbones.siglip import SiglipConfig
 from froster.video.transforms import CLIP_MEAN, CLIP_STD
 
 OPENAI = "OpenAI"  # a series
@@ -42,6 +43,22 @@ def perception_encoder(
     return PerceptionEncoderConfig(*sizes, text_width, text_layers, text_heads, embed_dim, **others)
 
 
+SIGLIP_SIZES = {  # width, layers, heads, hidden width of the MLPs; the giant has the text encoder of SO400M
+    "B": (768, 12, 12, None),
+    "L": (1024, 24, 16, None),
+    "SO400M": (1152, 27, 16, 4304),
+    "g-opt": (1536, 40, 16, None),
+}
+
+
+def siglip(size: str, patch: int, image: int, vocab_size: int) -> SiglipConfig:
+    width, layers, heads, mlp_width = SIGLIP_SIZES[size]
+    text_width, text_layers, text_heads, text_mlp_width = SIGLIP_SIZES["SO400M" if size == "g-opt" else size]
+    text = (text_width, text_layers, text_heads, width)
+    others: dict[str, Any] = {"vision_mlp_width": mlp_width, "text_mlp_width": text_mlp_width}
+    return SiglipConfig(image, patch, width, layers, heads, *text, vocab_size=vocab_size, **others)
+
+
 ARCHITECTURES: dict[str, BackboneConfig] = {
     "ViT-B/32": clip(224, 32, 768, 12, 12, 512, 12, 8, 512),
     "ViT-B/32-256": clip(256, 32, 768, 12, 12, 512, 12, 8, 512),
@@ -60,6 +77,16 @@ ARCHITECTURES: dict[str, BackboneConfig] = {
     "PE-Core-G/14-448": perception_encoder(
         448, 14, 1536, 50, 16, 1280, 24, 20, 1280, context_length=72, vision_mlp_width=8960, class_token=False
     ),
+    **{f"SigLIP-B/16-{image}": siglip("B", 16, image, 32_000) for image in (224, 256, 384, 512)},
+    "SigLIP-B/16-256-i18n": siglip("B", 16, 256, 250_000),
+    **{f"SigLIP-L/16-{image}": siglip("L", 16, image, 32_000) for image in (256, 384)},
+    **{f"SigLIP-SO400M/14-{image}": siglip("SO400M", 14, image, 32_000) for image in (224, 384)},
+    "SigLIP2-B/32-256": siglip("B", 32, 256, 256_000),
+    **{f"SigLIP2-B/16-{image}": siglip("B", 16, image, 256_000) for image in (224, 256, 384, 512)},
+    **{f"SigLIP2-L/16-{image}": siglip("L", 16, image, 256_000) for image in (256, 384, 512)},
+    **{f"SigLIP2-SO400M/14-{image}": siglip("SO400M", 14, image, 256_000) for image in (224, 384)},
+    **{f"SigLIP2-SO400M/16-{image}": siglip("SO400M", 16, image, 256_000) for image in (256, 384, 512)},
+    **{f"SigLIP2-g-opt/16-{image}": siglip("g-opt", 16, image, 256_000) for image in (256, 384)},
 }
 
 
@@ -93,21 +120,20 @@ class ReleasedModel:
     def facts(self) -> dict[str, Any]:
         """What its tensors do not show, as fields of a backbone's config."""
         mean, std = NORMALIZATIONS[self.normalization]
-        facts: dict[str, Any] = {
+        config = ARCHITECTURES[self.architecture]
+        return {
             "activation": self.activation,
             "image_mean": mean,
             "image_std": std,
             "resize_mode": self.resize,
             "interpolation": self.interpolation,
+            "vision_heads": config.vision_heads,
+            "text_heads": config.text_heads,
         }
-        if config := ARCHITECTURES.get(self.architecture):
-            facts |= {"vision_heads": config.vision_heads, "text_heads": config.text_heads}
-        return facts
 
     def has_sizes(self, sizes: Mapping[str, Any]) -> bool:
         """Whether tensors of these `sizes` can be it."""
-        config = ARCHITECTURES.get(self.architecture)
-        return config is not None and size_key(asdict(config)) == size_key(sizes)
+        return size_key(asdict(ARCHITECTURES[self.architecture])) == size_key(sizes)
 
     @property
     def zero_shot(self) -> dict[str, float]:
