@@ -179,10 +179,10 @@ def registered() -> Iterator[None]:
         del BACKBONES[PooledConfig.family]
 
 
-def new_backbone() -> Pooled:
+def new_backbone(config: PooledConfig = POOLED) -> Pooled:
     """One with random weights, from a fixed seed."""
     torch.manual_seed(0)
-    backbone = Pooled(POOLED).eval()
+    backbone = Pooled(config).eval()
     with torch.no_grad():  # far enough from uniform that a map has something to show
         for block in backbone.visual.blocks:
             block.attn.in_proj.weight.mul_(4)

@@ -1,5 +1,7 @@
 """Device and precision."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from froster.errors import FrosterError
@@ -39,6 +41,12 @@ def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
             return torch.bfloat16
         return torch.float16 if device.type == "cuda" else None
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Context in which tensors on the device keep their own precision, also under autocast."""
+    # The meta device, on which costs are counted, has no autocast to disable.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -72,7 +72,7 @@ class Cost:
 def count_cost(student: VideoStudent, frames: int) -> Cost:
     """What a clip of `frames` frames of the student's own size costs, on the CPU.
 
-    Texts are encoded once for all clips: that is not counted. A student of fake tensors computes nothing. Raises
+    Texts are encoded once for all clips: that is not counted. A student on the meta device computes nothing. Raises
     `FrosterError` if the student does not support that many frames.
     """
     size = student.config.image_size

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from froster.backbones.base import BackboneConfig
 from froster.backbones.build import build_backbone
@@ -91,11 +90,10 @@ def all_networks(config: BackboneConfig, frames: int = 8) -> list[Network]:
 
 @cache
 def describe(name: str, config: BackboneConfig, frames: int) -> Network:
-    """A student with default options, built on the meta device."""
+    """A student with default options, on the meta device, which computes nothing."""
     with torch.device("meta"):
         student = build_student(name, build_backbone(config))
-    with FakeTensorMode(allow_non_fake_inputs=True):  # the meta device does not support autocast
-        cost = count_cost(student.to_empty(device="cpu"), frames)
+        cost = count_cost(student, frames)
     parameters, trained = student.parameters(), student.trainable_parameters().values()
     return Network(name, student.title, count(parameters), count(trained), cost)
 

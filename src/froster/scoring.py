@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from froster.backbones.base import ScoreFunction, VisionLanguageModel
+from froster.device import without_autocast
 from froster.errors import FrosterError, FrosterWarning, WeightsError
 
 TemporalPooling = Literal["logits", "features"]
@@ -26,7 +27,7 @@ def class_similarities(
     cosine of the averaged frame embedding (FROSTER Eq. 1). Classes may differ from clip to clip: `(B, K, D)`. Computed
     in float32, also under autocast.
     """
-    with torch.autocast(classes.device.type, enabled=False):
+    with without_autocast(classes.device):
         features, classes = frame_embeddings.float(), classes.float()
         if temporal_pooling == "features":
             pooled = F.normalize(features.mean(dim=1), dim=-1)

@@ -116,9 +116,12 @@ def test_without_a_terminal_a_line_says_that_work_begins() -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two methods, 10 clips, two steps, 45 test clips."""
+    """Two methods, two steps on a clip of each of 6 base actions, 12 test clips."""
     methods = {name: bench.VARIANTS[name] for name in ("fine_tuned", "residual")}
     for name, value in {
+        "ACTIONS": ACTIONS[:12],
+        "BASE": dict.fromkeys(BASE, ACTIONS[:12:2]),
+        "NOVEL": dict.fromkeys(BASE, ACTIONS[1:12:2]),
         "VARIANTS": methods,
         "EPOCHS": dict.fromkeys(BASE, 2),
         "WARMUP_EPOCHS": dict.fromkeys(BASE, 1),

@@ -10,6 +10,7 @@ from rich.console import Console
 from froster.bench import puppets, students
 from froster.bench.puppets import PAIRS, Job, Tuned, best_rates
 from froster.bench.results import FROSTER, Result, read_results
+from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError
 from froster.shipped import find_recipe
 from froster.students import STUDENTS
@@ -135,6 +136,9 @@ def test_rates_follow_what_is_trained() -> None:
 
 def test_a_pair_is_trained_tested_and_not_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
+        "ACTIONS": ACTIONS[:12],
+        "BASE": dict.fromkeys(puppets.BASE, ACTIONS[:12:2]),
+        "NOVEL": dict.fromkeys(puppets.BASE, ACTIONS[1:12:2]),
         "EPOCHS": dict.fromkeys(puppets.BASE, 2),
         "WARMUP_EPOCHS": dict.fromkeys(puppets.BASE, 1),
         "TRAIN_CLIPS": 2,

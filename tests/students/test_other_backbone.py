@@ -1,6 +1,7 @@
 """Every student on a backbone that is not CLIP: it works where it has what the student needs, else it is refused."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
-from pooled_backbone import POOLED, Pooled, new_backbone, registered
+from pooled_backbone import POOLED, Pooled, PooledConfig, new_backbone, registered
 
 LABELS = check_labels({"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""})
 REFUSED = {
@@ -51,10 +52,10 @@ def known_backbone() -> Iterator[None]:
         yield
 
 
-def new_student(name: str) -> VideoStudent:
+def new_student(name: str, config: PooledConfig = POOLED) -> VideoStudent:
     """A student on the pooled backbone, nothing of what it adds at zero any more."""
-    student = build_student(name, new_backbone()).eval()
-    of_backbone = backbone_names(POOLED)
+    student = build_student(name, new_backbone(config)).eval()
+    of_backbone = backbone_names(config)
     with torch.no_grad():
         for key, parameter in student.named_parameters():
             if key not in of_backbone:
@@ -116,10 +117,12 @@ def test_a_whole_convolution_over_space_and_time_finds_its_patches_without_a_cla
     torch.testing.assert_close(out, by_hand)
 
 
+@pytest.mark.slow
 @ALL_TAKEN
 def test_compiles_to_one_graph_and_has_the_same_gradients(name: str) -> None:
-    student = new_student(name).train()
-    compare_compiled_gradients(student, clips(), encode_classes(student, LABELS), backend="aot_eager")
+    student = new_student(name, replace(POOLED, vision_layers=1)).train()
+    backend = "aot_eager" if name == "vclip" else "eager"  # AOTAutograd sees the same operations in all of them
+    compare_compiled_gradients(student, clips(), encode_classes(student, LABELS), backend)
 
 
 def step(student: VideoStudent, teacher: VideoStudent) -> dict[str, Tensor]:

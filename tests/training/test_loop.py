@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -687,16 +688,32 @@ def test_a_damaged_state_goes_on_from_the_one_before_it_to_the_same_bits(
     assert not [*recipe.out.glob("*state.pt")]
 
 
-@pytest.mark.parametrize(
-    "line", [b"null", b"[3]", b'"step"', b"3", b'{"step": "3"}', b'{"step": 3}', b"\xff{", b"", b"[" * 100_000]
-)
-def test_a_damaged_line_of_the_log_does_not_stop_a_resumed_run(
-    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes
-) -> None:
-    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "data.frames=1")
-    stop_in_epoch(recipe, 2, monkeypatch)
-    with (recipe.out / "log.jsonl").open("ab") as file:
+@pytest.fixture(scope="module")
+def stopped_run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was interrupted at the first step of its second and last epoch."""
+    recipe = short_recipe(manifest, tmp_path_factory.mktemp("stopped") / "run", "optimizer.epochs=2", "data.frames=1")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stop_in_epoch(recipe, 2, monkeypatch)
+    return recipe.out
+
+
+DAMAGED_LINES = [b"null", b"[3]", b'"step"', b"3", b'{"step": "3"}', b'{"step": 3}', b"\xff{", b"", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("line", DAMAGED_LINES)
+def test_a_damaged_line_of_the_log_is_left_out(stopped_run: Path, tmp_path: Path, line: bytes) -> None:
+    folder = RunFolder(Path(shutil.copytree(stopped_run, tmp_path / "run")))
+    with folder.log.open("ab") as file:
         file.write(line + b"\n")
+    folder.tidy(step=3, keep=1)
+    assert [step["step"] for step in log(folder.path)] == [1, 2, 3]
+
+
+def test_damaged_lines_of_the_log_do_not_stop_a_resumed_run(manifest: Path, tmp_path: Path, stopped_run: Path) -> None:
+    recipe = short_recipe(manifest, tmp_path / "run", "optimizer.epochs=2", "data.frames=1")
+    shutil.copytree(stopped_run, recipe.out)
+    with (recipe.out / "log.jsonl").open("ab") as file:
+        file.writelines(line + b"\n" for line in DAMAGED_LINES)
     loop.train(recipe, resume=True)
     assert [step["step"] for step in log(recipe.out)] == list(range(1, 7))
     seconds = [step["seconds"] for step in log(recipe.out)]

@@ -31,6 +31,7 @@ from froster.backbones.base import Backbone, BackboneConfig
 from froster.backbones.blocks import Attention, Block, run_block, run_blocks
 from froster.backbones.clip import TextTransformer
 from froster.backbones.tokenizer import Tokenizer
+from froster.device import without_autocast
 from froster.errors import FrosterError
 from froster.scoring import TemporalPooling, class_similarities
 from froster.students.attention_graph import AttentionStep, MergeStep, Step
@@ -158,7 +159,7 @@ class ContextBlock(Recorder):
         most = attended.topk(seeds, dim=-1).indices[..., None]
         tokens = x[:, :, 1:].take_along_dim(most, dim=2).flatten(1, 2)
         # Half precision has no exact counts; and sums of many tokens would lose the later ones.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             if self.recorder is not None:
                 self.recorder.append(self.origins(tokens.detach().float(), most[..., 0], x.shape[2]))
             return merge_tokens(tokens.float(), self.context_tokens).to(x.dtype)
