@@ -1,6 +1,7 @@
 """Datasets of workers, which must be importable there: a test's own module is not."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -27,4 +28,15 @@ class Stalling(TrainingClips):
         go = Path(self.videos[0].path).with_name("go")
         while key[1] == 1 and not go.exists():
             time.sleep(0.05)
+        return super().load(key)
+
+
+class Stuck(TrainingClips):
+    """Clip 1 never comes, and the worker no longer handles SIGTERM, as in native code that does not return."""
+
+    def load(self, key: Key) -> Sample:
+        if key[1] == 1:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            Path(self.videos[0].path).with_name("stuck").touch()
+            time.sleep(300)
         return super().load(key)

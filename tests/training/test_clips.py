@@ -4,8 +4,10 @@ import ast
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -25,7 +27,7 @@ from froster.training import workers as training_workers
 from froster.training.clips import Batch, BatchKeys, Key, TrainingClips, check_videos, collate, load_batches
 from froster.training.recipe import DataSettings
 from froster.video import decode, decode_frames
-from worker_clips import Reporting, Stalling
+from worker_clips import Reporting, Stalling, Stuck
 
 
 def settings(**values: object) -> DataSettings:
@@ -325,6 +327,18 @@ def test_a_killed_worker_is_said_with_what_to_do(videos: list[LabeledVideo]) -> 
     worker.kill()
     with pytest.raises(FrosterError, match=rf"worker process \(pid {worker.pid}\) was killed .* fewer data\.workers"):
         next(batches)
+
+
+@pytest.mark.slow
+def test_a_worker_that_ignores_sigterm_is_killed(videos: list[LabeledVideo]) -> None:
+    clips = Stuck(videos, TARGETS, settings(workers=1), size=32, seed=1)
+    batches = load_batches(clips, BatchKeys(6, 6, 1, 1, seed=0), pin_memory=False)
+    [worker] = multiprocessing.active_children()
+    stuck = videos[0].path.with_name("stuck")
+    while not stuck.exists():
+        time.sleep(0.1)
+    del batches
+    assert worker.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("workers", [0, 2])

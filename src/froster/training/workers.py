@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, MutableSequence
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableSequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import BaseContext
@@ -22,6 +23,7 @@ from froster.errors import FrosterError, FrosterWarning
 from froster.video.limits import max_pixels, set_max_pixels
 
 PATIENCE = 120.0  # seconds without a batch until it is said what the workers do
+GRACE = 2.0  # seconds for a worker to end
 IDLE = -1
 
 Item = TypeVar("Item")
@@ -82,7 +84,9 @@ def iterate(dataset: Dataset[Any], workers: int, **options: Any) -> Iterator[Any
     others = set(multiprocessing.active_children())
     with without_main_module():
         batches = iter(loader)
-    return raise_for_killed(batches, set(multiprocessing.active_children()) - others)
+    started = set(multiprocessing.active_children()) - others
+    weakref.finalize(batches, end_workers, started)  # behind the loader's own end, or as Python exits
+    return raise_for_killed(batches, started)
 
 
 def raise_for_killed(batches: Iterator[Item], workers: Iterable[BaseProcess]) -> Iterator[Item]:
@@ -97,6 +101,18 @@ def raise_for_killed(batches: Iterator[Item], workers: Iterable[BaseProcess]) ->
             f"A worker process (pid {', '.join(killed)}) was killed while it loaded data, most often because the "
             "machine ran out of memory; resume with fewer data.workers."
         ) from error
+
+
+def end_workers(workers: Collection[BaseProcess]) -> None:
+    """Kill the workers that do not end: one in native code handles no SIGTERM, and Python would wait for it at exit."""
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
 @contextmanager
