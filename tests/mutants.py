@@ -79,8 +79,18 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "every model is tested on the same videos",
     (
         "protocols/trade_off.py",
-        "trade_off.unreadable.extend(scores[-1].unreadable)",
+        "trade_off.unreadable.extend(scores[ -1].unreadable)",
     ): "every model is tested on the same videos",
+    (
+        "protocols/trade_off.py",
+        'out / "trade-off.json": json.dumps(about | asdict(trade_off), indent= 3, ensure_ascii=False) + "\\n",',
+    ): "how JSON is indented",
+    ("protocols/scores.py", "return 0, -1"): "the size and time of no file",
+    ("protocols/scores.py", "return digest.hexdigest()[: 17]"): "how long the name of a folder is",
+    (
+        "protocols/cross_dataset.py",
+        'measured.scores[column]["top-5"] = mean_std([100 * (evaluation.top5 or -1.0) for evaluation in found])',
+    ): "160 classes have a top-5",
     (
         "protocols/cross_dataset.py",
         "return replace(load_data(name, manifests, lists[ 1]), videos=list(videos.values()), manifest=manifests)",

@@ -2,15 +2,39 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from froster.backbones.clip import ClipConfig
 from froster.errors import FrosterError
+from froster.methods import model_sizes
 from froster.protocols.models import Pretrained, TrainFromRecipe
-from froster.protocols.reference import find_reference, method_of, named_reference
+from froster.protocols.reference import BACKBONES, find_reference, method_of, method_of_source, named_reference
 from froster.published import read_table, table_names
 from froster.shipped import find_recipe
 from froster.training.recipe import TrainRecipe
+
+SMALL = ClipConfig(48, 8, 64, 2, 1, 128, 2, 2, 64)
+
+
+def test_backbones_are_known_by_their_sizes() -> None:
+    names = ("vit-b-32", "vit-b-16", "vit-l-14")
+    sizes = {name: model_sizes(name) for name in names}
+    assert {(of.vision_width, of.vision_layers, of.patch_size): name for name, of in sizes.items()} == BACKBONES
+
+
+@pytest.mark.parametrize(
+    ("backbone", "student", "known"),
+    [("vit-b-16", "frame_clip", True), ("vit-b-16", "vclip", False), (None, "frame_clip", False)],
+)
+def test_a_model_as_it_is_is_known_if_it_is_a_plain_clip(backbone: str | None, student: str, known: bool) -> None:
+    source = Pretrained("model.pt")
+    network = SimpleNamespace(backbone_name=backbone, name=student, config=model_sizes("vit-b-16"))
+    source.__dict__["network"] = network  # as the cached property does
+    assert method_of_source(source) == ({"backbone": "vit-b-16", "frozen": True} if known else None)
+    network.config = SMALL
+    assert method_of_source(source) is None, "no backbone of the papers"
 
 
 def reference(recipe: str, *changes: str, protocol: str = "cross-dataset", descriptions: bool = False) -> str | None:

@@ -11,13 +11,20 @@ from froster.errors import FrosterError
 from froster.inference import Ensemble, Runtime, load_clips, video_scores
 from froster.models import load_model
 from froster.protocols import scores as module
-from froster.protocols.scores import score_dataset, score_with_ensemble, scores_key
+from froster.protocols.scores import PAPER_SETTINGS, score_dataset, score_with_ensemble, scores_key
 from froster.settings import InferenceSettings
+from froster.tables.reproduce import TableSettings
 from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 
 SETTINGS = InferenceSettings(views=2, frames=4, sampling="uniform", precision="float32", workers=1)
 LABELS = check_labels({"kicking": "", "running": ""})
+
+
+def test_the_papers_settings() -> None:
+    """Three views of 8 frames, sampled as the authors' code does, in float32; the default of tables too."""
+    settings = InferenceSettings(views=3, frames=8, sampling="release", precision="float32")
+    assert settings == PAPER_SETTINGS == TableSettings().test
 
 
 @pytest.fixture
