@@ -59,8 +59,9 @@ def test_patching_ends() -> None:
     clip, student = {"a": torch.randn(3)}, {"a": torch.randn(3), "new": torch.randn(2)}
     assert torch.equal(patch_states(clip, student, 0.0)["a"], student["a"])
     assert torch.equal(patch_states(clip, student, 1.0)["a"], clip["a"])
-    with pytest.raises(FrosterError, match="from 0 to 1"):
-        patch_states(clip, student, 1.5)
+    for ratio in (1.5, -0.5):
+        with pytest.raises(FrosterError, match=f"from 0 to 1, not {ratio}"):
+            patch_states(clip, student, ratio)
     with pytest.raises(FrosterError, match="differ in a"):
         patch_states({"a": torch.zeros(4)}, student, 0.5)
 

@@ -75,9 +75,9 @@ def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: 
     assert found.notes == []
     drawn = parts_of(data)["My data EP1"]
     assert [part.classes for part in drawn] == [random_half(("a", "b", "c", "d", "e", "f"), n) for n in range(1, 11)]
-    columns = {"some": [Part(name, (name,)) for name in "xby"], "none": [Part("z", ("z",))]}
+    columns = {"none": [Part("z", ("z",))], "some": [Part(name, (name,)) for name in "xby"]}
     part = run_cross_dataset(data, model, ClassTexts(), tmp_path, SETTINGS, columns=columns)  # type: ignore[arg-type]
-    assert part.notes == ["some: 2 of 3 parts have no video.", "none: 1 of 1 parts have no video."]
+    assert part.notes == ["none: 1 of 1 parts have no video.", "some: 2 of 3 parts have no video."]
     assert list(part.scores) == ["some"]
     with pytest.raises(FrosterError, match=r"mine\.csv has no video of the classes and splits to test on"):
         run_cross_dataset(data, model, ClassTexts(), tmp_path, SETTINGS, columns={"x": [Part("x", ("q",))]})  # type: ignore[arg-type]
