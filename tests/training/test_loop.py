@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import warnings
@@ -93,15 +94,22 @@ def step_or_stop(run, batches):
 loop.take_step = step_or_stop
 main()
 """
-# Several recipes one after the other: starting Python takes longer than training does.
-TRAIN_ALL = """
-import sys
+# Several recipes one after the other, in two processes that torchrun's variables describe: starting Python takes longer
+# than training does, so the second process is a fork.
+TRAIN_IN_TWO = """
+import os, sys
 from pathlib import Path
 from froster.training.loop import train
 from froster.training.recipe import TrainRecipe
 
+other = os.fork()
+rank = "0" if other else "1"
+os.environ |= {{"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}}
+os.environ |= {{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "{port}"}}
 for path in sys.argv[1:]:
-    train(TrainRecipe.read(Path(path)))
+    train(TrainRecipe.read(Path(path)), resume={resume})
+if other:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
 """
 
 
@@ -129,10 +137,14 @@ def write_recipe(recipe: TrainRecipe) -> Path:
     return path
 
 
-def in_two_processes(folder: Path, *recipes: TrainRecipe) -> str:
-    """Train under torchrun on the CPU (gloo); returns standard error."""
-    process = start(TRAIN_ALL, *map(write_recipe, recipes), launcher=LAUNCHER, folder=folder)
+def in_two_processes(folder: Path, *recipes: TrainRecipe, resume: bool = False) -> str:
+    """Train in two processes on the CPU (gloo); returns standard error."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = TRAIN_IN_TWO.format(port=port, resume=resume)
+    process = start(program, *map(write_recipe, recipes), folder=folder)
     _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
     for recipe in recipes:
         assert (recipe.out / "model.safetensors").exists(), errors
     return errors
@@ -363,10 +375,7 @@ def test_two_stopped_processes_go_on_to_the_same_bits(
     assert stopped.returncode, errors
     assert [path.name for path in (broken.out / "checkpoints").iterdir()] == ["epoch-001.safetensors"]
     assert not (broken.out / "model.safetensors").exists()
-    going_on = TRAIN_ALL.replace("(Path(path))", "(Path(path)), resume=True")
-    resumed = start(going_on, write_recipe(broken), launcher=LAUNCHER, folder=tmp_path)
-    _, errors = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, errors
+    in_two_processes(tmp_path, broken, resume=True)
     assert_equal_weights(two_processes.run.out / "model.safetensors", broken.out / "model.safetensors")
 
 
