@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from froster.data.pack import PackReport, pack_data
     from froster.errors import FrosterError, VideoError, WeightsError
     from froster.evaluation import ModelReport, evaluate
     from froster.explanation.video import Explanation, explain
@@ -27,6 +28,7 @@ __all__ = [
     "FrosterError",
     "InferenceSettings",
     "ModelReport",
+    "PackReport",
     "Prediction",
     "Recognizer",
     "Runtime",
@@ -40,6 +42,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_video",
+    "pack_data",
     "patch_model",
     "register_student",
     "report",
@@ -56,6 +59,7 @@ _HOMES = {
     "FrosterError": "errors",
     "InferenceSettings": "settings",
     "ModelReport": "evaluation",
+    "PackReport": "data.pack",
     "Prediction": "recognizer",
     "Recognizer": "recognizer",
     "Runtime": "inference",
@@ -69,6 +73,7 @@ _HOMES = {
     "list_models": "models",
     "load_model": "models",
     "load_video": "video",
+    "pack_data": "data.pack",
     "patch_model": "merging",
     "register_student": "students",
     "report": "reporting",

@@ -10,6 +10,7 @@ import typer
 from froster.cli.convert import convert
 from froster.cli.interrupt import stopped_by_signals
 from froster.cli.options import WorkersOption
+from froster.cli.pack import pack
 from froster.cli.terminal import Screen, echo_json
 from froster.errors import FrosterError
 
@@ -244,3 +245,4 @@ def videos(number: int) -> str:
 
 
 app.command()(convert)
+app.command()(pack)

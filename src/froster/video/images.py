@@ -124,15 +124,16 @@ def read_images(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
     with ImageFrames(path) as images:
         frames, edges = images.frames, images.edges
         rate = Fraction(len(frames) / float(edges[-1] / TICKS)).limit_denominator(1001)
-        readable, failure, kept = np.arange(len(frames)), None, dict[int, Kept]()
+        readable, failure = np.arange(len(frames)), None
         while len(readable):
+            kept = dict[int, Kept]()
             # Unreadable images keep their time, so that others do not move.
             last = int(edges[readable[-1] + 1])
             timeline = Timeline(edges[readable], last, Fraction(1, TICKS), rate, begin=0)
             indices = choose(timeline)
             lost = np.zeros(len(frames), dtype=np.bool_)
             for number in np.unique(readable[indices]).tolist():
-                if number in kept or lost[number]:
+                if lost[number]:
                     continue
                 try:
                     image = images.rgb(number)

@@ -76,7 +76,7 @@ class JpegFrames:
     def rgb(self, number: int) -> NDArray[np.uint8]:
         """`(H, W, 3)` uint8. Raises `VideoError` for a damaged frame."""
         chunk = bisect_right(self._starts, number) - 1
-        jpeg = memoryview(self._jpegs.chunk(chunk)[number - self._starts[chunk]].as_buffer())
+        jpeg = memoryview(self._jpegs.chunk(chunk)[number - self._starts[chunk]].as_buffer()).cast("B")
         try:
             height, width, *_ = self._simplejpeg.decode_jpeg_header(jpeg)
             check_size(self.path, width, height)
@@ -96,7 +96,7 @@ def read_jpegs(path: Path, choose: Choose, keep: Keep[Kept]) -> Reading[Kept]:
 
 
 class JpegWriter:
-    """Writes the frames of a `timeline`, one after the other, to a file that `JpegFrames` reads."""
+    """Writes the frames of a `timeline` that begins at 0, one after the other, to a file that `JpegFrames` reads."""
 
     def __init__(self, path: Path, timeline: Timeline, quality: int) -> None:
         with pack_extra():
@@ -139,7 +139,6 @@ def timeline_json(timeline: Timeline) -> str:
             "tick": str(timeline.tick),
             "rate": str(timeline.rate),
             "end": timeline.end,
-            "begin": timeline.begin,
             "header_frames": timeline.header_frames,
             "header_duration": timeline.header_duration,
         }
