@@ -29,7 +29,7 @@ def pack(
     fps: Annotated[
         float | None, typer.Option(help="Frames a second. [default: every frame]", show_default=False)
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: none but this one.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Videos decoded in parallel.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Re-encode the videos of a manifest once, so that training reads them many times faster.
