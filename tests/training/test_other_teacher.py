@@ -22,7 +22,7 @@ from froster.processes import find_processes
 from froster.shipped import find_recipe
 from froster.text.labels import check_labels
 from froster.training import loop, run
-from froster.training.alignment import batches_to_fit, best_linear_map
+from froster.training.alignment import align_projectors, batches_to_fit, best_linear_map
 from froster.training.checkpoint import RunFolder
 from froster.training.clips import BatchKeys, TrainingClips
 from froster.training.data import read_data
@@ -128,10 +128,10 @@ def as_teacher_sees(frames: Tensor) -> Tensor:
 
 
 def ridge(z: Tensor, y: Tensor) -> Tensor:
-    """`argmin |Z W^T - Y|^2 + 0.001 |Z|^2 / D |W|^2`, as least squares with D more rows, in float64."""
+    """`argmin |Z W^T - Y|^2 + 0.1 |Z|^2 / D |W|^2`, as least squares with D more rows, in float64."""
     z, y = z.detach().double(), y.detach().double()
     dims = z.shape[1]
-    weight = (1e-3 * z.square().sum() / dims).sqrt()
+    weight = (0.1 * z.square().sum() / dims).sqrt()
     rows = torch.cat([z, weight * torch.eye(dims).double()])
     return torch.linalg.lstsq(rows, torch.cat([y, torch.zeros(dims, y.shape[1]).double()])).solution.T.float()
 
@@ -231,7 +231,7 @@ def test_the_fit_is_the_best_of_linear_maps_and_finds_an_exact_one() -> None:
     torch.manual_seed(0)
     z, w = unit(torch.randn(500, 24)).double(), torch.randn(40, 24).double()
     found = best_linear_map(z.T @ z, (z @ w.T).T @ z)
-    assert torch.nn.functional.cosine_similarity(z @ found.T, z @ w.T).min() > 0.99999
+    assert torch.nn.functional.cosine_similarity(z @ found.T, z @ w.T).min() > 0.99
     y = torch.randn(500, 40).double()
     torch.testing.assert_close(best_linear_map(z.T @ z, y.T @ z).float(), ridge(z, y), atol=1e-5, rtol=1e-4)
     few = unit(torch.randn(3, 24)).double()  # fewer rows than dimensions
@@ -247,10 +247,26 @@ def test_projectors_to_another_width() -> None:
     assert {name for name, _ in residual.named_parameters()} == {"alignment", "w1.weight", "w2.weight"}
 
 
-def test_more_frames_are_fitted_than_the_map_has_unknowns_in_a_row(files: Path, tmp_path: Path) -> None:
+def test_frames_are_tested_on_batches_that_the_map_was_not_fitted_to(files: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(files, tmp_path / "run")
+    videos = read_manifest(recipe.data.manifest)
+    clips = TrainingClips(videos, [ACTIONS.index(video.label) for video in videos], recipe.data, 32, recipe.seed)
+    of_run = prepared(recipe)
+    cosines = align_projectors(of_run, clips)
+    frames, _ = first_clips(recipe, 2)
+    with torch.no_grad():
+        z = unit(load_model(files / "student.safetensors", "vclip").encode_video(as_clip_sees(frames))).flatten(0, 1)
+        y = unit(load_backbone(files / "teacher.safetensors").encode_video(as_teacher_sees(frames))).flatten(0, 1)
+    mapped = unit(z[9:] @ ridge(z[:9], y[:9]).T)
+    assert cosines["video"] == pytest.approx((mapped * y[9:]).sum(dim=-1).mean().item(), abs=1e-5)
+    assert 0.9 < cosines["text"] <= 1
+    assert of_run.student.training
+
+
+def test_four_clips_are_fitted_for_each_dimension(files: Path, tmp_path: Path) -> None:
     assert batches_to_fit(prepared(recipe_of(files, tmp_path / "run"))) == 2  # no more than an epoch
-    long = prepared(recipe_of(files, tmp_path / "run", "optimizer.min_steps=100", "data.frames=8"))
-    assert batches_to_fit(long) == 4  # 4 x 24 frames, 24 a batch
+    long = prepared(recipe_of(files, tmp_path / "run", "optimizer.min_steps=100"))
+    assert batches_to_fit(long) == 32  # of 3 clips, for 24 dimensions
 
 
 @pytest.mark.parametrize("student", ["lora", "vpt:context=8", "tc_clip", "x_clip"])

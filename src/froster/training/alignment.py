@@ -1,8 +1,8 @@
 """Where the projectors start if teacher and student have embeddings of different spaces: the best linear map."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,15 +15,17 @@ from froster.losses.froster import Projector, teacher_embeddings
 from froster.students import VideoStudent
 from froster.text.classifier import encode_texts
 from froster.text.prompts import TEMPLATES
-from froster.training.clips import Batch
+from froster.training.clips import TrainingClips, load_batches
 from froster.training.texts import CachedClassEmbeddings
 
 if TYPE_CHECKING:
     from froster.training.run import Run
 
+Pairs = tuple[Tensor, Tensor]  # of the same N frames or classes, by the student `(N, D)` and the teacher `(N, D')`
 SAME_SPACE = 0.5  # mean cosine of texts; it is near 0 between models that were trained apart, near 1 after fine-tuning
-RIDGE = 1e-3  # as a share of the mean variance of the student's coordinates
-FRAMES_PER_DIMENSION = 4  # frames that the map is fitted to, for each dimension of the student's embeddings
+RIDGE = 0.1  # as a share of the mean square of the student's coordinates
+CLIPS_PER_DIMENSION = 4  # clips that the map is fitted to, for each dimension of the student's embeddings
+HELD_OUT = 8  # one batch in so many measures the fit
 
 
 @torch.no_grad()
@@ -42,75 +44,84 @@ def have_one_space(student: VideoStudent, teacher: VideoStudent, names: Sequence
 
 
 @torch.no_grad()
-def align_projectors(run: "Run", batches: Iterator[Batch]) -> tuple[Iterator[Batch], dict[str, float]]:
-    """Fit the `alignment` of the projectors that have one, before the first step.
+def align_projectors(run: "Run", clips: TrainingClips) -> dict[str, float]:
+    """Fit the `alignment` of the projectors that have one, before the first step; all processes get the same map.
 
-    For frames: to the first batches, but not more than an epoch. For classes: to the class embeddings of all templates.
-    Returns the batches, from the first one on, and for "video" and "text" the mean cosine between the mapped embeddings
-    of the student and those of the teacher. All processes get the same map.
+    For frames: to clips of the first batches, at most an epoch. For classes: to the class embeddings of all templates.
+    Returns, for "video" and "text", the mean cosine between the mapped embeddings of the student and those of the
+    teacher; for "video" of batches that the map was not fitted to, if there are several.
     """
     distillation = run.objective.distillation
     cosines: dict[str, float] = {}
     if distillation is None or run.step:
-        return batches, cosines
+        return cosines
     run.student.eval()
     if distillation.video and distillation.video.alignment is not None:
-        first = list(islice(batches, batches_to_fit(run)))
-        batches = chain(first, batches)
-        cosines["video"] = fit(distillation.video, *embed_frames(run, first), run)
+        cosines["video"] = fit(distillation.video, embed_frames(run, clips), run)
     if distillation.text and distillation.text.alignment is not None:
-        cosines["text"] = fit(distillation.text, *embed_classes(run), run)
+        cosines["text"] = fit(distillation.text, [embed_classes(run)], run)
     run.student.train()
-    return batches, cosines
+    return cosines
 
 
 def batches_to_fit(run: "Run") -> int:
-    """Number of micro-batches with `FRAMES_PER_DIMENSION`, at most those of an epoch."""
+    """Number of micro-batches with `CLIPS_PER_DIMENSION`, at most those of an epoch."""
     settings = run.recipe.optimizer
     clips = min(settings.batch_size, run.keys.clips) / settings.gradient_accumulation_steps
-    needed = FRAMES_PER_DIMENSION * run.student.config.embed_dim / (clips * run.recipe.data.frames)
-    return min(math.ceil(needed), run.steps_per_epoch * settings.gradient_accumulation_steps)
+    needed = math.ceil(CLIPS_PER_DIMENSION * run.student.config.embed_dim / clips)
+    return min(needed, run.steps_per_epoch * settings.gradient_accumulation_steps)
 
 
-def embed_frames(run: "Run", batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Embeddings of the same N frames by student and teacher, normalized: `(N, D)` and `(N, D')`."""
+def embed_frames(run: "Run", clips: TrainingClips) -> list[Pairs]:
+    """Normalized embeddings of the frames of the first micro-batches by student and teacher."""
     student, teacher, precision = run.student, run.objective.teacher, run.objective.precision
     assert teacher is not None
-    ours, theirs = [torch.empty(0, student.config.embed_dim)], [torch.empty(0, teacher.config.embed_dim)]
-    for loaded in batches:
+    pairs = []
+    # They are decoded once more in the first step: kept until then they would fill the memory.
+    for loaded in islice(load_batches(clips, run.keys, pin_memory=False), batches_to_fit(run)):
         if len(loaded.targets):
             batch = ClipBatch(loaded.frames, loaded.targets).to(run.device)
             with autocast(student, precision):
                 embeddings = student.encode_video(student.preprocess.normalize(batch.frames))
-            ours.append(unit(embeddings).flatten(0, 1).cpu())
-            theirs.append(teacher_embeddings(teacher, batch).flatten(0, 1).cpu())
-    return torch.cat(ours), torch.cat(theirs)
+            ours, theirs = unit(embeddings).flatten(0, 1), teacher_embeddings(teacher, batch).flatten(0, 1)
+        else:
+            ours, theirs = torch.empty(0, student.config.embed_dim), torch.empty(0, teacher.config.embed_dim)
+        pairs.append((ours.double().cpu(), theirs.double().cpu()))
+    return pairs
 
 
-def embed_classes(run: "Run") -> tuple[Tensor, Tensor]:
-    """Class embeddings of this process's share of the templates by student and teacher: `(N, D)` and `(N, D')`."""
+def embed_classes(run: "Run") -> Pairs:
+    """Class embeddings of this process's share of the templates by student and teacher."""
     student, objective = run.student, run.objective
     assert objective.teacher_classes is not None
     classes = CachedClassEmbeddings(student, objective.prompts)
     templates = range(run.keys.rank, objective.prompts.templates or len(TEMPLATES), run.keys.world_size)
     ours = [unit(student.unconditional_class_embeddings(classes(template))) for template in templates]
-    return torch.cat(ours).cpu(), torch.cat([objective.teacher_classes(template) for template in templates]).cpu()
+    theirs = [objective.teacher_classes(template) for template in templates]
+    return torch.cat(ours).double().cpu(), torch.cat(theirs).double().cpu()
 
 
-def fit(projector: Projector, student: Tensor, teacher: Tensor, run: "Run") -> float:
-    """Set `projector.alignment` to the best linear map of all processes' rows; returns their mean cosine with it.
+def fit(projector: Projector, pairs: Sequence[Pairs], run: "Run") -> float:
+    """Set `projector.alignment` to the best linear map of all processes' pairs; returns the mean cosine.
 
-    `student`: `(N, D)`, `teacher`: `(N, D')`, of this process.
+    The cosine is of the last part of the pairs, with a map of the others alone, if there are several.
     """
     assert projector.alignment is not None
-    student, teacher = student.double(), teacher.double()
-    dims = student.shape[1]
-    sums = add_up(torch.cat([student.T @ student, teacher.T @ student]), run)
-    projector.alignment.copy_(best_linear_map(sums[:dims], sums[dims:]))
-    mapped = student @ projector.alignment.double().cpu().T
-    cosines = F.cosine_similarity(mapped, teacher)
-    total, count = add_up(torch.stack([cosines.sum(), torch.tensor(float(len(cosines))).double()]), run).tolist()
+    held_out = math.ceil(len(pairs) / HELD_OUT) if len(pairs) > 1 else 0
+    fitted = pairs[: len(pairs) - held_out]
+    alignment = best_linear_map(*moments(fitted, run))
+    tested = pairs[len(fitted) :] or pairs
+    cosines = torch.cat([F.cosine_similarity(ours @ alignment.T, theirs) for ours, theirs in tested])
+    total, count = add_up(torch.tensor([cosines.sum().item(), len(cosines)], dtype=torch.float64), run).tolist()
+    projector.alignment.copy_(best_linear_map(*moments(pairs, run)) if held_out else alignment)
     return total / max(count, 1)
+
+
+def moments(pairs: Iterable[Pairs], run: "Run") -> tuple[Tensor, Tensor]:
+    """`Z^T Z` `(D, D)` and `Y^T Z` `(D', D)` of the pairs of all processes."""
+    ours, theirs = (torch.cat(part) for part in zip(*pairs, strict=True))
+    sums = add_up(torch.cat([ours.T @ ours, theirs.T @ ours]), run)
+    return sums[: ours.shape[1]], sums[ours.shape[1] :]
 
 
 def best_linear_map(gram: Tensor, cross: Tensor) -> Tensor:

@@ -84,7 +84,6 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
 def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bool) -> None:
     """Train the remaining steps, log them and save checkpoints."""
     recipe, folder = run.recipe, run.folder
-    batches = load_batches(clips, run.keys, pin_memory=processes.device.type == "cuda")
     processes.wait_for_everyone()  # all have read the folder before the main process writes to it
     if processes.is_main_process:
         folder.write_settings(recipe, run.fingerprint)
@@ -101,9 +100,10 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
             metric_logger.bar.print(describe_steps(run.keys))
             warn_of_few_steps(run.keys)
         with out_of_memory_explained(run):
-            batches, cosines = align_projectors(run, batches)
+            cosines = align_projectors(run, clips)
         if metric_logger and cosines:
             metric_logger.bar.print(describe_alignment(cosines))
+        batches = load_batches(clips, run.keys, pin_memory=processes.device.type == "cuda")
         validate(run, metric_logger)
         while run.step < steps and not (run.validation and run.validation.should_stop):
             with out_of_memory_explained(run):
@@ -225,8 +225,8 @@ def describe_steps(keys: BatchKeys) -> str:
 def describe_alignment(cosines: Mapping[str, float]) -> str:
     """One line on how well linear maps predict the teacher's embeddings, where they are of another space."""
     what = {"video": "frames", "text": "class texts"}
-    fits = ", ".join(f"{cosine:.2f} for {what[side]}" for side, cosine in cosines.items())
-    return f"The teacher has other embeddings than the student; cosine with the best linear map: {fits}"
+    fits = ", ".join(f"of {what[side]} {cosine:.2f}" for side, cosine in cosines.items())
+    return f"The teacher has other embeddings than the student; cosine with the best linear map {fits}"
 
 
 def warn_of_few_steps(keys: BatchKeys) -> None:
