@@ -16,7 +16,7 @@ from froster.data.manifests import LabeledVideo, class_indices, describe_splits,
 from froster.data.trained import warn_of_trained_videos
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.inference import Ensemble, Runtime, ScoredVideos, SecondModel, as_runtime, score_videos
-from froster.processes import count_processes, gather_parts, process_index
+from froster.processes import count_processes, failing_together, gather_parts, process_index
 from froster.scoring import check_finite
 from froster.settings import InferenceOptions, InferenceSettings
 from froster.students import VideoStudent
@@ -349,7 +349,8 @@ def score_share(
     models = [(runtime.model, classes)]
     if second is not None:
         models.append((second.runtime.model, second_classes))
-    scored = score_videos(models, loaded(), temporal_pooling=pooling)
+    with failing_together():
+        scored = score_videos(models, loaded(), temporal_pooling=pooling)
     if second is not None:
         first, added = scored.scores
         summed = [second.add(a, b) for a, b in zip(first, added, strict=True)]

@@ -1,9 +1,13 @@
 """The processes that work together, as `torchrun` or `accelerate launch` started them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+from froster.errors import FrosterError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -36,3 +40,22 @@ def gather_parts(part: Part) -> list[Part]:
     parts: list[Part | None] = [None] * find_processes().num_processes
     torch.distributed.all_gather_object(parts, part)
     return parts  # type: ignore[return-value]  # every place is filled
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Within it, which takes no collective, an error of one process becomes at its end an error of all.
+
+    Otherwise the others would wait for the one that failed. They raise `FrosterError` with its rank and message.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    messages = gather_parts(None if error is None else str(error) or type(error).__name__)
+    if error is not None:
+        raise error
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise FrosterError(f"Process {rank} failed: {message}")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from froster.data.manifests import LabeledVideo, read_manifest, write_manifest
 from froster.errors import FrosterError
 from froster.models import load_model, warn_of_random_start
-from froster.processes import find_processes
+from froster.processes import failing_together, find_processes
 from froster.students import VideoStudent
 from froster.training.loop import train
 from froster.training.recipe import TrainRecipe
@@ -44,7 +44,7 @@ class TrainFromRecipe:
         where the run in `folder` is one on other clips.
         """
         manifest = folder / "train.csv"
-        with find_processes().main_process_first():
+        with failing_together():
             if find_processes().is_main_process:
                 self.write_clips(manifest, videos)
         recipe = self.read(

@@ -15,9 +15,9 @@ from froster.checkpoints.own import hash_exactly
 from froster.data.manifests import LabeledVideo
 from froster.errors import FrosterError, VideoError
 from froster.files import replace_when_written
-from froster.inference import Ensemble, Runtime, score_videos
+from froster.inference import Ensemble, Runtime, ScoredVideos, score_videos
 from froster.models import load_model
-from froster.processes import find_processes
+from froster.processes import failing_together, find_processes
 from froster.scoring import ScoreHead
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
@@ -65,25 +65,26 @@ def score_dataset(
     classes = [runtime.encode_classes(labels) for runtime in runtimes]
     folder /= scores_key(runtimes, labels, videos, settings)
     starts = range(0, len(videos), CHUNK)
-    for number, start in enumerate(starts):
-        chunk = folder / f"{start:07d}.safetensors"
-        if number % processes.num_processes == processes.process_index and not chunk.exists():
-            rows = videos[start : start + CHUNK]
-            scored = score_videos(
-                [(runtime.model, [matrix]) for runtime, matrix in zip(runtimes, classes, strict=True)],
-                counted(runtimes[0].load_ahead(rows), start, len(videos), progress),
-                temporal_pooling=settings.temporal_pooling,
-            )
-            tensors = {str(place): of_model[0] for place, of_model in enumerate(scored.scores)}
-            tensors["indices"] = torch.tensor(scored.indices, dtype=torch.int64) + start
-            reasons = {
-                "unreadable": json.dumps({start + index: reason for index, reason in scored.unreadable.items()}),
-                "partial": json.dumps({start + index: reason for index, reason in scored.partial.items()}),
-            }
-            with replace_when_written(chunk) as temporary:
-                safetensors.torch.save_file(tensors, temporary, reasons)
-    processes.wait_for_everyone()
+    with failing_together():
+        for number, start in enumerate(starts):
+            chunk = folder / f"{start:07d}.safetensors"
+            if number % processes.num_processes == processes.process_index and not chunk.exists():
+                loaded = counted(runtimes[0].load_ahead(videos[start : start + CHUNK]), start, len(videos), progress)
+                pairs = [(runtime.model, [matrix]) for runtime, matrix in zip(runtimes, classes, strict=True)]
+                write_scores(chunk, score_videos(pairs, loaded, temporal_pooling=settings.temporal_pooling), start)
     return read_scores([folder / f"{start:07d}.safetensors" for start in starts], len(runtimes), labels, videos)
+
+
+def write_scores(chunk: Path, scored: ScoredVideos, start: int) -> None:
+    """Write the scores of the videos from number `start` on."""
+    tensors = {str(place): of_model[0] for place, of_model in enumerate(scored.scores)}
+    tensors["indices"] = torch.tensor(scored.indices, dtype=torch.int64) + start
+    reasons = {
+        "unreadable": json.dumps({start + index: reason for index, reason in scored.unreadable.items()}),
+        "partial": json.dumps({start + index: reason for index, reason in scored.partial.items()}),
+    }
+    with replace_when_written(chunk) as temporary:
+        safetensors.torch.save_file(tensors, temporary, reasons)
 
 
 def score_with_ensemble(

@@ -12,6 +12,7 @@ from froster.errors import FrosterError, did_you_mean
 from froster.inference import Ensemble
 from froster.merging import patch_model
 from froster.models import load_backbone
+from froster.processes import count_processes
 from froster.protocols.base_to_novel import (
     Halves,
     TrainingLists,
@@ -163,7 +164,8 @@ def reproduce(
 ) -> TableResult:
     """Train and test the rows of a table, by default all that can be; what is done in `settings.out` is not done again.
 
-    Runs and scored videos are shared by rows and tables. A row that fails has its `error`; the others continue.
+    Runs and scored videos are shared by rows and tables. A row that fails has its `error`; the others continue,
+    except under a launcher of several processes, where an error of one of them ends all.
     `after_row` is called with what is measured so far. Raises `FrosterError` for an unknown table or row, and where
     manifests are missing.
     """
@@ -180,6 +182,8 @@ def reproduce(
         try:
             measure_row(of_row, data, show_progress)
         except FrosterError as error:
+            if count_processes() > 1:
+                raise  # others may be waiting for this one: the launcher ends them
             of_row.error = str(error)
         if after_row is not None:
             after_row(result)

@@ -18,7 +18,7 @@ from froster.data.trained import TrainedVideos
 from froster.errors import FrosterError, FrosterWarning
 from froster.files import replace_when_written
 from froster.interpolation import patch_states
-from froster.processes import find_processes
+from froster.processes import failing_together, find_processes
 from froster.students import VideoStudent
 from froster.training.alignment import align_projectors
 from froster.training.checkpoint import RunFolder
@@ -52,8 +52,9 @@ def train(recipe: TrainRecipe, resume: bool = False, show: bool = True) -> Path:
         if all(file.exists() for file in files if file):  # what is gone cannot have become another
             folder.check_finished(read_data(recipe, warn=False).fingerprint)
         return folder.model
-    with processes.main_process_first():
-        draw_missing_puppets(recipe)
+    with failing_together():
+        if processes.is_main_process:
+            draw_missing_puppets(recipe)
     data = read_data(recipe, warn=processes.is_main_process)
     missing = check_videos(data.videos, recipe.data)
     targets = class_indices(data.videos, list(data.labels), recipe.data.manifest)
