@@ -133,6 +133,8 @@ def student_from(checkpoint: Checkpoint, path: Path, spec: str | None, options: 
                 f"or use {checkpoint.student}."
             ) from error
         model.backbone_source = checkpoint.backbone_source
+        if not own and model.released_templates:
+            model.templates, model.prompt_style = model.released_templates, "templates"
     elif model.state_dict().keys() - of_backbone and starts_at_random(model):
         model.random_start = added_digest(model)
     return model.eval()

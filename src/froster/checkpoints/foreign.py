@@ -27,9 +27,21 @@ from froster.errors import FrosterError, FrosterWarning, WeightsError
 
 WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 IMAGE_ENCODER = re.compile(
-    r"((?:.*\.)?)(?:(?:visual|image_encoder)\.conv1|vision_model\.embeddings\.patch_embedding)\.weight"
+    r"((?:.*\.)?)(?:(?:visual|image_encoder)\.conv1|visual\.patch_embed\.proj|vision_model\.embeddings\.patch_embedding)\.weight"
 )
-EMBEDDED_PROMPTS = "prompt_learner.complete_text_embeddings"
+EMBEDDED_PROMPTS = "prompt_learner.complete_text_embeddings"  # of the classes that ViFi-CLIP was trained on
+EMBEDDED_STARTS = "prompt_learner.token_prefix"  # the start tokens of these, TC-CLIP and Vita-CLIP
+FRAME_POSITIONS = "visual.time_embed"  # of Vita-CLIP
+VITA_CLIP_NAMES = (
+    (r"^textual\.", ""),
+    *OPENAI_NAMES,
+    (r"^visual\.patch_embed\.proj\.", "visual.conv1."),
+    (r"^visual\.cls_token$", "visual.class_embedding"),
+    (r"^visual\.pos_embed$", "visual.positional_embedding"),
+    (r"^(visual\.blocks\.\d+)\.norm([12])\.", r"\1.ln_\2."),
+    (r"\.mlp\.fc1\.", ".mlp.0."),
+    (r"\.mlp\.fc2\.", ".mlp.2."),
+)
 
 HUGGING_FACE_NAMES = (
     (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
@@ -170,12 +182,17 @@ def to_clip_names(tensors: StateDict) -> StateDict:
     """The tensors of a foreign checkpoint under the names of our `Clip`, in float32."""
     tensors = without_wrappers(tensors)
     hugging_face = is_hugging_face(tensors)
-    state = renamed(tensors, HUGGING_FACE_NAMES if hugging_face else OPENAI_NAMES)
+    names = HUGGING_FACE_NAMES if hugging_face else VITA_CLIP_NAMES if FRAME_POSITIONS in tensors else OPENAI_NAMES
+    state = renamed(tensors, names)
     if hugging_face:
         for key in ("visual.proj", "text.text_projection"):
             if key in state:
                 state[key] = state[key].T.contiguous()
-        fuse_projections(state)
+    fuse_projections(state)
+    if "visual.conv1.bias" in state and "visual.positional_embedding" in state:  # Vita-CLIP: the same at each patch
+        positions = state["visual.positional_embedding"].clone()
+        positions[1:] += state.pop("visual.conv1.bias")
+        state["visual.positional_embedding"] = positions
     return state
 
 
@@ -186,11 +203,13 @@ def is_hugging_face(tensors: StateDict) -> bool:
 def add_frozen_text(state: StateDict, path: Path) -> None:
     """Give a released student, in place, what its file leaves out of the text encoder because it was never trained.
 
-    ViFi-CLIP leaves out the token embedding (it keeps the embedded prompts of its training classes instead), Text4Vis
-    the whole text encoder. Both start from OpenAI's release, which is fetched. Raises `WeightsError` when none has
-    these sizes, or the prompts were embedded by another CLIP.
+    ViFi-CLIP and TC-CLIP leave out the token embedding (they keep the embedded prompts of their training classes
+    instead), Text4Vis the whole text encoder, Vita-CLIP too where it learned no text prompts. They start from OpenAI's
+    release, which is fetched. Raises `WeightsError` when none has these sizes, or the prompts were embedded by another
+    CLIP.
     """
-    from_student = EMBEDDED_PROMPTS in state or any(key.startswith("fusion_model.") for key in state)
+    of_students = {EMBEDDED_PROMPTS, EMBEDDED_STARTS, FRAME_POSITIONS}
+    from_student = bool(of_students & state.keys()) or any(key.startswith("fusion_model.") for key in state)
     whole_vision = {"visual.conv1.weight", "visual.positional_embedding"} <= state.keys()
     if not from_student or not whole_vision or TOKEN_TABLE in state:
         return
@@ -204,7 +223,7 @@ def add_frozen_text(state: StateDict, path: Path) -> None:
         )
     release = to_clip_names(read_tensors(fetch_release(name))[0])
     start_of_text = release[TOKEN_TABLE][-2]
-    for prompt in state.get(EMBEDDED_PROMPTS, ()):
+    for prompt in state.get(EMBEDDED_PROMPTS, state.get(EMBEDDED_STARTS, ())):
         if prompt.shape[1:] != start_of_text.shape or (prompt[0] - start_of_text).abs().max() > 1e-4:  # float16's part
             raise WeightsError(f"{path} was trained from another CLIP than {name}: its prompts are embedded otherwise.")
     state |= {key: value for key, value in release.items() if key.startswith("text.") and key not in state}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from froster.errors import WeightsError
 
 TIMM = "visual.trunk."  # what OpenCLIP calls an image encoder of the library timm
+NO_TEXT = "it knows its training classes alone, by number; train the student {} on your clips instead"
 READS = "froster reads CLIPs, Perception Encoder cores, and SigLIPs in Hugging Face's layout"
 
 
@@ -35,6 +36,16 @@ UNSUPPORTED = (
     Unsupported(("visual.layer1.0.conv1.weight",), "a CLIP with a ResNet as image encoder"),
     Unsupported(("text.transformer.encoder.layer.0.",), "a CLIP with another text encoder"),
     Unsupported((TIMM,), "a CLIP with an image encoder of the library timm"),
+    Unsupported(
+        (".adapter_pre_attn.fc1.weight", ".adapter_pre_mlp.fc1.weight"),
+        "a network of ST-Adapter's own code, an image encoder with a classifier and no text encoder",
+        NO_TEXT.format("st_adapter"),
+    ),
+    Unsupported(
+        (".S_Adapter.D_fc1.weight", ".MLP_Adapter.D_fc1.weight"),
+        "a network of AIM's own code, an image encoder with a classifier and no text encoder",
+        NO_TEXT.format("aim"),
+    ),
 )
 
 

@@ -58,6 +58,7 @@ class VideoStudent(VisionLanguageModel):
     - `templates`: prompt templates of a class; none where the network learns its prompts.
     - `prompt_style`: how templates, names and descriptions are combined; see `froster.text.prompts.class_prompts`.
     - `merges`: whether it trains updates beside the backbone's weights, which `merged` adds to them.
+    - `released_templates`: those of the method's released checkpoints, where they are others; used without bare names.
     - `normalize_class_embeddings`: whether the embeddings of a class are normalized before and after averaging prompts.
     """
 
@@ -67,6 +68,7 @@ class VideoStudent(VisionLanguageModel):
     trainable_params: str = ""
     temporal_pooling: TemporalPooling = "logits"
     templates: tuple[str, ...] = TEMPLATES
+    released_templates: ClassVar[tuple[str, ...]] = ()
     prompt_style: PromptStyle = "froster"
     normalize_class_embeddings: bool = True
     merges: ClassVar[bool] = False

@@ -18,8 +18,9 @@ So the last text layer runs for one query of each video and class, which attends
 of its softmax, and to the P vectors, whose keys and values are computed once a video.
 """
 
+import re
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ from froster.backbones.base import Backbone, BackboneConfig
 from froster.backbones.blocks import Attention, Block, run_block, run_blocks
 from froster.backbones.clip import TextTransformer
 from froster.backbones.tokenizer import Tokenizer
+from froster.checkpoints.checkpoint import StateDict
 from froster.device import without_autocast
 from froster.errors import FrosterError
 from froster.scoring import TemporalPooling, class_similarities
@@ -43,6 +45,13 @@ MAX_CONTEXT_TOKENS = 4096
 MERGED_PER_ROUND = 100  # as in the authors' code
 BIAS_CHANNELS = 8  # one carries the bias; attention kernels want a multiple of eight
 FIRST_WORDS = "a photo of a"
+READER = "prompt_generation_layer.0."  # of released checkpoints
+RELEASED = (
+    (r"^prompt_learner\.ctx$", "text.prompts"),
+    (r"^prompt_generation_layer\.0\.attn\.out_proj\.", "prompt_reader.out_proj."),
+    (r"^prompt_generation_layer\.0\.ln_1_kv\.", "prompt_reader.ln_context."),
+    (r"^prompt_generation_layer\.0\.(ln_1|ln_2|mlp)\.", r"prompt_reader.\1."),
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -290,6 +299,7 @@ class TcClip(VideoStudent):
     needs = (BLOCKS, CLASS_TOKEN_POOLING, CAUSAL_TEXT)
     temporal_pooling = "features"
     templates = ()
+    released_templates = ("{}.",)
     normalize_class_embeddings = False
     text: ConditionalText
 
@@ -308,6 +318,35 @@ class TcClip(VideoStudent):
                 self.visual.blocks[layer] = ContextBlock(cast(Block, block), layer == 0, context_tokens, seed_percent)
         self.text = ConditionalText(cast(TextTransformer, backbone.text), backbone.tokenizer, prompts)
         self.prompt_reader = PromptReader(backbone.config) if context_tokens and prompts else None
+
+    @classmethod
+    def from_released(cls, state: StateDict) -> StateDict:
+        """The authors' names, without the embedded names of the training classes.
+
+        Theirs has a bias for the context and one for a frame's own tokens: only the difference counts.
+        """
+        if f"{READER}ln_1.weight" not in state:
+            return state
+        ours: StateDict = {}
+        for key, value in state.items():
+            if key.startswith("prompt_learner.token_"):
+                continue
+            if key.endswith(".attn.local_global_bias_table"):
+                own, context = value[:, 0].unbind(dim=-1)
+                ours[key.replace("local_global_bias_table", "context_bias")] = context - own
+            elif key.startswith(f"{READER}attn.in_proj."):
+                kind, width = key.rpartition(".")[2], len(value) // 3
+                ours[f"prompt_reader.q_proj.{kind}"] = value[:width]
+                ours[f"prompt_reader.kv_proj.{kind}"] = value[width:]
+            else:
+                for pattern, replacement in RELEASED:
+                    key = re.sub(pattern, replacement, key)
+                ours[key] = value
+        return ours
+
+    @classmethod
+    def options_from(cls, state: StateDict) -> dict[str, Any]:
+        return {"prompts": len(state["text.prompts"])} if "text.prompts" in state else {}
 
     def forward_features(self, frames: Tensor) -> VideoFeatures:
         if not self.options["context_tokens"]:

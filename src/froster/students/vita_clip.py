@@ -10,8 +10,9 @@ G are global prompts, the same for every frame; L local ones, one for each frame
 from an attention over the class tokens of all frames. On the text side, learned vectors precede the class name.
 """
 
+import re
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from froster.backbones.base import Backbone, BackboneConfig
 from froster.backbones.blocks import Attention, Block, Grid
 from froster.backbones.clip import TextTransformer
-from froster.errors import FrosterError
+from froster.checkpoints.checkpoint import StateDict
+from froster.checkpoints.names import fuse_projections
+from froster.errors import FrosterError, WeightsError
 from froster.students.attention_graph import PAD_TOKEN, AttentionStep, Step, one_hot_merge
 from froster.students.base import VideoStudent
 from froster.students.needs import BLOCKS, CAUSAL_TEXT, CLASS_TOKEN, NORM_BEFORE_BLOCKS, require
@@ -27,6 +30,14 @@ from froster.students.parts import WrappedBlock, frame_rows
 from froster.students.vpt import TABLE_FRAMES, PromptedText
 
 MAX_GLOBAL_PROMPTS = 256
+RELEASED = (
+    (r"^visual\.time_embed$", "visual.ln_pre.frame_positions"),
+    (r"^prompt_learner\.ctx$", "text.context"),
+    (r"\.local_prompts$", ".prompts.local_prompts"),
+    (r"\.cls_proj\.", ".prompts.class_projection."),
+    (r"\.summary_ln\.", ".prompts.summary.ln."),
+    (r"\.summary_attn_layer\.", ".prompts.summary.attn."),
+)
 
 
 class SummaryToken(nn.Module):
@@ -117,6 +128,7 @@ class VitaClip(VideoStudent):
     trainable_params = r"^visual\.blocks\.\d+\.prompts\.|^visual\.ln_pre\.frame_positions$|^text\.context$"
     temporal_pooling = "features"
     templates = ()
+    released_templates = ("{}.",)
 
     def __init__(
         self,
@@ -149,6 +161,43 @@ class VitaClip(VideoStudent):
         if context:
             self.text = PromptedText(cast(TextTransformer, backbone.text), before=context, after=0, std=0.02)
 
+    @classmethod
+    def from_released(cls, state: StateDict) -> StateDict:
+        """The authors' names, where tables of frames have as many rows as clips in training had frames.
+
+        Raises `WeightsError` where every training class has text vectors of its own.
+        """
+        if "visual.time_embed" not in state:
+            return state
+        context = state.get("prompt_learner.ctx")
+        if context is not None and context.ndim == 3:
+            raise WeightsError(
+                f"This Vita-CLIP has text vectors of its own for each of its {len(context)} training classes: it "
+                "cannot tell others. Use a checkpoint with vectors for all classes in common."
+            )
+        ours: StateDict = {}
+        for key, value in state.items():
+            if key == "visual.global_prompts":
+                ours |= {f"visual.blocks.{layer}.prompts.global_prompts": rows for layer, rows in enumerate(value)}
+            elif not key.startswith("prompt_learner.token_"):
+                for pattern, replacement in RELEASED:
+                    key = re.sub(pattern, replacement, key)
+                ours[key] = of_frames(value) if key.endswith((".frame_positions", ".local_prompts")) else value
+        fuse_projections(ours)
+        return ours
+
+    @classmethod
+    def options_from(cls, state: StateDict) -> dict[str, Any]:
+        if "visual.ln_pre.frame_positions" not in state:
+            return {}
+        layer = "visual.blocks.0.prompts"
+        return {
+            "global_prompts": len(state.get(f"{layer}.global_prompts", ())),
+            "local_prompts": f"{layer}.local_prompts" in state,
+            "summary": f"{layer}.summary.ln.weight" in state,
+            "context": len(state.get("text.context", ())),
+        }
+
     def layer_steps(self, recorded: Iterator[Tensor], numbers: Tensor) -> list[Step]:
         """Local prompts count as the class tokens they are made of, as do summary tokens; global ones do not."""
         frames, class_tokens = len(numbers), numbers[:, 0]
@@ -166,6 +215,14 @@ class VitaClip(VideoStudent):
                 steps.append(AttentionStep(next(recorded), summaries[None], summaries[None]))
             steps.append(AttentionStep(next(recorded), numbers, keys))
         return steps
+
+
+def of_frames(table: Tensor) -> Tensor:
+    """A released table of frames, `(T, C)` or `(1, T, C)`, with as many rows as ours: the last one is repeated."""
+    table = table.reshape(-1, table.shape[-1])
+    if len(table) > TABLE_FRAMES:
+        raise WeightsError(f"This Vita-CLIP is for clips of {len(table)} frames; froster's has up to {TABLE_FRAMES}.")
+    return torch.cat([table, table[-1:].expand(TABLE_FRAMES - len(table), -1)])
 
 
 def parse_switch(option: str, value: object) -> bool:
