@@ -304,13 +304,14 @@ def main() -> None:
     done = json.loads(options.record.read_text(encoding="utf-8")) if options.record.exists() else {}
     if options.again:
         done = {key: of for key, of in done.items() if of["outcome"] != "survived"}
+        options.record.write_text(json.dumps(done, indent=1), encoding="utf-8")
     for module in options.modules or TESTS:
         generator = random.Random(f"{SEED} {module}")
         of_module = find_mutants(module, generator)
         if options.sample and len(of_module) > options.sample:
             of_module = generator.sample(of_module, options.sample)
         if of_module:
-            if child := os.fork():
+            if child := os.fork():  # a process of its own, because what is imported depends on the module
                 if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
                     sys.exit(1)
                 done = json.loads(options.record.read_text(encoding="utf-8"))

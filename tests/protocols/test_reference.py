@@ -77,7 +77,10 @@ def test_base_to_novel() -> None:
         assert reference(recipe, protocol="base-to-novel", descriptions=True) == "FROSTER, Table 1"
         recipe = f"vit-b-16/base-to-novel/aim-{dataset}"
         assert reference(recipe, protocol="base-to-novel") == "AIM, Table 1"
-    assert reference("vit-b-16/base-to-novel/tc-clip-ssv2", protocol="base-to-novel", descriptions=True) is not None
+    for descriptions, method in ((True, "TC-CLIP (LLM)"), (False, "TC-CLIP")):
+        recipe = TrainFromRecipe(find_recipe("vit-b-16/base-to-novel/tc-clip-ssv2"))
+        found = find_reference("base-to-novel", recipe, descriptions)
+        assert found is not None and found.method == method
 
 
 def test_a_checkpoint_is_compared_with_nothing_and_other_sizes_are_no_frozen_clip() -> None:

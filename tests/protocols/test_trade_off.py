@@ -64,10 +64,12 @@ def test_fake_scores_give_the_points_of_the_figure(tmp_path: Path, monkeypatch: 
         unreadable=[("lost-5", "no video")] * 2,
         notes=["HMDB-51 is not complete: 3 of 6,766 videos, 1 of 51 classes."],
     )
-    written = write_trade_off(found, {"model": "x"}, tmp_path)[0].read_text(encoding="utf-8")
+    table, content, _ = write_trade_off(found, {"model": "舞"}, tmp_path)
+    written = table.read_text(encoding="utf-8")
+    assert '"model": "舞"' in content.read_text(encoding="utf-8")
     assert "| share of CLIP | Closed set | HMDB* |" in written
     assert "| 0.8 | 66.7 | 50.0 |" in written
-    assert "- model: x\n" in written
+    assert "- model: 舞\n" in written
     assert "- HMDB*: 2 clips, 51 classes\n- HMDB-51 is not complete" in written
     assert "- 2 videos could not be read; trade-off.json lists them." in written
     assert "could not be read" not in write_trade_off(replace(found, unreadable=[]), {}, tmp_path)[0].read_text()
