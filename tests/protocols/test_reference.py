@@ -81,6 +81,7 @@ def test_base_to_novel() -> None:
         recipe = TrainFromRecipe(find_recipe("vit-b-16/base-to-novel/tc-clip-ssv2"))
         found = find_reference("base-to-novel", recipe, descriptions)
         assert found is not None and found.method == method
+    assert find_reference("base-to-novel", recipe) == found, "without descriptions by default"
 
 
 def test_a_checkpoint_is_compared_with_nothing_and_other_sizes_are_no_frozen_clip() -> None:
