@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from froster.timeline import calibrate_threshold, find_segments, score_timeline
     from froster.training.folder import FolderTraining, train_folder
     from froster.training.start import train
+    from froster.training.sweep import Sweep, sweep
     from froster.video import load_video
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "Prediction",
     "Recognizer",
     "Runtime",
+    "Sweep",
     "VideoError",
     "WeightsError",
     "average_models",
@@ -48,6 +50,7 @@ __all__ = [
     "report",
     "save_model",
     "score_timeline",
+    "sweep",
     "train",
     "train_folder",
 ]
@@ -63,6 +66,7 @@ _HOMES = {
     "Prediction": "recognizer",
     "Recognizer": "recognizer",
     "Runtime": "inference",
+    "Sweep": "training.sweep",
     "VideoError": "errors",
     "WeightsError": "errors",
     "average_models": "merging",
@@ -79,6 +83,7 @@ _HOMES = {
     "report": "reporting",
     "save_model": "models",
     "score_timeline": "timeline",
+    "sweep": "training.sweep",
     "train": "training.start",
     "train_folder": "training.folder",
 }

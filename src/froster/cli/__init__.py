@@ -30,6 +30,7 @@ from froster.cli.puppets import puppets
 from froster.cli.report import report
 from froster.cli.reproduce import reproduce
 from froster.cli.serve import serve
+from froster.cli.sweep import sweep
 from froster.cli.terminal import OutputClosedError, echo, one_line, warn
 from froster.cli.timeline import timeline
 from froster.cli.train import train
@@ -45,6 +46,7 @@ for command in (
     timeline,
     explain,
     train,
+    sweep,
     evaluate,
     report,
     reproduce,

@@ -1,7 +1,6 @@
 """A table as Markdown, LaTeX and JSON: measured, published, difference."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
@@ -10,6 +9,7 @@ from typing import Any
 
 from froster.errors import FrosterError
 from froster.files import printable_name, replace_when_written
+from froster.latex import SIGNS, latex_table
 from froster.markdown import markdown_table
 from froster.mean_std import MeanStd
 from froster.protocols.results import KEYS, column_of
@@ -19,8 +19,7 @@ from froster.tables.reproduce import RowResult, TableResult
 Column = tuple[str, str]  # column of the table as the paper calls it, and which of its scores: base, novel, hm, mean
 DASH = "–"
 LEGEND = "Cells: measured, in brackets the published number and the difference to it; –: not measured."
-LATEX_SPECIAL = re.compile(r"[&%$#_{}]")
-LATEX_SIGNS = {SECONDHAND: r"$^\dagger$", "±": r"$\pm$", "−": "$-$", "–": "--", "≥": r"$\geq$"}
+LATEX_SIGNS = {SECONDHAND: r"$^\dagger$", **SIGNS}
 
 
 def columns_of(result: TableResult) -> list[Column]:
@@ -141,28 +140,11 @@ def notes_of(result: TableResult) -> list[str]:
 
 
 def to_latex(result: TableResult) -> str:
-    """A `tabular` with booktabs' rules."""
-    header, rows = heads_and_rows(result)
-    body = [" & ".join(map(latex, row)) + r" \\" for row in rows]
-    lines = [
-        f"% {result.table.source}: {result.table.title}."
-        + ("" if result.table.protocol == "trade-off" else f" {LEGEND}"),
-        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-        r"\toprule",
-        " & ".join(map(latex, header)) + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def latex(text: str) -> str:
-    escaped = LATEX_SPECIAL.sub(lambda found: rf"\{found[0]}", text)
-    for sign, command in LATEX_SIGNS.items():
-        escaped = escaped.replace(sign, command)
-    return escaped
+    """The table with its title and legend in comments."""
+    legend = "" if result.table.protocol == "trade-off" else f" {LEGEND}"
+    return f"% {result.table.source}: {result.table.title}.{legend}\n" + latex_table(
+        *heads_and_rows(result), LATEX_SIGNS
+    )
 
 
 def to_json(result: TableResult) -> dict[str, Any]:
