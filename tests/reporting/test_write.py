@@ -219,7 +219,10 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabeledVideo], tmp_pat
     ]
     log = "".join(f"{json.dumps(step)}\n" for step in steps)
     (run / "log.jsonl").write_text(log + '{"step": 21, "lo')
-    validations = [{"step": n, "epoch": n / 10, "videos": 3, "top1": 0.5 + n / 100, "top5": None} for n in (0, 10, 20)]
+    validations = [
+        {"step": n, "epoch": n / 10, "videos": 3, "cross_entropy": 0.5, "top1": 0.5 + n / 100, "top5": None}
+        for n in (0, 10, 20)
+    ]
     (run / "validation.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in validations))
     report(run, videos[:3], tmp_path / "report.html", LABELS, mistakes=0)
     page = Page(tmp_path / "report.html")

@@ -1,6 +1,7 @@
 """Validation while training: what is held out, what is measured, which model is kept, when training stops."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -134,7 +135,10 @@ def validation(manifest: Path, *values: float, **settings: object) -> Validation
     labels = ClassTexts.of_names(ACTIONS)
     chosen = ValidationSettings.model_validate({"split": "val", **settings})
     made = Validation(chosen, read_manifest(manifest), {"all": labels}, manifest, InferenceSettings())
-    made.history = [{"step": step, "epoch": step, "videos": 12, "top1": value} for step, value in enumerate(values)]
+    made.history = [
+        {"step": step, "epoch": step, "videos": 12, "cross_entropy": 1.0, "top1": value}
+        for step, value in enumerate(values)
+    ]
     return made
 
 
@@ -149,10 +153,14 @@ def test_is_due_by_epochs_or_steps_and_at_the_end(manifest: Path) -> None:
     assert not validation(manifest, 0.1, 0.2).is_due(1, 1, 20)  # measured before the run was interrupted
 
 
-def test_the_first_of_equal_validations_is_the_best(manifest: Path) -> None:
+def test_cross_entropy_decides_between_equal_validations(manifest: Path) -> None:
     made = validation(manifest, 0.5, 0.7, 0.7, 0.6)
     assert made.best["step"] == 1 and not made.is_best
-    assert made.describe(made.history[-1]) == "validation at step 3: top-1 60.0 % (best 70.0 % at step 1)"
+    assert made.describe(made.history[-1]) == (
+        "validation at step 3: cross entropy 1.000, top-1 60.0 % (best 70.0 % at step 1)"
+    )
+    made.history[2]["cross_entropy"] = 0.9
+    assert made.best["step"] == 2
 
 
 def test_patience_counts_validations_since_the_best(manifest: Path) -> None:
@@ -185,14 +193,17 @@ def test_the_best_model_is_kept_and_a_run_resumes_between_epochs_to_the_same_bit
     shown = capsys.readouterr().err
     measured = history(recipe.out)
     assert [record["step"] for record in measured] == [0, 2, 4, 6, 8, 9]
-    assert all(re.search(rf"validation at step {record['step']}: top-1 ", shown) for record in measured)
+    assert all(re.search(rf"validation at step {record['step']}: cross entropy ", shown) for record in measured)
 
     # What it measured is what `evaluate` says, of the weights that it saved.
-    best = max(measured, key=lambda record: record["top1"])
+    best = max(measured, key=lambda record: (record["top1"], -record["cross_entropy"]))
     held_out = read_data(recipe, warn=False).held_out
     report = froster.evaluate(model, held_out, ACTIONS, views=1, precision="float32")
     assert report.parts["all"].top1 == best["top1"]
     assert report.parts["all"].mean_class_accuracy == best["mean_class_accuracy"]
+    recognizer = froster.Recognizer(model, ACTIONS, views=1, precision="float32")
+    shares = [dict(recognizer.predict(video.path).ranked)[video.label] for video in held_out]
+    assert best["cross_entropy"] == pytest.approx(-sum(map(math.log, shares)) / len(shares), abs=1e-4)
     assert equal(model, recipe.out / "best.safetensors")
 
     broken = read(manifest, tmp_path / "broken", *changes, "save_every_minutes=1e-9")
@@ -207,9 +218,9 @@ def test_the_best_model_is_kept_and_a_run_resumes_between_epochs_to_the_same_bit
     assert equal(broken.out / "model.safetensors", model)
 
 
-def test_training_that_does_not_help_stops_early_and_says_so(manifest: Path, tmp_path: Path) -> None:
+def test_training_that_hurts_stops_early_and_says_so(manifest: Path, tmp_path: Path) -> None:
     recipe = read(
-        manifest, tmp_path / "run", "validation.share=0.5", "validation.patience=1", "optimizer.learning_rate=1e-12"
+        manifest, tmp_path / "run", "validation.share=0.5", "validation.patience=1", "optimizer.learning_rate=0.01"
     )
     with pytest.warns(FrosterWarning, match="No validation was better than that before the first step"):
         model = loop.train(recipe)

@@ -15,7 +15,7 @@ from froster.files import writing
 from froster.progress import ProgressBar
 
 NOT_CURVES = ("step", "clips", "seconds")
-NOT_ACCURACIES = ("step", "epoch", "videos")  # of a validation
+NOT_ACCURACIES = ("step", "epoch", "videos", "cross_entropy")  # of a validation
 
 
 class MetricLogger:
@@ -73,7 +73,7 @@ class MetricLogger:
         """Show a validation, and add its accuracies to TensorBoard."""
         if self.board:
             for name, value in record.items():
-                if name not in NOT_ACCURACIES and value is not None:
+                if name not in ("step", "epoch", "videos") and value is not None:
                     self.board.add_scalar(f"validation/{name}", value, int(record["step"] or 0))
         self.bar.print(line)
 

@@ -261,7 +261,8 @@ class ValidationSettings(Section):
     """Early stopping: stop after this many validations without a new best; `null`: train to the end."""
     select: Literal["best", "last"] = "best"
     """The final model: `best`: that of the best validation (harmonic mean of base and novel classes, or top-1; of equal
-    ones the first); `last`: that of the last step. Both as the recipe averages and patches them."""
+    ones that of the lowest cross entropy); `last`: that of the last step. Both are averaged and patched as the recipe
+    says."""
 
     @model_validator(mode="after")
     def check_source(self) -> Self:

@@ -252,7 +252,7 @@ def measure(recipe: TrainRecipe, data: str | Path | None, split: str | None) -> 
     names = ("harmonic_mean", "top1", "novel_top1")
     metric = next(name for name in names if name in records[0])
     last = recipe.validation and recipe.validation.select == "last"
-    chosen = records[-1] if last else max(records, key=lambda record: record[metric])
+    chosen = records[-1] if last else max(records, key=lambda record: (record[metric], -record["cross_entropy"]))
     return {name: value for name, value in chosen.items() if name not in NOT_ACCURACIES and value is not None}
 
 

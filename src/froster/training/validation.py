@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from froster.data.manifests import LabeledVideo
 from froster.evaluation import evaluate_parts, find_classes, harmonic_mean, score_share
@@ -18,7 +19,9 @@ from froster.training.data import TrainingData
 from froster.training.metrics import NOT_ACCURACIES
 from froster.training.recipe import TrainRecipe, ValidationSettings
 
-Record = dict[str, float | int | None]  # step, epoch, number of videos, and accuracies, shares of 1
+Record = dict[
+    str, float | int | None
+]  # step, epoch, number of videos, their mean cross entropy, and accuracies, shares of 1
 
 
 def choose_vocabularies(
@@ -78,8 +81,16 @@ class Validation:
             for labels in self.vocabularies.values()
         ]
         scored = score_share(runtime, self.videos, classes, None)
-        _, parts = evaluate_parts(scored, self.vocabularies, self.truths, self.source)
-        record: Record = {"step": step, "epoch": epoch, "videos": len(scored.indices)}
+        scores, parts = evaluate_parts(scored, self.vocabularies, self.truths, self.source)
+        temperature = runtime.score_head.temperature
+        losses = [F.cross_entropy(temperature * of.scores, of.targets, reduction="sum") for of in scores.values()]
+        videos = len(scored.indices)
+        record: Record = {
+            "step": step,
+            "epoch": epoch,
+            "videos": videos,
+            "cross_entropy": torch.stack(losses).sum().item() / videos,
+        }
         for name, part in parts.items():
             prefix = "" if name == "all" else f"{name}_"
             record |= {
@@ -108,8 +119,8 @@ class Validation:
 
     @property
     def best(self) -> Record:
-        """The best validation so far, of equal ones the first."""
-        return max(self.history, key=self.value)
+        """The best validation so far; of equal accuracies that of the lowest cross entropy, and of these the first."""
+        return max(self.history, key=lambda record: (self.value(record), -float(record["cross_entropy"] or 0)))
 
     @property
     def is_best(self) -> bool:
@@ -129,7 +140,7 @@ class Validation:
 
     def describe(self, record: Record) -> str:
         """A validation in one line."""
-        shown = []
+        shown = [f"cross entropy {record['cross_entropy']:.3f}"]
         for key, value in record.items():
             if key not in NOT_ACCURACIES and value is not None:
                 words = key.replace("harmonic_mean", "HM").replace("top", "top-").replace("_", " ")
