@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from commands import run_lines
 from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.openai import RELEASES, mark_official
 from froster.data.datasets import DATASETS
-from froster.data.manifests import read_manifest
+from froster.data.manifests import read_manifest, write_manifest
 from froster.data.puppets import write_videos
 from standins import STANDINS, UCF_CLASSES, put_text
 
@@ -57,6 +58,23 @@ def test_own_clips(tmp_path: Path, small_release: None) -> None:
         "kicking",
         "fishing",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_training")
+def test_pack(tmp_path: Path, small_release: None) -> None:
+    write_videos(tmp_path / "clips", ["walking", "kicking"], videos=3, frames=8, size=32)
+    rows = [
+        replace(row, splits=("test" if row.path.stem == "0" else "train",))
+        for row in read_manifest(tmp_path / "clips" / "manifest.csv")
+    ]
+    write_manifest(tmp_path / "manifests" / "clips.csv", rows)
+    run("Pack a data set", tmp_path)
+    for folder in ("packed", "packed-jpeg"):
+        packed = read_manifest(tmp_path / folder / "clips.csv")
+        assert [(row.label, row.splits) for row in packed] == [(row.label, row.splits) for row in rows]
+        assert all(row.path.is_file() for row in packed)
+    assert (tmp_path / "runs" / "packed" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
