@@ -12,7 +12,6 @@ from torch import Tensor
 
 from compiled import compare_compiled_gradients
 from froster.backbones.blocks import Grid
-from froster.backbones.build import backbone_names
 from froster.backbones.perception_encoder import PerceptionEncoder, PerceptionEncoderConfig
 from froster.backbones.rotary import RotaryPositions, rotary_angles
 from froster.checkpoints.own import save_checkpoint
@@ -30,6 +29,7 @@ from froster.text.labels import check_labels
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
 from goldens import GoldenFile
+from moved_students import moved_student
 
 SMALL = PerceptionEncoderConfig(
     image_size=32,
@@ -61,13 +61,7 @@ def new_backbone(config: PerceptionEncoderConfig = SMALL) -> PerceptionEncoder:
 
 def new_student(name: str, config: PerceptionEncoderConfig = SMALL) -> VideoStudent:
     """A student in which nothing that it adds is zero any more."""
-    student = build_student(name + OPTIONS.get(name, ""), new_backbone(config)).eval()
-    of_backbone = backbone_names(config)
-    with torch.no_grad():
-        for key, parameter in student.named_parameters():
-            if key not in of_backbone:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return student
+    return moved_student(name + OPTIONS.get(name, ""), new_backbone(config))
 
 
 def clips(batch: int = 2, frames: int = 4, height: int = 32, width: int = 32) -> Tensor:

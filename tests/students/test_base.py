@@ -34,6 +34,7 @@ from froster.training.objective import Objective, accumulate_gradients
 from froster.training.parameters import select_trainable
 from froster.training.recipe import TrainRecipe
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
+from moved_students import moved_student
 
 SMALL = ClipConfig(32, 8, 64, 2, 1, 64, 2, 1, 32)
 LABELS = check_labels(
@@ -65,17 +66,6 @@ def small_clip() -> Clip:
 
 def new_student(name: str) -> VideoStudent:
     return build_student(name, small_clip()).eval()
-
-
-def moved_student(name: str) -> VideoStudent:
-    """A student that has been trained: nothing of what it adds is at zero any more."""
-    student = new_student(name)
-    of_clip = backbone_names(SMALL)
-    with torch.no_grad():
-        for key, parameter in student.named_parameters():
-            if key not in of_clip:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return student
 
 
 def clips(batch: int = 2, frames: int = 4, size: int = 32) -> Tensor:
@@ -120,7 +110,7 @@ def backward(
 @ALL
 @pytest.mark.parametrize(("frames", "size"), [(1, 32), (5, 48), (16, 32)])
 def test_any_number_of_frames_any_size(name: str, frames: int, size: int) -> None:
-    student = moved_student(name)
+    student = moved_student(name, small_clip())
     with torch.inference_mode():
         assert student.encode_video(clips(2, frames, size)).shape == (2, frames, 32)
     scores = similarities(student, clips(2, frames, size))
@@ -131,14 +121,14 @@ def test_any_number_of_frames_any_size(name: str, frames: int, size: int) -> Non
 
 @ALL
 def test_clips_do_not_see_each_other(name: str) -> None:
-    student, both = moved_student(name), clips(3)
+    student, both = moved_student(name, small_clip()), clips(3)
     alone = torch.cat([similarities(student, clip[None]) for clip in both])
     assert (similarities(student, both) - alone).abs().max() < 1e-5
 
 
 @ALL
 def test_classes_do_not_see_each_other(name: str) -> None:
-    student, frames = moved_student(name), clips()
+    student, frames = moved_student(name, small_clip()), clips()
     some = ClassTexts(list(LABELS.values())[1:3])
     with torch.inference_mode():
         of_some = student.similarities(student.forward_features(frames), encode_classes(student, some))
@@ -155,14 +145,14 @@ def test_starts_as_clip_where_the_method_says_so(name: str) -> None:
 
 @ALL
 def test_bfloat16_is_near_float32(name: str) -> None:
-    exact = similarities(moved_student(name), clips())
-    rounded = similarities(moved_student(name).to(torch.bfloat16), clips())
+    exact = similarities(moved_student(name, small_clip()), clips())
+    rounded = similarities(moved_student(name, small_clip()).to(torch.bfloat16), clips())
     assert 0 < (rounded - exact).abs().max() < 0.02
 
 
 @ALL
 def test_what_is_trained_has_gradients_and_nothing_else(name: str) -> None:
-    student = moved_student(name)
+    student = moved_student(name, small_clip())
     if not student.trainable_params:
         assert student.trainable_parameters().keys() == dict(student.named_parameters()).keys()
     select_trainable(student, TrainRecipe.read(find_recipe("puppets/fine-tuned"), [f"student={name}"]))
@@ -175,7 +165,7 @@ def test_what_is_trained_has_gradients_and_nothing_else(name: str) -> None:
 @ALL
 @pytest.mark.parametrize("trained", ["default", "all", "vision", "text"])
 def test_only_what_is_trained_changes(name: str, trained: str) -> None:
-    student = moved_student(name)
+    student = moved_student(name, small_clip())
     recipe = TrainRecipe.read(find_recipe("puppets/fine-tuned"), [f"student={name}", f"trained={trained}"])
     select_trainable(student, recipe)
     before = {key: value.clone() for key, value in student.state_dict().items()}
@@ -194,7 +184,7 @@ def test_only_what_is_trained_changes(name: str, trained: str) -> None:
 
 @ALL
 def test_activation_checkpointing_gives_the_same_gradients(name: str) -> None:
-    plain, checkpointed = moved_student(name), moved_student(name)
+    plain, checkpointed = moved_student(name, small_clip()), moved_student(name, small_clip())
     backward(plain)
     backward(checkpointed, checkpointing=True)
     for (key, one), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
@@ -205,7 +195,7 @@ def test_activation_checkpointing_gives_the_same_gradients(name: str) -> None:
 
 @ALL
 def test_autocast_has_nearly_the_same_gradients(name: str) -> None:
-    exact, rounded = moved_student(name), moved_student(name)
+    exact, rounded = moved_student(name, small_clip()), moved_student(name, small_clip())
     backward(exact)
     backward(rounded, autocast=torch.bfloat16)
     one, other = (
@@ -217,7 +207,7 @@ def test_autocast_has_nearly_the_same_gradients(name: str) -> None:
 
 @ALL
 def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
-    student = moved_student(name)
+    student = moved_student(name, small_clip())
     save_checkpoint(student, tmp_path / "student.safetensors")
     loaded = load_model(tmp_path / "student.safetensors")
     assert (loaded.name, loaded.options) == (name, student.options)
@@ -229,7 +219,7 @@ def test_saved_and_loaded_it_is_the_same(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_adapters_alone_are_saved_with_the_name_of_their_clip(name: str, tmp_path: Path) -> None:
-    student = moved_student(name)
+    student = moved_student(name, small_clip())
     clip, path = tmp_path / "clip.safetensors", tmp_path / "adapters.safetensors"
     save_checkpoint(small_clip(), clip)
     shutil.copy(clip, tmp_path / "moved.safetensors")
@@ -272,7 +262,7 @@ def test_a_plain_clip_becomes_the_student(name: str, tmp_path: Path) -> None:
 
 @ALL
 def test_class_features_are_those_of_its_texts(name: str) -> None:
-    student = moved_student(name)
+    student = moved_student(name, small_clip())
     prompts = {label: class_prompts(text, student.templates) for label, text in LABELS.items()}
     with torch.inference_mode():
         features = F.normalize(student.unconditional_class_embeddings(encode_classes(student, LABELS)), dim=-1)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compiled import compare_compiled_gradients
-from froster.backbones.build import backbone_names
 from froster.backbones.clip import Clip, ClipConfig
 from froster.checkpoints.checkpoint import BackboneSource
 from froster.checkpoints.own import backbone_digest, save_checkpoint
@@ -28,6 +27,7 @@ from froster.text.classifier import encode_classes
 from froster.text.labels import check_labels
 from froster.training.objective import Objective, accumulate_gradients
 from froster.training.texts import CachedClassEmbeddings, ClassPrompts
+from moved_students import moved_student
 from pooled_backbone import POOLED, Pooled, PooledConfig, new_backbone, registered
 
 LABELS = check_labels({"running": "", "brushing teeth": "moving a small brush across the teeth", "fencing": ""})
@@ -54,13 +54,7 @@ def known_backbone() -> Iterator[None]:
 
 def new_student(name: str, config: PooledConfig = POOLED) -> VideoStudent:
     """A student on the pooled backbone, nothing of what it adds at zero any more."""
-    student = build_student(name, new_backbone(config)).eval()
-    of_backbone = backbone_names(config)
-    with torch.no_grad():
-        for key, parameter in student.named_parameters():
-            if key not in of_backbone:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return student
+    return moved_student(name, new_backbone(config))
 
 
 def clips(batch: int = 2, frames: int = 4, height: int = 32, width: int = 32) -> Tensor:

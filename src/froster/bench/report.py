@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from froster.extras import extra
 from froster.files import replace_when_written
 from froster.markdown import markdown_table
 from froster.mean_std import MeanStd
+from froster.webpage import html_page
 
 with extra("cli", "The benchmark"):
     from markdown_it import MarkdownIt
@@ -73,7 +75,7 @@ def write_report(results: Sequence[Result], out: Path, notes: str = "") -> list[
             with replace_when_written(plots[-1]) as temporary:
                 figure.savefig(temporary)
     markdown = markdown_report(results, [plot.name for plot in plots], notes)
-    pages = {out / "results.md": markdown, out / "results.html": html_page(markdown, plots, TITLE)}
+    pages = {out / "results.md": markdown, out / "results.html": results_page(markdown, plots, TITLE)}
     for path, text in pages.items():
         with replace_when_written(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -292,52 +294,8 @@ def emphasized(texts: Sequence[str], is_best: bool) -> list[str]:
 
 # --- the page -------------------------------------------------------------------------------------------------------
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-:root {{ --paper: #fff; --ink: #1d2126; --soft: #5b6570; --line: #dfe3e8; --best: #d9f2e6; --best-ink: #00573e; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --paper: #15181c; --ink: #e4e7eb; --soft: #9aa4af; --line: #343a42; --best: #0d4a37; --best-ink: #b5f0d8; }}
-}}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, sans-serif; overflow-wrap: break-word; }}
-h1 {{ font-size: 1.75rem; line-height: 1.2; margin: 0 0 1.25rem; }}
-h2 {{ font-size: 1.25rem; margin: 2.75rem 0 .75rem; }}
-h3 {{ font-size: 1rem; margin: 1.5rem 0 .5rem; }}
-code, pre {{ font-family: ui-monospace, monospace; font-size: .9em; }}
-pre {{ overflow-x: auto; padding: .75rem 1rem; border: 1px solid var(--line); border-radius: .5rem; }}
-.scroll {{ overflow-x: auto; margin: 1rem 0; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .925rem; min-width: 100%; }}
-th, td {{ padding: .4rem .75rem; border-bottom: 1px solid var(--line); white-space: nowrap; text-align: right; }}
-th {{ color: var(--soft); font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--line);
-  white-space: normal; }}
-th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: var(--paper);
-  padding-left: 0; }}
-td strong {{ background: var(--best); color: var(--best-ink); padding: .1rem .4rem; margin-right: -.4rem;
-  border-radius: .3rem; }}
-img {{ display: block; width: 100%; max-width: 50rem; height: auto; margin: 0 auto; border-radius: .5rem; }}
-@media (max-width: 40rem) {{
-  th:first-child, td:first-child {{ white-space: normal; min-width: 6rem; max-width: 9rem; }}
-  th, td {{ padding: .4rem .55rem; }}
-  img {{ width: 38rem; max-width: none; }}
-}}
-</style>
-</head>
-<body>
-<main>
-{body}</main>
-</body>
-</html>
-"""
 
-
-def html_page(markdown: str, plots: Sequence[Path], title: str) -> str:
+def results_page(markdown: str, plots: Sequence[Path], title: str) -> str:
     """The report as one page that needs nothing else: `plots` are inside it."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
@@ -352,7 +310,8 @@ def html_page(markdown: str, plots: Sequence[Path], title: str) -> str:
     body = body.replace("<table>", scroll.format("Table", "<table>")).replace("</table>", "</table>\n</div>")
     body = re.sub(r"<p>(<img [^>]*>)</p>", scroll.format("Plot", r"\1\n</div>"), body)
     body = re.sub(r"(?<=\d) (?=[±%])", "\u00a0", body)
-    return PAGE.format(title=title, body=body)
+    style = files("froster.bench").joinpath("page.css").read_text(encoding="utf-8")
+    return html_page(title, style, f"<main>\n{body}</main>")
 
 
 # --- plots ----------------------------------------------------------------------------------------------------------

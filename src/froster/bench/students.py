@@ -19,7 +19,7 @@ from froster.bench.puppets import (
     do_jobs,
     tune,
 )
-from froster.bench.report import SCORES, difference_text, html_page, score_texts
+from froster.bench.report import SCORES, difference_text, results_page, score_texts
 from froster.bench.results import FROSTER, Result, aggregate, paired_difference, select
 from froster.data.puppets import ACTIONS
 from froster.errors import FrosterError
@@ -112,7 +112,7 @@ be better still.
 
 {tuning_table(tuned)}
 """
-    pages = {out / "students.md": markdown, out / "students.html": html_page(markdown, [plot], TITLE)}
+    pages = {out / "students.md": markdown, out / "students.html": results_page(markdown, [plot], TITLE)}
     for path, text in pages.items():
         with replace_when_written(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -15,26 +15,7 @@ from froster.reporting.charts import Counts, classes_shown, confusion_matrix, cu
 from froster.reporting.films import Film
 from froster.reporting.mistakes import Mistake
 from froster.reporting.run import Run
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-<script>
-{script}</script>
-</body>
-</html>
-"""
+from froster.webpage import html_page
 
 MAX_ROWS = 16  # of a table, beyond which it scrolls
 MAX_LISTED = 15  # confusions below a matrix
@@ -59,7 +40,7 @@ class Content:
     run: Run | None
 
 
-def html_page(content: Content) -> str:
+def report_page(content: Content) -> str:
     """The whole page."""
     settings = content.report.settings
     name = Path(settings.model).name or settings.model
@@ -84,7 +65,7 @@ def html_page(content: Content) -> str:
         f"<footer>Made by froster {__version__}. This file is self-contained.</footer>"
     )
     own = files("froster.reporting")
-    return PAGE.format(
+    return html_page(
         title=f"{escape(name)} on {escape(Path(settings.manifest).name)}",
         style=own.joinpath("page.css").read_text(encoding="utf-8"),
         script=own.joinpath("sort.js").read_text(encoding="utf-8"),

@@ -15,7 +15,7 @@ from froster.processes import process_index
 from froster.reporting.charts import count_confusions
 from froster.reporting.films import Film, film_of
 from froster.reporting.mistakes import Mistake, find_mistakes
-from froster.reporting.page import Content, html_page
+from froster.reporting.page import Content, report_page
 from froster.reporting.run import read_run
 from froster.settings import InferenceOptions, InferenceSettings
 from froster.students import VideoStudent
@@ -82,7 +82,7 @@ def report(
     content = Content(scored.report, title, split, scored.classes, counts, pictured, mistakes, run)
     with replace_when_written(path) as temporary:
         # File names may contain non-text bytes.
-        temporary.write_text(html_page(content), encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(report_page(content), encoding="utf-8", errors="backslashreplace")
     if scored.report.unreadable:
         unread = f"{len(scored.report.unreadable)} of {scored.report.videos} videos"
         warnings.warn(
