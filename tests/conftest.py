@@ -15,12 +15,18 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests go first: at the end they would keep one process busy and the others idle."""
-    longest: Counter[Path] = Counter()
+    """Marks what was measured as slow. The longest go first: at the end they would keep one process busy, others idle."""
+    import cpu_times  # a plugin: pytest imports it first
+
+    measured, longest = cpu_times.read_measured(), Counter[Path]()
     for item in items:
-        if slow := item.get_closest_marker("slow"):
-            longest[item.path] = max(longest[item.path], *slow.args, 5)
+        if seconds := measured.get(cpu_times.function_of(item.nodeid)):
+            item.add_marker(pytest.mark.slow(seconds))
+        elif slow := item.get_closest_marker("slow"):  # a new test
+            seconds = float(slow.args[0]) if slow.args else 5.0
+        longest[item.path] = max(longest[item.path], seconds or 0)
     items.sort(key=lambda item: -longest[item.path])
 
 
