@@ -17,7 +17,7 @@ os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib")
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what was measured as slow. The longest go first: at the end they would keep one process busy, others idle."""
+    """Marks what was measured as slow. The longest go first: at the end they would keep one process busy alone."""
     import cpu_times  # a plugin: pytest imports it first
 
     measured, longest = cpu_times.read_measured(), Counter[Path]()

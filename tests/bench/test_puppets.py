@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from froster.bench import puppets as bench
 from froster.bench.puppets import BASE, NOVEL, Job, Setup, Tuned
@@ -172,9 +173,14 @@ def test_the_whole_bench_reports_and_is_not_done_twice(tmp_path: Path, monkeypat
 
 @pytest.mark.usefixtures("tiny")
 def test_a_job_gives_the_same_results_twice(tmp_path: Path) -> None:
-    setup = Setup(tmp_path, 7, 1)
-    first, second = (bench.run_job(Job("few", "residual", 0, 1e-4), setup) for _ in range(2))
-    assert [replace(r, seconds=0.0) for r in first] == [replace(r, seconds=0.0) for r in second]
+    results, weights = [], []
+    for name in ("first", "second"):
+        setup = Setup(tmp_path, 7, 1, models=tmp_path / name)
+        job = bench.run_job(Job("few", "residual", 0, 1e-4), setup)
+        results.append([replace(result, seconds=0.0) for result in job])
+        weights.append(load_file(tmp_path / name / "residual.safetensors"))
+    assert results[0] == results[1]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
 
 
 def test_only_the_reported_weights_are_tested_while_tuning() -> None:

@@ -1,4 +1,5 @@
 import os
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ def test_demo_trains_compares_and_recognizes(tmp_path: Path, monkeypatch: pytest
     if made := os.environ.get("FROSTER_DEMO_OUTPUT"):  # CI has run it
         output, folder = Path(made).read_text(encoding="utf-8"), Path(made).parent / "demo"
     else:
-        monkeypatch.setattr("froster.cli.demo.TEST_CLIPS", 4)  # of 45 actions
+        # Of each of 45 actions. Once the command has run, `froster.cli.demo` is its function.
+        monkeypatch.setattr(import_module("froster.cli.demo"), "TEST_CLIPS", 4)
         result = froster("demo", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         output, folder = result.stdout, tmp_path / "demo"
