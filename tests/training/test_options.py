@@ -141,6 +141,13 @@ def test_an_interval_that_is_never_reached_is_refused(manifest: Path, tmp_path: 
         prepared(recipe_of(manifest, tmp_path / "run", *changes))
 
 
+def test_mixing_needs_two_clips_in_a_micro_batch(manifest: Path, tmp_path: Path) -> None:
+    changes = ("optimizer.batch_size=4", "optimizer.gradient_accumulation_steps=4")
+    for mixing in ("mixup=0.8", "cutmix=1"):
+        with pytest.raises(FrosterError, match="mixup and cutmix blend the clips of a micro-batch"):
+            prepared(recipe_of(manifest, tmp_path / "run", *changes, mixing))
+
+
 def class_embeddings(model: VideoStudent, prompts: list[str]) -> Tensor:
     rows = [model.encode_text(model.tokenizer([prompt]))[0] for prompt in prompts]
     mean = torch.stack([row / row.norm() for row in rows]).mean(dim=0)

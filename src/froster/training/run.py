@@ -285,9 +285,17 @@ def build_distillation(
 def batch_keys(recipe: TrainRecipe, targets: Sequence[int], processes: PartialState) -> BatchKeys:
     """This process's batches of a run on clips of these classes.
 
-    Raises `FrosterError` where `average_every` exceeds the run.
+    Raises `FrosterError` where `average_every` exceeds the run, and where mixup or CutMix has no two clips to blend.
     """
     settings = recipe.optimizer
+    together = min(settings.batch_size, len(targets)) // (
+        settings.gradient_accumulation_steps * processes.num_processes
+    )
+    if (recipe.mixup or recipe.cutmix) and together < 2:
+        raise FrosterError(
+            "mixup and cutmix blend the clips of a micro-batch of a process, which has fewer than two: raise "
+            "optimizer.batch_size, or lower optimizer.gradient_accumulation_steps."
+        )
     keys = BatchKeys(
         clips=len(targets),
         batch_size=settings.batch_size,

@@ -15,7 +15,7 @@ def train(recipe: str | Path | Mapping[str, Any], *, resume: bool = False, show:
     `recipe`: a YAML file, the name of a recipe that ships with froster (`"froster-vit-b-16"`), or its keys and values,
     of which `extends` names a recipe to start from. `overrides` replace some of them, section by section:
     `train("recipe.yaml", out="runs/mine", data={"manifest": "clips.csv"}, optimizer={"epochs": 6})`; None takes an
-    optional section away. `resume` continues an interrupted run from its last whole epoch. `show` draws a progress bar
+    optional section away. `resume` continues an interrupted run from its last saved state. `show` draws a progress bar
     on standard error. The recipe's keys are in docs/recipes.md. Under `torchrun` every process takes a share of each
     batch.
 

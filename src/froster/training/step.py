@@ -21,8 +21,8 @@ from froster.training.schedule import learning_rate
 
 # Random number streams of a step; data loading uses streams 0 and 1.
 STEP_STREAM = 3  # template and ratio
-MIX_STREAM = 4  # of mixup and CutMix
 DROPOUT_STREAM = 4
+MIX_STREAM = 5  # mixup and CutMix
 
 
 def take_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
