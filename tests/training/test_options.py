@@ -148,6 +148,11 @@ def test_mixing_needs_two_clips_in_a_micro_batch(manifest: Path, tmp_path: Path)
             prepared(recipe_of(manifest, tmp_path / "run", *changes, mixing))
 
 
+def test_a_model_in_training_is_not_warned_of_as_untrained(manifest: Path, tmp_path: Path) -> None:
+    run = prepared(recipe_of(manifest, tmp_path / "run", "student=x_clip", "distillation=null"))
+    assert run.student.random_start and not loop.final_model(run).random_start
+
+
 def class_embeddings(model: VideoStudent, prompts: list[str]) -> Tensor:
     rows = [model.encode_text(model.tokenizer([prompt]))[0] for prompt in prompts]
     mean = torch.stack([row / row.norm() for row in rows]).mean(dim=0)

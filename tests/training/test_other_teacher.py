@@ -22,7 +22,7 @@ from froster.processes import find_processes
 from froster.shipped import find_recipe
 from froster.text.labels import check_labels
 from froster.training import loop, run
-from froster.training.alignment import align_projectors, batches_to_fit, best_linear_map
+from froster.training.alignment import align_projectors, batches_to_fit, best_linear_map, embed_classes
 from froster.training.checkpoint import RunFolder
 from froster.training.clips import BatchKeys, TrainingClips
 from froster.training.data import read_data
@@ -267,6 +267,12 @@ def test_four_clips_are_fitted_for_each_dimension(files: Path, tmp_path: Path) -
     assert batches_to_fit(prepared(recipe_of(files, tmp_path / "run"))) == 2  # no more than an epoch
     long = prepared(recipe_of(files, tmp_path / "run", "optimizer.min_steps=100"))
     assert batches_to_fit(long) == 32  # of 3 clips, for 24 dimensions
+
+
+def test_a_process_without_templates_has_no_class_embeddings_to_fit(files: Path, tmp_path: Path) -> None:
+    of_run = prepared(recipe_of(files, tmp_path / "run"))
+    of_run.keys.rank, of_run.keys.world_size = 99, 100
+    assert [len(part) for part in embed_classes(of_run)] == [0, 0]
 
 
 @pytest.mark.parametrize("student", ["lora", "vpt:context=8", "tc_clip", "x_clip"])

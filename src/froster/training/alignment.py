@@ -93,12 +93,14 @@ def embed_frames(run: "Run", clips: TrainingClips) -> list[Pairs]:
 def embed_classes(run: "Run") -> Pairs:
     """Class embeddings of this process's share of the templates by student and teacher."""
     student, objective = run.student, run.objective
-    assert objective.teacher_classes is not None
+    assert objective.teacher is not None and objective.teacher_classes is not None
     classes = CachedClassEmbeddings(student, objective.prompts)
     templates = range(run.keys.rank, objective.prompts.templates or len(TEMPLATES), run.keys.world_size)
-    ours = [unit(student.unconditional_class_embeddings(classes(template))) for template in templates]
-    theirs = [objective.teacher_classes(template) for template in templates]
-    return torch.cat(ours).double().cpu(), torch.cat(theirs).double().cpu()
+    ours, theirs = [torch.empty(0, student.config.embed_dim)], [torch.empty(0, objective.teacher.config.embed_dim)]
+    for template in templates:  # none, where there are more processes than templates
+        ours.append(unit(student.unconditional_class_embeddings(classes(template))).cpu())
+        theirs.append(objective.teacher_classes(template).cpu())
+    return torch.cat(ours).double(), torch.cat(theirs).double()
 
 
 def fit(projector: Projector, pairs: Sequence[Pairs], run: "Run") -> float:

@@ -206,6 +206,7 @@ def save_final_model(run: Run) -> None:
 def final_model(run: Run) -> VideoStudent:
     """The model to export: averaged and patched as the recipe says, or the last weights."""
     student = copy.deepcopy(run.student)
+    student.random_start = None  # it is being trained: no warning that it is not
     student = student.merged() if run.recipe.merge else student
     weights = run.average.mean or student.state_dict()
     student.load_state_dict(patch_states(run.clip_weights, weights, run.recipe.patch_ratio))
