@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import safe_open
@@ -11,11 +12,12 @@ import froster
 from commands import froster as command
 from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos
-from froster.errors import FrosterError
+from froster.errors import FrosterError, WeightsError
+from froster.models import load_model, save_model
 from froster.training.folder import PATCH_RATIOS, split_folder
 
 ACTIONS = ["walking", "juggling balls", "sitting down"]
-SHORT = {
+SHORT: dict[str, Any] = {
     "model": "puppets",
     "data": {"frames": 2, "workers": 0, "resize_short_side": [64, 64]},
     "optimizer": {"epochs": 2, "min_steps": 0, "warmup_epochs": 1, "batch_size": 3},
@@ -39,7 +41,7 @@ def test_a_folder_becomes_a_model_that_is_compared_with_clip(clips: Path, tmp_pa
     assert (done.videos, done.classes, done.tested) == (15, 3, 3)
     tested = [row for row in rows if row.splits == ("test",)]
     before, after = (
-        froster.evaluate(model, tested, sorted({row.label for row in rows}), views=1).parts["all"].top1
+        froster.evaluate(model, tested, sorted({row.label for row in rows}), views=1, frames=2).parts["all"].top1
         for model in (froster.load_model("puppets"), done.run)
     )
     assert (done.zero_shot, done.trained) == (before, after)
@@ -51,7 +53,10 @@ def test_a_folder_becomes_a_model_that_is_compared_with_clip(clips: Path, tmp_pa
     validated = [row for row in rows if row.splits == ("val",)]
     accuracy = {
         ratio: froster.evaluate(
-            froster.patch_model(done.run / "best.safetensors", "puppets", ratio), validated, views=1
+            froster.patch_model(done.run / "best.safetensors", "puppets", ratio),
+            validated,
+            views=1,
+            precision="float32",
         )
         .parts["all"]
         .top1
@@ -65,6 +70,32 @@ def test_a_folder_becomes_a_model_that_is_compared_with_clip(clips: Path, tmp_pa
     assert again == done
     with pytest.raises(FrosterError, match="holds a run already"):
         froster.train_folder(clips, out=str(tmp_path / "run"), **SHORT)
+
+
+def test_a_wrong_recipe_is_said_before_clips_are_decoded(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    wrong: dict[str, dict[str, Any]] = {
+        "unknown key 'optimizer.epoch', did you mean 'epochs'": {"optimizer": {"epoch": 3}},
+        "out: input is not a valid path": {"out": None},
+        "give either share, or split or manifest": {"validation": {"share": 0.2, "split": "val"}},
+    }
+    for message, overrides in wrong.items():
+        with pytest.raises(FrosterError, match=message):
+            froster.train_folder(clips, show=False, **{**SHORT, "out": str(out), **overrides})
+    assert not out.exists()
+
+
+def test_a_fine_tuned_model_is_refused_before_it_is_trained(clips: Path, tmp_path: Path) -> None:
+    save_model(load_model("puppets", "vclip"), tmp_path / "tuned.safetensors")
+    changes = {
+        **SHORT,
+        "model": str(tmp_path / "tuned.safetensors"),
+        "out": str(tmp_path / "run"),
+        "teacher": "puppets",
+    }
+    with pytest.raises(WeightsError, match="is a fine-tuned student"):
+        froster.train_folder(clips, show=False, **{**SHORT, **paths, "teacher": "puppets"})
+    assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
 def test_folders_of_splits_are_kept(clips: Path, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from froster.backbones.base import Backbone
 from froster.checkpoints.own import save_checkpoint
 from froster.data.check import check_data
 from froster.data.datasets import find_dataset
 from froster.data.manifests import LabeledVideo
+from froster.device import pick_autocast, pick_device
 from froster.errors import FrosterError
 from froster.evaluation import ScoredModel, score_model
 from froster.merging import patch_model
@@ -17,11 +19,13 @@ from froster.processes import count_processes
 from froster.reporting import report
 from froster.settings import InferenceSettings
 from froster.shipped import existing_recipe
+from froster.students.frame_clip import FrameClip
 from froster.text.classes import ClassTexts
 from froster.training.checkpoint import RunFolder
 from froster.training.data import read_data
 from froster.training.loop import train
 from froster.training.recipe import TrainRecipe, merged, read_yaml
+from froster.training.validation import Validation
 
 RECIPE = Path("few-clips")
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.2
@@ -75,7 +79,8 @@ def train_folder(folder: str | Path, *, resume: bool = False, show: bool = True,
     `out` (runs/FOLDER by default), has the manifest, the model, and a report of the test, report.html. `resume`
     continues an interrupted run, `show` draws progress on standard error.
 
-    Raises `FrosterError` for a folder without labeled videos, and what `froster.train` raises.
+    Raises `FrosterError` for a folder without labeled videos, `WeightsError` for a `model` that is fine-tuned already,
+    and what `froster.train` raises.
     """
     return run_folder(Path(folder), lambda content: merged(content, overrides), resume, show)
 
@@ -87,24 +92,35 @@ def run_folder(folder: Path, override: Override, resume: bool, show: bool) -> Fo
     content = merged(
         read_yaml(existing_recipe(RECIPE)), {"out": str(Path("runs") / (folder.resolve().name or "clips"))}
     )
-    run = RunFolder(Path(str(override(content)["out"])))
+    given = override(content)
+    run = RunFolder(Path(str(given["out"])))
     if not resume and (run.has_model or run.state.exists()):
         raise FrosterError(f"{run.path} holds a run already: choose another out=FOLDER, or resume it.")
-    rows, split = split_folder(folder, run.path / "manifest.csv")
+    manifest, held_out = run.path / "manifest.csv", given.get("validation")
+    has_source = isinstance(held_out, dict) and not held_out.keys().isdisjoint({"share", "split", "manifest"})
+
+    def recipe_with(validation: dict[str, Any]) -> TrainRecipe:
+        of_folder = {
+            "data": {"manifest": str(manifest), "split": "train"},
+            "validation": {} if has_source else validation,
+        }
+        return TrainRecipe.of_content(override(merged(content, of_folder)), f"The recipe of {folder}")
+
+    recipe_with({"share": VALIDATION_SHARE})  # raises what is wrong with it before all clips are decoded
+    rows, split = split_folder(folder, manifest)
     validated = any("val" in row.splits for row in rows) and split != "val"
-    of_folder = {
-        "data": {"manifest": str(run.path / "manifest.csv"), "split": "train"},
-        "validation": {"split": "val"} if validated else {"share": VALIDATION_SHARE},
-    }
-    recipe = TrainRecipe.of_content(override(merged(content, of_folder)), f"The recipe of {folder}")
+    recipe = recipe_with({"split": "val"} if validated else {"share": VALIDATION_SHARE})
+    clip = load_backbone(recipe.model)
     train(recipe, resume, show)
-    ratio = choose_patch_ratio(run, recipe)
+    ratio = choose_patch_ratio(run, recipe, clip)
     tested = [row for row in rows if split in row.splits]
     labels = load_model(run.path).labels or ClassTexts()
-    settings = InferenceSettings(views=1, workers=max(1, recipe.data.workers))
-    frozen = load_model(recipe.model, "frame_clip")
-    before = right_videos(score_model(frozen, tested, {"all": labels}, recipe.data.manifest, settings))
-    after = right_videos(score_model(run.path, tested, {"all": labels}, recipe.data.manifest, settings))
+    # Both see the same frames.
+    settings = InferenceSettings(
+        views=1, frames=recipe.data.frames, sampling=recipe.data.sampling, workers=max(1, recipe.data.workers)
+    )
+    before = right_videos(score_model(FrameClip(clip), tested, {"all": labels}, manifest, settings))
+    after = right_videos(score_model(run.path, tested, {"all": labels}, manifest, settings))
     report(run.path, tested, run.path / "report.html", labels, views=1, workers=settings.workers)
     return FolderTraining(
         run=run.path,
@@ -141,28 +157,27 @@ def split_folder(folder: Path, manifest: Path) -> tuple[list[LabeledVideo], str]
     return rows, test
 
 
-def choose_patch_ratio(run: RunFolder, recipe: TrainRecipe) -> float:
+def choose_patch_ratio(run: RunFolder, recipe: TrainRecipe, clip: Backbone) -> float:
     """Interpolate the best model with CLIP by the ratio that validates best, of equal ones the largest; returns it.
 
-    0 where the recipe has no validation or a ratio of its own, or the student trains no weight of CLIP.
+    0 where the recipe has no validation, keeps the last model or has a ratio of its own, or the student trains no
+    weight of CLIP.
     """
-    if not recipe.validation or recipe.patch_ratio:
+    if not recipe.validation or recipe.validation.select == "last" or recipe.patch_ratio:
         return 0.0
     best = load_model(run.best)
     if best.backbone_source:  # CLIP is frozen
         return 0.0
-    data = read_data(recipe, warn=False)
-    clip = load_backbone(recipe.model)
-    settings = InferenceSettings(views=recipe.validation.views, workers=max(1, recipe.data.workers))
-    models = {ratio: patch_model(best, clip, ratio) for ratio in PATCH_RATIOS}
+    device = pick_device("auto")
+    validation = Validation.of(recipe, read_data(recipe, warn=False), device, pick_autocast(recipe.precision, device))
+    assert validation is not None
 
-    def accuracy(ratio: float) -> float:
-        scored = score_model(models[ratio], data.held_out, {"all": data.labels}, recipe.data.manifest, settings)
-        return scored.report.parts["all"].top1
+    def value(ratio: float) -> float:
+        return validation.value(validation.measure(patch_model(best, clip, ratio), step=0, epoch=0))
 
-    ratio = max(PATCH_RATIOS, key=lambda ratio: (accuracy(ratio), ratio))
+    ratio = max(PATCH_RATIOS, key=lambda ratio: (value(ratio), ratio))
     patched = recipe.model_copy(update={"patch_ratio": ratio})
-    save_checkpoint(models[ratio], run.model, recipe=patched.model_dump_json())
+    save_checkpoint(patch_model(best, clip, ratio), run.model, recipe=patched.model_dump_json())
     return ratio
 
 
