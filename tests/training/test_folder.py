@@ -94,7 +94,7 @@ def test_a_fine_tuned_model_is_refused_before_it_is_trained(clips: Path, tmp_pat
         "teacher": "puppets",
     }
     with pytest.raises(WeightsError, match="is a fine-tuned student"):
-        froster.train_folder(clips, show=False, **{**SHORT, **paths, "teacher": "puppets"})
+        froster.train_folder(clips, show=False, **changes)
     assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
