@@ -3,7 +3,7 @@
     python benchmarks/packed.py          # five rounds
     python benchmarks/packed.py 1        # one
 
-Clips of 8 random frames, resized and cropped to 224 pixels as `froster train` reads them, by one process and thread. The
+Clips of 8 random frames, resized and cropped to 224 pixels as `froster train` reads them, by one thread. The
 originals are 10 seconds at 30 frames a second with a moving texture and slight noise, H.264 with x264's defaults (a
 keyframe every 250 frames), 340x256 and 1280x720. Layouts are read in turns; medians of the rounds are printed.
 """

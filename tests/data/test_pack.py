@@ -18,7 +18,8 @@ from froster.data.manifests import read_manifest
 from froster.data.pack import PackSettings, pack_data, psnr
 from froster.data.pack_workers import Crashed, run_each
 from froster.errors import FrosterError, VideoError
-from froster.video import decode_frames, load_video
+from froster.video import decode_frames, find_videos, load_video
+from froster.video.stream import SlidingWindows, read_windows
 from numbered import numbered, read_number, write_video
 
 UNEVEN = np.cumsum([0, *([1, 2, 5, 1, 1] * 7)]).tolist()
@@ -290,6 +291,21 @@ def test_psnr():
     black = np.zeros((4, 4, 3), np.uint8)
     assert psnr(black, black) == 100 and psnr(black, black + 255) == 0
     assert psnr(black, black + 1) == pytest.approx(48.1308, abs=1e-4)  # 20 log10(255)
+
+
+def test_packed_jpegs_are_found_in_folders_and_give_the_windows_of_the_original(tmp_path):
+    write_video(tmp_path / "x.mp4", 75)
+    manifest = write_manifest(tmp_path / "m.csv", [["x.mp4", "walk"]], ("path", "label"))
+    pack_data(manifest, tmp_path / "packed", format="jpeg", workers=0)
+    (path,) = find_videos([tmp_path / "packed"])
+    assert path.name == "x.arrow"
+    one, other = (
+        list(read_windows(video, SlidingWindows(1.0, 0.5, 4), read_number)) for video in (tmp_path / "x.mp4", path)
+    )
+    assert len(one) == len(other) > 3
+    for window, packed in zip(one, other, strict=True):
+        assert [number for _, number in packed.frames] == [number for _, number in window.frames]
+        assert (packed.start, packed.end) == (pytest.approx(window.start), pytest.approx(window.end))
 
 
 def test_damaged_packed_jpegs_are_named(tmp_path):

@@ -14,7 +14,7 @@ from froster.data.vocabularies import VOCABULARIES, VOCABULARY_SPELLINGS, read_v
 from froster.errors import FrosterError, FrosterWarning, did_you_mean
 from froster.files import is_dead_link
 from froster.text.names import name_key
-from froster.video.files import VIDEO_SUFFIXES
+from froster.video.files import FILE_SUFFIXES
 
 TIMED = re.compile(r"(?P<id>.{11})_\d{6}_\d{6}")  # a Kinetics clip: YouTube id, start and end second
 
@@ -216,7 +216,7 @@ def folder_identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def has_video_suffix(name: str) -> bool:
-    return f".{name.rpartition('.')[2].lower()}" in VIDEO_SUFFIXES
+    return f".{name.rpartition('.')[2].lower()}" in FILE_SUFFIXES
 
 
 def stem_of(path: str) -> str:

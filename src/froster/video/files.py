@@ -8,6 +8,7 @@ from pathlib import Path
 from froster.errors import VideoError
 from froster.files import is_dead_link
 from froster.video.images import IMAGE_SUFFIXES, folder_images, natural_key
+from froster.video.jpegs import JPEGS_SUFFIX
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
@@ -18,6 +19,7 @@ VIDEO_SUFFIXES = frozenset({
     ".tp", ".trp", ".ts", ".vob", ".vro", ".webm", ".wmv", ".wtv", ".xvid", ".y4m",
 })
 # fmt: on
+FILE_SUFFIXES = VIDEO_SUFFIXES | {JPEGS_SUFFIX}  # packed videos are files of one's own disk, never uploads
 
 
 def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -50,7 +52,7 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 def _videos_in(path: Path, *, named: bool) -> list[Path]:
     if not path.is_dir():
-        return [path] if named or path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES else []
+        return [path] if named or path.suffix.lower() in FILE_SUFFIXES | IMAGE_SUFFIXES else []
     try:
         videos = list(_search(path))
     except PermissionError as error:
@@ -74,4 +76,4 @@ def _search(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and (path.is_file() or is_dead_link(path))
+    return path.suffix.lower() in FILE_SUFFIXES and (path.is_file() or is_dead_link(path))

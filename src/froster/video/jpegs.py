@@ -22,6 +22,7 @@ from froster.video.timeline import Choose, Keep, Kept, Reading, Timeline
 
 JPEGS_SUFFIX = ".arrow"
 METADATA = b"froster"  # key of the schema's metadata: the rest of the timeline, as JSON
+MICROSECONDS = 1_000_000
 BATCH = 64  # frames in memory while writing
 
 
@@ -33,8 +34,9 @@ def pack_extra() -> Iterator[None]:
 
 
 class JpegFrames:
-    """The frames of a packed file; a context manager. `timeline`: that of the video that was packed.
+    """The frames of a packed file, with the attributes of `ImageFrames`; a context manager.
 
+    `timeline`: that of the video that was packed.
     Raises `VideoError` for a file that froster did not pack.
     """
 
@@ -61,6 +63,8 @@ class JpegFrames:
         if not len(self.timeline):
             self.close()
             raise VideoError(path, "a packed video without a single frame")
+        self.frames = range(len(self.timeline))
+        self.promised = len(self.frames)
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +76,12 @@ class JpegFrames:
 
     def close(self) -> None:
         self._map.close()
+
+    @property
+    def edges(self) -> NDArray[np.int64]:
+        """(N + 1,) microseconds: when each frame appears and the last one disappears."""
+        ticks = np.append(self.timeline.pts, self.timeline.end)
+        return np.round(ticks * float(self.timeline.tick * MICROSECONDS)).astype(np.int64)
 
     def rgb(self, number: int) -> NDArray[np.uint8]:
         """`(H, W, 3)` uint8. Raises `VideoError` for a damaged frame."""

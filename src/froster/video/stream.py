@@ -31,6 +31,7 @@ from av.video.stream import VideoStream
 from froster.errors import FrosterError, FrosterWarning, VideoError
 from froster.video import decode, images, sampling
 from froster.video.container import SoundFrames, choose_video_stream, decoder_errors, of_caller, open_container
+from froster.video.jpegs import JPEGS_SUFFIX, JpegFrames
 from froster.video.limits import LOCAL_OPTIONS, PIPE_OPTIONS, REMOTE_OPTIONS, check_size, max_pixels
 from froster.video.timeline import HALF_MILLISECOND, Keep, Kept, Timeline, is_time_damaged
 
@@ -99,8 +100,8 @@ def _read_windows(source: str | os.PathLike[str], sliding: SlidingWindows, keep:
         return
     path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
     decode._check_readable(path)
-    if path.is_dir() or path.suffix.lower() in images.IMAGE_SUFFIXES:
-        yield from _read_folder(path, sliding, keep)
+    if _holds_images(path):
+        yield from _read_images(path, sliding, keep)
         return
     done = 0
     for threads in (min(torch.get_num_threads(), 8), 1):
@@ -135,7 +136,7 @@ def _read_file(path: Path, sliding: SlidingWindows, keep: Keep[Kept], threads: i
 def seconds_of(source: str | os.PathLike[str]) -> float | None:
     """Duration of a video file by its header; None if unknown, or for other sources."""
     path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path.expanduser fails on an unknown user)
-    if is_stream(source) or path.is_dir() or path.suffix.lower() in images.IMAGE_SUFFIXES:
+    if is_stream(source) or _holds_images(path):
         return None
     decode._check_readable(path)
     with decoder_errors(path), decode._open(path) as (container, _):
@@ -597,8 +598,14 @@ def _warn_of_gaps(name: str, plan: _Plan) -> None:
         )
 
 
-def _read_folder(path: Path, sliding: SlidingWindows, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
-    with images.ImageFrames(path) as sequence:
+def _holds_images(path: Path) -> bool:
+    """Whether a file or folder is read image by image: a folder of images, an image, or packed JPEGs."""
+    return path.is_dir() or path.suffix.lower() in images.IMAGE_SUFFIXES | {JPEGS_SUFFIX}
+
+
+def _read_images(path: Path, sliding: SlidingWindows, keep: Keep[Kept]) -> Iterator[Window[Kept]]:
+    opened = JpegFrames(path) if path.suffix.lower() == JPEGS_SUFFIX else images.ImageFrames(path)
+    with opened as sequence:
         ticks = sequence.edges.tolist()
         plan = _Plan(sliding, Fraction(1, images.TICKS), images.FOLDER_RATE)
         for pts, gone in pairwise(ticks):
