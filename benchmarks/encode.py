@@ -1,12 +1,14 @@
 """How fast a clip and a label set are encoded, against Hugging Face's CLIPModel in the same run.
 
     python benchmarks/encode.py            # everything; ten minutes on two cores
-    python benchmarks/encode.py video      # or text: one part
+    python benchmarks/encode.py video      # or text, backbones: one part
 
-ViT-B/16 with random weights: one clip of 8 frames at 224 pixels, and 400 labels x 29 prompts. What is compared runs
+ViT-B/16 with random weights: one clip of 8 frames at 224 pixels, and 400 labels x 29 prompts; and the image encoders of
+the other backbones at the same size, 196 patches a frame. What is compared runs
 in turns, A B C A B C ..., so that a machine that slows down slows all of them; medians and ratios are printed.
 """
 
+import copy
 import os
 import statistics
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,10 @@ import torch
 import transformers
 from torch import Tensor
 
+from froster.backbones.base import Backbone
 from froster.backbones.clip import Clip, ClipConfig
+from froster.backbones.perception_encoder import PerceptionEncoder, PerceptionEncoderConfig
+from froster.backbones.siglip import Siglip, SiglipConfig
 from froster.backbones.tokenizer import tokenize
 from froster.data.vocabularies import read_vocabulary
 from froster.students import build_student
@@ -39,7 +45,7 @@ SAMPLE = 290  # prompts timed where all of them would take too long; their rate 
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["video", "text"]
+    parts = sys.argv[1:] or ["video", "backbones", "text"]
     if parts[0] == "peak":
         print(peak_memory(*parts[1:]))
         return
@@ -48,6 +54,9 @@ def main() -> None:
     if "video" in parts:
         with torch.inference_mode():
             video()
+    if "backbones" in parts:
+        with torch.inference_mode():
+            backbones()
     if "text" in parts:
         text()
 
@@ -78,6 +87,26 @@ def video() -> None:
     for name in VIDEO_MODELS:
         print(f"\n{name}: bfloat16 is {seconds[name, 'float32'] / seconds[name, 'bfloat16']:.2f} times as fast", end="")
     print("\n")
+
+
+def backbones() -> None:
+    """One clip through each backbone's image encoder; text encoders of one layer, which are not run."""
+    families: dict[str, Backbone] = {
+        "CLIP B/16": Clip(replace(VIT_B_16, text_layers=1)),
+        "PE-Core B/16": PerceptionEncoder(PerceptionEncoderConfig(224, 16, 768, 12, 12, 1024, 1, 16, 1024)),
+        "SigLIP B/16": Siglip(SiglipConfig(224, 16, 768, 12, 12, 768, 1, 12, 768)),
+    }
+    runs: dict[tuple[str, str], Callable[[], object]] = {}
+    for dtype in DTYPES:
+        frames = torch.randn(1, FRAMES, 3, 224, 224, dtype=DTYPES[dtype])
+        for title, backbone in families.items():
+            visual = copy.deepcopy(backbone.visual).to(DTYPES[dtype]).eval()
+            runs[title, dtype] = partial(visual, frames)
+    seconds = medians(runs)
+    print("| one clip of 8 frames | | seconds | / CLIP |\n|---|---|---|---|")
+    for (title, dtype), time_ in seconds.items():
+        print(f"| {title} | {dtype} | {time_:.3f} | {time_ / seconds['CLIP B/16', dtype]:.2f} |")
+    print()
 
 
 def video_run(name: str, dtype: str) -> Callable[[], object]:

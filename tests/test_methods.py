@@ -124,7 +124,7 @@ def test_scores_on_puppets_are_means_over_draws(tmp_path: Path) -> None:
 def test_json_is_plain_and_complete() -> None:
     once = MeanStd(80.0, nan, 1)
     networks = all_networks(SMALL, frames=1)
-    content = methods_to_json(networks, [PuppetsScores("vclip", "FROSTER", "hard", once, once, once)])
+    content = methods_to_json(networks, [], [PuppetsScores("vclip", "FROSTER", "hard", once, once, once)])
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert [network["name"] for network in content["networks"]] == [*STUDENTS]
     assert content["networks"][0]["flops"] == asdict(networks[0].flops)

@@ -25,7 +25,7 @@ from froster.bench.results import (
 )
 from froster.checkpoints.folders import find_weights_file
 from froster.checkpoints.read import read_checkpoint
-from froster.checkpoints.releases import ARCHITECTURES, find_released
+from froster.checkpoints.releases import ARCHITECTURES, ZERO_SHOT_SOURCES, find_released, released_models
 from froster.errors import FrosterError
 from froster.flops import Cost, count_cost
 from froster.mean_std import MeanStd
@@ -51,6 +51,17 @@ class Network:
     parameters: int
     trained: int
     flops: Cost
+
+
+@dataclass(frozen=True)
+class BackboneNumbers:
+    """A released backbone: cost of a clip that is encoded frame by frame, and published zero-shot top-1 in percent."""
+
+    name: str
+    image_size: int
+    parameters: int
+    flops: int
+    zero_shot: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,18 @@ def all_networks(config: BackboneConfig, frames: int = 8) -> list[Network]:
     Raises `FrosterError` if a student does not support that many frames.
     """
     return [describe(name, config, frames) for name in STUDENTS]
+
+
+def backbone_numbers(frames: int = 8) -> list[BackboneNumbers]:
+    """The released backbones with published numbers on videos, and CLIP B/16, for clips of `frames` frames."""
+    numbers = []
+    for model in released_models().values():
+        if model.kinetics_400 is not None or model.name == "vit-b-16":
+            config = ARCHITECTURES[model.architecture]
+            network = describe("frame_clip", config, frames)
+            cost = network.parameters, network.flops.clip
+            numbers.append(BackboneNumbers(model.name, config.image_size, *cost, model.zero_shot))
+    return numbers
 
 
 @cache
@@ -127,10 +150,13 @@ def puppets_scores(results: Sequence[Result], students: Mapping[str, str] = PUPP
     return scores
 
 
-def methods_to_json(networks: Sequence[Network], puppets: Sequence[PuppetsScores]) -> dict[str, Any]:
+def methods_to_json(
+    networks: Sequence[Network], backbones: Sequence[BackboneNumbers], puppets: Sequence[PuppetsScores]
+) -> dict[str, Any]:
     """Everything, including published numbers, in plain types; the std of one draw is None."""
     return {
         "networks": [asdict(network) for network in networks],
+        "backbones": [{**asdict(backbone), "source": ZERO_SHOT_SOURCES} for backbone in backbones],
         "published": {
             "base_to_novel": [asdict(row) for row in base_to_novel()],
             "cross_dataset": [asdict(row) for row in cross_dataset()],

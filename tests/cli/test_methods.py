@@ -65,6 +65,13 @@ def test_json(tmp_path: Path) -> None:
     content = json.loads(result.stdout)
     assert (content["model"], content["frames"], content["size"], content["puppets"]) == ("puppets", 2, 64, [])
     assert [network["name"] for network in content["networks"]] == [*STUDENTS]
+    (encoder,) = (row for row in content["backbones"] if row["name"] == "pe-core-b-16")
+    published = {"imagenet": 78.4, "kinetics_400": 65.6, "kinetics_600": 65.1, "ucf_101": 84.6, "hmdb_51": 48.2}
+    assert encoder["zero_shot"] == published
+    assert encoder["parameters"] == pytest.approx(447.7e6, rel=0.001)  # as in the table of released models
+    blocks = 12 * (2 * 197 * 12 * 768**2 + 4 * 197**2 * 768)
+    patches_and_pooling = 2 * 196 * 768**2 + 2 * 197 * 2 * 768**2
+    assert encoder["flops"] == pytest.approx(2 * (blocks + patches_and_pooling), rel=0.001)
     (froster,) = (row for row in content["published"]["cross_dataset"] if row["method"] == "FROSTER")
     assert froster["scores"]["K-600"] == {"mean": 74.8, "std": 0.9}
 
@@ -72,7 +79,7 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "vit-b-61"], "did you mean 'vit-b-16'?"),
+        (["--model", "vit-b-61"], "did you mean 'vit-b-16'"),
         (["--results", "none.jsonl"], "There is no file none.jsonl"),
         (["--results", __file__], "test_methods.py is not a results file; `froster bench puppets` writes"),
         (["--frames", "0"], "greater than or equal to 1"),

@@ -11,7 +11,7 @@ import typer
 from froster.cli.terminal import Screen, echo_json
 
 if TYPE_CHECKING:
-    from froster.methods import Network, PuppetsScores
+    from froster.methods import BackboneNumbers, Network, PuppetsScores
     from froster.published import Published
 
 COST = (
@@ -19,6 +19,10 @@ COST = (
     "additions (a multiply-add is two) of matrix products, convolutions and attention per clip; MFLOPs: per class. "
     "Texts are encoded once for all clips and not counted. An ensemble costs the GFLOPs of both models, with "
     "frozen CLIP those of frame_clip more."
+)
+ZERO_SHOT = {"kinetics_400": "K-400", "kinetics_600": "K-600", "ucf_101": "UCF-101", "hmdb_51": "HMDB-51"}
+BACKBONE_COST = (
+    "GFLOPs of a clip that is encoded frame by frame. Top-1 among all classes, 8 frames a video; dash: not published."
 )
 LEGEND = (
     "ViT-B/16 unless noted. UCF*, HMDB*: all videos; UCF, HMDB: three test splits; K-600: three draws of 160 classes. "
@@ -56,18 +60,19 @@ def methods(
     Example: froster methods --results docs/results/results.jsonl
     """
 
-    from froster.methods import all_networks, methods_to_json, model_sizes, read_puppets_scores
+    from froster.methods import all_networks, backbone_numbers, methods_to_json, model_sizes, read_puppets_scores
 
     config = model_sizes(model)
     puppets = [] if results is None else read_puppets_scores(results)
     with Screen(stderr=True).status("Counting"):
-        networks = all_networks(config, frames)
+        networks, backbones = all_networks(config, frames), backbone_numbers(frames)
     if as_json:
         of = {"model": model, "frames": frames, "size": config.image_size}
-        echo_json(of | methods_to_json(networks, puppets), indent=2)
+        echo_json(of | methods_to_json(networks, backbones, puppets), indent=2)
         return
     screen = Screen()
     show_networks(networks, f"{model}, clips of {frames} x {config.image_size} x {config.image_size} pixels", screen)
+    show_backbones(backbones, screen)
     show_published(networks, screen)
     if results is not None:
         show_puppets(puppets, f"Puppets, {results}", screen)
@@ -82,6 +87,19 @@ def show_networks(networks: Sequence["Network"], title: str, screen: "Screen") -
     screen.print(title, style="bold", soft_wrap=True)
     show_table(["", "", "parameters", "trained", "GFLOPs", "MFLOPs per class"], rows, screen, texts=2)
     show_note(COST, screen)
+
+
+def show_backbones(backbones: Sequence["BackboneNumbers"], screen: "Screen") -> None:
+    from froster.checkpoints.releases import ZERO_SHOT_SOURCES
+
+    rows = []
+    for backbone in backbones:
+        cost = [str(backbone.image_size), short(backbone.parameters / 1e6), short(backbone.flops / 1e9)]
+        top1 = (backbone.zero_shot.get(name) for name in ZERO_SHOT)
+        rows.append([backbone.name, *cost, *("–" if value is None else f"{value:.1f}" for value in top1)])
+    screen.print("\nBackbones, frozen: cost, and published zero-shot top-1", style="bold", soft_wrap=True)
+    show_table(["", "pixels", "parameters", "GFLOPs", *ZERO_SHOT.values()], rows, screen)
+    show_note(f"{BACKBONE_COST} {ZERO_SHOT_SOURCES}", screen)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], screen: "Screen", texts: int = 1) -> None:

@@ -5,6 +5,8 @@ The paper's temporal head "Transf". With the feature x_t of frame t and a learne
     y = x + transformer(x + p),        video feature = mean of y over the frames.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +23,14 @@ class TemporalTransformer(nn.Module):
     """Pre-norm transformer over frame features, added to them: `(B, T, D)` -> `(B, T, D)`.
 
     The output is near `2 x` at the start, not `x`: the transformer's own residual path carries the features too. Clips
-    longer than the table of positions, of `frames` rows, stretch it to their length.
+    longer than the table of positions, of `frames` rows, stretch it to their length. `heads` that do not divide the
+    width are reduced to as many as do.
     """
 
     def __init__(self, width: int, heads: int, layers: int, frames: int) -> None:
         super().__init__()
         self.positional_embedding = nn.Parameter(0.02 * torch.randn(frames, width))
-        self.blocks = nn.Sequential(*(Block(width, heads, "quick_gelu") for _ in range(layers)))
+        self.blocks = nn.Sequential(*(Block(width, math.gcd(width, heads), "quick_gelu") for _ in range(layers)))
         self.apply(initialize)
 
     def forward(self, x: Tensor) -> Tensor:
