@@ -18,25 +18,25 @@ class FakeScores:
     """Scores that no network made.
 
     The class of a video called `right-…` is the best one, that of `fifth-…` the fifth, any other's the last.
-    `calls` are the arguments of every scoring.
+    The model of a second draw is right about every video. `calls` are the arguments of every scoring.
     """
 
     def __init__(self, unreadable: tuple[str, ...] = ()) -> None:
         self.unreadable = unreadable
         self.calls: list[tuple[Any, ...]] = []
 
-    def score(self, labels: ClassTexts, videos: Sequence[LabeledVideo]) -> Scores:
+    def score(self, labels: ClassTexts, videos: Sequence[LabeledVideo], all_right: bool = False) -> Scores:
         names, readable = list(labels), [video for video in videos if video.path.name not in self.unreadable]
         values = torch.linspace(0.5, 0.1, len(names)).repeat(len(readable), 1)
         for row, video in zip(values, readable, strict=True):
             kind, place = video.path.name.partition("-")[0], names.index(video.label)
             others = row[torch.arange(len(names)) != place]
-            row[place] = 1.0 if kind == "right" else others[3:5].mean() if kind == "fifth" else 0.0
+            row[place] = 1.0 if kind == "right" or all_right else others[3:5].mean() if kind == "fifth" else 0.0
         return Scores(values, readable, names, [(name, "no video") for name in self.unreadable], [])
 
     def score_with_ensemble(self, model: Any, labels: ClassTexts, videos: Any, *more: Any) -> Scores:
         self.calls.append((model, labels, videos, *more))
-        return self.score(labels, videos)
+        return self.score(labels, videos, all_right=getattr(model, "number", 0) == 1)
 
     def score_dataset(self, models: Sequence[Any], labels: ClassTexts, videos: Any, *more: Any) -> list[Scores]:
         self.calls.append((models, labels, videos, *more))

@@ -94,6 +94,20 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "protocols/cross_dataset.py",
         "for part, evaluation in zip(tested, found, strict=False):",
     ): "`found` is made of `tested`",
+    ("losses/batch.py", "self.frames.to(device, non_blocking=False),"): "how fast, not what",
+    ("losses/batch.py", "self.targets.to(device, non_blocking=False),"): "how fast, not what",
+    (
+        "losses/batch.py",
+        "None if taught is None else taught.to(device, non_blocking=False),",
+    ): "how fast, not what",
+    (
+        "protocols/scores.py",
+        '"sampling": asdict(runtimes[ -1].clip_sampling),',
+    ): "all models sample alike",
+    (
+        "protocols/scores.py",
+        "tensors = {str(place): of_model[ -1] for place, of_model in enumerate(scored.scores)}",
+    ): "there is one set of classes",
     ("protocols/scores.py", "return 0, -1"): "the size and time of no file",
     ("protocols/scores.py", "return digest.hexdigest()[: 17]"): "how long the name of a folder is",
     (

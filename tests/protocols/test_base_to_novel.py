@@ -1,4 +1,5 @@
 import json
+import statistics
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -72,11 +73,15 @@ def test_fake_scores_give_the_numbers_of_the_table(tmp_path: Path, monkeypatch: 
     parts = [(of.data, of.draw, of.part, of.trained_clips) for of in found.part_results]
     assert parts == [("My data", f"draw {draw}", part, draw) for draw in (1, 2) for part in ("base", "novel")]
     assert [(of.evaluation.classes, of.evaluation.clips) for of in found.part_results] == [(2, 4)] * 4
-    assert {key: (of.mean, of.std, of.n) for key, of in found.scores["My data"].items()} == {
-        "base": (75.0, 0.0, 2),
-        "novel": (25.0, 0.0, 2),
-        "hm": (37.5, 0.0, 2),  # 2 * 75 * 25 / (75 + 25)
+    # Draw 1: 75 and 25 %, so HM 2 * 75 * 25 / (75 + 25) = 37.5; draw 2: all right.
+    expected = {
+        "base": (87.5, statistics.stdev((75, 100))),
+        "novel": (62.5, statistics.stdev((25, 100))),
+        "hm": (2 * 87.5 * 62.5 / 150, statistics.stdev((37.5, 100))),
     }
+    for key, score in found.scores["My data"].items():
+        assert (score.mean, score.std, score.n) == (*map(pytest.approx, expected.pop(key)), 2)
+    assert not expected
     assert found.notes == ["a note", "My data, base: b, a; novel: d, c."]
     assert found.unreadable == [("lost-9", "no video")]
     # A model as it is: one draw, which has no number.
