@@ -108,7 +108,6 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "protocols/scores.py",
         "tensors = {str(place): of_model[ -1] for place, of_model in enumerate(scored.scores)}",
     ): "there is one set of classes",
-    ("protocols/scores.py", "return 0, -1"): "the size and time of no file",
     ("protocols/scores.py", "return digest.hexdigest()[: 17]"): "how long the name of a folder is",
     (
         "protocols/cross_dataset.py",

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from froster.losses.batch import ClipBatch, autocast, unit
+from froster.losses.batch import ClipBatch, autocast, cross_entropy, unit
 from froster.losses.fine_tuning import fine_tuning_loss
 from froster.students.base import VideoOutput
 from froster.video import Preprocessing
@@ -38,6 +38,16 @@ def test_cross_entropy_and_its_share_of_a_larger_batch() -> None:
     assert student.autocast == [False] * 3
     fine_tuning_loss(student, ClipBatch(frames, targets), classes, None, torch.bfloat16)  # type: ignore[arg-type]
     assert student.autocast[-1]
+
+
+def test_class_weights_are_factors_that_do_not_depend_on_the_batch() -> None:
+    logits, targets = torch.tensor([[1.0, 2.0, 0.0], [0.5, 0.0, 1.0]]), torch.tensor([1, 2])
+    each = F.cross_entropy(logits, targets, reduction="none")
+    batch = ClipBatch(torch.zeros(2, 1, 3, 2, 2), targets)
+    weights = torch.tensor([9.0, 2.0, 0.5])
+    torch.testing.assert_close(cross_entropy(logits, batch, 8, weights), (2.0 * each[0] + 0.5 * each[1]) / 8)
+    torch.testing.assert_close(cross_entropy(logits, batch, 8, None), each.sum() / 8)
+    torch.testing.assert_close(cross_entropy(logits, batch, 2, torch.ones(3)), each.mean())
 
 
 def test_helpers_of_the_losses() -> None:

@@ -27,6 +27,13 @@ def test_the_papers_settings() -> None:
     assert settings == PAPER_SETTINGS == TableSettings().test
 
 
+def test_a_video_that_is_not_there_has_a_version_too(tmp_path: Path) -> None:
+    assert module.version_of(tmp_path / "missing.mp4") == (0, 0)
+    (tmp_path / "a.mp4").write_bytes(b"abc")
+    os.utime(tmp_path / "a.mp4", ns=(0, 12345))
+    assert module.version_of(tmp_path / "a.mp4") == (3, 12345)
+
+
 @pytest.fixture
 def videos(manifests: Path) -> list[LabeledVideo]:
     return read_manifest(manifests / "mine.csv", "test")[:5]
