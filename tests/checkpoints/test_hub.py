@@ -144,6 +144,12 @@ def test_fetched_once_with_its_description_and_then_without_a_network(
     assert len(hub.requests) == asked
 
 
+def test_models_of_similar_names_are_not_taken_for_each_other(hub: type[Hub]) -> None:
+    hub.repositories["lab/clip"] |= {"a/b.bin": WEIGHTS + b"1", "a_b.bin": WEIGHTS + b"2"}
+    paths = [fetch_from_hub(HubReference("lab/clip", file)) for file in ("a/b.bin", "a_b.bin")]
+    assert [path.read_bytes()[-1:] for path in paths] == [b"1", b"2"]
+
+
 def test_a_broken_download_is_resumed(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
     hub.breaks_after = 1_200_000

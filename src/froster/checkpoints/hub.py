@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -171,7 +172,7 @@ def record_of(reference: HubReference, suffix: str) -> Path:
     folder = cache_dir() / "hub"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{re.sub(r'[^-.@A-Za-z0-9]', '--', str(reference)[len(PREFIX) :])}.{suffix}"
+    return folder / f"{quote(str(reference).removeprefix(PREFIX), safe='@')}.{suffix}"
 
 
 def recorded(reference: HubReference) -> Path | None:
