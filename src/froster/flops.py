@@ -44,6 +44,7 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 }
 
 
+# torch.utils.flop_counter follows the gradients of modules, which fails under no_grad for trainable parameters.
 class FlopCounter(TorchDispatchMode):
     """Counts multiplications and additions of matrix products, convolutions and attention on the CPU while entered.
 

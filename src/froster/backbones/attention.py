@@ -102,6 +102,6 @@ def _gradients(q: Tensor, k: Tensor, v: Tensor, gradient: Tensor, mask: Tensor |
         logits.masked_fill_(~mask, float("-inf"))
     weights = logits.softmax(dim=-1)
     of_weights = gradient @ v.transpose(-1, -2)
-    # The softmax's own backward kernel: one pass over the weights.
+    # The softmax's own backward kernel: one pass over the weights; PyTorch has no public name for it.
     of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
     return (of_logits @ k) * scale, of_logits.transpose(-1, -2) @ q, weights.transpose(-1, -2) @ gradient

@@ -498,7 +498,7 @@ def run_jobs(jobs: Sequence[Job], setup: Setup, processes: int, done: Callable[[
             for future in as_completed(futures):
                 done(futures[future], future.result())
         except BaseException:
-            for process in list((pool._processes or {}).values()):
+            for process in list((pool._processes or {}).values()):  # terminate_workers() is new in Python 3.14
                 process.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
