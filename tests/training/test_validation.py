@@ -90,6 +90,12 @@ def test_rows_of_classes_that_are_not_trained_are_novel(manifest: Path, tmp_path
     assert list(data.novel) == ["sitting down"]
     both = choose_vocabularies(data.held_out, data.labels, data.novel)
     assert both == {"base": data.labels, "novel": data.novel}
+    for described, expected in (("walking", ""), ("sitting down", "on a chair")):  # the other class has no description
+        texts = {"juggling balls": "in the air", described: "on a chair"}
+        (tmp_path / "texts.json").write_text(json.dumps(texts))
+        changes = "data.split=train", "validation.split=val", f"data.descriptions={tmp_path / 'texts.json'}"
+        novel = read_data(read(tmp_path / "split.csv", tmp_path, *changes), warn=False).novel
+        assert novel.descriptions == {"sitting down": expected}
     only_novel = [video for video in data.held_out if video.label == "sitting down"]
     assert choose_vocabularies(only_novel, data.labels, data.novel) == {"novel": data.novel}
 

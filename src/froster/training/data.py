@@ -76,9 +76,9 @@ def read_data(recipe: TrainRecipe, warn: bool) -> TrainingData:
     novel = novel_classes(held_out, labels)
     if files.description_files:
         descriptions, source = merge_descriptions(files.description_files), ", ".join(map(str, files.description_files))
+        # Together, as the files need not describe any of the novel classes.
+        novel = describe_labels(labels | novel, descriptions, source, warn=False).for_names(novel)
         labels = describe_labels(labels, descriptions, source, warn)
-        if novel:
-            novel = describe_labels(novel, descriptions, source, warn=False)
     templates = read_templates(files.templates) if files.templates else None
     return TrainingData(videos, labels, templates, held_out, novel)
 
