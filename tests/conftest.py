@@ -22,7 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     measured, longest = cpu_times.read_measured(), Counter[Path]()
     for item in items:
-        if seconds := measured.get(cpu_times.function_of(item.nodeid)):
+        function = cpu_times.function_of(item.nodeid)
+        if seconds := measured.get(function) or measured.get(function.partition("::")[0]):
             item.add_marker(pytest.mark.slow(seconds))
         elif slow := item.get_closest_marker("slow"):  # a new test
             seconds = float(slow.args[0]) if slow.args else 5.0

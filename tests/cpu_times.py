@@ -36,7 +36,10 @@ def function_of(test: str) -> str:
 
 
 def read_measured() -> dict[str, float]:
-    """CPU seconds of the slow test functions, those of the slowest parameters."""
+    """CPU seconds of the slow test functions, those of the slowest parameters; and of files whose every test is slow.
+
+    In such a file each test may be the one that starts a server or a browser for the others.
+    """
     lines = (line.split() for line in MEASURED.read_text(encoding="utf-8").splitlines())
     return {function: float(seconds) for seconds, function in lines}
 
@@ -46,7 +49,8 @@ def write_measured(seconds: dict[str, float]) -> None:
     measured: Counter[str] = Counter()
     for test, of_test in seconds.items():
         measured[function_of(test)] = max(measured[function_of(test)], of_test)
-    slow = sorted((read_measured() | measured).items())
+    known = read_measured()
+    slow = sorted((known | {name: s for name, s in measured.items() if name.partition("::")[0] not in known}).items())
     MEASURED.write_text("".join(f"{s:.1f} {function}\n" for function, s in slow if s > SLOW), encoding="utf-8")
 
 
