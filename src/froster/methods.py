@@ -161,6 +161,7 @@ def methods_to_json(
             "base_to_novel": [asdict(row) for row in base_to_novel()],
             "cross_dataset": [asdict(row) for row in cross_dataset()],
         },
+        "models": [asdict(model) for model in released_models().values()],
         "puppets": [finite(asdict(scores)) for scores in puppets],
     }
 

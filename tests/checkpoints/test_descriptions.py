@@ -125,10 +125,16 @@ def test_preparation_that_froster_does_not_know_is_refused(
 
 def test_a_description_of_other_sizes_is_about_other_weights(tmp_path: Path) -> None:
     other = {**MODEL_CFG, "vision_cfg": {**MODEL_CFG["vision_cfg"], "width": 96}}
-    path = put(tmp_path, open_clip_config={"model_cfg": other})
-    with pytest.raises(WeightsError, match="give the keys activation, vision_heads, text_heads"):
-        load_model(path)
-    assert load_model(path, backbone=SAID).config.activation == "quick_gelu"
+    unreadable = {**other, "vision_cfg": {**other["vision_cfg"], "timm_model_name": "convnext_base"}}
+    for model_cfg in (other, unreadable):
+        path = put(tmp_path, open_clip_config={"model_cfg": model_cfg})
+        with (
+            pytest.warns(FrosterWarning, match=r"not used for weights\.safetensors: .* vision_width is 96, not 64"),
+            pytest.raises(WeightsError, match="give the keys activation, vision_heads, text_heads"),
+        ):
+            load_model(path)
+    with pytest.warns(FrosterWarning):
+        assert load_model(path, backbone=SAID).config.activation == "quick_gelu"
 
 
 HUGGING_FACE = {

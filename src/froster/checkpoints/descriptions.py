@@ -7,6 +7,7 @@ one, the known releases of the same sizes (with a warning that names what is ass
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -15,7 +16,7 @@ from typing import Any
 
 from froster.backbones.clip import ClipConfig
 from froster.checkpoints.releases import ARCHITECTURES, OPENAI, ReleasedModel, released_models, size_key
-from froster.errors import FrosterError, WeightsError
+from froster.errors import FrosterError, FrosterWarning, WeightsError
 from froster.video.transforms import CLIP_MEAN, CLIP_STD
 
 OPEN_FIELDS = (  # of a config: those that tensors do not show
@@ -145,8 +146,9 @@ def gather_facts(
         described(facts, path.with_name("config.json"), hugging_face_config, sizes, must_fit=True)
         described(facts, path.with_name("preprocessor_config.json"), hugging_face_preprocessor, sizes, must_fit=True)
     elif not from_openai:
-        is_open_clip = path.name.startswith("open_clip_")
-        described(facts, path.with_name("open_clip_config.json"), open_clip_config, sizes, must_fit=is_open_clip)
+        description, is_open_clip = path.with_name("open_clip_config.json"), path.name.startswith("open_clip_")
+        if is_open_clip or belongs_to(description, path, sizes):
+            described(facts, description, open_clip_config, sizes, must_fit=is_open_clip)
     if released and released.has_sizes(sizes):
         facts.add(released.facts, f"{released.name}, by its name")
     elif from_openai or (released and released.series == OPENAI):
@@ -209,6 +211,41 @@ def described(facts: Facts, path: Path, read: Reader, sizes: Mapping[str, int], 
         facts.add(values, path.name)
 
 
+def belongs_to(description: Path, weights: Path, sizes: Mapping[str, int]) -> bool:
+    """Whether OpenCLIP's description can be about `weights` of another name; warns where its sizes are others."""
+    try:
+        stated = open_clip_sizes(json.loads(description.read_text(encoding="utf-8")))
+    except (OSError, WeightsError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return True  # to be refused where it is read
+    wrong = next((name for name, value in stated.items() if value != sizes[name]), None)
+    if wrong:
+        warnings.warn(
+            f"{description} is not used for {weights.name}: it describes another network, whose {wrong} is "
+            f"{stated[wrong]}, not {sizes[wrong]}.",
+            FrosterWarning,
+            stacklevel=2,
+        )
+    return wrong is None
+
+
+def open_clip_sizes(description: Any) -> dict[str, Any]:
+    """The sizes that OpenCLIP's description states, as fields of a config."""
+    model = description["model_cfg"]
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    stated = {
+        "embed_dim": model.get("embed_dim"),
+        "image_size": side(vision.get("image_size")),
+        "patch_size": vision.get("patch_size"),
+        "vision_width": vision["width"],
+        "vision_layers": vision.get("layers"),
+        "text_width": text.get("width"),
+        "text_layers": text.get("layers"),
+        "context_length": text.get("context_length"),
+        "vocab_size": text.get("vocab_size"),
+    }
+    return {name: value for name, value in stated.items() if value is not None}
+
+
 def open_clip_config(description: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     model = description["model_cfg"]
     vision, text = model["vision_cfg"], model["text_cfg"]
@@ -229,18 +266,7 @@ def open_clip_config(description: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     values |= preparation(prepared.get("mean"), prepared.get("std"), prepared.get("interpolation"))
     if prepared.get("resize_mode"):
         values["resize_mode"] = choice("resize_mode", prepared["resize_mode"], ("shortest", "squash", "longest"))
-    stated = {
-        "embed_dim": model.get("embed_dim"),
-        "image_size": side(vision.get("image_size")),
-        "patch_size": vision.get("patch_size"),
-        "vision_width": vision["width"],
-        "vision_layers": vision.get("layers"),
-        "text_width": text.get("width"),
-        "text_layers": text.get("layers"),
-        "context_length": text.get("context_length"),
-        "vocab_size": text.get("vocab_size"),
-    }
-    return values, {name: value for name, value in stated.items() if value is not None}
+    return values, open_clip_sizes(description)
 
 
 def hugging_face_config(description: Any) -> tuple[dict[str, Any], dict[str, Any]]:

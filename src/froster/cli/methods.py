@@ -41,9 +41,7 @@ RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 def methods(
     model: Annotated[
         str,
-        typer.Option(
-            help="Sizes of vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, or a file; no download."
-        ),
+        typer.Option(help="Sizes of a released model (listed below), of puppets or of a weights file; no download."),
     ] = "vit-b-16",
     frames: Annotated[int, typer.Option(min=1, max=256, help="Frames per clip.")] = 8,
     results: Annotated[
@@ -74,6 +72,7 @@ def methods(
     show_networks(networks, f"{model}, clips of {frames} x {config.image_size} x {config.image_size} pixels", screen)
     show_backbones(backbones, screen)
     show_published(networks, screen)
+    show_models(screen)
     if results is not None:
         show_puppets(puppets, f"Puppets, {results}", screen)
 
@@ -138,6 +137,26 @@ def show_published(networks: Sequence["Network"], screen: "Screen") -> None:
     title = "Published, trained on K-400, tested on other data: top-1"
     show_scores(title, cross_dataset(), lambda scores: mean_and_std(**scores), networks, screen)
     show_note(LEGEND, screen)
+
+
+def show_models(screen: "Screen") -> None:
+    """The released models that can be loaded by name: their cost, license and published zero-shot accuracies."""
+    from froster.checkpoints.releases import ZERO_SHOT_SOURCES, released_models
+
+    def numbers(*values: float | None) -> list[str]:
+        return ["–" if value is None else f"{value:,.1f}" for value in values]
+
+    models = released_models().values()
+    screen.print("\nReleased models that load by name", style="bold", soft_wrap=True)
+    rows = [[m.name, m.license, f"{m.megabytes:,}", *numbers(m.gflops, m.imagenet)] for m in models]
+    show_table(["", "license", "MB", "GFLOPs", "ImageNet"], rows, screen, texts=2)
+    show_note("GFLOPs of one frame; ImageNet: zero-shot top-1 in percent.", screen)
+    screen.print("\nPublished zero-shot on all classes of videos, 8 frames: top-1", style="bold", soft_wrap=True)
+    videos = [
+        [m.name, *numbers(m.kinetics_400, m.kinetics_600, m.ucf_101, m.hmdb_51)] for m in models if m.kinetics_400
+    ]
+    show_table(["", "K-400", "K-600", "UCF", "HMDB"], videos, screen)
+    show_note(ZERO_SHOT_SOURCES, screen)
 
 
 def triple(base: float, novel: float, hm: float) -> str:

@@ -25,7 +25,9 @@ class SamplingName(StrEnum):
 
 
 # Help texts of options whose type or limits differ between commands.
-MODELS = "vit-b-16 (also vit-b-32, vit-l-14, vit-l-14-336), puppets, a checkpoint file or a run's folder."
+MODELS = (
+    "A released model by name (see `froster methods`), hf:owner/name, puppets, a checkpoint file or a run's folder."
+)
 VIEWS = "Views (clips) per video; their scores are averaged."
 FRAMES = "Frames per clip."
 SAMPLING = "release: sample and preprocess frames as the authors' code."
