@@ -140,8 +140,8 @@ def show_published(networks: Sequence["Network"], screen: "Screen") -> None:
 
 
 def show_models(screen: "Screen") -> None:
-    """The released models that can be loaded by name: their cost, license and published zero-shot accuracies."""
-    from froster.checkpoints.releases import ZERO_SHOT_SOURCES, released_models
+    """The released models that can be loaded by name: license, size, cost and published accuracy on ImageNet."""
+    from froster.checkpoints.releases import released_models
 
     def numbers(*values: float | None) -> list[str]:
         return ["–" if value is None else f"{value:,.1f}" for value in values]
@@ -149,14 +149,8 @@ def show_models(screen: "Screen") -> None:
     models = released_models().values()
     screen.print("\nReleased models that load by name", style="bold", soft_wrap=True)
     rows = [[m.name, m.license, f"{m.megabytes:,}", *numbers(m.gflops, m.imagenet)] for m in models]
-    show_table(["", "license", "MB", "GFLOPs", "ImageNet"], rows, screen, texts=2)
-    show_note("GFLOPs of one frame; ImageNet: zero-shot top-1 in percent.", screen)
-    screen.print("\nPublished zero-shot on all classes of videos, 8 frames: top-1", style="bold", soft_wrap=True)
-    videos = [
-        [m.name, *numbers(m.kinetics_400, m.kinetics_600, m.ucf_101, m.hmdb_51)] for m in models if m.kinetics_400
-    ]
-    show_table(["", "K-400", "K-600", "UCF", "HMDB"], videos, screen)
-    show_note(ZERO_SHOT_SOURCES, screen)
+    show_table(["", "license", "MB", "GFLOPs", "IN-1k"], rows, screen, texts=2)
+    show_note("GFLOPs of one frame; IN-1k: ImageNet zero-shot top-1 in percent.", screen)
 
 
 def triple(base: float, novel: float, hm: float) -> str:

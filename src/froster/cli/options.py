@@ -25,9 +25,7 @@ class SamplingName(StrEnum):
 
 
 # Help texts of options whose type or limits differ between commands.
-MODELS = (
-    "A released model by name (see `froster methods`), hf:owner/name, puppets, a checkpoint file or a run's folder."
-)
+MODELS = "A released model by name (`froster methods`), hf:owner/name, puppets, a checkpoint file or a run's folder."
 VIEWS = "Views (clips) per video; their scores are averaged."
 FRAMES = "Frames per clip."
 SAMPLING = "release: sample and preprocess frames as the authors' code."
