@@ -285,9 +285,14 @@ def test_other_students_learn_from_it(files: Path, tmp_path: Path, student: str)
 
 
 def test_patching_takes_the_students_clip_not_the_teacher(files: Path, tmp_path: Path) -> None:
-    path = loop.train(recipe_of(files, tmp_path / "run", "patch_ratio=1"), show=False)
-    clip = load_backbone(files / "student.safetensors").state_dict()
-    assert all(torch.equal(value, clip[name]) for name, value in load_model(path).state_dict().items())
+    clip = load_backbone(files / "student.safetensors")
+    torch.manual_seed(7)
+    save_checkpoint(scattered(Clip(STUDENT)), tmp_path / "apart.safetensors")  # of the same sizes, trained apart
+    for teacher in (files / "teacher.safetensors", tmp_path / "apart.safetensors"):
+        recipe = recipe_of(files, tmp_path / teacher.stem, "patch_ratio=1", teacher=str(teacher))
+        path = loop.train(recipe, show=False)
+        patched = load_model(path).state_dict()
+        assert all(torch.equal(patched[key], value) for key, value in clip.state_dict().items())
 
 
 def test_what_cannot_teach_is_said(files: Path, tmp_path: Path) -> None:

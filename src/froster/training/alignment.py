@@ -37,7 +37,7 @@ def have_one_space(student: VideoStudent, teacher: VideoStudent, names: Sequence
     if student.config.embed_dim != teacher.config.embed_dim:
         return False
     ours, theirs = (
-        model.unconditional_class_embeddings(encode_texts(model, names).to(model.device)).float()
+        model.unconditional_class_embeddings(encode_texts(model, names).to(model.device)).float().cpu()
         for model in (student, teacher)
     )
     return F.cosine_similarity(ours, theirs).mean().item() > SAME_SPACE

@@ -110,7 +110,7 @@ def run_folder(folder: Path, override: Override, resume: bool, show: bool) -> Fo
     rows, split = split_folder(folder, manifest)
     validated = any("val" in row.splits for row in rows) and split != "val"
     recipe = recipe_with({"split": "val"} if validated else {"share": VALIDATION_SHARE})
-    clip = load_backbone(recipe.model)
+    clip = load_backbone(recipe.model, recipe.backbone)
     train(recipe, resume, show)
     ratio = choose_patch_ratio(run, recipe, clip)
     tested = [row for row in rows if split in row.splits]

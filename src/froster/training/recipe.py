@@ -286,7 +286,7 @@ class TrainRecipe(Recipe):
     """Video network with optional settings: `vclip`, `aim`, `vclip:window=2`."""
     teacher: str | None = None
     """The frozen teacher, of any backbone and size; default: `model`. Where weights are mixed with CLIP's, these
-    are its weights, if it is a network like the student's."""
+    are its weights, if it has the student's sizes and embeddings of the same space; otherwise those of `model`."""
     trained: Trained | list[str] = "default"
     """Trainable parameters: `default`: as in the student's paper; `all`; `vision`: the image encoder; `text`: the text
     encoder; or a list of regular expressions that are searched in the parameter names."""

@@ -182,7 +182,7 @@ def load_original(recipe: TrainRecipe, student: VideoStudent, teacher: Backbone 
     student's.
     """
     clip = teacher or load_clip(recipe)
-    if clip.config == student.config or recipe.teacher is None:
+    if recipe.teacher is None or has_space_of(student, clip):
         return clip
     try:
         return load_backbone(recipe.model, recipe.backbone)
@@ -191,6 +191,11 @@ def load_original(recipe: TrainRecipe, student: VideoStudent, teacher: Backbone 
             f"interpolation, weight_distance and patch_ratio need the CLIP that the student started from; teacher is "
             f"another network, and of the model: {error}"
         ) from error
+
+
+def has_space_of(student: VideoStudent, clip: Backbone) -> bool:
+    """Whether the student may have started from this CLIP: others of the same sizes were trained apart."""
+    return clip.config == student.config and have_one_space(student, FrameClip(clip), list(student.labels or ()))
 
 
 def trained_clip_weights(student: VideoStudent, clip: Backbone, device: torch.device) -> dict[str, Tensor]:
