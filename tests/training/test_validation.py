@@ -16,6 +16,7 @@ from froster.errors import FrosterError, FrosterWarning
 from froster.settings import InferenceSettings
 from froster.text.classes import ClassTexts
 from froster.training import loop
+from froster.training.checkpoint import RunFolder
 from froster.training.data import read_data
 from froster.training.recipe import TrainRecipe, ValidationSettings
 from froster.training.run import Run
@@ -188,6 +189,18 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         return take_step(run, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "take_step", step_or_stop)
+
+
+def test_the_state_is_saved_with_a_new_best_model(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Validation, "value", lambda self, record: record["step"])  # each is better than the last
+    recipe = read(manifest, tmp_path, "validation.share=0.25", "validation.every_steps=2")
+    stopped_at(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, show=False)
+    saved = RunFolder(recipe.out).state.load()
+    assert saved is not None and saved["step"] == 2
 
 
 @pytest.mark.slow(10)

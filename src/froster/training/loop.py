@@ -112,18 +112,21 @@ def take_steps(run: Run, clips: TrainingClips, processes: PartialState, show: bo
             average_weights(run)
             if metric_logger:
                 metric_logger.log(metrics)
-            validate(run, metric_logger)
+            is_best = validate(run, metric_logger)
             if run.step % run.steps_per_epoch == 0:
                 end_epoch(run, processes)
-            elif save_is_due(run):
+            elif is_best or save_is_due(run):  # the state and the best model belong together
                 save_state(run, processes)
 
 
-def validate(run: Run, metric_logger: MetricLogger | None) -> None:
-    """Measure the model on the held-out videos if this step is due; the best one so far is saved."""
+def validate(run: Run, metric_logger: MetricLogger | None) -> bool:
+    """Measure the model on the held-out videos if this step is due; the best one so far is saved.
+
+    Returns whether it was, in all processes.
+    """
     validation = run.validation
     if not validation or not validation.is_due(run.step, run.steps_per_epoch, run.keys.steps):
-        return
+        return False
     model = final_model(run)
     record = validation.measure(model, run.step, run.step / run.steps_per_epoch)
     if metric_logger:  # on the main process
@@ -131,6 +134,7 @@ def validate(run: Run, metric_logger: MetricLogger | None) -> None:
             save(run, model, run.folder.best)
         validation.write(run.folder.validation)
         metric_logger.log_validation(record, validation.describe(record))
+    return validation.is_best
 
 
 @contextmanager
