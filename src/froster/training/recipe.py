@@ -336,7 +336,7 @@ class TrainRecipe(Recipe):
     keep_checkpoints: PositiveInt = 3
     """Number of epoch checkpoints to keep."""
     save_every_minutes: PositiveFloat = 15
-    """Save the training state after this many minutes too, not only at the end of an epoch and with a new best model."""
+    """Save the training state after this many minutes too, not only after an epoch and with a new best model."""
     tensorboard: bool = False
     """Also log to TensorBoard (needs the extra `track`)."""
 
