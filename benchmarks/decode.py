@@ -18,6 +18,7 @@ import numpy as np
 
 from froster.data.puppets import draw_video
 from froster.video import load_video
+from froster.video.container import TAG_OPTIONS
 
 SECONDS, RATE, KEYFRAMES, ROUNDS = 30, 30, 250, 5
 WIDTH, HEIGHT = 340, 256
@@ -61,7 +62,7 @@ def write_long_video(path: Path) -> None:
 
 def decode_all(path: Path) -> int:
     count = 0
-    with av.open(str(path)) as container:
+    with av.open(str(path), **TAG_OPTIONS) as container:
         container.streams.video[0].thread_count = 1
         for frame in container.decode(video=0):
             count += frame.to_ndarray(format="rgb24", threads=1).shape[0] > 0

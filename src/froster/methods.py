@@ -158,8 +158,8 @@ def methods_to_json(
         "networks": [asdict(network) for network in networks],
         "backbones": [{**asdict(backbone), "source": ZERO_SHOT_SOURCES} for backbone in backbones],
         "published": {
-            "base_to_novel": [asdict(row) for row in base_to_novel()],
-            "cross_dataset": [asdict(row) for row in cross_dataset()],
+            "base_to_novel": [{**asdict(row), "secondhand": list(row.secondhand)} for row in base_to_novel()],
+            "cross_dataset": [{**asdict(row), "secondhand": list(row.secondhand)} for row in cross_dataset()],
         },
         "models": [asdict(model) for model in released_models().values()],
         "puppets": [finite(asdict(scores)) for scores in puppets],

@@ -245,7 +245,7 @@ def test_first_step_moves_what_starts_at_zero() -> None:
     [
         ("tc_clip:context_tokens=4097", "context_tokens is a whole number, 0 to 4096; not 4097"),
         ("tc_clip:seed_percent=0", "seed_percent is a whole number, 1 to 100; not 0"),
-        ("tc_clip:seed_percent=0.3", "not '0.3'"),
+        ("tc_clip:seed_percent=0.3", "not 0.3"),
         ("tc_clip:prompts=75", "0 to 74; not 75"),
     ],
 )
