@@ -631,7 +631,7 @@ def test_wrong_folders_and_lists(tmp_path: Path) -> None:
     with pytest.raises(FrosterError, match="for folders without lists"):
         checked(standin, tmp_path, test_share=0.2)
     splits = STANDINS["split_folders"](tmp_path / "splits")
-    with pytest.raises(FrosterError, match="has folders for its splits; leave out `test_share=`"):
+    with pytest.raises(FrosterError, match="has folders for its splits; leave out `test_share` and `val_share`"):
         checked(splits, tmp_path, test_share=0.2)
     for video in splits.labels:
         (splits.root / video).write_text("no video\n" * 50)

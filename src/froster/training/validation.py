@@ -11,6 +11,7 @@ from froster.data.manifests import LabeledVideo
 from froster.evaluation import evaluate_parts, find_classes, harmonic_mean, score_share
 from froster.files import replace_when_written
 from froster.inference import Runtime
+from froster.processes import gather_parts
 from froster.settings import InferenceSettings
 from froster.students import VideoStudent
 from froster.text.classes import ClassTexts
@@ -100,6 +101,7 @@ class Validation:
             }
         if {"base", "novel"} <= parts.keys():
             record["harmonic_mean"] = harmonic_mean(parts["base"].top1, parts["novel"].top1)
+        record = gather_parts(record)[0]  # processors of other kinds may round differently
         self.history.append(record)
         return record
 

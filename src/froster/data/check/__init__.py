@@ -71,7 +71,7 @@ def check_data(
     else:
         entries, unknown = entries_from_folders(dataset, index, root)
         if shares and any(entry.splits for entry in entries):
-            raise FrosterError(f"{root} has folders for its splits; leave out the shares of random ones.")
+            raise FrosterError(f"{root} has folders for its splits; leave out `test_share` and `val_share`.")
     videos, cache = labeled_videos(entries), next_to(manifest, "decoded.jsonl")
     if decode_all or thorough:
         verdicts = decode_videos(videos, cache, workers, thorough, on_progress)
