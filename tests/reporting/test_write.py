@@ -237,6 +237,7 @@ def test_run_shows_its_recipe_and_its_curves(videos: list[LabeledVideo], tmp_pat
         "video distillation: first 1, last 0.05, from 0.05 to 1.",
         "learning rate: first 0.1, last 0.005, from 0.005 to 0.1.",
         "gradient norm: first 1, last 1, from 1 to 1.",
+        "cross entropy: first 0.5, last 0.5, from 0.5 to 0.5.",
         "top-1, %: first 50, last 70, from 50 to 70.",
     ]
     (run / "log.jsonl").write_text("")

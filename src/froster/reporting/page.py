@@ -78,8 +78,9 @@ def summary(content: Content) -> str:
     report = content.report
     clips = sum(part.clips for part in report.parts.values())
     split = f", split {escape(content.split)}" if content.split else ""
-    manifest = escape(Path(report.settings.manifest).name)
-    return f"{escape(content.student)}, right on {right_count(content)} of {videos(clips)} of {manifest}{split}."
+    manifest = Path(report.settings.manifest).name
+    source = "" if manifest == "videos" else f" of {escape(manifest)}"  # rows without a manifest
+    return f"{escape(content.student)}, right on {right_count(content)} of {videos(clips)}{source}{split}."
 
 
 def right_count(content: Content) -> int:
@@ -338,12 +339,13 @@ def training_section(run: Run) -> str:
 
 
 def validation_curves(run: Run) -> str:
-    """The accuracies on held-out videos while training, best and first in words."""
+    """Cross entropy and accuracies on held-out videos while training."""
     figures = []
-    for name, shares in run.accuracies.items():
-        words = name.replace("harmonic_mean", "harmonic mean").replace("top", "top-").replace("_", " ") + ", %"
-        percents = [None if share is None else 100 * share for share in shares]
-        if drawn := curve(words, run.validated, percents):
+    for name, values in run.validations.items():
+        words, is_share = name.replace("top", "top-").replace("_", " "), name != "cross_entropy"
+        if is_share:
+            words, values = f"{words}, %", [None if share is None else 100 * share for share in values]
+        if drawn := curve(words, run.validated, values):
             figures.append(f"<figure><figcaption>{escape(words)}</figcaption>{drawn}</figure>")
     if not figures:
         return ""

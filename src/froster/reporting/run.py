@@ -16,7 +16,7 @@ class Run:
     """A run's recipe, as dotted keys that are not null, and its log: `curves`: name -> one value per step.
 
     A value that was no finite number is None, as where a step did not have it. `seconds`: how long training took.
-    `accuracies`: name -> one share per validation, which were after `validated` steps.
+    `validations`: name -> one value per validation, after `validated` steps: mean cross entropy, and shares of 1.
     """
 
     recipe: dict[str, Any]
@@ -25,7 +25,7 @@ class Run:
     clips: int
     seconds: float
     validated: list[int]
-    accuracies: dict[str, list[float | None]]
+    validations: dict[str, list[float | None]]
 
 
 def read_run(folder: Path) -> Run | None:
@@ -40,7 +40,9 @@ def read_run(folder: Path) -> Run | None:
     taken = read_log(folder / "log.jsonl")
     names = dict.fromkeys(name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch"))
     validations = read_log(folder / "validation.jsonl", NOT_ACCURACIES)
-    measured = dict.fromkeys(name for record in validations for name in record if name not in NOT_ACCURACIES)
+    measured = dict.fromkeys(
+        name for record in validations for name in record if name not in ("step", "epoch", "videos")
+    )
     order = [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
     return Run(
         recipe=settings,
@@ -49,7 +51,7 @@ def read_run(folder: Path) -> Run | None:
         clips=sum(int(of_step.get("clips") or 0) for of_step in taken),
         seconds=float(taken[-1].get("seconds") or 0) if taken else 0.0,
         validated=[int(record["step"]) for record in validations],
-        accuracies={name: [record.get(name) for record in validations] for name in measured},
+        validations={name: [record.get(name) for record in validations] for name in measured},
     )
 
 

@@ -121,10 +121,11 @@ def run_folder(folder: Path, override: Override, resume: bool, show: bool) -> Fo
     )
     before = right_videos(score_model(FrameClip(clip), tested, {"all": labels}, manifest, settings))
     after = right_videos(score_model(run.path, tested, {"all": labels}, manifest, settings))
-    report(run.path, tested, run.path / "report.html", labels, views=1, workers=settings.workers)
+    page = run.path / "report.html"
+    report(run.path, recipe.data.manifest, page, labels, split=split, views=1, workers=settings.workers)
     return FolderTraining(
         run=run.path,
-        page=run.path / "report.html",
+        page=page,
         classes=len(labels),
         videos=len(rows),
         tested=len(after),
