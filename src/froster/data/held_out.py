@@ -19,7 +19,8 @@ def assign_splits(videos: Iterable[tuple[str, str]], shares: Mapping[str, float]
         by_class[label].add(file)
     splits = dict[str, str]()
     for files in by_class.values():
-        draws = {file: np.random.default_rng((seed, zlib.crc32(file.encode()))).random() for file in files}
+        names = {file: file.encode(errors="surrogateescape") for file in files}  # on Linux not always UTF-8
+        draws = {file: np.random.default_rng((seed, zlib.crc32(name))).random() for file, name in names.items()}
         free = sorted(files, key=lambda file: (draws[file], file))
         for split, share in shares.items():
             count = min(max(1, round(share * len(files))), len(free) - 1)
