@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from froster.cli.interrupt import stopped_by_signals
+from froster.cli.options import SplitOption
 from froster.cli.terminal import echo, echo_json, warn
 
 
@@ -18,13 +19,11 @@ def sweep(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the runs and of the table.")] = Path(
         "runs/sweep"
     ),
-    data: Annotated[
+    test: Annotated[
         Path | None,
-        typer.Option(
-            metavar="MANIFEST", help="Test the final models on it; by default the recipe's validation counts."
-        ),
+        typer.Option(metavar="MANIFEST", help="Test the final models on it; default: the recipe's validation counts."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="With --data: only its rows of this split.")] = None,
+    split: SplitOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead of a table.")] = False,
 ) -> None:
     """Train a recipe with all combinations of some values and compare the models; run again, it trains what is missing.
@@ -45,7 +44,7 @@ def sweep(
         set_key(content, override)
     with stopped_by_signals("Stopped; the same command resumes from here."):
         result = sweep_content(
-            content, grid, out, data, split, True, lambda done, total, what: warn(f"run {done + 1} of {total}: {what}")
+            content, grid, out, test, split, True, lambda done, total, what: warn(f"run {done + 1} of {total}: {what}")
         )
     if as_json:
         echo_json(result.to_json(), indent=2)

@@ -117,7 +117,7 @@ def sweep(
     grid: Mapping[str, Sequence[Any]],
     out: str | Path,
     *,
-    data: str | Path | None = None,
+    test: str | Path | None = None,
     split: str | None = None,
     show: bool = True,
     progress: Callable[[int, int, str], None] | None = None,
@@ -127,21 +127,21 @@ def sweep(
 
     `recipe` and `overrides`: as of `froster.train`. `grid`: dotted key -> values, such as `{"optimizer.learning_rate":
     [1e-5, 1e-4], "seed": [0, 1, 2]}`; rows with the same seeds are compared seed by seed. Accuracies are those of the
-    recipe's validation, or of the final models on the rows of the manifest `data` whose split is `split`. `progress`
+    recipe's validation, or of the final models on the rows of the manifest `test` whose split is `split`. `progress`
     is called with the number of runs done, of how many, and what is trained.
 
     `out` has a folder for each run, and sweep.json, sweep.md and sweep.tex; calling it again trains what is missing. A
     run that fails is listed with its error, the others go on. Raises `FrosterError` for an unusable recipe or grid.
     """
     content = dict(recipe) if isinstance(recipe, Mapping) else read_yaml(existing_recipe(Path(recipe)))
-    return sweep_content(merged(content, overrides), grid, Path(out), data, split, show, progress)
+    return sweep_content(merged(content, overrides), grid, Path(out), test, split, show, progress)
 
 
 def sweep_content(
     content: dict[str, Any],
     grid: Mapping[str, Sequence[Any]],
     out: Path,
-    data: str | Path | None,
+    test: str | Path | None,
     split: str | None,
     show: bool,
     progress: Callable[[int, int, str], None] | None,
@@ -153,17 +153,15 @@ def sweep_content(
     recipes = [recipe_of(content, settings, out) for settings in combinations]
     if len({recipe.out for recipe in recipes}) < len(recipes):
         raise FrosterError("The grid has the same values twice; each combination is trained once.")
-    if data is None and not all(recipe.validation for recipe in recipes):
-        raise FrosterError(
-            "Nothing tells the runs apart: give data, a manifest to test on, or validation in the recipe."
-        )
+    if test is None and not all(recipe.validation for recipe in recipes):
+        raise FrosterError("Nothing tells the runs apart: give test, a manifest, or validation in the recipe.")
     runs = list[SweepRun]()
     for number, (settings, recipe) in enumerate(zip(combinations, recipes, strict=True)):
         if progress is not None:
             progress(number, len(recipes), describe(settings))
         try:
             train(recipe, resume=True, show=show)
-            runs.append(SweepRun(settings, recipe.out, measure(recipe, data, split)))
+            runs.append(SweepRun(settings, recipe.out, measure(recipe, test, split)))
         except FrosterError as error:
             runs.append(SweepRun(settings, recipe.out, error=str(error)))
     if all(run.error for run in runs):
@@ -241,10 +239,10 @@ def folder_name(settings: Settings) -> str:
     return ",".join(NOT_IN_NAMES.sub("_", word) for word in words)
 
 
-def measure(recipe: TrainRecipe, data: str | Path | None, split: str | None) -> dict[str, float]:
-    """Accuracies of a finished run: of its final model on `data`, or of its best or last validation."""
-    if data is not None:
-        part = evaluate(recipe.out, data, split=split).parts["all"]
+def measure(recipe: TrainRecipe, test: str | Path | None, split: str | None) -> dict[str, float]:
+    """Accuracies of a finished run: of its final model on `test`, or of its best or last validation."""
+    if test is not None:
+        part = evaluate(recipe.out, test, split=split).parts["all"]
         return {"top1": part.top1, "mean_class_accuracy": part.mean_class_accuracy}
     records = read_log(RunFolder(recipe.out).validation, NOT_ACCURACIES)
     if not records:
