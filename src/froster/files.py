@@ -91,6 +91,11 @@ def printable_name(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a file name can be written as UTF-8."""
+    return not any("\udc80" <= character <= "\udcff" for character in name)
+
+
 def is_dead_link(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a link to a missing file."""
     return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 (Path fails on a loop of links)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -460,6 +461,14 @@ def test_a_share_of_each_class_is_kept_for_testing(tmp_path: Path) -> None:
     for clip in range(20, 25):  # more clips: those that were tested before mostly stay
         put_video(tmp_path / "clips" / "twenty" / f"{clip}.mp4")
     assert len(first & tested(test_share=0.2)) >= len(first) - 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not UTF-8")
+def test_class_folders_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    put_video(tmp_path / "clips" / "good" / "0.mp4")
+    put_video(tmp_path / "clips" / "b\udcff" / "0.mp4")
+    with pytest.raises(FrosterError, match=r"The folder b\\udcff under .*clips is not named in UTF-8; rename it"):
+        checked(Standin(tmp_path / "clips", "folder", {}, {}), tmp_path)
 
 
 def test_validation_has_a_share_of_its_own(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from froster.data.manifests import read_manifest
 from froster.data.puppets import write_videos
 from froster.errors import FrosterError, WeightsError
 from froster.models import load_model, save_model
-from froster.training.folder import PATCH_RATIOS, split_folder
+from froster.training.folder import PATCH_RATIOS, describe_folder, split_folder
 
 ACTIONS = ["walking", "juggling balls", "sitting down"]
 SHORT: dict[str, Any] = {
@@ -105,8 +105,12 @@ def test_folders_of_splits_are_kept(clips: Path, tmp_path: Path) -> None:
                 target = tmp_path / "clips" / split / action.name
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copy(sorted(action.iterdir())[number], target)
-    rows, split = split_folder(tmp_path / "clips", tmp_path / "manifest.csv")
-    assert split == "val" and len(rows) == 9
+    (tmp_path / "clips" / "train" / "walking" / "broken.mp4").write_bytes(b"no video")
+    checked, split = split_folder(tmp_path / "clips", tmp_path / "manifest.csv")
+    assert split == "val" and len(checked.videos) == 9
+    told = describe_folder(checked).splitlines()
+    assert told[0] == f"9 videos of 3 actions: 6 in train, 3 in val ({tmp_path / 'manifest.csv'})"
+    assert told[1].startswith("1 cannot be read and are left out, such as train/walking/broken.mp4: ")
     shutil.rmtree(tmp_path / "clips" / "val")
     with pytest.raises(FrosterError, match="there is nothing to test on"):
         split_folder(tmp_path / "clips", tmp_path / "manifest.csv")
@@ -117,3 +121,8 @@ def test_the_command_names_what_is_missing(tmp_path: Path) -> None:
     result = command("train", "--fast", "empty", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == "froster: There is no video file under empty."
+    assert "is a folder, not a recipe; --fast trains" in command("train", "empty", cwd=tmp_path).stderr
+    (tmp_path / "clips.csv").touch()
+    assert "clips.csv is a file; --fast takes a folder" in command("train", "--fast", "clips.csv", cwd=tmp_path).stderr
+    bad = command("train", "--fast", "empty", "out=clips.csv/run", cwd=tmp_path)
+    assert bad.returncode == 2 and "Traceback" not in bad.stderr

@@ -90,5 +90,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         froster.sweep(RECIPE, {"seed": []}, tmp_path)
     with pytest.raises(FrosterError, match="the same values twice"):
         froster.sweep(RECIPE, {"seed": [0, 0]}, tmp_path)
+    with pytest.raises(FrosterError, match="the same values twice"):
+        froster.sweep(RECIPE, {"optimizer.learning_rate": ["1e-5", 1.0e-5]}, tmp_path)
     with pytest.raises(FrosterError, match="unknown key 'sed'"):
         froster.sweep(RECIPE, {"sed": [0]}, tmp_path)

@@ -8,6 +8,7 @@ import typer
 
 from froster.cli.interrupt import stopped_by_signals
 from froster.cli.terminal import echo, warn
+from froster.errors import FrosterError
 
 if TYPE_CHECKING:
     from froster.training.checkpoint import RunFolder
@@ -42,6 +43,8 @@ def train(
     from froster.training.loop import train as run
     from froster.training.recipe import TrainRecipe
 
+    if recipe.is_dir():
+        raise FrosterError(f"{recipe} is a folder, not a recipe; --fast trains on the clips in a folder.")
     settings = TrainRecipe.read(existing_recipe(recipe), changes or ())
     folder = RunFolder(settings.out)
     finished = folder.has_model
@@ -64,6 +67,8 @@ def train_on_folder(folder: Path, changes: list[str], resume: bool) -> None:
             set_key(changed, change)
         return changed
 
+    if folder.is_file():
+        raise FrosterError(f"{folder} is a file; --fast takes a folder with a folder of clips for each action.")
     with stopped_by_signals("Stopped; resume with --resume."):
         done = run_folder(folder, override, resume, show=True)
     warn(done.sentence)

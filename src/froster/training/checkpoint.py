@@ -103,7 +103,10 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the folder while training. Raises `FrosterError` when another process has the lock."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FrosterError(f"out={self.path} cannot be made: {error.strerror}; choose another folder.") from error
         lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT)
         try:
             lock.acquire()

@@ -1,5 +1,7 @@
 """`froster.train_folder`: from a folder of labeled clips to a tested model and a report."""
 
+import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +9,9 @@ from typing import Any
 
 from froster.backbones.base import Backbone
 from froster.checkpoints.own import save_checkpoint
-from froster.data.check import check_data
+from froster.data.check import DataReport, check_data
 from froster.data.datasets import find_dataset
-from froster.data.manifests import LabeledVideo
+from froster.data.manifests import listed
 from froster.device import pick_autocast, pick_device
 from froster.errors import FrosterError
 from froster.evaluation import ScoredModel, score_model
@@ -60,7 +62,7 @@ class FolderTraining:
         changes = f"{self.gained} more right, {self.lost} no longer"
         return (
             f"On {self.tested} videos that it never saw, the model is right in {100 * self.trained:.1f} %, untrained "
-            f"CLIP in {100 * self.zero_shot:.1f} % ({changes})."
+            f"CLIP in {100 * self.zero_shot:.1f} % ({changes}). CLIP's share in its weights is {self.patch_ratio:g}."
         )
 
     @property
@@ -107,7 +109,10 @@ def run_folder(folder: Path, override: Override, resume: bool, show: bool) -> Fo
         return TrainRecipe.of_content(override(merged(content, of_folder)), f"The recipe of {folder}")
 
     recipe_with({"share": VALIDATION_SHARE})  # raises what is wrong with it before all clips are decoded
-    rows, split = split_folder(folder, manifest)
+    checked, split = split_folder(folder, manifest)
+    rows = checked.videos
+    if show:
+        print(describe_folder(checked), file=sys.stderr)
     validated = any("val" in row.splits for row in rows) and split != "val"
     recipe = recipe_with({"split": "val"} if validated else {"share": VALIDATION_SHARE})
     clip = load_backbone(recipe.model, recipe.backbone)
@@ -137,25 +142,38 @@ def run_folder(folder: Path, override: Override, resume: bool, show: bool) -> Fo
     )
 
 
-def split_folder(folder: Path, manifest: Path) -> tuple[list[LabeledVideo], str]:
-    """The readable videos of class folders, with their splits, and the split to test on; writes the manifest.
+def split_folder(folder: Path, manifest: Path) -> tuple[DataReport, str]:
+    """What class folders contain, with splits, and the split to test on; writes the manifest.
 
     Raises `FrosterError` where nothing is left to train or to test on.
     """
     dataset = find_dataset("folder")
-    rows = check_data(dataset, folder, [], manifest, decode_all=True).videos
-    if not any(row.splits for row in rows):
-        rows = check_data(
+    checked = check_data(dataset, folder, [], manifest, decode_all=True)
+    if not any(row.splits for row in checked.videos):
+        checked = check_data(
             dataset, folder, [], manifest, decode_all=True, test_share=TEST_SHARE, val_share=VALIDATION_SHARE
-        ).videos
-    splits = {word for row in rows for word in row.splits}
+        )
+    splits = {word for row in checked.videos for word in row.splits}
     test = next((split for split in ("test", "val") if split in splits), None)
     if test is None or "train" not in splits:
         raise FrosterError(
             f"{folder}: there is nothing to {'test' if test is None else 'train'} on; give two videos or more of each "
             "action, or folders train and test."
         )
-    return rows, test
+    return checked, test
+
+
+def describe_folder(checked: DataReport) -> str:
+    """Lines with the videos of each split, what cannot be read, and classes that a split lacks."""
+    counts = Counter(word for row in checked.videos for word in row.splits)
+    number = len({row.label for row in checked.videos})
+    splits = ", ".join(f"{count} in {word}" for word, count in sorted(counts.items()))
+    lines = [f"{len(checked.videos)} videos of {number} actions: {splits} ({checked.manifest})"]
+    if checked.unreadable:
+        first = f"{checked.unreadable[0][0]}: {checked.unreadable[0][1]}"
+        lines.append(f"{len(checked.unreadable)} cannot be read and are left out, such as {first}")
+    lines += [f"without a video in {split}: {listed(names)}" for split, names in checked.missing_classes.items()]
+    return "\n".join(lines)
 
 
 def choose_patch_ratio(run: RunFolder, recipe: TrainRecipe, clip: Backbone) -> float:

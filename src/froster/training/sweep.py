@@ -92,6 +92,11 @@ class Sweep:
 
     def to_markdown(self) -> str:
         lines = [markdown_table(*self.cells()), ""]
+        if any(len(of_seeds) > 1 for _, of_seeds in self.rows()):
+            lines += [
+                "±: standard deviation over seeds; of a difference, its standard error over the seeds of both.",
+                "",
+            ]
         lines += [f"- {describe(run.settings)} could not be trained: {run.error}" for run in self.failed]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -109,7 +114,7 @@ def with_spread(mean: float, spread: float) -> str:
 
 
 def describe(settings: Settings) -> str:
-    return ", ".join(f"{key}={json.dumps(value)}" for key, value in settings.items()) or "the recipe"
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in settings.items()) or "no changes"
 
 
 def sweep(
@@ -150,7 +155,11 @@ def sweep_content(
     if empty := [key for key, values in grid.items() if not len(values)]:
         raise FrosterError(f"The grid has no values of {empty[0]}.")
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    recipes = [recipe_of(content, settings, out) for settings in combinations]
+    recipes = [recipe_of(content, settings) for settings in combinations]
+    # As the recipe reads them: YAML takes 1e-5 for text, and 1.0e-5 for the same number.
+    combinations = [canonical(recipe, settings) for recipe, settings in zip(recipes, combinations, strict=True)]
+    folders = [out / (folder_name(settings) or "run") for settings in combinations]
+    recipes = [recipe.model_copy(update={"out": folder}) for recipe, folder in zip(recipes, folders, strict=True)]
     if len({recipe.out for recipe in recipes}) < len(recipes):
         raise FrosterError("The grid has the same values twice; each combination is trained once.")
     if test is None and not all(recipe.validation for recipe in recipes):
@@ -218,8 +227,8 @@ def takes_list(key: str, values: list[Any]) -> bool:
     return True
 
 
-def recipe_of(content: dict[str, Any], settings: Settings, out: Path) -> TrainRecipe:
-    """The recipe with these values of dotted keys, in a folder of its own. Raises `FrosterError` for unusable ones."""
+def recipe_of(content: dict[str, Any], settings: Settings) -> TrainRecipe:
+    """The recipe with these values of dotted keys. Raises `FrosterError` for unusable ones."""
     changed = deepcopy(content)
     for key, value in settings.items():
         *parents, last = key.split(".")
@@ -229,8 +238,20 @@ def recipe_of(content: dict[str, Any], settings: Settings, out: Path) -> TrainRe
                 section[parent] = {}
             section = section[parent]
         section[last] = value
-    changed["out"] = str(out / (folder_name(settings) or "run"))
-    return TrainRecipe.of_content(changed, f"The recipe with {describe(settings)}")
+    changed.setdefault("out", "runs")
+    return TrainRecipe.of_content(changed, f"With {describe(settings)}, the recipe")
+
+
+def canonical(recipe: TrainRecipe, settings: Settings) -> Settings:
+    """The settings with the values that the recipe read."""
+    read = recipe.model_dump(mode="json", exclude_unset=True)
+    values: Settings = {}
+    for key in settings:
+        value: Any = read
+        for part in key.split("."):
+            value = value[part]
+        values[key] = value
+    return values
 
 
 def folder_name(settings: Settings) -> str:

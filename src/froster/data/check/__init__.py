@@ -19,6 +19,7 @@ from froster.data.check.splits import (
 from froster.data.datasets import Dataset, VideoIndex, stem_of
 from froster.data.manifests import listed
 from froster.errors import FrosterError
+from froster.files import is_utf8, printable_name
 
 __all__ = ["DataReport", "SplitCount", "check_data", "next_to"]
 
@@ -72,6 +73,11 @@ def check_data(
         entries, unknown = entries_from_folders(dataset, index, root)
         if shares and any(entry.splits for entry in entries):
             raise FrosterError(f"{root} has folders for its splits; leave out `test_share` and `val_share`.")
+    for entry in entries:
+        if not is_utf8(entry.label):
+            raise FrosterError(
+                f"The folder {printable_name(entry.label)} under {root} is not named in UTF-8; rename it."
+            )
     videos, cache = labeled_videos(entries), next_to(manifest, "decoded.jsonl")
     if decode_all or thorough:
         verdicts = decode_videos(videos, cache, workers, thorough, on_progress)
