@@ -239,6 +239,7 @@ def cross_dataset(
     from froster.protocols.reference import find_reference, named_reference
     from froster.protocols.results import Report, Results
     from froster.published import cross_dataset as published
+    from froster.text.classes import ClassTexts
 
     if model and train:
         raise FrosterError("--train is to train; leave it out where a --model is tested as it is.")
@@ -312,6 +313,7 @@ def trade_off(
     from froster.protocols.data import load_data
     from froster.protocols.results import videos_text
     from froster.protocols.trade_off import RATIOS, measure_trade_off, write_trade_off
+    from froster.text.classes import ClassTexts
 
     settings = pick_settings(views, frames, sampling, device, precision, workers, templates)
     data = [load_data(closed, manifests), *(load_test_data(name, manifests) for name in names_of(test))]
