@@ -72,7 +72,8 @@ def test_table_1_on_one_dataset(tmp_path: Path) -> None:
     assert hm["measured"]["mean"] == pytest.approx(harmonic_mean(base, novel))
     assert hm["published"] == 65.1
     assert hm["difference"] == pytest.approx(hm["measured"]["mean"] - 65.1)
-    assert content["rows"][1]["cells"]["HMDB-51"]["hm"] == {"measured": None, "published": 48.5, "difference": None}
+    not_measured = {"measured": None, "published": 48.5, "difference": None, "secondhand": False}
+    assert content["rows"][1]["cells"]["HMDB-51"]["hm"] == not_measured
     text = to_markdown(result)
     assert "| ActionCLIP | – (61.0) | – (46.2) | – (52.6) | – (69.1) |" in text
     assert "Without kinetics-400, ucf-101, ssv2: no manifest in" in text
