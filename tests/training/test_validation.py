@@ -15,7 +15,7 @@ from froster.data.puppets import write_videos
 from froster.errors import FrosterError, FrosterWarning
 from froster.settings import InferenceSettings
 from froster.text.classes import ClassTexts
-from froster.training import loop
+from froster.training import loop, metrics
 from froster.training.checkpoint import RunFolder
 from froster.training.data import read_data
 from froster.training.recipe import TrainRecipe, ValidationSettings
@@ -194,7 +194,7 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_state_is_saved_with_a_new_best_model(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Validation, "value", lambda self, record: record["step"])  # each is better than the last
+    monkeypatch.setattr(metrics, "compared_accuracy", lambda record: record["step"])  # each is better than the last
     recipe = read(manifest, tmp_path, "validation.share=0.25", "validation.every_steps=2")
     stopped_at(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):

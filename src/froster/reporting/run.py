@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from froster.errors import FrosterError
-from froster.training.metrics import NOT_ACCURACIES, NOT_CURVES, read_log
+from froster.training.metrics import NOT_ACCURACIES, NOT_CURVES, NOT_CURVES_OF_VALIDATION, read_log
 
 FIRST, LAST = ("loss",), ("learning_rate", "gradient_norm")  # of the curves; the loss terms are between
 
@@ -40,9 +40,7 @@ def read_run(folder: Path) -> Run | None:
     taken = read_log(folder / "log.jsonl")
     names = dict.fromkeys(name for of_step in taken for name in of_step if name not in (*NOT_CURVES, "epoch"))
     validations = read_log(folder / "validation.jsonl", NOT_ACCURACIES)
-    measured = dict.fromkeys(
-        name for record in validations for name in record if name not in ("step", "epoch", "videos")
-    )
+    measured = dict.fromkeys(name for record in validations for name in record if name not in NOT_CURVES_OF_VALIDATION)
     order = [*FIRST, *(name for name in names if name not in FIRST + LAST), *LAST]
     return Run(
         recipe=settings,

@@ -26,6 +26,7 @@ from froster.text.classes import ClassTexts
 from froster.training.checkpoint import RunFolder
 from froster.training.data import read_data
 from froster.training.loop import train
+from froster.training.metrics import compared_accuracy
 from froster.training.recipe import TrainRecipe, merged, read_yaml
 from froster.training.validation import Validation
 
@@ -192,7 +193,7 @@ def choose_patch_ratio(run: RunFolder, recipe: TrainRecipe, clip: Backbone) -> f
     assert validation is not None
 
     def value(ratio: float) -> float:
-        return validation.value(validation.measure(patch_model(best, clip, ratio), step=0, epoch=0))
+        return compared_accuracy(validation.measure(patch_model(best, clip, ratio), step=0, epoch=0))
 
     ratio = max(PATCH_RATIOS, key=lambda ratio: (value(ratio), ratio))
     patched = recipe.model_copy(update={"patch_ratio": ratio})

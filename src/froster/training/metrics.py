@@ -4,10 +4,10 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from froster.errors import FrosterError
 from froster.extras import needs_extra
@@ -15,7 +15,12 @@ from froster.files import writing
 from froster.progress import ProgressBar
 
 NOT_CURVES = ("step", "clips", "seconds")
-NOT_ACCURACIES = ("step", "epoch", "videos", "cross_entropy")  # of a validation
+NOT_CURVES_OF_VALIDATION = ("step", "epoch", "videos")
+NOT_ACCURACIES = (*NOT_CURVES_OF_VALIDATION, "cross_entropy")  # of a validation
+COMPARED = ("harmonic_mean", "top1", "novel_top1")  # by which validations are compared: the first that they have
+
+
+Record = TypeVar("Record", bound=Mapping[str, Any])
 
 
 class MetricLogger:
@@ -73,7 +78,7 @@ class MetricLogger:
         """Show a validation, and add its accuracies to TensorBoard."""
         if self.board:
             for name, value in record.items():
-                if name not in ("step", "epoch", "videos") and value is not None:
+                if name not in NOT_CURVES_OF_VALIDATION and value is not None:
                     self.board.add_scalar(f"validation/{name}", value, int(record["step"] or 0))
         self.bar.print(line)
 
@@ -95,6 +100,16 @@ def read_log(path: Path, needed: tuple[str, ...] = ("step", "seconds")) -> list[
         if numbers >= {*needed} and all(metrics[name] is None for name in metrics.keys() - numbers):
             steps.append(metrics)
     return steps
+
+
+def compared_accuracy(record: Mapping[str, float | None]) -> float:
+    """The accuracy by which a validation is compared, a share of 1."""
+    return record[next(name for name in COMPARED if name in record)] or 0
+
+
+def best_validation(records: Sequence[Record]) -> Record:
+    """The best; of equal accuracies that of the lowest cross entropy, and of these the first."""
+    return max(records, key=lambda record: (compared_accuracy(record), -(record["cross_entropy"] or 0)))
 
 
 def is_number(value: object) -> bool:

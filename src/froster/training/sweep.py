@@ -22,7 +22,7 @@ from froster.mean_std import mean_std
 from froster.shipped import existing_recipe
 from froster.training.checkpoint import RunFolder
 from froster.training.loop import train
-from froster.training.metrics import NOT_ACCURACIES, read_log
+from froster.training.metrics import COMPARED, NOT_ACCURACIES, best_validation, read_log
 from froster.training.recipe import TrainRecipe, merged, read_yaml, section_of
 
 Settings = dict[str, Any]  # dotted key -> value
@@ -175,7 +175,7 @@ def sweep_content(
             runs.append(SweepRun(settings, recipe.out, error=str(error)))
     if all(run.error for run in runs):
         raise FrosterError(f"No run could be trained; the first: {runs[0].error}")
-    names = [name for name in ("harmonic_mean", "top1", "novel_top1") if any(name in run.accuracies for run in runs)]
+    names = [name for name in COMPARED if any(name in run.accuracies for run in runs)]
     result = Sweep(names[0], runs)
     write_sweep(result, out)
     return result
@@ -268,10 +268,8 @@ def measure(recipe: TrainRecipe, test: str | Path | None, split: str | None) -> 
     records = read_log(RunFolder(recipe.out).validation, NOT_ACCURACIES)
     if not records:
         raise FrosterError(f"{recipe.out} has no validation; remove the folder to train it again.")
-    names = ("harmonic_mean", "top1", "novel_top1")
-    metric = next(name for name in names if name in records[0])
     last = recipe.validation and recipe.validation.select == "last"
-    chosen = records[-1] if last else max(records, key=lambda record: (record[metric], -record["cross_entropy"]))
+    chosen = records[-1] if last else best_validation(records)
     return {name: value for name, value in chosen.items() if name not in NOT_ACCURACIES and value is not None}
 
 

@@ -17,12 +17,11 @@ from froster.students import VideoStudent
 from froster.text.classes import ClassTexts
 from froster.text.classifier import encode_classes
 from froster.training.data import TrainingData
-from froster.training.metrics import NOT_ACCURACIES
+from froster.training.metrics import NOT_ACCURACIES, best_validation, compared_accuracy
 from froster.training.recipe import TrainRecipe, ValidationSettings
 
-Record = dict[
-    str, float | int | None
-]  # step, epoch, number of videos, their mean cross entropy, and accuracies, shares of 1
+# Step, epoch, number of videos, their mean cross entropy, and accuracies, shares of 1.
+Record = dict[str, float | int | None]
 
 
 def choose_vocabularies(
@@ -105,24 +104,13 @@ class Validation:
         self.history.append(record)
         return record
 
-    @property
-    def metric(self) -> str:
-        """What is compared: the harmonic mean of base and novel classes, or the top-1 of all."""
-        if len(self.vocabularies) == 2:
-            return "harmonic_mean"
-        return "novel_top1" if "novel" in self.vocabularies else "top1"
-
-    def value(self, record: Record) -> float:
-        """What is compared, of a validation; a share of 1."""
-        return float(record[self.metric] or 0)
-
     def percent(self, record: Record) -> str:
-        return f"{100 * self.value(record):.1f} %"
+        return f"{100 * compared_accuracy(record):.1f} %"
 
     @property
     def best(self) -> Record:
-        """The best validation so far; of equal accuracies that of the lowest cross entropy, and of these the first."""
-        return max(self.history, key=lambda record: (self.value(record), -float(record["cross_entropy"] or 0)))
+        """The best validation so far."""
+        return best_validation(self.history)
 
     @property
     def is_best(self) -> bool:
